@@ -1,0 +1,1 @@
+"""One folder per framework. A backend is a folder in here that holds a ``requirements.txt``."""

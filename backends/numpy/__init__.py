@@ -1,0 +1,47 @@
+"""NumPy behind the shared interface: the backend without a framework."""
+
+import numpy as np
+
+from backends.numpy.classifier import Classifier, evaluate_accuracy
+from backends.numpy.concise import SoftmaxRegression
+from backends.numpy.optimizer import SGD
+from backends.numpy.scratch import (
+    SoftmaxRegressionScratch,
+    cross_entropy,
+    cross_entropy_one_hot,
+    softmax,
+)
+from backends.numpy.trainer import Trainer
+from common import data as _data
+from common.hyperparameters import HyperParameters, add_to_class
+
+FashionMNIST = _data.FashionMNIST
+Digits = _data.Digits
+Synthetic = _data.Synthetic
+DataModule = _data.DataModule
+Module = Classifier
+
+__all__ = [
+    "SGD",
+    "Classifier",
+    "DataModule",
+    "Digits",
+    "FashionMNIST",
+    "HyperParameters",
+    "Module",
+    "SoftmaxRegression",
+    "SoftmaxRegressionScratch",
+    "Synthetic",
+    "Trainer",
+    "add_to_class",
+    "cross_entropy",
+    "cross_entropy_one_hot",
+    "evaluate_accuracy",
+    "softmax",
+    "versions",
+]
+
+
+def versions():
+    """The versions of the libraries that compute, by name."""
+    return {"numpy": np.__version__}

@@ -1,0 +1,33 @@
+"""Softmax regression from NumPy's own parts: ``logaddexp`` for the loss, straight from logits."""
+
+import numpy as np
+
+from backends.numpy.classifier import Classifier
+
+
+class SoftmaxRegression(Classifier):
+    """Softmax regression; ``forward`` gives logits, and the first batch sets the input width.
+
+    Args:
+        num_outputs: classes.
+        lr: learning rate.
+    """
+
+    def __init__(self, num_outputs, lr):
+        super().__init__()
+        self.save_hyperparameters()
+        self.W = None
+        self.b = np.zeros(num_outputs, dtype=np.float32)
+
+    def forward(self, X):
+        X = X.reshape(len(X), -1)
+        if self.W is None:
+            random = np.random.default_rng()
+            self.W = random.normal(0, 0.01, (X.shape[1], self.num_outputs)).astype(np.float32)
+        return X @ self.W + self.b
+
+    def gradients(self, X, y_hat, y):
+        error = np.exp(y_hat - np.logaddexp.reduce(y_hat, axis=1, keepdims=True))
+        error -= np.eye(self.num_outputs, dtype=error.dtype)[y]
+        error /= error.dtype.type(len(y))
+        return {"W": X.reshape(len(X), -1).T @ error, "b": error.sum(axis=0)}

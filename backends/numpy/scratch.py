@@ -1,0 +1,72 @@
+"""Softmax regression from scratch, in NumPy: every line of the mathematics, gradient included."""
+
+import numpy as np
+
+from backends.numpy.classifier import Classifier
+
+
+def softmax(X, stable=False):
+    """Exponentials of each row, divided by their sum.
+
+    Args:
+        X: logits, shape ``(n, num_outputs)``.
+        stable: subtract each row's largest entry first, which leaves the result the same and
+            keeps the exponentials from overflowing.
+    """
+    if stable:
+        X = X - X.max(axis=1, keepdims=True)
+    X_exp = np.exp(X)
+    return X_exp / X_exp.sum(axis=1, keepdims=True)
+
+
+def cross_entropy(y_hat, y, averaged=True):
+    """Negative logarithm of the probability given to each label.
+
+    Args:
+        y_hat: probabilities, shape ``(n, num_outputs)``.
+        y: classes, shape ``(n,)``.
+        averaged: the mean over examples; else the loss of each, shape ``(n,)``.
+    """
+    y_hat = np.asarray(y_hat)
+    losses = -np.log(y_hat[np.arange(len(y_hat)), y])
+    return losses.mean() if averaged else losses
+
+
+def cross_entropy_one_hot(y_hat, y, averaged=True):
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    y_hat = np.asarray(y_hat)
+    one_hot = np.eye(y_hat.shape[1], dtype=y_hat.dtype)[y]
+    losses = -(one_hot * np.log(y_hat)).sum(axis=1)
+    return losses.mean() if averaged else losses
+
+
+class SoftmaxRegressionScratch(Classifier):
+    """Softmax regression by hand; ``forward`` gives probabilities.
+
+    Args:
+        num_inputs: features of an example, flattened.
+        num_outputs: classes.
+        lr: learning rate.
+        sigma: standard deviation of the initial weights; the biases start at zero.
+    """
+
+    def __init__(self, num_inputs, num_outputs, lr, sigma=0.01):
+        super().__init__()
+        self.save_hyperparameters()
+        self.W = np.random.default_rng().normal(0, sigma, (num_inputs, num_outputs))
+        self.W = self.W.astype(np.float32)
+        self.b = np.zeros(num_outputs, dtype=np.float32)
+
+    def forward(self, X):
+        return softmax(X.reshape(-1, len(self.W)) @ self.W + self.b)
+
+    def loss(self, y_hat, y, averaged=True):
+        return cross_entropy(y_hat, y, averaged)
+
+    def gradients(self, X, y_hat, y):
+        X = X.reshape(-1, len(self.W))
+        # d loss / d logits = (softmax(logits) − one_hot(y)) / n
+        error = y_hat.copy()
+        error[np.arange(len(y)), y] -= 1
+        error /= error.dtype.type(len(y))
+        return {"W": X.T @ error, "b": error.sum(axis=0)}

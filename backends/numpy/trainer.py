@@ -1,0 +1,73 @@
+"""NumPy's half of Trainer."""
+
+import copy
+
+import numpy as np
+
+from common.trainer import EpochMetrics, batch_means
+from common.trainer import Trainer as AbstractTrainer
+
+
+class Trainer(AbstractTrainer):
+    """Trains a NumPy :class:`Classifier`; one loop in Python over the batches of an epoch."""
+
+    def prepare(self, model, data, dtype):
+        self.model, self.data = model, data
+        self.X, self.y = data.examples(train=True, dtype=dtype)
+        self.X_val, self.y_val = data.examples(train=False, dtype=dtype)
+        model.forward(self.X[:1])  # builds a model that waits for its input's width
+        self.optim = model.configure_optimizers()
+
+    def fit_epoch(self, order):
+        losses, scores = [], []
+        for start in range(0, len(order), self.batch_size):
+            X, y = self._gather(order[start : start + self.batch_size])
+            y_hat, loss, _ = self._step(self.model, self.optim, X, y)
+            losses.append(loss)
+            scores.append(y_hat)
+        correct = self.model.accuracy(np.concatenate(scores), self.y[order], averaged=False)
+        return EpochMetrics(
+            np.array(losses, dtype=np.float64), batch_means(correct, self.batch_size)
+        )
+
+    @staticmethod
+    def _step(model, optim, X, y):
+        y_hat = model.forward(X)
+        loss = model.loss(y_hat, y)
+        gradients = model.gradients(X, y_hat, y)
+        optim.step(gradients)
+        return y_hat, loss, gradients
+
+    def _gather(self, rows):
+        return self.X[rows], self.y[rows]
+
+    def training_batch(self, rows):
+        return self._gather(rows)
+
+    def validation_batches(self, size):
+        for start in range(0, len(self.X_val), size):
+            yield self.X_val[start : start + size], self.y_val[start : start + size]
+
+    def evaluate(self, X, y):
+        y_hat = self.model.forward(X)
+        return float(self.model.loss(y_hat, y)), float(self.model.accuracy(y_hat, y))
+
+    def predict(self, X):
+        return self.model.forward(X)
+
+    def probe(self, parameters, X, y):
+        model = copy.deepcopy(self.model)
+        model.set_parameters(parameters)
+        y_hat, loss, gradients = self._step(model, model.configure_optimizers(), X, y)
+        arrays = {
+            "data/X": X,
+            "data/y": y,
+            "forward/y_hat": y_hat,
+            "example_loss": model.loss(y_hat, y, averaged=False),
+            "loss": loss,
+            "metric/accuracy": model.accuracy(y_hat, y),
+        }
+        for name, value in model.get_parameters().items():
+            arrays[f"gradient/{name}"] = gradients[name]
+            arrays[f"update/{name}"] = value
+        return {name: np.asarray(value) for name, value in arrays.items()}

@@ -1,0 +1,43 @@
+"""PyTorch behind the shared interface, and a drop-in for the book's ``d2l`` module."""
+
+import torch
+
+from backends.torch.classifier import Classifier, evaluate_accuracy
+from backends.torch.concise import SoftmaxRegression
+from backends.torch.data import DataModule, Digits, FashionMNIST, Synthetic
+from backends.torch.optimizer import SGD
+from backends.torch.scratch import (
+    SoftmaxRegressionScratch,
+    cross_entropy,
+    cross_entropy_one_hot,
+    softmax,
+)
+from backends.torch.trainer import Trainer
+from common.hyperparameters import HyperParameters, add_to_class
+
+Module = Classifier
+
+__all__ = [
+    "SGD",
+    "Classifier",
+    "DataModule",
+    "Digits",
+    "FashionMNIST",
+    "HyperParameters",
+    "Module",
+    "SoftmaxRegression",
+    "SoftmaxRegressionScratch",
+    "Synthetic",
+    "Trainer",
+    "add_to_class",
+    "cross_entropy",
+    "cross_entropy_one_hot",
+    "evaluate_accuracy",
+    "softmax",
+    "versions",
+]
+
+
+def versions():
+    """The versions of the libraries that compute, by name."""
+    return {"torch": torch.__version__}

@@ -1,0 +1,32 @@
+"""Softmax regression from PyTorch's own layers, loss and optimizer."""
+
+import torch
+from torch import nn
+
+from backends.torch.classifier import Classifier
+
+
+class SoftmaxRegression(Classifier):
+    """Softmax regression; ``forward`` gives logits, and the first batch sets the input width.
+
+    Args:
+        num_outputs: classes.
+        lr: learning rate.
+    """
+
+    def __init__(self, num_outputs, lr):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Flatten(), nn.LazyLinear(num_outputs))
+
+    def read_tensors(self, read):
+        layer = self.net[1]
+        W, b = read(layer.weight), read(layer.bias)
+        return {"W": W.detach().numpy(force=True).T.copy(), "b": b.detach().numpy(force=True)}
+
+    def set_parameters(self, parameters):
+        layer = self.net[1]
+        W, b = (torch.tensor(parameters[name]) for name in ("W", "b"))
+        if isinstance(layer, nn.LazyLinear):
+            self(torch.zeros(1, len(W)))  # the lazy layer takes its shape from an input
+        layer.weight.data, layer.bias.data = W.T.contiguous(), b

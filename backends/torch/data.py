@@ -1,0 +1,27 @@
+"""The data modules, giving batches as PyTorch tensors: images of shape ``(n, 1, h, w)``."""
+
+import torch
+
+from common import data
+
+
+class _Tensors:
+    def tensors(self, X, y):
+        X = torch.from_numpy(X)
+        return X.unsqueeze(1) if X.ndim == 3 else X, torch.from_numpy(y).long()
+
+
+class DataModule(_Tensors, data.DataModule):
+    __doc__ = data.DataModule.__doc__
+
+
+class FashionMNIST(_Tensors, data.FashionMNIST):
+    __doc__ = data.FashionMNIST.__doc__
+
+
+class Digits(_Tensors, data.Digits):
+    __doc__ = data.Digits.__doc__
+
+
+class Synthetic(_Tensors, data.Synthetic):
+    __doc__ = data.Synthetic.__doc__

@@ -1,0 +1,26 @@
+"""Where the suite keeps what it fetched and built. Standard library only: workers use it too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+CACHE_VARIABLE = "FRAMEWORK_PARITY_CACHE"
+DATA_VARIABLE = "FRAMEWORK_PARITY_DATA"
+
+
+def cache_directory() -> Path:
+    """The user's cache folder: ``$FRAMEWORK_PARITY_CACHE``, else the platform's convention.
+
+    The folder is not created here.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser().absolute()
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "framework-parity"

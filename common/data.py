@@ -1,0 +1,448 @@
+"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once.
+
+Standard library and NumPy only: workers import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import ParityError
+from common.hyperparameters import HyperParameters
+
+Array = npt.NDArray[Any]
+
+ARRAYS = ("X_train", "y_train", "X_val", "y_val")
+FASHION_MNIST_LABELS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+
+class DataModule(HyperParameters):
+    """Training and validation examples, as stored, and the batches that they give.
+
+    Args:
+        X_train: features as stored, uint8 or float32, shape ``(num_train, num_inputs)``.
+        y_train: class of each training example, integers, shape ``(num_train,)``.
+        X_val: features of the validation examples, shape ``(num_val, num_inputs)``.
+        y_val: their classes, shape ``(num_val,)``.
+        batch_size: examples per batch.
+        name: how reports call the data set.
+        divisor: what stored features are divided by, once, in floating point.
+        num_outputs: number of classes; one more than the largest label if not given.
+        image_shape: ``(height, width)`` where an example is an image.
+        labels: text of each class.
+        source: where the data came from, for reports.
+        seed: seed of the order of :meth:`train_dataloader`.
+    """
+
+    def __init__(
+        self,
+        X_train: Array,
+        y_train: Array,
+        X_val: Array,
+        y_val: Array,
+        *,
+        batch_size: int = 256,
+        name: str = "data",
+        divisor: float = 1.0,
+        num_outputs: int | None = None,
+        image_shape: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
+        source: str = "memory",
+        seed: int = 0,
+    ) -> None:
+        check_examples(X_train, y_train, X_val, y_val)
+        self.X_train, self.y_train, self.X_val, self.y_val = X_train, y_train, X_val, y_val
+        self.batch_size = batch_size
+        self.name = name
+        self.divisor = float(divisor)
+        self.image_shape = tuple(image_shape) if image_shape else None
+        self.labels = tuple(labels) if labels else None
+        self.source = source
+        self.num_train, self.num_inputs = X_train.shape
+        self.num_val = len(X_val)
+        largest = int(max(y_train.max(), y_val.max()))
+        self.num_outputs = num_outputs or largest + 1
+        # A stray label would make the model as wide as itself: no guess at the number of classes
+        # may exceed the number of examples.
+        limit = num_outputs or self.num_train + self.num_val
+        if largest >= limit:
+            raise ParityError(
+                f"{name}: expected labels from 0 to {limit - 1}; received {largest}; number the "
+                "classes from 0 without gaps"
+            )
+        self._random = np.random.default_rng(seed)
+
+    # What the trainer reads
+
+    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
+        """All examples, scaled: the same bits for every framework.
+
+        Division by the divisor is in float32 whatever the dtype, so that a float64 run sees the
+        very numbers that a float32 run sees.
+
+        Returns:
+            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``.
+        """
+        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        return self.scale(X).astype(dtype, copy=False), np.asarray(y, dtype=np.int32)
+
+    def scale(self, X: Array) -> Array:
+        """Stored features as float32, divided by the divisor."""
+        if X.dtype == np.float32 and self.divisor == 1.0:
+            return X
+        return np.divide(X, np.float32(self.divisor), dtype=np.float32)
+
+    def sha256(self) -> str:
+        """Digest of the four arrays as stored, with their types and shapes."""
+        return hash_arrays({name: getattr(self, name) for name in ARRAYS})
+
+    # What the book's chapters call
+
+    def tensors(self, X: Array, y: Array) -> tuple[Any, Any]:
+        """Turn one batch into the framework's tensors; each backend's data modules define it.
+
+        Args:
+            X: images of shape ``(n, height, width)`` where the data set has images, else
+                ``(n, num_inputs)``; float32.
+            y: labels, int32, shape ``(n,)``.
+        """
+        return X, y
+
+    def get_dataloader(self, train: bool) -> Iterator[tuple[Any, Any]]:
+        """Batches of ``batch_size`` examples; the training examples in a new random order."""
+        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        order = self._random.permutation(len(X)) if train else np.arange(len(X))
+        for start in range(0, len(X), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            features = self.scale(X[rows])
+            if self.image_shape:
+                features = features.reshape(len(rows), *self.image_shape)
+            yield self.tensors(features, np.asarray(y[rows], dtype=np.int32))
+
+    def train_dataloader(self) -> Iterator[tuple[Any, Any]]:
+        """The training batches, shuffled."""
+        return self.get_dataloader(train=True)
+
+    def val_dataloader(self) -> Iterator[tuple[Any, Any]]:
+        """The validation batches, in order."""
+        return self.get_dataloader(train=False)
+
+    def text_labels(self, indices: Any) -> list[str]:
+        """The names of classes, given as integers in a list, an array or a tensor."""
+        names = self.labels or tuple(str(label) for label in range(self.num_outputs))
+        return [names[int(i)] for i in indices]
+
+    def visualize(
+        self, batch: Any, nrows: int = 1, ncols: int = 8, labels: Sequence[str] = ()
+    ) -> Any:
+        """Draw the first images of a batch, each under its label (needs matplotlib).
+
+        Args:
+            batch: ``[X, y]`` in arrays or the framework's tensors.
+            nrows: rows of the grid.
+            ncols: columns of the grid.
+            labels: a title for each image; the names of the classes if not given.
+
+        Returns:
+            The matplotlib axes, shape ``(nrows, ncols)``.
+        """
+        from matplotlib import pyplot
+
+        X, y = batch
+        titles = list(labels) if len(labels) else self.text_labels(y)
+        shape = self.image_shape or (1, self.num_inputs)
+        images = np.asarray(X).reshape(-1, *shape)
+        _, axes = pyplot.subplots(
+            nrows, ncols, figsize=(1.5 * ncols, 1.8 * nrows), squeeze=False, layout="constrained"
+        )
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for axis, image, title in zip(axes.flat, images, titles, strict=False):
+            axis.imshow(image, cmap="gray_r")
+            axis.set_title(title, fontsize="small")
+        return axes
+
+    # On disk
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays and the facts to a folder: whole or not at all.
+
+        An existing folder is replaced.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            for name in ARRAYS:
+                np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            facts = {
+                "name": self.name,
+                "divisor": self.divisor,
+                "num_outputs": self.num_outputs,
+                "image_shape": self.image_shape,
+                "labels": self.labels,
+                "source": self.source,
+                "sha256": self.sha256(),
+            }
+            (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            made.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(made, folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    @classmethod
+    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
+        """Memory-map a data set that :meth:`save` wrote.
+
+        Args:
+            folder: the folder.
+            batch_size: examples per batch.
+            verify: read everything once and compare it with the digest in the facts.
+
+        Raises:
+            ParityError: if a file is missing, unreadable, or not what the digest says.
+        """
+        try:
+            facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            arrays = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ARRAYS
+            }
+        except (OSError, ValueError) as error:
+            raise ParityError(
+                f"{folder}: expected a stored data set; received {error}; delete the folder, "
+                "it is made again"
+            ) from None
+        expected = facts.pop("sha256")
+        data = DataModule.__new__(cls)
+        DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
+        if verify and (received := data.sha256()) != expected:
+            raise ParityError(
+                f"{folder}: expected content with SHA-256 {expected}; received {received}; delete "
+                "the folder, it is made again"
+            )
+        return data
+
+
+class FashionMNIST(DataModule):
+    """Fashion-MNIST: 60,000 and 10,000 grey images of 28 × 28 pixels in ten classes.
+
+    Args:
+        batch_size: examples per batch.
+        data_dir: a folder with the publisher's four files; searched and fetched if not given.
+    """
+
+    def __init__(self, batch_size: int = 64, data_dir: str | Path | None = None) -> None:
+        from common.fetch import fetch_fashion_mnist
+
+        fetched = DataModule.open(fetch_fashion_mnist(data_dir))
+        vars(self).update(vars(fetched))
+        self.batch_size = batch_size
+
+
+class Digits(DataModule):
+    """Scikit-learn's bundled digits: 1,797 images of 8 × 8 pixels; the last 360 validate.
+
+    Scikit-learn is imported here: the class serves the runner and notebooks, not workers.
+    """
+
+    def __init__(self, batch_size: int = 64) -> None:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+        X, y = load_digits(return_X_y=True)
+        X, y = X.astype(np.uint8), y.astype(np.uint8)
+        super().__init__(
+            X[:-360],
+            y[:-360],
+            X[-360:],
+            y[-360:],
+            batch_size=batch_size,
+            name="digits",
+            divisor=16.0,
+            image_shape=(8, 8),
+            source="scikit-learn",
+        )
+
+
+class Synthetic(DataModule):
+    """Gaussian features whose classes a random linear map decides, with noise.
+
+    Args:
+        num_examples: training examples; a fifth as many more validate.
+        num_inputs: features.
+        num_outputs: classes.
+        batch_size: examples per batch.
+        noise: standard deviation of the noise on the logits, which have standard deviation 1.
+        seed: seed of everything drawn.
+    """
+
+    def __init__(
+        self,
+        num_examples: int = 2000,
+        num_inputs: int = 20,
+        num_outputs: int = 5,
+        batch_size: int = 64,
+        noise: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        if min(num_examples, num_inputs, num_outputs) < 1:
+            raise ParityError(
+                "synthetic: expected at least one example, feature and class; received "
+                f"{num_examples}x{num_inputs}x{num_outputs}; give for example synthetic:2000x20x5"
+            )
+        random = np.random.default_rng(seed)
+        num_val = max(1, num_examples // 5)
+        X = random.standard_normal((num_examples + num_val, num_inputs), dtype=np.float32)
+        map_ = random.standard_normal((num_inputs, num_outputs)) / np.sqrt(num_inputs)
+        logits = X @ map_ + noise * random.standard_normal((len(X), num_outputs))
+        y = logits.argmax(axis=1).astype(np.int32)
+        super().__init__(
+            X[:num_examples],
+            y[:num_examples],
+            X[num_examples:],
+            y[num_examples:],
+            batch_size=batch_size,
+            name=f"synthetic:{num_examples}x{num_inputs}x{num_outputs}",
+            num_outputs=num_outputs,
+            source=f"generated, seed {seed}",
+        )
+
+
+def load_npz(path: Path) -> DataModule:
+    """A user's own data: an ``.npz`` with ``X_train``, ``y_train``, ``X_val`` and ``y_val``.
+
+    uint8 features are pixels, and divided by 255; others are taken as they are, as float32.
+    Features of more than one axis are flattened.
+
+    Raises:
+        ParityError: if an array is missing or unusable.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ARRAYS if name in archive}
+            held = sorted(archive)
+    except FileNotFoundError:
+        raise ParityError(
+            f"{path}: expected an .npz file; received nothing there; check the path"
+        ) from None
+    except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
+        raise ParityError(
+            f"{path}: expected an .npz archive of plain arrays; received {error or 'a broken file'}"
+            "; write it with numpy.savez and no objects in it"
+        ) from None
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise ParityError(
+            f"{path}: expected the arrays {', '.join(ARRAYS)}; received {', '.join(held) or 'none'}"
+            f"; add {', '.join(missing)}"
+        )
+    X_train, X_val = arrays["X_train"], arrays["X_val"]
+    for name, X in (("X_train", X_train), ("X_val", X_val)):
+        if X.ndim < 2:
+            raise ParityError(
+                f"{path}: {name}: expected examples × features, two axes or more; received shape "
+                f"{X.shape}; reshape it"
+            )
+    image_shape = X_train.shape[1:] if X_train.ndim == 3 else None
+    divisor = 255.0 if X_train.dtype == np.uint8 else 1.0
+    try:
+        return DataModule(
+            _features(X_train),
+            arrays["y_train"],
+            _features(X_val),
+            arrays["y_val"],
+            name=path.stem,
+            divisor=divisor,
+            image_shape=image_shape,
+            source=str(path),
+        )
+    except ParityError as error:
+        raise ParityError(f"{path}: {error}") from None
+
+
+def _features(X: Array) -> Array:
+    flat = X.reshape(len(X), -1)
+    if X.dtype == np.uint8 or X.dtype.kind not in "fiu":
+        return flat
+    with np.errstate(over="ignore"):  # an overflow becomes inf, which the check names
+        return flat.astype(np.float32)
+
+
+def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -> None:
+    """Raise ParityError unless the four arrays are examples of one classification problem."""
+    for split, X, y in (("train", X_train, y_train), ("val", X_val, y_val)):
+        if X.ndim != 2 or not X.size:
+            raise ParityError(
+                f"X_{split}: expected examples × features; received shape {X.shape}; reshape it"
+            )
+        if X.dtype.kind not in "fiu":
+            raise ParityError(
+                f"X_{split}: expected numbers; received dtype {X.dtype}; convert to float32 or "
+                "uint8"
+            )
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise ParityError(
+                f"y_{split}: expected one integer label per example; received dtype {y.dtype}, "
+                f"shape {y.shape}; convert the labels to integers"
+            )
+        if len(X) != len(y):
+            raise ParityError(
+                f"X_{split}, y_{split}: expected equal lengths; received {len(X)} and {len(y)}; "
+                "drop what has no partner"
+            )
+        if int(y.min()) < 0:
+            raise ParityError(
+                f"y_{split}: expected labels from 0; received {y.min()}; number the classes from 0"
+            )
+        if X.dtype.kind == "f" and not np.isfinite(X).all():
+            raise ParityError(
+                f"X_{split}: expected finite features; received "
+                f"{np.count_nonzero(~np.isfinite(X))} that are not finite, or overflow float32; "
+                "mend or drop those examples"
+            )
+    if X_train.shape[1] != X_val.shape[1]:
+        raise ParityError(
+            f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
+            f"and {X_val.shape[1]}; build both the same way"
+        )
+    if int(y_val.max()) > int(y_train.max()):
+        raise ParityError(
+            f"y_val: expected only classes that y_train holds, up to {y_train.max()}; received "
+            f"{y_val.max()}; add training examples of it or drop it"
+        )
+
+
+def hash_arrays(arrays: dict[str, Array]) -> str:
+    """SHA-256 over names, types, shapes and bytes of arrays, in the order given."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        contiguous = np.ascontiguousarray(array)
+        digest.update(f"{name}:{contiguous.dtype.str}:{contiguous.shape};".encode())
+        digest.update(contiguous.data)
+    return digest.hexdigest()
+
+
+Progress = Callable[[str, float], None]
+"""A progress callback: what is being done, and the part done, 0 to 1."""

@@ -5,6 +5,7 @@ Standard library and NumPy only: workers import this module.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.cache import CACHE_VARIABLE
 from common.errors import ParityError
 from common.hyperparameters import HyperParameters
 
@@ -82,6 +84,11 @@ class DataModule(HyperParameters):
         self.num_train, self.num_inputs = X_train.shape
         self.num_val = len(X_val)
         largest = int(max(y_train.max(), y_val.max()))
+        if num_outputs is None and largest > int(y_train.max()):
+            raise ParityError(
+                f"y_val: expected only classes that y_train holds, up to {y_train.max()}; received "
+                f"{largest}; add training examples of it or drop it"
+            )
         self.num_outputs = num_outputs or largest + 1
         # A stray label would make the model as wide as itself: no guess at the number of classes
         # may exceed the number of examples.
@@ -185,33 +192,47 @@ class DataModule(HyperParameters):
 
     # On disk
 
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside the arrays: their digest, and what else makes the data set."""
+        return {
+            "name": self.name,
+            "divisor": self.divisor,
+            "num_outputs": self.num_outputs,
+            "image_shape": self.image_shape,
+            "labels": self.labels,
+            "source": self.source,
+            "sha256": self.sha256(),
+        }
+
     def save(self, folder: Path) -> None:
         """Write the arrays and the facts to a folder: whole or not at all.
 
-        An existing folder is replaced.
+        An existing folder is replaced, unless it holds the same already. Several processes may
+        save at once.
+
+        Raises:
+            ParityError: if there is no room or no permission.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        facts = self.facts()
+        if _holds(folder, facts):
+            return
+        made = None
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
             for name in ARRAYS:
                 np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
-            facts = {
-                "name": self.name,
-                "divisor": self.divisor,
-                "num_outputs": self.num_outputs,
-                "image_shape": self.image_shape,
-                "labels": self.labels,
-                "source": self.source,
-                "sha256": self.sha256(),
-            }
             (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
             made.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(made, folder)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
+            _put(made, folder, facts)
+        except OSError as error:
+            raise ParityError(
+                f"{folder}: expected room and permission to store the data set; received {error}; "
+                f"free space there, or set {CACHE_VARIABLE} to another folder"
+            ) from None
+        finally:
+            if made:
+                shutil.rmtree(made, ignore_errors=True)
 
     @classmethod
     def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
@@ -225,20 +246,28 @@ class DataModule(HyperParameters):
         Raises:
             ParityError: if a file is missing, unreadable, or not what the digest says.
         """
+        data = DataModule.__new__(cls)
         try:
             facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in ARRAYS
             }
-        except (OSError, ValueError) as error:
+            expected = facts.pop("sha256")
+            DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            ParityError,
+        ) as error:  # what wrong facts and broken arrays raise
             raise ParityError(
-                f"{folder}: expected a stored data set; received {error}; delete the folder, "
-                "it is made again"
+                f"{folder}: expected a stored data set; received {error or 'a broken file'} "
+                f"({type(error).__name__}); delete the folder, it is made again"
             ) from None
-        expected = facts.pop("sha256")
-        data = DataModule.__new__(cls)
-        DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
         if verify and (received := data.sha256()) != expected:
             raise ParityError(
                 f"{folder}: expected content with SHA-256 {expected}; received {received}; delete "
@@ -270,8 +299,13 @@ class Digits(DataModule):
     """
 
     def __init__(self, batch_size: int = 64) -> None:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-
+        try:
+            from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise ParityError(
+                f"digits: expected scikit-learn, which holds them; received {error}; install "
+                "scikit-learn"
+            ) from None
         X, y = load_digits(return_X_y=True)
         X, y = X.astype(np.uint8), y.astype(np.uint8)
         super().__init__(
@@ -331,6 +365,33 @@ class Synthetic(DataModule):
         )
 
 
+def _holds(folder: Path, facts: dict[str, Any]) -> bool:
+    try:
+        return DataModule.open(folder, verify=True).facts() == facts
+    except ParityError:
+        return False
+
+
+def _put(made: Path, folder: Path, facts: dict[str, Any]) -> None:
+    """Rename a new folder to its place, where something else may be or may come."""
+    for attempt in reversed(range(10)):
+        try:
+            os.replace(made, folder)
+            return
+        except OSError:
+            if not os.path.lexists(folder) or not attempt:
+                raise
+        if _holds(folder, facts):  # another process was faster
+            return
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            # A rename, then the deletion: no reader finds a half of it.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, aside / "old")
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def load_npz(path: Path) -> DataModule:
     """A user's own data: an ``.npz`` with ``X_train``, ``y_train``, ``X_val`` and ``y_val``.
 
@@ -360,13 +421,20 @@ def load_npz(path: Path) -> DataModule:
         )
     X_train, X_val = arrays["X_train"], arrays["X_val"]
     for name, X in (("X_train", X_train), ("X_val", X_val)):
-        if X.ndim < 2:
+        if X.ndim < 2 or not X.size:
             raise ParityError(
                 f"{path}: {name}: expected examples × features, two axes or more; received shape "
                 f"{X.shape}; reshape it"
             )
+    pixels = [X.dtype == np.uint8 for X in (X_train, X_val)]
+    if X_train.shape[1:] != X_val.shape[1:] or pixels[0] != pixels[1]:
+        raise ParityError(
+            f"{path}: X_train, X_val: expected examples of one shape and dtype; received "
+            f"{X_train.shape[1:]} {X_train.dtype} and {X_val.shape[1:]} {X_val.dtype}; build both "
+            "the same way"
+        )
     image_shape = X_train.shape[1:] if X_train.ndim == 3 else None
-    divisor = 255.0 if X_train.dtype == np.uint8 else 1.0
+    divisor = 255.0 if pixels[0] else 1.0
     try:
         return DataModule(
             _features(X_train),
@@ -383,7 +451,7 @@ def load_npz(path: Path) -> DataModule:
 
 
 def _features(X: Array) -> Array:
-    flat = X.reshape(len(X), -1)
+    flat = np.ascontiguousarray(X.reshape(len(X), -1))
     if X.dtype == np.uint8 or X.dtype.kind not in "fiu":
         return flat
     with np.errstate(over="ignore"):  # an overflow becomes inf, which the check names
@@ -426,11 +494,6 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
         raise ParityError(
             f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
             f"and {X_val.shape[1]}; build both the same way"
-        )
-    if int(y_val.max()) > int(y_train.max()):
-        raise ParityError(
-            f"y_val: expected only classes that y_train holds, up to {y_train.max()}; received "
-            f"{y_val.max()}; add training examples of it or drop it"
         )
 
 

@@ -21,8 +21,8 @@ class SoftmaxRegression(Classifier):
 
     def read_tensors(self, read):
         layer = self.net[1]
-        W, b = read(layer.weight), read(layer.bias)
-        return {"W": W.detach().numpy(force=True).T.copy(), "b": b.detach().numpy(force=True)}
+        W, b = (read(tensor).detach().cpu().numpy() for tensor in (layer.weight, layer.bias))
+        return {"W": W.T.copy(), "b": b.copy()}
 
     def set_parameters(self, parameters):
         layer = self.net[1]

@@ -1,0 +1,45 @@
+"""MXNet behind the shared interface, and a drop-in for the book's ``d2l`` module."""
+
+import mxnet
+
+mxnet.npx.set_np()
+
+from backends.mxnet.classifier import Classifier, evaluate_accuracy  # noqa: E402
+from backends.mxnet.concise import SoftmaxRegression  # noqa: E402
+from backends.mxnet.data import DataModule, Digits, FashionMNIST, Synthetic  # noqa: E402
+from backends.mxnet.optimizer import SGD  # noqa: E402
+from backends.mxnet.scratch import (  # noqa: E402
+    SoftmaxRegressionScratch,
+    cross_entropy,
+    cross_entropy_one_hot,
+    softmax,
+)
+from backends.mxnet.trainer import Trainer  # noqa: E402
+from common.hyperparameters import HyperParameters, add_to_class  # noqa: E402
+
+Module = Classifier
+
+__all__ = [
+    "SGD",
+    "Classifier",
+    "DataModule",
+    "Digits",
+    "FashionMNIST",
+    "HyperParameters",
+    "Module",
+    "SoftmaxRegression",
+    "SoftmaxRegressionScratch",
+    "Synthetic",
+    "Trainer",
+    "add_to_class",
+    "cross_entropy",
+    "cross_entropy_one_hot",
+    "evaluate_accuracy",
+    "softmax",
+    "versions",
+]
+
+
+def versions():
+    """The versions of the libraries that compute, by name."""
+    return {"mxnet": mxnet.__version__}

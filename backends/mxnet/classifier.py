@@ -1,0 +1,132 @@
+"""MXNet's half of Classifier."""
+
+import numpy
+from mxnet import gluon, np
+
+from backends.mxnet.optimizer import SGD, array_of
+from common.classifier import Classifier as AbstractClassifier
+
+
+class Classifier(gluon.Block, AbstractClassifier):
+    """A classifier in MXNet whose ``forward`` gives logits, until a subclass says otherwise.
+
+    A subclass needs layers in ``self.net`` (initialized), or arrays with an attached gradient as
+    attributes, and usually ``self.lr``.
+    """
+
+    example_loss = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def forward(self, X):
+        return self.net(X)
+
+    def loss(self, y_hat, y, averaged=True):
+        losses = self.example_loss(y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1))
+        return losses.mean() if averaged else losses
+
+    def accuracy(self, y_hat, y, averaged=True):
+        y_hat = y_hat.reshape(-1, y_hat.shape[-1])
+        correct = (y_hat.argmax(axis=1).astype(y.dtype) == y.reshape(-1)).astype("float32")
+        return correct.mean() if averaged else correct
+
+    def training_step(self, batch):
+        """Loss of one batch ``(X, y)``."""
+        return self.loss(self(*batch[:-1]), batch[-1])
+
+    def validation_step(self, batch):
+        """Loss and accuracy of one batch ``(X, y)``."""
+        y_hat = self(*batch[:-1])
+        return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
+
+    def parameters(self):
+        """Gluon's parameters if there are any, else the list of arrays made by hand."""
+        return self.collect_params() or list(self._by_hand().values())
+
+    def configure_optimizers(self):
+        """SGD by hand for a list of arrays, gluon's for gluon's parameters, as in the book.
+
+        Override it with anything that has ``step(batch_size)``; the loss is a mean, so it is
+        called with 1. By hand for layers: ``SGD(self.collect_params(), lr)``. A ``gluon.Trainer``
+        for a model by hand: keep its parameters as
+        ``self.W = self.params.get("W", shape=…, init=…)``, initialize, compute with
+        ``self.W.data()``.
+        """
+        parameters = self.parameters()
+        if isinstance(parameters, list):
+            return SGD(parameters, self.lr)
+        return gluon.Trainer(parameters, "sgd", {"learning_rate": self.lr})
+
+    def named_tensors(self):
+        """What is trained, by name: gluon's parameters by their path, and attributes by hand."""
+        registered = {
+            name: parameter
+            for name, parameter in self._collect_params_with_prefix().items()
+            if parameter.grad_req != "null"
+        }
+        return registered | self._by_hand()
+
+    def _by_hand(self):
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray) and value.grad is not None
+        }
+
+    def read_tensors(self, read):
+        """``read(array)`` as NumPy for everything trained, in the layout of the mathematics.
+
+        A model whose framework keeps another layout overrides this and :meth:`set_parameters`.
+        """
+        return {
+            name: read(array_of(tensor)).asnumpy() for name, tensor in self.named_tensors().items()
+        }
+
+    def get_parameters(self):
+        return self.read_tensors(lambda array: array)
+
+    def get_gradients(self):
+        """The gradients that the last backward pass left, as :meth:`get_parameters`."""
+        return self.read_tensors(lambda array: array.grad)
+
+    def set_parameters(self, parameters):
+        tensors = self.named_tensors()
+        for name, value in parameters.items():
+            tensor = tensors[name]
+            if isinstance(tensor, gluon.Parameter):
+                _set_data(tensor, value)
+            elif (tensor.shape, tensor.dtype) == (value.shape, value.dtype):
+                tensor[:] = value  # in place: an optimizer may hold the array
+            else:
+                self._attach(name, np.array(value, dtype=value.dtype))
+
+    def build(self, X):
+        """Give lazy layers their shapes from a batch, in the model's own floating-point type.
+
+        MXNet's random initializers know float32 only: a model is built, then cast.
+        """
+        self(X.astype(next((t.dtype for t in self.named_tensors().values()), X.dtype)))
+
+    def cast(self, dtype):
+        """Convert everything trained to a floating-point type."""
+        super().cast(dtype)
+        for name, array in self._by_hand().items():
+            if array.dtype != numpy.dtype(dtype):
+                self._attach(name, array.astype(dtype))
+
+    def _attach(self, name, array):
+        array.attach_grad()
+        setattr(self, name, array)
+
+
+def evaluate_accuracy(model, data):
+    """Accuracy of a model on the validation examples of a data module."""
+    correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
+    return float(np.concatenate(correct).mean())
+
+
+def _set_data(parameter, value):
+    if -1 in parameter.shape:  # a lazy layer takes its shape from the value
+        parameter.shape = value.shape
+        parameter.initialize(force_reinit=True)  # before the cast: see build
+    if parameter.dtype != value.dtype:
+        parameter.cast(value.dtype)
+    parameter.set_data(value)

@@ -1,0 +1,27 @@
+"""The data modules, giving batches as MXNet arrays: images of shape ``(n, 1, h, w)``."""
+
+from mxnet import np
+
+from common import data
+
+
+class _Tensors:
+    def tensors(self, X, y):
+        X = np.array(X, dtype=X.dtype)
+        return np.expand_dims(X, 1) if X.ndim == 3 else X, np.array(y, dtype=y.dtype)
+
+
+class DataModule(_Tensors, data.DataModule):
+    __doc__ = data.DataModule.__doc__
+
+
+class FashionMNIST(_Tensors, data.FashionMNIST):
+    __doc__ = data.FashionMNIST.__doc__
+
+
+class Digits(_Tensors, data.Digits):
+    __doc__ = data.Digits.__doc__
+
+
+class Synthetic(_Tensors, data.Synthetic):
+    __doc__ = data.Synthetic.__doc__

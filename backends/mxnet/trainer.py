@@ -1,0 +1,93 @@
+"""MXNet's half of Trainer."""
+
+from mxnet import autograd, np
+
+from common.trainer import EpochMetrics, batch_means
+from common.trainer import Trainer as AbstractTrainer
+
+
+class Trainer(AbstractTrainer):
+    """Trains an MXNet :class:`Classifier`, on data that is in memory as one array.
+
+    Every call below only queues work for MXNet's engine; reading a value is what waits.
+    """
+
+    def prepare(self, model, data, dtype):
+        self.model, self.data = model, data
+        self.X, self.y = map(_array, data.examples(train=True, dtype=dtype))
+        self.X_val, self.y_val = map(_array, data.examples(train=False, dtype=dtype))
+        model.build(self.X[:1])
+        model.cast(dtype)
+        self.optim = model.configure_optimizers()
+
+    def fit_epoch(self, order):
+        order = _array(order)
+        y = np.take(self.y, order)
+        losses, scores = [], []
+        for start in range(0, len(order), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            y_hat, loss = self._step(self.model, self.optim, self._gather(order[rows]), y[rows])
+            losses.append(loss)
+            scores.append(y_hat)
+        correct = self.model.accuracy(np.concatenate(scores), y, averaged=False)
+        return EpochMetrics(
+            np.stack(losses).asnumpy().astype("float64"),
+            batch_means(correct.asnumpy(), self.batch_size),
+        )
+
+    @staticmethod
+    def _step(model, optim, X, y):
+        with autograd.record():
+            y_hat = model(X)
+            loss = model.loss(y_hat, y)
+        loss.backward()
+        optim.step(1)  # the loss is a mean already
+        return y_hat.detach(), loss.detach()
+
+    def _gather(self, rows):
+        return np.take(self.X, rows, axis=0)
+
+    def training_batch(self, rows):
+        rows = _array(rows)
+        return self._gather(rows).asnumpy(), np.take(self.y, rows).asnumpy()
+
+    def validation_batches(self, size):
+        for start in range(0, len(self.X_val), size):
+            yield self.X_val[start : start + size], self.y_val[start : start + size]
+
+    def evaluate(self, X, y):
+        y_hat = self.model(X)
+        return float(self.model.loss(y_hat, y)), float(self.model.accuracy(y_hat, y))
+
+    def predict(self, X):
+        return self.model(X).asnumpy()
+
+    def probe(self, parameters, X, y):
+        model = self.model
+        held, before = dict(vars(model)), model.get_parameters()
+        try:
+            model.set_parameters(parameters)
+            X, y = _array(X), _array(y)
+            y_hat, loss = self._step(model, model.configure_optimizers(), X, y)
+            arrays = {
+                "data/X": X,
+                "data/y": y,
+                "forward/y_hat": y_hat,
+                "example_loss": model.loss(y_hat, y, averaged=False),
+                "loss": loss,
+                "metric/accuracy": model.accuracy(y_hat, y),
+            }
+            arrays = {name: value.asnumpy() for name, value in arrays.items()}
+            for name, value in model.get_parameters().items():
+                arrays[f"update/{name}"] = value
+            for name, value in model.get_gradients().items():
+                arrays[f"gradient/{name}"] = value
+        finally:
+            vars(model).update(held)
+            model.set_parameters(before)
+        return arrays
+
+
+def _array(array):
+    """The array in MXNet, of the same type."""
+    return np.array(array, dtype=array.dtype)

@@ -1,0 +1,44 @@
+"""TensorFlow behind the shared interface, and a drop-in for the book's ``d2l`` module."""
+
+from backends.tensorflow.runtime import tf
+
+# isort: split
+from backends.tensorflow.classifier import Classifier, evaluate_accuracy
+from backends.tensorflow.concise import SoftmaxRegression
+from backends.tensorflow.data import DataModule, Digits, FashionMNIST, Synthetic
+from backends.tensorflow.optimizer import SGD
+from backends.tensorflow.scratch import (
+    SoftmaxRegressionScratch,
+    cross_entropy,
+    cross_entropy_one_hot,
+    softmax,
+)
+from backends.tensorflow.trainer import Trainer
+from common.hyperparameters import HyperParameters, add_to_class
+
+Module = Classifier
+
+__all__ = [
+    "SGD",
+    "Classifier",
+    "DataModule",
+    "Digits",
+    "FashionMNIST",
+    "HyperParameters",
+    "Module",
+    "SoftmaxRegression",
+    "SoftmaxRegressionScratch",
+    "Synthetic",
+    "Trainer",
+    "add_to_class",
+    "cross_entropy",
+    "cross_entropy_one_hot",
+    "evaluate_accuracy",
+    "softmax",
+    "versions",
+]
+
+
+def versions():
+    """The versions of the libraries that compute, by name."""
+    return {"tensorflow": tf.__version__, "keras": tf.keras.__version__}

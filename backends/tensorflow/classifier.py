@@ -1,0 +1,101 @@
+"""TensorFlow's half of Classifier."""
+
+import tensorflow as tf
+
+from backends.tensorflow.optimizer import SGD
+from common.classifier import Classifier as AbstractClassifier
+
+
+class Classifier(AbstractClassifier):
+    """A classifier in TensorFlow whose ``forward`` gives logits, until a subclass says otherwise.
+
+    A subclass needs attributes that are variables, or layers in ``self.net``, and usually
+    ``self.lr``.
+    """
+
+    def __call__(self, X):
+        return self.forward(X)
+
+    def forward(self, X):
+        return self.net(X)
+
+    def loss(self, y_hat, y, averaged=True):
+        fn = tf.keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True,
+            reduction="sum_over_batch_size" if averaged else "none",
+            dtype=y_hat.dtype.name,
+        )
+        return fn(tf.reshape(y, (-1,)), tf.reshape(y_hat, (-1, y_hat.shape[-1])))
+
+    def accuracy(self, y_hat, y, averaged=True):
+        y_hat = tf.reshape(y_hat, (-1, y_hat.shape[-1]))
+        preds = tf.argmax(y_hat, axis=1, output_type=y.dtype)
+        correct = tf.cast(preds == tf.reshape(y, (-1,)), tf.float32)
+        return tf.reduce_mean(correct) if averaged else correct
+
+    def training_step(self, batch):
+        """Loss of one batch ``(X, y)``."""
+        return self.loss(self(*batch[:-1]), batch[-1])
+
+    def validation_step(self, batch):
+        """Loss and accuracy of one batch ``(X, y)``."""
+        y_hat = self(*batch[:-1])
+        return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
+
+    def configure_optimizers(self):
+        if all(isinstance(variable, tf.Variable) for variable in self.trainable_variables):
+            return SGD(self.lr)  # by hand, as the variables
+        # Keras would keep a number in float32, also where it trains in float64.
+        return tf.keras.optimizers.SGD(lambda: tf.constant(self.lr, tf.float64))
+
+    @property
+    def trainable_variables(self):
+        """The trainable variables of the model and its layers."""
+        return list(self.named_variables().values())
+
+    def named_variables(self):
+        """The trainable variables by name: an attribute's, or ``attribute.i.name`` inside one.
+
+        Attributes that are lists are searched too. A model whose variables have better names
+        overrides this.
+        """
+        named = {}
+        for attribute, value in vars(self).items():
+            for i, variable in enumerate(_variables(value)):
+                name = attribute if variable is value else f"{attribute}.{i}.{_name(variable)}"
+                if not any(variable is other for other in named.values()):
+                    named[name] = variable
+        return named
+
+    def get_parameters(self):
+        return {name: _numpy(variable) for name, variable in self.named_variables().items()}
+
+    def set_parameters(self, parameters):
+        variables = self.named_variables()
+        for name, value in parameters.items():
+            if name in vars(self) and variables[name].dtype != value.dtype:
+                setattr(self, name, tf.Variable(value))
+            else:
+                variables[name].assign(value)
+
+
+def evaluate_accuracy(model, data):
+    """Accuracy of a model on the validation examples of a data module."""
+    correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
+    return float(tf.reduce_mean(tf.concat(correct, 0)))
+
+
+def _variables(value):
+    if isinstance(value, tf.Variable):
+        return [value] if value.trainable else []
+    if isinstance(value, list | tuple):
+        return [variable for item in value for variable in _variables(item)]
+    return getattr(value, "trainable_variables", [])  # a layer's, a module's
+
+
+def _name(variable):
+    return variable.name.removesuffix(":0")
+
+
+def _numpy(variable):
+    return variable.numpy().copy()

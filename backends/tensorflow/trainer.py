@@ -1,0 +1,137 @@
+"""TensorFlow's half of Trainer."""
+
+import copy
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from common.errors import ParityError
+from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
+from common.trainer import Trainer as AbstractTrainer
+
+
+class Trainer(AbstractTrainer):
+    """Trains a TensorFlow :class:`Classifier`; a graph runs the batches of an epoch."""
+
+    def prepare(self, model, data, dtype):
+        self.model, self.data = model, data
+        self.X, self.y = map(_tensor, data.examples(train=True, dtype=dtype))
+        self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
+        received = model(self.X[:1]).dtype  # builds lazy layers
+        if received != dtype:
+            raise ParityError(
+                f"fit: expected a model that computes in {dtype}; received {received.name}; give "
+                f"parameters of dtype {dtype}, or make the model's layers with it"
+            )
+        self.optim = model.configure_optimizers()
+        self._train_functions = {}
+        self._evaluate = tf.function(functools.partial(_evaluate, model), autograph=False)
+
+    def compile(self):
+        for size in (self.batch_size, len(self.X) % self.batch_size):
+            self._train(np.empty((0, size), np.int32))
+        sizes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
+        for X, y in sizes.values():
+            self.evaluate(X, y)
+
+    def fit_epoch(self, order):
+        full = len(order) - len(order) % self.batch_size
+        batches = order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)
+        metrics = [self._train(rows) for rows in batches if rows.size]
+        return EpochMetrics(*map(np.concatenate, zip(*metrics, strict=True)))
+
+    def _train(self, rows):
+        """One update per row of examples: losses and accuracies, by the graph for that width."""
+        size = rows.shape[1]
+        if size not in self._train_functions:
+            self._train_functions[size] = tf.function(
+                functools.partial(_train, self.model, self.optim),
+                autograph=False,
+                input_signature=[
+                    tf.TensorSpec(self.X.shape, self.X.dtype),
+                    tf.TensorSpec(self.y.shape, self.y.dtype),
+                    tf.TensorSpec([None, size], tf.int32),
+                ],
+            )
+        losses, accuracies = self._train_functions[size](self.X, self.y, rows.astype(np.int32))
+        return losses.numpy(), accuracies.numpy()
+
+    def training_batch(self, rows):
+        X, y = _gather(self.X, self.y, rows)
+        return X.numpy(), y.numpy()
+
+    def validation_batches(self, size):
+        for start in range(0, len(self.X_val), size):
+            yield self.X_val[start : start + size], self.y_val[start : start + size]
+
+    def evaluate(self, X, y):
+        loss, accuracy = self._evaluate(X, y)
+        return float(loss), float(accuracy)
+
+    def predict(self, X):
+        return self.model(X).numpy()
+
+    def probe(self, parameters, X, y):
+        model = copy.deepcopy(self.model)
+        model.set_parameters(parameters)
+        X, y = tf.constant(X), tf.constant(y)
+        step = tf.function(_step, autograph=False)
+        y_hat, loss, gradients = step(model, model.configure_optimizers(), X, y)
+        arrays = {
+            "data/X": X,
+            "data/y": y,
+            "forward/y_hat": y_hat,
+            "example_loss": model.loss(y_hat, y, averaged=False),
+            "loss": loss,
+            "metric/accuracy": model.accuracy(y_hat, y),
+        }
+        for (name, variable), gradient in zip(
+            model.named_variables().items(), gradients, strict=True
+        ):
+            arrays[f"gradient/{name}"] = gradient
+            arrays[f"update/{name}"] = variable
+        return {name: value.numpy() for name, value in arrays.items()}
+
+
+def _step(model, optim, X, y):
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        y_hat = model(X)
+        loss = model.loss(y_hat, y)
+    gradients = tape.gradient(loss, variables)
+    optim.apply_gradients(zip(gradients, variables, strict=True))
+    return y_hat, loss, gradients
+
+
+def _train(model, optim, X, y, rows):
+    def step(batch):
+        X_batch, y_batch = _gather(X, y, batch)
+        y_hat, loss, _ = _step(model, optim, X_batch, y_batch)
+        accuracy = model.accuracy(y_hat, y_batch)
+        return tf.cast(loss, tf.float64), tf.cast(accuracy, tf.float64)
+
+    # One at a time: each update needs the one before it.
+    return tf.map_fn(
+        step, rows, fn_output_signature=(tf.float64, tf.float64), parallel_iterations=1
+    )
+
+
+def _evaluate(model, X, y):
+    y_hat = model(X)
+    return model.loss(y_hat, y), model.accuracy(y_hat, y)
+
+
+def _gather(X, y, rows):
+    return tf.gather(X, rows), tf.gather(y, rows)
+
+
+def _tensor(array):
+    """The array as a tensor that shares its memory, where TensorFlow's alignment allows it."""
+    if array.ctypes.data % 64 or not (array.flags.writeable and array.flags.c_contiguous):
+        memory = np.empty(array.nbytes + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        aligned = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        aligned[:] = array
+        array = aligned
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

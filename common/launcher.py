@@ -1,0 +1,239 @@
+"""Starts worker processes, streams their progress, holds their time limits.
+
+Whatever happens to a process becomes an :class:`Outcome`; only the user's interrupt is raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.environment import ROOT, clean_environment
+
+LOG_LINES = 5
+"""How many of a log's last lines the reason of a failure quotes."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process to run.
+
+    Args:
+        name: how its progress is labelled.
+        command: the program and its arguments; run from the project's root, without a shell.
+        log: the file that takes its standard error.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended.
+
+    Args:
+        status: ``done``, ``failed`` or ``timeout``.
+        reason: why it is not done, with the end of its log; None if it is.
+        seconds: from its start to its end.
+    """
+
+    status: str
+    reason: str | None
+    seconds: float
+
+
+Tell = Callable[[str, dict[str, Any]], None]
+"""Told a job's name and a line of its progress, as :mod:`common.worker` writes it."""
+
+
+def available_cpus() -> list[int]:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    slots: int,
+    threads: int,
+    timeout: float,
+    tell: Tell = lambda *_: None,
+) -> dict[str, Outcome]:
+    """Run processes side by side; give the outcome of each by its name.
+
+    Args:
+        jobs: what to run, started in this order.
+        slots: how many run at once.
+        threads: threads of each; where the processors suffice, each slot keeps to its own, so
+            that no worker's time depends on its neighbour's.
+        timeout: seconds after which a process is killed.
+        tell: told of progress, from several threads.
+
+    Raises:
+        KeyboardInterrupt: after every process is ended.
+    """
+    cpus = available_cpus()
+    places: queue.SimpleQueue[Sequence[int] | None] = queue.SimpleQueue()
+    for slot in range(slots):
+        own = cpus[slot * threads : (slot + 1) * threads]
+        places.put(own if slots * threads <= len(cpus) else None)
+    running = _Running()
+
+    def run(job: Job) -> Outcome:
+        place = places.get()
+        try:
+            return _run_job(job, place, threads, timeout, tell, running)
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(max_workers=slots) as pool:
+        futures = {job.name: pool.submit(run, job) for job in jobs}
+        try:
+            return {name: future.result() for name, future in futures.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            running.end_all()
+            raise
+
+
+class _Running:
+    """The processes under way, so that all can be ended at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    def start(self, job: Job, cpus: Iterable[int] | None, threads: int) -> subprocess.Popen[str]:
+        variables = clean_environment() | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, job.log.open("w", encoding="utf-8") as log:
+            if self._ended:
+                raise InterruptedError("interrupted before it started")
+            if cpus is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
+            process = subprocess.Popen(
+                job.command,
+                cwd=ROOT,
+                env=variables,
+                stdin=subprocess.PIPE,  # a worker ends itself when this closes
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self._processes.add(process)
+        return process
+
+    def forget(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._processes.discard(process)
+
+    def end_all(self) -> None:
+        with self._lock:
+            self._ended = True
+            for process in self._processes:
+                end_process_group(process)
+
+
+def end_process_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process and all that it started."""
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    except ProcessLookupError:
+        pass
+
+
+def _run_job(
+    job: Job,
+    cpus: Sequence[int] | None,
+    threads: int,
+    timeout: float,
+    tell: Tell,
+    running: _Running,
+) -> Outcome:
+    started = time.perf_counter()
+    try:
+        process = running.start(job, cpus, threads)
+    except OSError as error:
+        tell(job.name, {"event": "failed"})
+        return Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        end_process_group(process)
+
+    timer = threading.Timer(timeout, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if (facts := _parse(line)) is not None:
+                tell(job.name, facts)
+        code = process.wait()
+    finally:
+        timer.cancel()
+        running.forget(process)
+        end_process_group(process)  # what it started may outlive it
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+    seconds = time.perf_counter() - started
+    status, reason = "done", None
+    if expired.is_set():
+        status, reason = "timeout", f"still running after {timeout:g} s"
+    elif code < 0:
+        status, reason = "failed", f"killed by {_signal_name(-code)}"
+    elif code > 0:
+        status, reason = "failed", f"ended with exit status {code}"
+    tell(job.name, {"event": status})
+    if reason is not None and (tail := log_tail(job.log)):
+        reason = f"{reason}; its log ends: {tail}"
+    return Outcome(status, reason, seconds)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """A line of progress; None if it is something else."""
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        return None
+    return facts if isinstance(facts, dict) and "event" in facts else None
+
+
+def _signal_name(number: int) -> str:
+    name = signal.Signals(number).name
+    return f"{name} (out of memory?)" if name == "SIGKILL" else name
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a log, joined."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip())

@@ -1,0 +1,85 @@
+"""Progress on standard error: a bar per worker on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Display:
+    """Shows what every job is doing; safe to be told from several threads.
+
+    Args:
+        quiet: show nothing.
+        console: where to; standard error if not given.
+    """
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Console(stderr=True)
+        self._lock = threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, str] = {}
+        self._bars: Progress | None = None
+        if self.console.is_terminal and not quiet:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[doing]}"),
+                TimeElapsedColumn(),
+                console=self.console,
+            )
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def tell(self, name: str, facts: dict[str, Any]) -> None:
+        """Take note of one line of a job's progress."""
+        if self.quiet:
+            return
+        event, epoch, epochs = facts["event"], facts.get("epoch"), facts.get("max_epochs")
+        doing = str(event)
+        if epoch is not None:
+            doing += f", epoch {epoch}/{epochs}"
+        if (loss := facts.get("loss")) is not None:
+            doing += f", loss {loss:.4f}"
+        with self._lock:
+            if self._bars is not None:
+                self._advance(self._bars, name, doing, event, epoch, epochs)
+            elif self._said.get(name) != event:
+                self.console.print(f"{name}: {doing}", highlight=False, markup=False)
+            self._said[name] = event
+
+    def _advance(
+        self,
+        bars: Progress,
+        name: str,
+        doing: str,
+        event: str,
+        epoch: int | None,
+        epochs: int | None,
+    ) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = bars.add_task(name, total=None, doing=doing)
+        task = self._tasks[name]
+        bars.update(task, doing=doing)
+        if epoch is not None:
+            bars.update(task, completed=epoch, total=epochs)
+        if event in ("done", "failed", "timeout", "unavailable", "ready"):
+            bars.update(task, total=1, completed=1)
+            bars.stop_task(task)

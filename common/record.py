@@ -1,0 +1,105 @@
+"""Record: what a worker leaves, in a JSON of facts and an NPZ of arrays, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA = 1
+
+FACTS = (
+    "backend",
+    "implementation",
+    "plan_sha256",
+    "fed_sha256",
+    "versions",
+    "history",
+    "seconds",
+    "peak_rss_bytes",
+)
+
+
+class RecordError(Exception):
+    """A record that cannot be judged: unreadable, incomplete, or of another plan."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Facts and arrays of one run.
+
+    Arrays: ``step_loss`` and ``step_accuracy``, shape ``(num_steps,)``; ``snapshots``, the
+    numbers of updates after which parameters were recorded, shape ``(s,)``; each parameter as
+    ``parameters/NAME``, shape ``(s, …)``; ``val_y_hat``, what ``forward`` gave for the
+    validation examples at the end, shape ``(num_val, num_outputs)``.
+    """
+
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+    def save(self, folder: Path) -> None:
+        """Write the record as a new folder, by one rename once both files are complete."""
+        if objects := [name for name, array in self.arrays.items() if array.dtype.hasobject]:
+            raise TypeError(f"expected arrays of numbers; received objects in {objects}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            with (made / "arrays.npz").open("wb") as file:
+                np.savez(file, **self.arrays)
+            facts = {"schema": SCHEMA, **self.facts}
+            (made / "record.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            made.chmod(0o755)
+            os.replace(made, folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    @classmethod
+    def load(cls, folder: Path, plan_sha256: str | None = None) -> Record:
+        """Read a record.
+
+        Args:
+            folder: where :meth:`save` put it.
+            plan_sha256: the plan that it must be a record of.
+
+        Raises:
+            RecordError: if it is missing, broken, incomplete, of another schema or plan, or
+                holds a number that is not finite.
+        """
+        try:
+            facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive}
+        except FileNotFoundError as error:
+            raise RecordError(f"no record: {error.filename} is missing") from None
+        except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
+            raise RecordError(f"unreadable record: {error!r}") from None
+        if facts.pop("schema", None) != SCHEMA:
+            raise RecordError(f"expected a record of schema {SCHEMA}")
+        if missing := [name for name in FACTS if name not in facts]:
+            raise RecordError(f"record lacks {', '.join(missing)}")
+        if plan_sha256 is not None and facts["plan_sha256"] != plan_sha256:
+            raise RecordError(
+                f"record of another plan: expected {plan_sha256}, received {facts['plan_sha256']}"
+            )
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise RecordError(f"{name} holds numbers that are not finite")
+        return cls(facts, arrays)
+
+    def parameters(self) -> dict[str, npt.NDArray[Any]]:
+        """The recorded parameters by name, snapshots first: shape ``(s, …)``."""
+        prefix = "parameters/"
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }

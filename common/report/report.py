@@ -1,0 +1,110 @@
+"""Report: the facts of a finished comparison, as its ``report.json`` holds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import ParityError
+
+SCHEMA = 1
+FILE = "report.json"
+EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a comparison found. Everything printed or drawn comes from ``facts``.
+
+    Args:
+        facts: the JSON object; ``docs/report.md`` describes it.
+        folder: where the report and the records lie.
+    """
+
+    facts: dict[str, Any]
+    folder: Path
+
+    @property
+    def verdict(self) -> str:
+        """``agree``, ``drift``, ``disagree`` or ``incomplete``."""
+        return str(self.facts["verdict"])
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """One object per run, in the order of the table."""
+        return list(self.facts["runs"])
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        done = [run for run in self.runs if run["status"] == "done"]
+        missing = [run for run in self.runs if run["status"] != "done"]
+        limit = self.facts["thresholds"]["envelopes"]
+        worst = max((run["envelopes"] for run in done), default=0.0)
+        count = f"{len(done)} run{'s' * (len(done) != 1)}"
+        if self.verdict == "agree":
+            return (
+                f"agree: {count} within {limit:g} × rounding of the float64 reference "
+                f"(the farthest at {worst:.2g} ×)."
+            )
+        if self.verdict == "incomplete":
+            names = ", ".join(f"{_name(run)} ({run['status']})" for run in missing)
+            rest = f" Of the others: {self._grades(done)}." if done else ""
+            return f"incomplete: {names or 'nothing'} did not run.{rest}"
+        odd = [run for run in done if run["grade"] == self.verdict]
+        named = ", ".join(_name(run) for run in odd)
+        if self.verdict == "drift":
+            return f"drift: {named} outside rounding, with the same outcome."
+        return f"disagree: {named} {'do' if len(odd) > 1 else 'does'} not agree with the reference."
+
+    @staticmethod
+    def _grades(runs: list[dict[str, Any]]) -> str:
+        grades = [run["grade"] for run in runs]
+        return ", ".join(f"{grades.count(g)} {g}" for g in sorted(set(grades), key=grades.index))
+
+    def exit_status(self, fail_on: str = "disagree") -> int:
+        """The exit status of ``compare.py``: 0, 1 or 3.
+
+        Args:
+            fail_on: ``drift`` or ``disagree``: the mildest verdict that fails.
+        """
+        if self.verdict == "incomplete":
+            return EXIT_INCOMPLETE
+        failing = {"disagree", "drift"} if fail_on == "drift" else {"disagree"}
+        return EXIT_DISAGREE if self.verdict in failing else EXIT_AGREE
+
+    def save(self) -> None:
+        """Write ``report.json``, whole or not at all."""
+        partial = self.folder / f".{FILE}.partial"
+        partial.write_text(
+            json.dumps(self.facts, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        partial.replace(self.folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """Read a report.
+
+        Raises:
+            ParityError: if there is none, or it is of another schema.
+        """
+        try:
+            facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            schema = facts["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ParityError(
+                f"{folder}: expected a report; received {error!r}; name the --out of a finished "
+                "comparison"
+            ) from None
+        if schema != SCHEMA:
+            raise ParityError(
+                f"{folder / FILE}: expected schema {SCHEMA}; received {schema!r}; use the release "
+                "that wrote it"
+            )
+        return cls(facts, folder)
+
+
+def _name(run: dict[str, Any]) -> str:
+    return f"{run['backend']} {run['implementation']}"

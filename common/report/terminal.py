@@ -1,0 +1,101 @@
+"""The report on a terminal: one table, a row per run, and the verdict in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.report.report import Report
+
+PLAIN_WIDTH = 150
+"""Columns where the output is no terminal."""
+
+STYLES = {
+    "exact": "green",
+    "rounding": "green",
+    "drift": "yellow",
+    "disagree": "bold red",
+    "agree": "bold green",
+    "incomplete": "bold magenta",
+}
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the table and the verdict; all of it comes from the report's facts."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    for notice in report.facts["notices"]:
+        console.print(f"[bold]Note:[/] {escape(notice)}")
+    recipe, data = report.facts["recipe"], report.facts["data"]
+    console.print(
+        f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} validation "
+        f"examples, {data['num_inputs']} inputs, {data['num_outputs']} classes; "
+        f"{recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr {recipe['lr']:g}, "
+        f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
+        highlight=False,
+    )
+    console.print(_table(report))
+    for run in report.runs:
+        if run["reason"]:
+            label = f"{run['backend']} {run['implementation']}"
+            console.print(f"{label}: {escape(run['reason'])}", highlight=False, soft_wrap=True)
+    style = STYLES[report.verdict]
+    console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    table = Table(header_style="bold")
+    for name in ("backend", "version", "implementation"):
+        table.add_column(name)
+    for name in (
+        "val loss",
+        "val acc",
+        "loss error",
+        "parameter error",
+        "flips",
+        "import",
+        "compile",
+        "fit",
+        "peak MB",
+    ):
+        table.add_column(name, justify="right")
+    table.add_column("grade")
+    reference = report.facts["reference"]
+    if reference["val_loss"]:
+        table.add_row(
+            "reference",
+            "float64",
+            "by hand",
+            f"{reference['val_loss'][-1]:.6f}",
+            f"{reference['val_accuracy'][-1]:.4f}",
+            *[""] * 7,
+            "",
+            end_section=True,
+        )
+    for run in report.runs:
+        table.add_row(*_row(run))
+    return table
+
+
+def _row(run: dict[str, Any]) -> list[str]:
+    head = [escape(run["backend"]), escape(run["version"] or "?"), run["implementation"]]
+    if run["status"] != "done":
+        return [*head, *[""] * 9, f"[bold magenta]{run['status']}[/]"]
+    seconds = run["seconds"]
+    return [
+        *head,
+        f"{run['val_loss'][-1]:.6f}",
+        f"{run['val_accuracy'][-1]:.4f}",
+        f"{run['loss_error']:.1e} ({run['loss_envelopes']:.2g} ×)",
+        f"{run['parameter_error']:.1e} ({run['parameter_envelopes']:.2g} ×)",
+        str(run["prediction_flips"]),
+        f"{seconds['import']:.1f} s",
+        f"{seconds['compile']:.1f} s",
+        f"{seconds['fit']:.2f} s",
+        f"{run['peak_rss_bytes'] / 1e6:,.0f}",
+        f"[{STYLES[run['grade']]}]{run['grade']}[/]",
+    ]

@@ -1,0 +1,558 @@
+"""Train one classifier in several frameworks on identical data and say how well they agree."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.agreement import Judge, Thresholds, verdict
+from common.data import DataModule
+from common.environment import (
+    IMPLEMENTATIONS,
+    Backend,
+    Environment,
+    choose,
+    discover,
+    find_environment,
+)
+from common.errors import ParityError
+from common.fetch import open_data
+from common.launcher import Job, Outcome, available_cpus, run_jobs
+from common.machine import machine_facts
+from common.plan import Plan
+from common.progress import Display
+from common.recipe import Recipe
+from common.record import Record, RecordError
+from common.reference import ENSEMBLE_MEMBERS, Envelope, Trajectory, envelope, epoch_means
+from common.report import Report, print_report
+from common.report.report import EXIT_USAGE, FILE, SCHEMA
+
+DEFAULT_TIMEOUT_SECONDS = 600.0
+EXIT_INTERRUPTED = 130
+
+
+def compare(
+    backends: Sequence[str] = (),
+    *,
+    implementations: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    max_epochs: int = Recipe.max_epochs,
+    sigma: float = Recipe.sigma,
+    seed: int = Recipe.seed,
+    dtype: str = Recipe.dtype,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    pythons: Mapping[str, str | Path] | None = None,
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    thresholds: Thresholds = Thresholds(),
+    quiet: bool = True,
+) -> Report:
+    """Compare backends on one plan.
+
+    Args:
+        backends: names of backends; every framework if none is given.
+        implementations: ``scratch``, ``concise``; both if none is given.
+        data: ``fashion-mnist``, ``digits``, ``synthetic[:EXAMPLESxFEATURESxCLASSES]`` or the path
+            of an ``.npz``; Fashion-MNIST if not given, or digits where it cannot be had.
+        data_dir: folder of the publisher's Fashion-MNIST files.
+        batch_size, lr, max_epochs, sigma, seed, dtype: see :class:`common.recipe.Recipe`.
+        out: folder of the report; a new one in ``results/`` if not given.
+        overwrite: replace a report that is there.
+        pythons: an interpreter for a backend, by its name.
+        jobs: how many workers run at once; as many as the processors allow if not given.
+        threads: threads of each worker.
+        timeout: seconds after which a worker is ended.
+        thresholds: where the grades part.
+        quiet: show no progress.
+
+    Returns:
+        The report, which is also in ``out/report.json``.
+
+    Raises:
+        ParityError: for unusable input, before anything is written.
+    """
+    found = discover()
+    chosen = choose(backends, found)
+    wanted = choose_implementations(implementations)
+    pythons = {name: Path(path) for name, path in (pythons or {}).items()}
+    choose(pythons, found)
+    check_positive("--threads", threads)
+    check_positive("--timeout", timeout)
+    jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
+    check_positive("--jobs", jobs)
+    recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
+    folder = Path(out) if out is not None else default_folder()
+    check_folder(folder, overwrite)
+
+    with Display(quiet) as display:
+        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
+        recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
+        prepare_folder(folder, overwrite)
+        environments = prepare_environments(chosen, pythons, display)
+        plan = Plan.make(recipe, examples, data_folder)
+        plan.save(folder / "plan")
+        outcomes = train(
+            plan, folder, chosen, wanted, environments, jobs, threads, timeout, display
+        )
+        display.tell("judging", {"event": "judging"})
+        report = judge(plan, examples, folder, chosen, wanted, environments, outcomes, thresholds)
+        if notice:
+            report.facts["notices"].insert(0, notice)
+        report.facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report.save()
+        display.tell("judging", {"event": "done"})
+    return report
+
+
+# The steps of a comparison
+
+
+def default_folder() -> Path:
+    """A folder of its own for a comparison whose ``--out`` is not given."""
+    return Path("results") / datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")[:-3]
+
+
+def choose_implementations(names: Sequence[str]) -> list[str]:
+    """The implementations of these names; all if none is named."""
+    names = list(dict.fromkeys(names))
+    if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
+        raise ParityError(
+            f"implementation: expected some of {', '.join(IMPLEMENTATIONS)}; received "
+            f"{', '.join(unknown)}; choose among them"
+        )
+    return names or list(IMPLEMENTATIONS)
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ParityError unless the value is above zero."""
+    if not value > 0:
+        raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Raise ParityError unless a report can be written to the folder. Writes nothing that stays."""
+    if (folder / FILE).exists() and not overwrite:
+        raise ParityError(
+            f"{folder}: expected a folder without a report; received one that holds {FILE}; name "
+            "another --out or add --overwrite"
+        )
+    ancestor = folder
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    try:
+        with tempfile.TemporaryFile(dir=ancestor):
+            pass
+    except OSError as error:
+        raise ParityError(
+            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
+            "; name another --out"
+        ) from None
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in ("plan", "runs", "reference"):
+            if (folder / old).exists():
+                shutil.rmtree(folder / old)
+        if overwrite:
+            (folder / FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise ParityError(
+            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
+            "; name another --out"
+        ) from None
+
+
+def fetch(
+    data: str | None, batch_size: int, data_dir: str | Path | None, display: Display
+) -> tuple[Path, DataModule, str | None]:
+    """Find or fetch the data set."""
+
+    def tell(what: str, part: float) -> None:
+        display.tell("data", {"event": f"{what}"})
+
+    result = open_data(data, batch_size, data_dir, tell)
+    display.tell("data", {"event": "ready"})
+    return result
+
+
+def prepare_environments(
+    backends: Sequence[Backend], pythons: Mapping[str, Path], display: Display
+) -> dict[str, Environment]:
+    """Find or build the environments of all backends, side by side."""
+
+    def prepare(backend: Backend) -> Environment:
+        def tell(what: str) -> None:
+            display.tell(backend.name, {"event": what})
+
+        environment = find_environment(backend, pythons.get(backend.name), tell=tell)
+        if environment.python is None:
+            display.tell(backend.name, {"event": "unavailable"})
+        else:
+            display.tell(backend.name, {"event": "ready"})
+        return environment
+
+    with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
+        return {environment.backend: environment for environment in pool.map(prepare, backends)}
+
+
+def run_name(backend: str, implementation: str) -> str:
+    """How a run is called in files and in progress."""
+    return f"{backend}-{implementation}"
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    backends: Sequence[Backend],
+    implementations: Sequence[str],
+    environments: Mapping[str, Environment],
+    slots: int,
+    threads: int,
+    timeout: float,
+    display: Display,
+) -> dict[str, Outcome]:
+    """Run the reference, its ensemble and every worker; the outcome of each by its name."""
+    jobs = []
+    for backend in backends:
+        python = environments[backend.name].python
+        if python is None:
+            continue
+        for implementation in implementations:
+            name = run_name(backend.name, implementation)
+            command = (
+                *(str(python), "-m", "common.worker", "--plan", str((folder / "plan").absolute())),
+                *("--backend", backend.name, "--implementation", implementation),
+                *("--out", str((folder / "runs" / name).absolute())),
+            )
+            jobs.append(Job(name, command, folder / "runs" / f"{name}.log"))
+    for name, options in reference_jobs():
+        command = (
+            *(sys.executable, "-m", "common.reference", *options),
+            *("--plan", str((folder / "plan").absolute())),
+            *("--out", str((folder / "reference" / f"{name}.npz").absolute())),
+        )
+        jobs.append(Job(name, command, folder / "reference" / f"{name}.log"))
+    return run_jobs(jobs, slots=slots, threads=threads, timeout=timeout, tell=display.tell)
+
+
+def reference_jobs() -> list[tuple[str, tuple[str, ...]]]:
+    """Name and options of the reference's process and of each of the ensemble's."""
+    members = [(f"rounding-{i}", ("--member", str(i))) for i in range(ENSEMBLE_MEMBERS)]
+    return [("reference", ()), *members]
+
+
+def judge(
+    plan: Plan,
+    data: DataModule,
+    folder: Path,
+    backends: Sequence[Backend],
+    implementations: Sequence[str],
+    environments: Mapping[str, Environment],
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds,
+) -> Report:
+    """Judge every record and put the report together."""
+    oracle, measured = load_reference(plan, data, folder, outcomes)
+    judge = Judge(plan, data, oracle, measured, thresholds)
+    runs = []
+    for backend in backends:
+        for implementation in implementations:
+            environment = environments[backend.name]
+            outcome = outcomes.get(run_name(backend.name, implementation))
+            if outcome is None:
+                outcome = Outcome("unavailable", environment.reason, 0.0)
+            place = folder / "runs" / run_name(backend.name, implementation)
+            facts = judge_run(judge, outcome, place)
+            identity = {
+                "backend": backend.name,
+                "implementation": implementation,
+                "version": environment.version,
+            }
+            runs.append(identity | facts)
+    facts = {
+        "schema": SCHEMA,
+        "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
+        "notices": [],
+        "recipe": plan.recipe.to_json(),
+        "plan_sha256": plan.sha256,
+        "data": {
+            "name": data.name,
+            "sha256": plan.data_sha256,
+            "num_train": data.num_train,
+            "num_val": data.num_val,
+            "num_inputs": data.num_inputs,
+            "num_outputs": data.num_outputs,
+            "source": data.source,
+        },
+        "machine": machine_facts(),
+        "thresholds": vars(thresholds).copy(),
+        "reference": {
+            "train_loss": epoch_means(oracle.step_loss, plan).tolist(),
+            "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
+            "val_loss": oracle.val_loss.tolist(),
+            "val_accuracy": oracle.val_accuracy.tolist(),
+        },
+        "envelope": {
+            "loss": float(measured.loss[-1]),
+            "parameters": float(max(measured.W[-1], measured.b[-1])),
+            "logits": measured.logits,
+            "forward": measured.forward,
+            "members": ENSEMBLE_MEMBERS,
+        },
+        "runs": runs,
+    }
+    return Report(facts, folder)
+
+
+def load_reference(
+    plan: Plan, data: DataModule, folder: Path, outcomes: Mapping[str, Outcome]
+) -> tuple[Trajectory, Envelope]:
+    """The reference and the envelope that its processes left.
+
+    Raises:
+        ParityError: if one of them failed: without them nothing can be judged.
+    """
+    trajectories = []
+    for name, _ in reference_jobs():
+        if (outcome := outcomes[name]).status != "done":
+            raise ParityError(
+                f"{name}: expected a finished training in NumPy; received {outcome.status}: "
+                f"{outcome.reason}; try again"
+            )
+        trajectories.append(Trajectory.load(folder / "reference" / f"{name}.npz"))
+    oracle, *members = trajectories
+    return oracle, envelope(plan, data, oracle, members)
+
+
+def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
+    """The facts of one run: as its record and its judgement say, or why there is none."""
+    facts: dict[str, Any] = {"status": outcome.status, "reason": outcome.reason, "grade": None}
+    if outcome.status != "done":
+        return facts
+    try:
+        record = Record.load(place, judge.plan.sha256)
+        found = judge.judge(record)
+    except RecordError as error:
+        return facts | {"status": "failed", "reason": f"bad record: {error}"}
+    seconds = record.facts["seconds"]
+    return {
+        "status": "done",
+        "reason": found.reason,
+        "grade": found.grade,
+        "versions": record.facts["versions"],
+        "fed_sha256": record.facts["fed_sha256"],
+        **record.facts["history"],
+        "loss_error": found.loss_error,
+        "parameter_error": found.parameter_error,
+        "logits_error": found.logits_error,
+        "loss_envelopes": found.loss_envelopes,
+        "parameter_envelopes": found.parameter_envelopes,
+        "logits_envelopes": found.logits_envelopes,
+        "envelopes": max(found.loss_envelopes, found.parameter_envelopes, found.logits_envelopes),
+        "prediction_flips": found.prediction_flips,
+        "unexplained_flips": found.unexplained_flips,
+        "seconds": {**seconds, "total": outcome.seconds},
+        "peak_rss_bytes": record.facts["peak_rss_bytes"],
+    }
+
+
+# The command line
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(prog="compare.py", description=__doc__, formatter_class=Formatter)
+    parser.add_argument("backends", nargs="*", metavar="BACKEND", help="default: every framework")
+    parser.add_argument(
+        "--implementation",
+        action="append",
+        default=[],
+        help="scratch or concise, several times for several; default: both",
+    )
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--data",
+        help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with X_train, "
+        "y_train, X_val, y_val; default: fashion-mnist, or digits where that cannot be had",
+    )
+    what.add_argument("--data-dir", help="folder of the publisher's Fashion-MNIST files")
+    what.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
+    what.add_argument("--batch-size", type=int, default=Recipe.batch_size, help="%(default)s")
+    what.add_argument("--lr", type=float, default=Recipe.lr, help="learning rate; %(default)s")
+    what.add_argument(
+        "--sigma",
+        type=float,
+        default=Recipe.sigma,
+        help="deviation of initial weights; %(default)s",
+    )
+    what.add_argument("--seed", type=int, default=Recipe.seed, help="%(default)s")
+    what.add_argument("--dtype", default=Recipe.dtype, help="float32 or float64; %(default)s")
+    how = parser.add_argument_group("how it runs")
+    how.add_argument("--out", help="folder of the report; default: a new one in results/")
+    how.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    how.add_argument("--jobs", type=int, help="workers at once; default: processors / threads")
+    how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
+    how.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="interpreter of a backend, instead of an environment built for it",
+    )
+    how.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="S",
+        help="seconds after which a worker is ended; %(default)g",
+    )
+    how.add_argument(
+        "--fail-on",
+        choices=("drift", "disagree"),
+        default="disagree",
+        help="the mildest verdict that ends in exit status 1; %(default)s",
+    )
+    how.add_argument("--quiet", action="store_true", help="no progress, only the report")
+    instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
+    instead.add_argument(
+        "--setup", action="store_true", help="build the environments and fetch the data only"
+    )
+    instead.add_argument(
+        "--list", action="store_true", help="the backends, their versions and interpreters"
+    )
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    return parser.parse_args(arguments)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help with a little more room for the options' names."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; compare.py --help lists what there is\n")
+
+
+def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
+    """``BACKEND=PATH`` pairs as a mapping."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise ParityError(
+                f"--python: expected BACKEND=PATH; received {pair!r}; name the backend, too"
+            )
+    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+
+
+def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
+    """Print the backends, their versions and where the interpreter of each one is."""
+    found = discover()
+    choose(pythons, found)
+    rows = []
+    for backend in found.values():
+        named = Path(pythons[backend.name]) if backend.name in pythons else None
+        environment = find_environment(backend, named, build=False)
+        rows.append(
+            {
+                "name": backend.name,
+                "implementations": list(backend.implementations),
+                "version": environment.version or backend.pinned_version,
+                "python": None if environment.python is None else str(environment.python),
+            }
+        )
+    if as_json:
+        print(json.dumps({"backends": rows}, indent=1))
+        return
+    for row in rows:
+        implementations = ", ".join(row["implementations"] or ())
+        python = row["python"] or "(not built yet: compare.py --setup)"
+        print(f"{row['name']:<12} {row['version']:<10} {implementations:<18} {python}")
+
+
+def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
+    """Build the environments and fetch the data."""
+    chosen = choose(arguments.backends, discover())
+    with Display(arguments.quiet) as display:
+        _, data, notice = fetch(arguments.data, arguments.batch_size, arguments.data_dir, display)
+        named = {name: Path(path) for name, path in pythons.items()}
+        environments = prepare_environments(chosen, named, display)
+    if notice:
+        print(notice)
+    print(f"data: {data.name} from {data.source}")
+    for environment in environments.values():
+        print(
+            f"{environment.backend} {environment.version}: {environment.python or environment.reason}"
+        )
+    return 0 if all(e.python for e in environments.values()) else 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        pythons = parse_pythons(options.python)
+        if options.list:
+            list_backends(pythons, options.json)
+            return 0
+        if options.setup:
+            return setup(options, pythons)
+        started = time.perf_counter()
+        report = compare(
+            options.backends,
+            implementations=options.implementation,
+            data=options.data,
+            data_dir=options.data_dir,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            max_epochs=options.max_epochs,
+            sigma=options.sigma,
+            seed=options.seed,
+            dtype=options.dtype,
+            out=options.out,
+            overwrite=options.overwrite,
+            pythons=pythons,
+            jobs=options.jobs,
+            threads=options.threads,
+            timeout=options.timeout,
+            quiet=options.quiet,
+        )
+    except ParityError as error:
+        print(f"compare.py: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("compare.py: interrupted; every worker was ended", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print_report(report)
+    print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
+    return report.exit_status(options.fail_on)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

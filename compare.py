@@ -38,6 +38,7 @@ from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE, SCHEMA
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
+DEFAULT_THRESHOLDS = Thresholds()
 EXIT_INTERRUPTED = 130
 
 
@@ -59,7 +60,7 @@ def compare(
     jobs: int | None = None,
     threads: int = 1,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     quiet: bool = True,
 ) -> Report:
     """Compare backends on one plan.
@@ -89,8 +90,8 @@ def compare(
     found = discover()
     chosen = choose(backends, found)
     wanted = choose_implementations(implementations)
-    pythons = {name: Path(path) for name, path in (pythons or {}).items()}
-    choose(pythons, found)
+    named = {name: Path(path) for name, path in (pythons or {}).items()}
+    choose(named, found)
     check_positive("--threads", threads)
     check_positive("--timeout", timeout)
     jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
@@ -103,7 +104,7 @@ def compare(
         data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
         recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
         prepare_folder(folder, overwrite)
-        environments = prepare_environments(chosen, pythons, display)
+        environments = prepare_environments(chosen, named, display)
         plan = Plan.make(recipe, examples, data_folder)
         plan.save(folder / "plan")
         outcomes = train(
@@ -231,6 +232,7 @@ def train(
 ) -> dict[str, Outcome]:
     """Run the reference, its ensemble and every worker; the outcome of each by its name."""
     jobs = []
+    command: tuple[str, ...]
     for backend in backends:
         python = environments[backend.name].python
         if python is None:
@@ -390,8 +392,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what = parser.add_argument_group("what is trained")
     what.add_argument(
         "--data",
-        help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with X_train, "
-        "y_train, X_val, y_val; default: fashion-mnist, or digits where that cannot be had",
+        help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with "
+        "X_train, y_train, X_val, y_val; default: fashion-mnist, or digits where that cannot be had",
     )
     what.add_argument("--data-dir", help="folder of the publisher's Fashion-MNIST files")
     what.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
@@ -502,9 +504,8 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
         print(notice)
     print(f"data: {data.name} from {data.source}")
     for environment in environments.values():
-        print(
-            f"{environment.backend} {environment.version}: {environment.python or environment.reason}"
-        )
+        where = environment.python or environment.reason
+        print(f"{environment.backend} {environment.version}: {where}")
     return 0 if all(e.python for e in environments.values()) else 3
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from common.data import DataModule
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import Envelope, Trajectory, epoch_means
+from common.reference import Envelope, Trajectory, centred, epoch_means
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +44,8 @@ class Judgement:
         reason: why it is not rounding, or None.
         loss_error: largest error of a step's or an epoch's loss.
         parameter_error: largest error of a parameter at a snapshot.
-        logits_error: largest error of a validation logit, recomputed from the parameters.
+        logits_error: largest error of a validation logit, recomputed from the parameters; what
+            all classes share does not count.
         loss_envelopes: the first in rounding envelopes, at its worst place.
         parameter_envelopes: likewise.
         logits_envelopes: likewise.
@@ -103,7 +104,7 @@ class Judge:
         W_errors, b_errors = _per_snapshot(W - oracle.W), _per_snapshot(b - oracle.b)
         parameter_ratios = np.maximum(W_errors / envelope.W, b_errors / envelope.b)
         logits = self.logits(W[-1], b[-1])
-        logits_error = float(np.abs(logits - oracle.val_logits).max())
+        logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
         flips = self.flips(record, logits)
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         parameter_envelopes = float(parameter_ratios.max())
@@ -220,8 +221,8 @@ class Judge:
     def relative_loss_error(self, record: Record) -> float:
         """Largest relative error of an epoch's training or validation loss."""
         train = epoch_means(self.oracle.step_loss, self.plan)
-        pairs = ((record.facts["history"]["train_loss"], train),)
-        pairs += ((record.facts["history"]["val_loss"], self.oracle.val_loss),)
+        history = record.facts["history"]
+        pairs = [(history["train_loss"], train), (history["val_loss"], self.oracle.val_loss)]
         return max(
             float((np.abs(np.array(run) - exact) / np.maximum(np.abs(exact), 1e-12)).max())
             for run, exact in pairs

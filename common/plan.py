@@ -68,7 +68,7 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int:
         """Updates in one epoch; the short last batch counts."""
-        return -(-self.order.shape[1] // self.recipe.batch_size)
+        return -(-int(self.order.shape[1]) // self.recipe.batch_size)
 
     @property
     def num_steps(self) -> int:

@@ -53,7 +53,7 @@ class Record:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             with (made / "arrays.npz").open("wb") as file:
-                np.savez(file, **self.arrays)
+                np.savez(file, **self.arrays)  # type: ignore[arg-type]
             facts = {"schema": SCHEMA, **self.facts}
             (made / "record.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
             made.chmod(0o755)

@@ -3,7 +3,7 @@
 The reference is the plan's training in NumPy float64 with the gradient derived by hand. The
 envelope is how far mathematically identical trainings in the recipe's own dtype stray from it:
 an ensemble whose members add up the same numbers in other orders and write the same loss in
-another of its two usual forms.
+another of its usual forms.
 
 With softmax o = exp(z) / Σ exp(z) of the logits z = XW + b, the mean cross-entropy of n examples
 has the gradient ∂L/∂z = (o − one_hot(y)) / n, hence ∂L/∂W = Xᵀ ∂L/∂z and ∂L/∂b = Σ ∂L/∂z
@@ -27,7 +27,10 @@ from common.plan import Plan
 
 Floats = npt.NDArray[np.float64]
 
-ENSEMBLE_MEMBERS = 8
+Form = Callable[[Array, Array], tuple[Array, Array]]
+"""From logits and labels to the loss of each example and the probabilities."""
+
+ENSEMBLE_MEMBERS = 9
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def envelope(
     logits, forward = [], []
     for member in members:
         from_parameters = X_val @ member.W[-1].astype(np.float64) + member.b[-1]
-        logits.append(float(np.abs(from_parameters - exact).max()))
+        logits.append(float(np.abs(centred(from_parameters - exact)).max()))
         forward.append(float(np.abs(member.val_logits - from_parameters).max()))
     return Envelope(
         loss=largest("step_loss", np.abs),
@@ -131,24 +134,36 @@ def envelope(
     )
 
 
-def softmax(logits: Array) -> Array:
-    """Probabilities, each row's largest logit subtracted first."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+def centred(logits: Array) -> Array:
+    """Logits less their mean over the classes: all that the softmax and a prediction can see."""
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
 
-def example_losses(logits: Array, y: Array) -> Array:
-    """Cross-entropy of each example straight from logits: logsumexp(z) − z_y."""
-    largest = logits.max(axis=1)
-    logsumexp = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return np.asarray(logsumexp - logits[np.arange(len(y)), y])
+def losses_from_logits(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Losses logsumexp(z) − z_y and the probabilities of the stable softmax."""
+    rows = np.arange(len(y))
+    largest = logits.max(axis=1, keepdims=True)
+    exp = np.exp(logits - largest)
+    total = exp.sum(axis=1, keepdims=True)
+    return (largest + np.log(total))[:, 0] - logits[rows, y], exp / total
 
 
-def plain_losses_and_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
+def losses_from_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
     """Losses by indexing the probabilities of the plain softmax, and those probabilities."""
     exp = np.exp(logits)
     probabilities = exp / exp.sum(axis=1, keepdims=True)
     return -np.log(probabilities[np.arange(len(y)), y]), probabilities
+
+
+def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Losses by indexing the logarithms of the softmax, whose exponentials the gradient takes."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -log_softmax[np.arange(len(y)), y], np.exp(log_softmax)
+
+
+FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
+"""The three usual ways to write the same loss and its gradient: equal but for rounding."""
 
 
 class Training:
@@ -161,7 +176,7 @@ class Training:
         features: a permutation of the features, shape ``(num_inputs,)``: the same numbers are
             added up in another order.
         shuffle: permutes the examples inside each batch, to the same end.
-        plain: index the probabilities of the plain softmax instead of working from logits.
+        form: which of :data:`FORMS` computes losses and probabilities.
     """
 
     def __init__(
@@ -171,10 +186,10 @@ class Training:
         dtype: str = "float64",
         features: npt.NDArray[np.intp] | None = None,
         shuffle: np.random.Generator | None = None,
-        plain: bool = False,
+        form: Form = losses_from_logits,
     ) -> None:
         self.plan, self.data, self.dtype = plan, data, dtype
-        self.features, self.shuffle, self.plain = features, shuffle, plain
+        self.features, self.shuffle, self.form = features, shuffle, form
         # Stored features are permuted once; a batch is scaled when it is gathered, which keeps
         # the working set at a byte a pixel.
         self.X = data.X_train if features is None else data.X_train.take(features, axis=1)
@@ -205,7 +220,7 @@ class Training:
                     rows = self.shuffle.permutation(rows)
                 X, y = self._scaled(self.X[rows]), self.y[rows]
                 logits = X @ W + b
-                losses, probabilities = self._losses_and_probabilities(logits, y)
+                losses, probabilities = self.form(logits, y)
                 step_loss[step] = losses.mean()
                 step_accuracy[step] = np.mean(logits.argmax(axis=1) == y)
                 error = probabilities
@@ -217,7 +232,7 @@ class Training:
                 if step in snapshots:
                     kept.append((self._unpermuted(W), b.copy()))
             logits = self.X_val @ W + b
-            losses, _ = self._losses_and_probabilities(logits, self.y_val)
+            losses, _ = self.form(logits, self.y_val)
             validation.append(
                 (float(losses.mean()), float(np.mean(logits.argmax(1) == self.y_val)))
             )
@@ -231,11 +246,6 @@ class Training:
             np.array([accuracy for _, accuracy in validation]),
             logits,
         )
-
-    def _losses_and_probabilities(self, logits: Array, y: Array) -> tuple[Array, Array]:
-        if self.plain:
-            return plain_losses_and_probabilities(logits, y)
-        return example_losses(logits, y), softmax(logits)
 
     def _scaled(self, X: Array) -> Array:
         return self.data.scale(X).astype(self.dtype, copy=False)
@@ -251,8 +261,7 @@ class Training:
 def member(plan: Plan, data: DataModule, index: int) -> Training:
     """One member of the ensemble: the plan in its own dtype with other summation orders.
 
-    Member 0 keeps the plan's order; odd members index probabilities, as a from-scratch
-    implementation does, even ones work from logits.
+    Member 0 keeps the plan's order; the forms of the loss take turns.
     """
     random = np.random.default_rng([index, 0x5EED])
     permuted = index > 0
@@ -262,7 +271,7 @@ def member(plan: Plan, data: DataModule, index: int) -> Training:
         dtype=plan.recipe.dtype,
         features=random.permutation(data.num_inputs) if permuted else None,
         shuffle=random if permuted else None,
-        plain=index % 2 == 1,
+        form=FORMS[index % len(FORMS)],
     )
 
 

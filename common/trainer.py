@@ -95,6 +95,8 @@ class Trainer(ABC):
         self.step_loss: Floats = np.empty(0)
         self.step_accuracy: Floats = np.empty(0)
         self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
+        self.model: Any = None
+        self.data: Any = None
         self.optim: Any = None
 
     # The framework's half
@@ -111,7 +113,7 @@ class Trainer(ABC):
             dtype: floating-point type of the examples and the parameters.
         """
 
-    def compile(self) -> None:
+    def compile(self) -> None:  # noqa: B027  # a hook, not a duty
         """Compile what :meth:`fit_epoch` and :meth:`evaluate` run; parameters stay as they are.
 
         Frameworks that compile nothing have nothing to do.
@@ -203,17 +205,18 @@ class Trainer(ABC):
         with self._clock("compile"):
             self.compile()
         random = np.random.default_rng()
-        for self.epoch in range(self.max_epochs):
+        for epoch in range(self.max_epochs):
+            self.epoch = epoch
             order = (
                 random.permutation(data.num_train).astype(np.int32)
                 if orders is None
-                else np.asarray(orders[self.epoch])
+                else np.asarray(orders[epoch])
             )
             self._fit_segments(order)
             loss, accuracy = self.evaluate_accuracy_and_loss()
             self.history["val_loss"].append(loss)
             self.history["val_accuracy"].append(accuracy)
-            self._tell("epoch", epoch=self.epoch + 1)
+            self._tell("epoch", epoch=epoch + 1)
 
     def _fit_segments(self, order: Indices) -> None:
         """One epoch, interrupted where a callback wants to look."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from common.report.report import Report
 
-PLAIN_WIDTH = 150
+PLAIN_WIDTH = 170
 """Columns where the output is no terminal."""
 
 STYLES = {
@@ -48,9 +49,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _table(report: Report) -> Table:
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("backend", "version", "implementation"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in (
         "val loss",
         "val acc",
@@ -62,7 +63,7 @@ def _table(report: Report) -> Table:
         "fit",
         "peak MB",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("grade")
     reference = report.facts["reference"]
     if reference["val_loss"]:

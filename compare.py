@@ -393,7 +393,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--data",
         help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with "
-        "X_train, y_train, X_val, y_val; default: fashion-mnist, or digits where that cannot be had",
+        "X_train, y_train, X_val, y_val; default: fashion-mnist, or digits where that fails",
     )
     what.add_argument("--data-dir", help="folder of the publisher's Fashion-MNIST files")
     what.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")

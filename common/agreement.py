@@ -205,7 +205,8 @@ class Judge:
         complaints = []
         if relative > self.thresholds.drift_loss:
             complaints.append(
-                f"an epoch's loss is off by {relative:.2g}, more than {self.thresholds.drift_loss:g}"
+                f"an epoch's loss is off by {relative:.2g}, more than "
+                f"{self.thresholds.drift_loss:g}"
             )
         if unexplained:
             complaints.append(f"{unexplained} of its predictions are not explained by its logits")

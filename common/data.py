@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -249,9 +250,8 @@ class DataModule(HyperParameters):
         data = DataModule.__new__(cls)
         try:
             facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-            arrays = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in ARRAYS
+            arrays: dict[str, Any] = {
+                name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
             }
             expected = facts.pop("sha256")
             DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
@@ -374,22 +374,41 @@ def _holds(folder: Path, facts: dict[str, Any]) -> bool:
 
 def _put(made: Path, folder: Path, facts: dict[str, Any]) -> None:
     """Rename a new folder to its place, where something else may be or may come."""
-    for attempt in reversed(range(10)):
-        try:
-            os.replace(made, folder)
-            return
-        except OSError:
-            if not os.path.lexists(folder) or not attempt:
-                raise
-        if _holds(folder, facts):  # another process was faster
-            return
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            # A rename, then the deletion: no reader finds a half of it.
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(folder, aside / "old")
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with _locked(folder.parent):
+        for attempt in reversed(range(10)):
+            try:
+                os.replace(made, folder)
+                return
+            except OSError:
+                if not attempt:
+                    raise
+            if _holds(folder, facts):  # another process was faster
+                return
+            aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+            try:
+                # A rename, then the deletion: no reader finds a half of it.
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(folder, aside / "old")
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # Between the verdict that a copy is broken and its removal, another process may have put a
+    # good one there and be about to open it. Where there are no such locks, that gap remains.
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def load_npz(path: Path) -> DataModule:
@@ -402,7 +421,8 @@ def load_npz(path: Path) -> DataModule:
         ParityError: if an array is missing or unusable.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves the file of a broken archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ARRAYS if name in archive}
             held = sorted(archive)
     except FileNotFoundError:

@@ -16,7 +16,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tarfile
 import tempfile
@@ -25,7 +24,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
@@ -97,7 +96,7 @@ Contents = dict[str, bytes]
 """The unpacked, verified files by name."""
 
 
-class DataUnavailable(ParityError):
+class DataUnavailable(ParityError):  # noqa: N818 - a state of the world
     """Fashion-MNIST can be had from none of its sources.
 
     Args:
@@ -113,14 +112,14 @@ class DataUnavailable(ParityError):
         )
 
 
-class Refused(Exception):
+class SourceError(Exception):
     """Why one source gave nothing: one line for the list in :class:`DataUnavailable`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(_one_line(reason))
 
 
-class Transient(Refused):
+class TransientError(SourceError):
     """A failure that may be gone on the next try."""
 
 
@@ -244,7 +243,7 @@ def fetch_fashion_mnist(
         path = Path(os.path.expanduser(named))
         try:
             contents = read_folder(path)
-        except Refused as reason:
+        except SourceError as reason:
             remedy = f"unset {DATA_VARIABLE}" if data_dir is None else "leave out --data-dir"
             raise ParityError(
                 f"{reason}; put the publisher's file there, or {remedy} to have it fetched"
@@ -260,8 +259,9 @@ def fetch_fashion_mnist(
     for place, read in _sources(progress, https_only):
         try:
             contents = read()
-        except Refused as reason:
-            reasons.append(f"{place}: {reason}")
+        except SourceError as reason:
+            told = str(reason)
+            reasons.append(told if told.startswith(place) else f"{place}: {told}")
         else:
             _fashion_mnist(contents, place).save(folder)
             return folder
@@ -333,10 +333,10 @@ def read_folder(folder: Path) -> Contents:
     """Read and verify the four files of a folder.
 
     Raises:
-        Refused: naming the file that is missing or wrong.
+        SourceError: naming the file that is missing or wrong.
     """
     if not folder.is_dir():
-        raise Refused(
+        raise SourceError(
             f"{folder}: expected a folder with {', '.join(FILES)}; received nothing there"
         )
     contents = {}
@@ -348,16 +348,16 @@ def read_folder(folder: Path) -> Contents:
         ]
         path = next((path for path in places if os.path.isfile(path)), None)
         if path is None:
-            raise Refused(
+            raise SourceError(
                 f"{folder / name}: expected this file, with or without .gz; received nothing there"
             )
         try:
             with path.open("rb") as file:
                 contents[name] = unpack(name, file, packed=path.suffix == ".gz")
-        except Refused as reason:
-            raise Refused(f"{path}: {reason}") from None
+        except SourceError as reason:
+            raise SourceError(f"{path}: {reason}") from None
         except OSError as error:
-            raise Refused(f"{path}: expected a readable file; received {error}") from None
+            raise SourceError(f"{path}: expected a readable file; received {error}") from None
     return contents
 
 
@@ -370,23 +370,23 @@ def unpack(name: str, file: IO[bytes], *, packed: bool = True) -> bytes:
         packed: whether they are compressed with gzip.
 
     Raises:
-        Refused: if the content is not the publisher's; Transient if it is cut off.
+        SourceError: if the content is not the publisher's; TransientError if it is cut off.
     """
     size, sha256, _ = FILES[name]
     try:
         # One byte more than there should be shows what is too long, and makes gzip check its sum.
         content = (gzip.GzipFile(fileobj=file) if packed else file).read(size + 1)
     except EOFError:
-        raise Transient(
+        raise TransientError(
             f"expected {size} bytes, unpacked; received a gzip file that is cut off"
         ) from None
     except (OSError, zlib.error) as error:
-        raise Refused(f"expected a readable {'gzip ' * packed}file; received {error}") from None
+        raise SourceError(f"expected a readable {'gzip ' * packed}file; received {error}") from None
     if len(content) != size:
         received = len(content) if len(content) < size else "more"
-        raise Refused(f"expected {size} bytes, unpacked; received {received}")
+        raise SourceError(f"expected {size} bytes, unpacked; received {received}")
     if (received := hashlib.sha256(content).hexdigest()) != sha256:
-        raise Refused(f"expected content with SHA-256 {sha256}; received {received}")
+        raise SourceError(f"expected content with SHA-256 {sha256}; received {received}")
     return content
 
 
@@ -411,6 +411,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
+        fp.close()  # or urllib reads the body, however long
         if self.https_only:
             _check_https(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -418,7 +419,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _check_https(url: str) -> None:
     if urlsplit(url).scheme != "https":
-        raise Refused(f"expected HTTPS; received the address {url}")
+        raise SourceError(f"expected HTTPS; received the address {url}")
 
 
 def _download(
@@ -434,6 +435,7 @@ def _download(
         https_only: refuse anything else, redirections included.
     """
     opener = urllib.request.build_opener(_Redirects(https_only))
+    opener.addheaders = [("User-Agent", "framework-parity")]
     total = sum(file.size_bytes for file in FILES.values())
 
     def report(name: str, part: float) -> None:
@@ -452,11 +454,11 @@ def _download(
                 packed = _get(opener, url, FILES[name].size_bytes, deadline, report, name)
                 content = unpack(name, io.BytesIO(packed))
                 break
-            except Refused as reason:
+            except SourceError as reason:
                 wait = BACKOFF_SECONDS * 2 ** (TRIES - 1 - remaining)
                 last = not remaining or time.monotonic() + wait >= deadline
-                if last or not isinstance(reason, Transient):
-                    raise Refused(f"{name}.gz: {reason}") from None
+                if last or not isinstance(reason, TransientError):
+                    raise SourceError(f"{name}.gz: {reason}") from None
                 time.sleep(wait)
         report(name, 1.0)
         got[name] = content
@@ -474,33 +476,35 @@ def _get(
     # Deflate adds 5 bytes per 16 KiB of what it cannot compress; gzip's header is a few more.
     limit = size_bytes + size_bytes // 1000 + 1024
     body = bytearray()
-    request = urllib.request.Request(url, headers={"User-Agent": "framework-parity"})
     stall = min(STALL_SECONDS, deadline - time.monotonic())
     if stall <= 0:
-        raise Refused("expected an end in time; received none before the time limit")
+        raise SourceError("expected an end in time; received none before the time limit")
     try:
-        with opener.open(request, timeout=stall) as response:
+        with opener.open(url, timeout=stall) as response:
             length = response.headers.get("Content-Length", "")
             whole = int(length) if length.isdecimal() and len(length) < 12 else 0
             while chunk := response.read1(1 << 16):
                 body += chunk
                 if len(body) > limit:
-                    raise Refused(f"expected at most {limit} bytes; received more")
+                    raise SourceError(f"expected at most {limit} bytes; received more")
                 if time.monotonic() > deadline:
-                    raise Refused(f"expected an end in time; received {len(body)} bytes till then")
+                    raise SourceError(
+                        f"expected an end in time; received {len(body)} bytes till then"
+                    )
                 if whole:
                     report(name, min(len(body) / whole, 1.0))
     except urllib.error.HTTPError as error:
         error.close()
-        kind = Transient if error.code >= 500 or error.code in (408, 429) else Refused
+        kind = TransientError if error.code >= 500 or error.code in (408, 429) else SourceError
         raise kind(f"expected the file; received HTTP {error.code} {error.reason}") from None
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: an unusable redirection
+    except (OSError, HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        permanent = isinstance(cause, (socket.gaierror, ssl.SSLCertVerificationError))
-        kind = Refused if permanent else Transient
+        # An unknown host; an untrusted certificate, which is a ValueError; an unusable redirection.
+        permanent = isinstance(cause, (socket.gaierror, ValueError, InvalidURL))
+        kind = SourceError if permanent else TransientError
         raise kind(f"expected an answer; received {cause or type(cause).__name__}") from None
     if len(body) < whole:
-        raise Transient(f"expected {whole} bytes; received {len(body)}")
+        raise TransientError(f"expected {whole} bytes; received {len(body)}")
     return bytes(body)
 
 
@@ -513,11 +517,11 @@ def fetch_package(progress: Progress | None = None) -> Contents:
     Apt verifies the package's signature; nothing is installed, and the system is left as it is.
 
     Raises:
-        Refused: if there is no apt-get, or it cannot have the package.
+        SourceError: if there is no apt-get, or it cannot have the package.
     """
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
-            raise Refused(f"expected the program {program}; received nothing on the PATH")
+            raise SourceError(f"expected the program {program}; received nothing on the PATH")
     report = progress or (lambda what, fraction: None)
     what = f"fashion-mnist: fetching the package {PACKAGE}"
     deadline = time.monotonic() + APT_SECONDS
@@ -532,7 +536,9 @@ def fetch_package(progress: Progress | None = None) -> Contents:
             report(what, 1.0)
             return contents
     except OSError as error:
-        raise Refused(f"expected to run apt-get in a temporary folder; received {error}") from None
+        raise SourceError(
+            f"expected to run apt-get in a temporary folder; received {error}"
+        ) from None
 
 
 def _apt_download(folder: Path, deadline: float) -> Path:
@@ -550,17 +556,17 @@ def _apt_download(folder: Path, deadline: float) -> Path:
     download = ["download", PACKAGE]
     try:
         _output([*apt, *download], folder, deadline)
-    except Refused:  # no lists, as in a container's image, or lists that have grown old
+    except SourceError:  # no lists, as in a container's image, or lists that have grown old
         for place in ("state/lists/partial", "cache/archives/partial"):
             (folder / place).mkdir(parents=True)
         # One unreachable third-party list, or a hook that needs root, fails the update though the
         # list that matters came: the download decides.
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(SourceError):
             _output([*private, "update"], folder, deadline)
         _output([*private, *download], folder, deadline)
     packages = sorted(folder.glob(f"{PACKAGE}_*.deb"))
     if not packages:
-        raise Refused("expected a package from apt-get; received none")
+        raise SourceError("expected a package from apt-get; received none")
     return packages[0]
 
 
@@ -582,7 +588,7 @@ def _output(command: list[str], folder: Path, deadline: float) -> bytes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise Refused(
+                raise SourceError(
                     f"expected an end of {program} in time; received none in {APT_SECONDS:.0f} s"
                 ) from None
             raise
@@ -590,7 +596,7 @@ def _output(command: list[str], folder: Path, deadline: float) -> bytes:
         lines = errors.decode(errors="replace").splitlines()
         failures = [line for line in lines if line.startswith("E:")] or lines[-1:]
         said = failures[-1] if failures else "nothing on standard error"
-        raise Refused(
+        raise SourceError(
             f"expected success of {program}; received exit status {process.returncode}: {said}"
         )
     return output
@@ -602,7 +608,7 @@ def read_archive(archive: bytes) -> Contents:
     Nothing is extracted to disk, so no member's path or link can lead anywhere.
 
     Raises:
-        Refused: if one is missing or not the publisher's.
+        SourceError: if one is missing or not the publisher's.
     """
     prefix = "./usr/share/datasets/fashion-mnist/"
     contents = {}
@@ -615,7 +621,9 @@ def read_archive(archive: bytes) -> Contents:
                 if name and file:
                     contents[name] = unpack(name, file)
     except tarfile.TarError as error:
-        raise Refused(f"expected a tar archive in the package; received {error}") from None
+        raise SourceError(f"expected a tar archive in the package; received {error}") from None
     if missing := [name for name in FILES if name not in contents]:
-        raise Refused(f"expected four files in the package; received none named {missing[0]}.gz")
+        raise SourceError(
+            f"expected four files in the package; received none named {missing[0]}.gz"
+        )
     return contents

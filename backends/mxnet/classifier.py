@@ -20,7 +20,7 @@ class Classifier(gluon.Block, AbstractClassifier):
         return self.net(X)
 
     def loss(self, y_hat, y, averaged=True):
-        losses = self.example_loss(y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1))
+        losses = self.example_loss(y_hat, y)
         return losses.mean() if averaged else losses
 
     def accuracy(self, y_hat, y, averaged=True):

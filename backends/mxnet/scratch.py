@@ -61,7 +61,8 @@ class SoftmaxRegressionScratch(Classifier):
         return [self.W, self.b]
 
     def forward(self, X):
-        X = X.reshape((-1, self.W.shape[0]))
+        if X.ndim > 2:  # MXNet copies when it reshapes
+            X = X.reshape((-1, self.W.shape[0]))
         return softmax(np.dot(X, self.W) + self.b)
 
     def loss(self, y_hat, y, averaged=True):

@@ -1,5 +1,7 @@
 """TensorFlow's half of Classifier."""
 
+import math
+
 import tensorflow as tf
 
 from backends.tensorflow.optimizer import SGD
@@ -14,6 +16,8 @@ class Classifier(AbstractClassifier):
     """
 
     def __call__(self, X):
+        if X.ndim > 2:  # Keras layers, once built, take only the shape that the trainer gives
+            X = tf.reshape(X, (-1, math.prod(X.shape[1:])))
         return self.forward(X)
 
     def forward(self, X):

@@ -27,5 +27,6 @@ else:
 
 if threads := os.environ.get("OMP_NUM_THREADS"):
     with contextlib.suppress(RuntimeError):  # it runs already: whoever started it has decided
-        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
+        num_threads = int(threads.split(",")[0])  # the first of OpenMP's nesting levels
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(num_threads)

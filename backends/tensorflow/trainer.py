@@ -29,7 +29,8 @@ class Trainer(AbstractTrainer):
         self._evaluate = tf.function(functools.partial(_evaluate, model), autograph=False)
 
     def compile(self):
-        for size in (self.batch_size, len(self.X) % self.batch_size):
+        num_train = len(self.X)
+        for size in {min(self.batch_size, num_train), num_train % self.batch_size} - {0}:
             self._train(np.empty((0, size), np.int32))
         sizes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
         for X, y in sizes.values():
@@ -76,8 +77,9 @@ class Trainer(AbstractTrainer):
         model = copy.deepcopy(self.model)
         model.set_parameters(parameters)
         X, y = tf.constant(X), tf.constant(y)
-        step = tf.function(_step, autograph=False)
-        y_hat, loss, gradients = step(model, model.configure_optimizers(), X, y)
+        optim = model.configure_optimizers()
+        step = tf.function(functools.partial(_step, model, optim), autograph=False)
+        y_hat, loss, gradients = step(X, y)
         arrays = {
             "data/X": X,
             "data/y": y,

@@ -1,6 +1,5 @@
 """PyTorch's half of Classifier."""
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -82,4 +81,4 @@ def evaluate_accuracy(model, data):
 
 
 def _numpy(tensor):
-    return np.array(tensor.detach().cpu())
+    return tensor.detach().cpu().numpy().copy()

@@ -33,8 +33,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(f"[bold]Note:[/] {escape(notice)}")
     recipe, data = report.facts["recipe"], report.facts["data"]
     console.print(
-        f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} validation "
-        f"examples, {data['num_inputs']} inputs, {data['num_outputs']} classes; "
+        f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
+        f"validation examples, {data['num_inputs']} inputs, {data['num_outputs']} classes; "
         f"{recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr {recipe['lr']:g}, "
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
         highlight=False,

@@ -1,0 +1,49 @@
+"""JAX and Flax behind the shared interface, and a drop-in for the book's ``d2l`` module."""
+
+import flax
+import jax
+import jaxlib
+import optax
+
+from backends.jax.classifier import Classifier, evaluate_accuracy, get_key, get_seed
+from backends.jax.concise import SoftmaxRegression
+from backends.jax.data import DataModule, Digits, FashionMNIST, Synthetic
+from backends.jax.optimizer import SGD
+from backends.jax.scratch import (
+    SoftmaxRegressionScratch,
+    cross_entropy,
+    cross_entropy_one_hot,
+    softmax,
+)
+from backends.jax.trainer import Trainer
+from common.hyperparameters import HyperParameters, add_to_class
+
+Module = Classifier
+
+__all__ = [
+    "SGD",
+    "Classifier",
+    "DataModule",
+    "Digits",
+    "FashionMNIST",
+    "HyperParameters",
+    "Module",
+    "SoftmaxRegression",
+    "SoftmaxRegressionScratch",
+    "Synthetic",
+    "Trainer",
+    "add_to_class",
+    "cross_entropy",
+    "cross_entropy_one_hot",
+    "evaluate_accuracy",
+    "get_key",
+    "get_seed",
+    "softmax",
+    "versions",
+]
+
+
+def versions():
+    """The versions of the libraries that compute, by name."""
+    libraries = (jax, jaxlib, flax, optax)
+    return {library.__name__: library.__version__ for library in libraries}

@@ -1,0 +1,111 @@
+"""JAX's half of Classifier: a Flax module."""
+
+import random
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import numpy as jnp
+
+# Through its module: Flax would take a bare name in the class body for a method of its own.
+from flax.training import train_state  # isort: skip
+
+from common.classifier import Classifier as AbstractClassifier
+from common.errors import ParityError
+
+
+class Classifier(nn.Module, AbstractClassifier):
+    """A classifier in Flax whose ``forward`` gives logits, until a subclass says otherwise.
+
+    A subclass declares its hyperparameters as dataclass fields, usually with ``lr``. It makes its
+    layers or parameters in ``setup``, as ``self.net`` or for a ``forward`` of its own, or both in
+    a compact ``__call__``.
+
+    The contract differs here in three ways, each as in the book:
+
+    - JAX differentiates functions of the parameters, so ``loss`` and ``accuracy`` take
+      ``(params, X, y, state, averaged=True)`` in place of ``(y_hat, y, averaged=True)``: ``params``
+      a tree of arrays, ``X`` the tuple of the model's inputs, ``state`` the train state whose
+      ``apply_fn({"params": params}, *X)`` is ``forward``.
+    - ``loss`` returns a pair: the loss, and a dictionary of auxiliary data, which is left unread.
+    - A module holds no parameters. Those last set or trained are noted on the instance for
+      :meth:`get_parameters` and the next fit; ``model(X)`` does not see them, ``model.apply`` does.
+    """
+
+    held = None  # without an annotation no field, hence no part of equality and hash
+
+    def __call__(self, X):
+        return self.forward(X)
+
+    def forward(self, X):
+        return self.net(X)
+
+    def loss(self, params, X, y, state, averaged=True):
+        y_hat = state.apply_fn({"params": params}, *X)
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1)
+        )
+        return (losses.mean() if averaged else losses), {}
+
+    def accuracy(self, params, X, y, state, averaged=True):
+        y_hat = state.apply_fn({"params": params}, *X)
+        y_hat = y_hat.reshape(-1, y_hat.shape[-1])
+        correct = (y_hat.argmax(axis=1).astype(y.dtype) == y.reshape(-1)).astype(jnp.float32)
+        return correct.mean() if averaged else correct
+
+    def configure_optimizers(self):
+        return optax.sgd(self.lr)
+
+    def train_state(self, params):
+        """A train state that starts from a tree of parameters, with a new optimizer."""
+        state = train_state.TrainState.create(
+            apply_fn=self.apply, params=params, tx=self.configure_optimizers()
+        )
+        return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
+
+    def name_leaves(self, tree):
+        """A tree of parameters, or of their gradients, as NumPy by name: its path.
+
+        A model whose parameters have better names overrides this and :meth:`build_tree`.
+        """
+        return {name: np.array(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
+
+    def build_tree(self, parameters):
+        """The tree of parameters by name; undoes :meth:`name_leaves`."""
+        return unflatten_dict(parameters, sep="/")
+
+    def hold(self, params):
+        """Note a tree of parameters on the instance, which is frozen."""
+        object.__setattr__(self, "held", params)
+
+    def get_parameters(self):
+        if self.held is None:
+            raise ParityError(
+                f"{type(self).__name__}: expected a model with parameters; received one neither "
+                "trained nor set; call set_parameters or Trainer.fit first"
+            )
+        return self.name_leaves(self.held)
+
+    def set_parameters(self, parameters):
+        held = {} if self.held is None else self.get_parameters()
+        self.hold(self.build_tree({**held, **{k: np.array(v) for k, v in parameters.items()}}))
+
+
+def evaluate_accuracy(model, data):
+    """Accuracy of a model on the validation examples of a data module."""
+    params = model.build_tree(model.get_parameters())
+    state = model.train_state(params)
+    accuracy = jax.jit(lambda X, y: model.accuracy(params, (X,), y, state, averaged=False))
+    return float(np.concatenate([accuracy(X, y) for X, y in data.val_dataloader()]).mean())
+
+
+def get_seed():
+    """A seed at random, from Python's own generator."""
+    return random.randint(0, 1_000_000)
+
+
+def get_key():
+    """A key for JAX's generators, at random."""
+    return jax.random.PRNGKey(get_seed())

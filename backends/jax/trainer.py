@@ -1,0 +1,209 @@
+"""JAX's half of Trainer."""
+
+import functools
+import inspect
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from backends.jax.classifier import get_key
+from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
+from common.trainer import Trainer as AbstractTrainer
+
+
+def _in_dtype(method):
+    """Give a method of the trainer 64-bit types if its fit is in float64, and only then."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args):
+        with jax.enable_x64(self.dtype == "float64"):
+            return method(self, *args)
+
+    return wrapped
+
+
+class Trainer(AbstractTrainer):
+    """Trains a Flax :class:`Classifier`: all full batches of a segment in one compiled loop.
+
+    Attributes:
+        state: Flax's train state; ``state.params`` are the parameters, a tree.
+    """
+
+    def prepare(self, model, data, dtype):
+        self.model, self.data, self.dtype = model, data, dtype
+        self._place()
+        # Jitted anew for each fit: a cell may have given the class another method since the last.
+        self._steps, self._step, self._evaluate, self._predict, self._probe = (
+            jax.jit(functools.partial(function, model))
+            for function in (_steps, _gather_and_step, _evaluate, _predict, _probe)
+        )
+
+    @_in_dtype
+    def _place(self):
+        self.X, self.y = map(_share, self.data.examples(train=True, dtype=self.dtype))
+        self.X_val, self.y_val = map(_share, self.data.examples(train=False, dtype=self.dtype))
+        params = self.model.held
+        if params is None:
+            params = jax.jit(self.model.init)(get_key(), self.X[:1])["params"]
+        self.state = self.model.train_state(self._put_tree(params))
+        self.optim = self.state.tx
+        self.model.hold(self.state.params)
+
+    def _put_tree(self, params):
+        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, self.dtype)), params)
+
+    @_in_dtype
+    def compile(self):
+        full, short = divmod(self.data.num_train, self.batch_size)
+        self._capacity = max(full, 1)
+        arguments = self.state, self.X, self.y
+        if full:
+            self._steps.lower(*arguments, self._pad(np.empty(0, np.int32)), 0).compile()
+        if short:
+            self._step.lower(*arguments, np.zeros(short, np.int32)).compile()
+        for X, y in self.validation_batches(EVALUATION_EXAMPLES):
+            self._evaluate.lower(self.state, X, y).compile()
+
+    @_in_dtype
+    def fit_epoch(self, order):
+        size = self.batch_size
+        stop = len(order) - len(order) % size
+        metrics = []
+        for start in range(0, stop, self._capacity * size):
+            rows = order[start : min(start + self._capacity * size, stop)]
+            count = len(rows) // size
+            self.state, values = self._steps(self.state, self.X, self.y, self._pad(rows), count)
+            metrics.append(np.asarray(values)[:count])
+        if stop < len(order):
+            rows = np.asarray(order[stop:], np.int32)
+            self.state, values = self._step(self.state, self.X, self.y, rows)
+            metrics.append(np.asarray(values)[None])
+        self.model.hold(self.state.params)
+        return EpochMetrics(*np.concatenate(metrics).astype(np.float64).T)
+
+    def _pad(self, rows):
+        """Rows as batches, always as many, so that one program runs a segment of any length."""
+        batches = np.zeros((self._capacity, self.batch_size), np.int32)
+        batches.flat[: len(rows)] = rows
+        return batches
+
+    @_in_dtype
+    def training_batch(self, rows):
+        X, y = _gather(self.X, self.y, np.asarray(rows))
+        return np.asarray(X), np.asarray(y)
+
+    @_in_dtype
+    def validation_batches(self, size):
+        starts = range(0, len(self.X_val), size)
+        return iter([(self.X_val[i : i + size], self.y_val[i : i + size]) for i in starts])
+
+    @_in_dtype
+    def evaluate(self, X, y):
+        loss, accuracy = self._evaluate(self.state, X, y)
+        return float(loss), float(accuracy)
+
+    @_in_dtype
+    def predict(self, X):
+        return np.asarray(self._predict(self.state, X))
+
+    @_in_dtype
+    def probe(self, parameters, X, y):
+        params = self._put_tree(self.model.build_tree(parameters))
+        state = self.state.replace(
+            step=np.int32(0), params=params, opt_state=self.optim.init(params)
+        )
+        arrays, gradients, after = self._probe(state, *jax.device_put((X, y)))
+        trees = {"gradient": gradients, "update": after}
+        return {name: np.asarray(value) for name, value in arrays.items()} | {
+            f"{kind}/{name}": value
+            for kind, tree in trees.items()
+            for name, value in self.model.name_leaves(tree).items()
+        }
+
+
+# What is compiled. Data are arguments: what a function closes over becomes part of its program.
+
+
+def _steps(model, state, X, y, batches, count):
+    """Updates from the first ``count`` batches: the state, and loss and accuracy of each."""
+
+    def update(i, carry):
+        state, metrics = carry
+        state, values = _gather_and_step(model, state, X, y, batches[i])
+        return state, metrics.at[i].set(values)
+
+    metrics = jnp.zeros((len(batches), 2), X.dtype)
+    return lax.fori_loop(0, count, update, (state, metrics))
+
+
+def _gather_and_step(model, state, X, y, rows):
+    state, loss, accuracy, _ = _update(model, state, *_gather(X, y, rows))
+    return state, jnp.array([loss, accuracy], X.dtype)
+
+
+def _gather(X, y, rows):
+    return X[rows], y[rows]
+
+
+def _update(model, state, X, y):
+    """The state after one step; the loss and the accuracy before it; the gradients.
+
+    Matrices are differentiated as their transposes. XLA computes errorᵀ X three times as fast
+    as Xᵀ error where the error is narrow; the barrier keeps it from turning one into the other.
+    """
+    (loss, _), gradients = jax.value_and_grad(
+        lambda transposed: model.loss(_transpose(transposed), (X,), y, state), has_aux=True
+    )(_transpose(state.params))
+    gradients = _transpose(lax.optimization_barrier(gradients))
+    # A second forward pass to read, not to run: XLA merges it with the loss's.
+    accuracy = model.accuracy(state.params, (X,), y, state)
+    return state.apply_gradients(grads=gradients), loss, accuracy, gradients
+
+
+def _transpose(tree):
+    return jax.tree.map(lambda leaf: leaf.T if leaf.ndim == 2 else leaf, tree)
+
+
+def _evaluate(model, state, X, y):
+    loss, _ = model.loss(state.params, (X,), y, state)
+    return loss, model.accuracy(state.params, (X,), y, state)
+
+
+def _predict(model, state, X):
+    return state.apply_fn({"params": state.params}, X)
+
+
+def _probe(model, state, X, y):
+    after, loss, accuracy, gradients = _update(model, state, X, y)
+    arrays = {
+        "data/X": X,
+        "data/y": y,
+        "forward/y_hat": _predict(model, state, X),
+        "example_loss": _example_loss(model, state, X, y),
+        "loss": loss,
+        "metric/accuracy": accuracy,
+    }
+    return arrays, gradients, after.params
+
+
+def _example_loss(model, state, X, y):
+    """The loss of each example; the book's from-scratch loss gives means only, here of one."""
+    if "averaged" in inspect.signature(model.loss).parameters:
+        return model.loss(state.params, (X,), y, state, averaged=False)[0]
+    return jax.vmap(lambda X, y: model.loss(state.params, (X[None],), y[None], state)[0])(X, y)
+
+
+def _share(array):
+    """The array in JAX, which shares the memory of one that starts at a multiple of 64 bytes.
+
+    Others are moved to such a place, and not by JAX, because NumPy's memory has large pages.
+    """
+    if array.ctypes.data % 64:
+        memory = np.empty(array.nbytes + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        moved = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        moved[...] = array
+        array = moved
+    return jax.device_put(array)

@@ -15,6 +15,7 @@ class Classifier(gluon.Block, AbstractClassifier):
     """
 
     example_loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    example_loss.hybridize()
 
     def forward(self, X):
         return self.net(X)
@@ -38,8 +39,11 @@ class Classifier(gluon.Block, AbstractClassifier):
         return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
     def parameters(self):
-        """Gluon's parameters if there are any, else the list of arrays made by hand."""
-        return self.collect_params() or list(self._by_hand().values())
+        """Gluon's parameters; a list, if any array made by hand is among what is trained."""
+        parameters = self.collect_params()  # a list already, where a model of the book says so
+        if self._by_hand() and not isinstance(parameters, list):
+            return list(self.named_tensors().values())
+        return parameters
 
     def configure_optimizers(self):
         """SGD by hand for a list of arrays, gluon's for gluon's parameters, as in the book.

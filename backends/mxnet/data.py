@@ -10,6 +10,13 @@ class _Tensors:
         X = np.array(X, dtype=X.dtype)
         return np.expand_dims(X, 1) if X.ndim == 3 else X, np.array(y, dtype=y.dtype)
 
+    def visualize(self, batch, *args, **kwargs):
+        # numpy.asarray makes objects of an MXNet array
+        arrays = [part.asnumpy() if isinstance(part, np.ndarray) else part for part in batch]
+        return super().visualize(arrays, *args, **kwargs)
+
+    visualize.__doc__ = data.DataModule.visualize.__doc__
+
 
 class DataModule(_Tensors, data.DataModule):
     __doc__ = data.DataModule.__doc__

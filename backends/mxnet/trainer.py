@@ -42,7 +42,7 @@ class Trainer(AbstractTrainer):
             loss = model.loss(y_hat, y)
         loss.backward()
         optim.step(1)  # the loss is a mean already
-        return y_hat.detach(), loss.detach()
+        return y_hat, loss
 
     def _gather(self, rows):
         return np.take(self.X, rows, axis=0)

@@ -1,6 +1,5 @@
 """TensorFlow's half of Trainer."""
 
-import copy
 import functools
 
 import numpy as np
@@ -74,10 +73,16 @@ class Trainer(AbstractTrainer):
         return self.model(X).numpy()
 
     def probe(self, parameters, X, y):
-        model = copy.deepcopy(self.model)
-        model.set_parameters(parameters)
-        X, y = tf.constant(X), tf.constant(y)
-        optim = model.configure_optimizers()
+        # On the model itself: copying Keras layers means saving and loading them.
+        model, kept = self.model, self.model.get_parameters()
+        model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})
+        try:
+            return self._probe(tf.constant(X), tf.constant(y))
+        finally:
+            model.set_parameters(kept)
+
+    def _probe(self, X, y):
+        model, optim = self.model, self.model.configure_optimizers()
         step = tf.function(functools.partial(_step, model, optim), autograph=False)
         y_hat, loss, gradients = step(X, y)
         arrays = {
@@ -88,12 +93,10 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        for (name, variable), gradient in zip(
-            model.named_variables().items(), gradients, strict=True
-        ):
-            arrays[f"gradient/{name}"] = gradient
-            arrays[f"update/{name}"] = variable
-        return {name: value.numpy() for name, value in arrays.items()}
+        named = model.named_variables()
+        arrays |= {f"update/{name}": variable for name, variable in named.items()}
+        arrays |= {f"gradient/{name}": g for name, g in zip(named, gradients, strict=True)}
+        return {name: np.array(value.numpy()) for name, value in arrays.items()}
 
 
 def _step(model, optim, X, y):

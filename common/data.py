@@ -110,15 +110,16 @@ class DataModule(HyperParameters):
         very numbers that a float32 run sees.
 
         Returns:
-            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``.
+            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``: both
+            new, writable and aligned, so that a framework can share their memory.
         """
-        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
-        return self.scale(X).astype(dtype, copy=False), np.asarray(y, dtype=np.int32)
+        stored, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        X = empty_aligned(stored.shape, "float32")
+        np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
+        return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
 
     def scale(self, X: Array) -> Array:
         """Stored features as float32, divided by the divisor."""
-        if X.dtype == np.float32 and self.divisor == 1.0:
-            return X
         return np.divide(X, np.float32(self.divisor), dtype=np.float32)
 
     def sha256(self) -> str:
@@ -515,6 +516,28 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
             f"and {X_val.shape[1]}; build both the same way"
         )
+
+
+ALIGNMENT_BYTES = 64
+"""Where the frameworks ask an array to start if they are to share its memory."""
+
+
+def empty_aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+    """A new array whose memory starts at a multiple of :data:`ALIGNMENT_BYTES`."""
+    dtype = np.dtype(dtype)
+    size_bytes = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    return memory[start : start + size_bytes].view(dtype).reshape(shape)
+
+
+def aligned(array: Array) -> Array:
+    """The array, or a copy of it that starts at a multiple of :data:`ALIGNMENT_BYTES`."""
+    if array.ctypes.data % ALIGNMENT_BYTES == 0 and array.flags.carray:
+        return array
+    copy = empty_aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def hash_arrays(arrays: dict[str, Array]) -> str:

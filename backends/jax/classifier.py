@@ -6,11 +6,9 @@ import jax
 import numpy as np
 import optax
 from flax import linen as nn
+from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
-
-# Through its module: Flax would take a bare name in the class body for a method of its own.
-from flax.training import train_state  # isort: skip
 
 from common.classifier import Classifier as AbstractClassifier
 from common.errors import ParityError
@@ -30,11 +28,11 @@ class Classifier(nn.Module, AbstractClassifier):
       a tree of arrays, ``X`` the tuple of the model's inputs, ``state`` the train state whose
       ``apply_fn({"params": params}, *X)`` is ``forward``.
     - ``loss`` returns a pair: the loss, and a dictionary of auxiliary data, which is left unread.
-    - A module holds no parameters. Those last set or trained are noted on the instance for
+    - A module holds no parameters. Those last set or trained are noted on the instance, for
       :meth:`get_parameters` and the next fit; ``model(X)`` does not see them, ``model.apply`` does.
     """
 
-    held = None  # without an annotation no field, hence no part of equality and hash
+    held = None  # not annotated, so no field of the dataclass: no part of equality and hash
 
     def __call__(self, X):
         return self.forward(X)
@@ -60,9 +58,8 @@ class Classifier(nn.Module, AbstractClassifier):
 
     def train_state(self, params):
         """A train state that starts from a tree of parameters, with a new optimizer."""
-        state = train_state.TrainState.create(
-            apply_fn=self.apply, params=params, tx=self.configure_optimizers()
-        )
+        optimizer = self.configure_optimizers()
+        state = TrainState.create(apply_fn=self.apply, params=params, tx=optimizer)
         return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
 
     def name_leaves(self, tree):
@@ -90,7 +87,8 @@ class Classifier(nn.Module, AbstractClassifier):
 
     def set_parameters(self, parameters):
         held = {} if self.held is None else self.get_parameters()
-        self.hold(self.build_tree({**held, **{k: np.array(v) for k, v in parameters.items()}}))
+        new = {name: np.array(value) for name, value in parameters.items()}
+        self.hold(self.build_tree(held | new))
 
 
 def evaluate_accuracy(model, data):

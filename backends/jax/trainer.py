@@ -12,29 +12,23 @@ from backends.jax.classifier import get_key
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
 
-COMPILER_OPTIONS = {
-    # Its older emitters compile the loop in two thirds of the time, and it runs as fast.
-    "xla_cpu_use_fusion_emitters": False,
-}
-ONCE_AN_EPOCH = {
-    # The short last batch: optimizing its program takes longer than many epochs gain from it.
-    "xla_backend_optimization_level": 0,
-}
+# XLA's older emitters compile the loop in two thirds of the time, and it runs as fast.
+COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+# For the short last batch: to optimize its program takes longer than hundreds of epochs gain.
+ONCE_AN_EPOCH = {"xla_backend_optimization_level": 0}
 
 
-def _jit(function, model, **options):
-    return jax.jit(
-        functools.partial(function, model), compiler_options={**COMPILER_OPTIONS, **options}
-    )
+def _jit(function, model, options=COMPILER_OPTIONS):
+    return jax.jit(functools.partial(function, model), compiler_options=options)
 
 
 def _in_dtype(method):
     """Give a method of the trainer 64-bit types if its fit is in float64, and only then."""
 
     @functools.wraps(method)
-    def wrapped(self, *args):
+    def wrapped(self, *args, **options):
         with jax.enable_x64(self.dtype == "float64"):
-            return method(self, *args)
+            return method(self, *args, **options)
 
     return wrapped
 
@@ -50,9 +44,9 @@ class Trainer(AbstractTrainer):
         self.model, self.data, self.dtype = model, data, dtype
         self._place()
         # Jitted anew for each fit: a cell may have given the class another method since the last.
-        several = data.num_train >= data.batch_size
         self._steps = _jit(_steps, model)
-        self._step = _jit(_gather_and_step, model, **(ONCE_AN_EPOCH if several else {}))
+        rare = ONCE_AN_EPOCH if data.num_train >= data.batch_size else {}
+        self._step = _jit(_gather_and_step, model, COMPILER_OPTIONS | rare)
         self._evaluate = _jit(_evaluate, model)
         self._predict = _jit(_predict, model)
         self._probe = _jit(_probe, model)
@@ -76,13 +70,16 @@ class Trainer(AbstractTrainer):
         # JAX compiles at the first call, and a call changes nothing: its results are dropped.
         full, short = divmod(self.data.num_train, self.batch_size)
         self._capacity = max(full, 1)
+        results = []
         if full:
-            self._steps(self.state, self.X, self.y, self._pad(np.empty(0, np.int32)), 1)
+            batches = self._pad(np.empty(0, np.int32))
+            results.append(self._steps(self.state, self.X, self.y, batches, 1))
         if short:
-            self._step(self.state, self.X, self.y, np.zeros(short, np.int32))
+            rows = np.zeros(short, np.int32)
+            results.append(self._step(self.state, self.X, self.y, rows))
         shapes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
-        for X, y in shapes.values():
-            self._evaluate(self.state, X, y)
+        results += [self._evaluate(self.state, X, y) for X, y in shapes.values()]
+        jax.block_until_ready(results)
 
     @_in_dtype
     def fit_epoch(self, order):
@@ -104,7 +101,7 @@ class Trainer(AbstractTrainer):
     def _pad(self, rows):
         """Rows as batches, always as many, so that one program runs a segment of any length."""
         batches = np.zeros((self._capacity, self.batch_size), np.int32)
-        batches.flat[: len(rows)] = rows
+        batches.reshape(-1)[: len(rows)] = rows
         return batches
 
     @_in_dtype

@@ -1,5 +1,8 @@
 """MXNet's half of Classifier."""
 
+import copy
+from contextlib import contextmanager
+
 import numpy
 from mxnet import gluon, np
 
@@ -115,6 +118,32 @@ class Classifier(gluon.Block, AbstractClassifier):
         for name, array in self._by_hand().items():
             if array.dtype != numpy.dtype(dtype):
                 self._attach(name, array.astype(dtype))
+
+    @contextmanager
+    def restored(self):
+        """Put back, when the block ends, all that the model holds, running statistics included."""
+        attributes = dict(vars(self))
+        tensors = [*self._collect_params_with_prefix().values(), *self._by_hand().values()]
+        copies = [array_of(tensor).copy() for tensor in tensors]
+        try:
+            yield
+        finally:
+            vars(self).update(attributes)
+            for tensor, value in zip(tensors, copies, strict=True):
+                if isinstance(tensor, gluon.Parameter):
+                    _set_data(tensor, value)
+                else:
+                    tensor[:] = value
+
+    def __deepcopy__(self, memo):
+        # MXNet copies the arrays, but not that they have gradients.
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        for parameter in copied._collect_params_with_prefix().values():
+            parameter.cast(parameter.dtype)
+        for name in self._by_hand():
+            getattr(copied, name).attach_grad()
+        return copied
 
     def _attach(self, name, array):
         array.attach_grad()

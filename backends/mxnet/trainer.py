@@ -1,5 +1,6 @@
 """MXNet's half of Trainer."""
 
+import mxnet
 from mxnet import autograd, np
 
 from common.trainer import EpochMetrics, batch_means
@@ -63,11 +64,9 @@ class Trainer(AbstractTrainer):
         return self.model(X).asnumpy()
 
     def probe(self, parameters, X, y):
-        model = self.model
-        held, before = dict(vars(model)), model.get_parameters()
-        try:
+        model, X, y = self.model, _array(X), _array(y)
+        with model.restored():
             model.set_parameters(parameters)
-            X, y = _array(X), _array(y)
             y_hat, loss = self._step(model, model.configure_optimizers(), X, y)
             arrays = {
                 "data/X": X,
@@ -82,12 +81,12 @@ class Trainer(AbstractTrainer):
                 arrays[f"update/{name}"] = value
             for name, value in model.get_gradients().items():
                 arrays[f"gradient/{name}"] = value
-        finally:
-            vars(model).update(held)
-            model.set_parameters(before)
         return arrays
 
 
 def _array(array):
-    """The array in MXNet, of the same type."""
-    return np.array(array, dtype=array.dtype)
+    """The array in MXNet, of the same type; it shares the memory where that may be written."""
+    if not (array.flags.writeable and array.flags.c_contiguous):
+        array = array.copy()
+    # Of a view, since MXNet forbids writing to what it is given.
+    return mxnet.nd.from_numpy(array.view(), array_cls=np.ndarray)

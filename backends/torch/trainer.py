@@ -14,7 +14,6 @@ class Trainer(AbstractTrainer):
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
-        # Read-only arrays are shared with the tensors: nothing writes to the examples.
         self.X, self.y = map(_tensor, data.examples(train=True, dtype=dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
         with torch.no_grad():
@@ -88,6 +87,4 @@ def _tensor(array):
     """The array as a tensor; labels in the type that PyTorch indexes with."""
     if array.dtype.kind != "f":
         array = array.astype(np.int64)
-    elif not array.flags.writeable:
-        array = array.copy()
     return torch.from_numpy(array)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 from common.agreement import Judge, Thresholds, verdict
 from common.data import DataModule
@@ -27,19 +33,25 @@ from common.environment import (
 )
 from common.errors import ParityError
 from common.fetch import open_data
+from common.ladder import Ladder
 from common.launcher import Job, Outcome, available_cpus, run_jobs
 from common.machine import machine_facts
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
 from common.record import Record, RecordError
-from common.reference import ENSEMBLE_MEMBERS, Envelope, Trajectory, envelope, epoch_means
+from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
+from common.replay import Trajectory, epoch_means
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE, SCHEMA
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
 EXIT_INTERRUPTED = 130
+MAX_FLIPS = 1000
+"""How many changed predictions of a run a report lists."""
+OWN_FOLDERS = ("plan", "runs", "reference")
+"""What a comparison puts beside its report, and replaces there."""
 
 
 def compare(
@@ -93,19 +105,19 @@ def compare(
     named = {name: Path(path) for name, path in (pythons or {}).items()}
     choose(named, found)
     check_positive("--threads", threads)
-    check_positive("--timeout", timeout)
+    check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
     jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
     check_positive("--jobs", jobs)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()
     check_folder(folder, overwrite)
 
-    with Display(quiet) as display:
+    with Display(quiet) as display, writing(folder):
         data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
         recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
+        plan = Plan.make(recipe, examples, data_folder)
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
-        plan = Plan.make(recipe, examples, data_folder)
         plan.save(folder / "plan")
         outcomes = train(
             plan, folder, chosen, wanted, environments, jobs, threads, timeout, display
@@ -139,23 +151,32 @@ def choose_implementations(names: Sequence[str]) -> list[str]:
     return names or list(IMPLEMENTATIONS)
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raise ParityError unless the value is above zero."""
+def check_positive(name: str, value: float, most: float = float("inf")) -> None:
+    """Raise ParityError unless the value is above zero, and no larger than it may be."""
     if not value > 0:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
+    if value > most:
+        raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
     """Raise ParityError unless a report can be written to the folder. Writes nothing that stays."""
-    if (folder / FILE).exists() and not overwrite:
+    if os.path.exists(folder / FILE) and not overwrite:
         raise ParityError(
             f"{folder}: expected a folder without a report; received one that holds {FILE}; name "
             "another --out or add --overwrite"
         )
-    ancestor = folder
-    while not ancestor.exists():
-        ancestor = ancestor.parent
     try:
+        if not (folder / "plan" / "plan.json").exists():
+            for name in OWN_FOLDERS:
+                if (folder / name).exists():
+                    raise ParityError(
+                        f"{folder}: expected a folder for a report; received one with a {name} "
+                        "that no comparison left there; name another --out"
+                    )
+        ancestor = folder
+        while not ancestor.exists():
+            ancestor = ancestor.parent
         with tempfile.TemporaryFile(dir=ancestor):
             pass
     except OSError as error:
@@ -165,11 +186,23 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk, or a folder that went away, into a ParityError."""
+    try:
+        yield
+    except OSError as error:
+        raise ParityError(
+            f"{error.filename or folder}: expected room and permission to write; received "
+            f"{error.strerror or error}; free space there or name another --out"
+        ) from None
+
+
 def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in ("plan", "runs", "reference"):
+        for old in OWN_FOLDERS:
             if (folder / old).exists():
                 shutil.rmtree(folder / old)
         if overwrite:
@@ -198,12 +231,13 @@ def prepare_environments(
     backends: Sequence[Backend], pythons: Mapping[str, Path], display: Display
 ) -> dict[str, Environment]:
     """Find or build the environments of all backends, side by side."""
+    stop = threading.Event()
 
     def prepare(backend: Backend) -> Environment:
         def tell(what: str) -> None:
             display.tell(backend.name, {"event": what})
 
-        environment = find_environment(backend, pythons.get(backend.name), tell=tell)
+        environment = find_environment(backend, pythons.get(backend.name), tell=tell, stop=stop)
         if environment.python is None:
             display.tell(backend.name, {"event": "unavailable"})
         else:
@@ -211,7 +245,11 @@ def prepare_environments(
         return environment
 
     with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
-        return {environment.backend: environment for environment in pool.map(prepare, backends)}
+        try:
+            return {environment.backend: environment for environment in pool.map(prepare, backends)}
+        except BaseException:
+            stop.set()
+            raise
 
 
 def run_name(backend: str, implementation: str) -> str:
@@ -231,27 +269,39 @@ def train(
     display: Display,
 ) -> dict[str, Outcome]:
     """Run the reference, its ensemble and every worker; the outcome of each by its name."""
-    jobs = []
-    command: tuple[str, ...]
-    for backend in backends:
-        python = environments[backend.name].python
-        if python is None:
-            continue
-        for implementation in implementations:
-            name = run_name(backend.name, implementation)
-            command = (
-                *(str(python), "-m", "common.worker", "--plan", str((folder / "plan").absolute())),
-                *("--backend", backend.name, "--implementation", implementation),
-                *("--out", str((folder / "runs" / name).absolute())),
-            )
-            jobs.append(Job(name, command, folder / "runs" / f"{name}.log"))
-    for name, options in reference_jobs():
-        command = (
-            *(sys.executable, "-m", "common.reference", *options),
-            *("--plan", str((folder / "plan").absolute())),
-            *("--out", str((folder / "reference" / f"{name}.npz").absolute())),
+    planned = ("--plan", str((folder / "plan").absolute()))
+    oracle, *members = [
+        Job(
+            name,
+            (
+                *(sys.executable, "-m", "common.reference", *planned, *options),
+                *("--out", str((folder / "reference" / f"{name}.npz").absolute())),
+            ),
+            folder / "reference" / f"{name}.log",
+            essential=True,
         )
-        jobs.append(Job(name, command, folder / "reference" / f"{name}.log"))
+        for name, options in reference_jobs()
+    ]
+    workers = [
+        Job(
+            run_name(backend.name, implementation),
+            (
+                *(str(environments[backend.name].python), "-m", "common.worker", *planned),
+                *("--backend", backend.name, "--implementation", implementation),
+                *(
+                    "--out",
+                    str((folder / "runs" / run_name(backend.name, implementation)).absolute()),
+                ),
+                *("--reference", str((folder / "reference" / "reference.npz").absolute())),
+            ),
+            folder / "runs" / f"{run_name(backend.name, implementation)}.log",
+        )
+        for backend in backends
+        if environments[backend.name].python is not None
+        for implementation in implementations
+    ]
+    # The reference first: workers wait for its states at the end of their training.
+    jobs = [oracle, *workers, *members]
     return run_jobs(jobs, slots=slots, threads=threads, timeout=timeout, tell=display.tell)
 
 
@@ -273,7 +323,7 @@ def judge(
 ) -> Report:
     """Judge every record and put the report together."""
     oracle, measured = load_reference(plan, data, folder, outcomes)
-    judge = Judge(plan, data, oracle, measured, thresholds)
+    judge = Judge(plan, data, oracle, measured, Ladder(plan, data, oracle), thresholds)
     runs = []
     for backend in backends:
         for implementation in implementations:
@@ -319,6 +369,7 @@ def judge(
             "forward": measured.forward,
             "members": ENSEMBLE_MEMBERS,
         },
+        "free_running": vars(judge.free_running).copy(),
         "runs": runs,
     }
     return Report(facts, folder)
@@ -340,13 +391,49 @@ def load_reference(
                 f"{outcome.reason}; try again"
             )
         trajectories.append(Trajectory.load(folder / "reference" / f"{name}.npz"))
+    for name, values in vars(trajectories[0]).items():
+        if not np.isfinite(values).all():
+            raise ParityError(
+                f"reference: expected a training in finite numbers; received {name} beyond them, "
+                "even in float64; lower --lr or --sigma"
+            )
     oracle, *members = trajectories
-    return oracle, envelope(plan, data, oracle, members)
+    return oracle, measure_envelope(plan, data, oracle, members)
+
+
+RUN_FACTS = (
+    "status",
+    "reason",
+    "grade",
+    "versions",
+    "fed_sha256",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "loss_error",
+    "parameter_error",
+    "logits_error",
+    "loss_envelopes",
+    "parameter_envelopes",
+    "logits_envelopes",
+    "lockstep_envelopes",
+    "envelopes",
+    "divergence",
+    "stages",
+    "prediction_flips",
+    "flips",
+    "unexplained_flips",
+    "seconds",
+    "peak_rss_bytes",
+)
+"""What a report states of every run; null where there is nothing to state."""
 
 
 def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
     """The facts of one run: as its record and its judgement say, or why there is none."""
-    facts: dict[str, Any] = {"status": outcome.status, "reason": outcome.reason, "grade": None}
+    facts: dict[str, Any] = dict.fromkeys(RUN_FACTS)
+    facts |= {"status": outcome.status, "reason": outcome.reason}
     if outcome.status != "done":
         return facts
     try:
@@ -368,8 +455,12 @@ def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
         "loss_envelopes": found.loss_envelopes,
         "parameter_envelopes": found.parameter_envelopes,
         "logits_envelopes": found.logits_envelopes,
-        "envelopes": max(found.loss_envelopes, found.parameter_envelopes, found.logits_envelopes),
-        "prediction_flips": found.prediction_flips,
+        "lockstep_envelopes": found.lockstep_envelopes,
+        "envelopes": judge.worst(found),
+        "divergence": found.divergence and found.divergence.to_json(),
+        "stages": {stage: finding.to_json() for stage, finding in found.stages.items()},
+        "prediction_flips": len(found.flips),
+        "flips": found.flips[:MAX_FLIPS],
         "unexplained_flips": found.unexplained_flips,
         "seconds": {**seconds, "total": outcome.seconds},
         "peak_rss_bytes": record.facts["peak_rss_bytes"],
@@ -512,6 +603,8 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         pythons = parse_pythons(options.python)
@@ -541,13 +634,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             quiet=options.quiet,
         )
     except ParityError as error:
-        print(f"compare.py: {error}", file=sys.stderr)
+        print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("compare.py: interrupted; every worker was ended", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print_report(report)
-    print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
+    try:
+        print_report(report)
+        print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the table had seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_status(options.fail_on)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
+from common.ladder import STAGES, WORST, Finding, Ladder, first_divergence
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import Envelope, Trajectory, centred, epoch_means
+from common.reference import Envelope, centred, unit_roundoff
+from common.replay import Trajectory, epoch_means, losses_from_logits
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,12 +39,34 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class FreeRunning:
+    """What rounding alone does to this plan's training, and whether free runs can be compared.
+
+    They can as long as rounding moves no epoch's loss by more than drift may: beyond it, two
+    faultless runs would differ in their outcome.
+
+    Args:
+        informative: whether free-running comparison decides the grade.
+        first: the ensemble's largest relative error of the weights after the first update.
+        last: likewise after the last one.
+        loss: the ensemble's largest relative error of an epoch's loss.
+    """
+
+    informative: bool
+    first: float
+    last: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """What the judging of one run found.
+    """What the judging of one run found. Errors are against the float64 reference.
 
     Args:
         grade: one of :data:`GRADES`.
         reason: why it is not rounding, or None.
+        divergence: the first divergence, or None.
+        stages: the worst finding of each stage of the ladder, by its name.
         loss_error: largest error of a step's or an epoch's loss.
         parameter_error: largest error of a parameter at a snapshot.
         logits_error: largest error of a validation logit, recomputed from the parameters; what
@@ -49,24 +74,34 @@ class Judgement:
         loss_envelopes: the first in rounding envelopes, at its worst place.
         parameter_envelopes: likewise.
         logits_envelopes: likewise.
-        prediction_flips: validation examples classified differently from the reference.
-        unexplained_flips: those whose margin the error of their logits does not cover.
-        loss_envelopes_per_step: shape ``(num_steps,)``.
+        lockstep_envelopes: the worst finding of the ladder.
+        flips: validation examples classified differently from the reference, each with its
+            margin and bound.
+        loss_errors_per_step: shape ``(num_steps,)``.
+        loss_envelopes_per_step: the same in envelopes.
         parameter_envelopes_per_snapshot: shape ``(s,)``.
     """
 
     grade: str
     reason: str | None
+    divergence: Finding | None
+    stages: dict[str, Finding]
     loss_error: float
     parameter_error: float
     logits_error: float
     loss_envelopes: float
     parameter_envelopes: float
     logits_envelopes: float
-    prediction_flips: int
-    unexplained_flips: int
+    lockstep_envelopes: float
+    flips: list[dict[str, Any]]
+    loss_errors_per_step: Floats
     loss_envelopes_per_step: Floats
     parameter_envelopes_per_snapshot: Floats
+
+    @property
+    def unexplained_flips(self) -> int:
+        """How many flips the error of the run's logits does not cover."""
+        return sum(not flip["explained"] for flip in self.flips)
 
 
 @dataclass(frozen=True)
@@ -78,6 +113,7 @@ class Judge:
         data: its examples.
         oracle: the float64 reference.
         envelope: the measured rounding of this plan.
+        ladder: the stages of its probed steps.
         thresholds: where the grades part.
     """
 
@@ -85,57 +121,97 @@ class Judge:
     data: DataModule
     oracle: Trajectory
     envelope: Envelope
-    thresholds: Thresholds = Thresholds()
+    ladder: Ladder
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    @cached_property
+    def validation(self) -> Floats:
+        """The validation features in float64, shape ``(num_val, num_inputs)``."""
+        return self.data.examples(train=False, dtype="float64")[0]
+
+    @cached_property
+    def free_running(self) -> FreeRunning:
+        """How far rounding alone carries this plan's training."""
+        moved = [float(self.envelope.W[i] / np.abs(self.oracle.W[i]).max()) for i in (0, -1)]
+        pairs = (
+            (self.envelope.train_loss, epoch_means(self.oracle.step_loss, self.plan)),
+            (self.envelope.val_loss, self.oracle.val_loss),
+        )
+        loss = max(float((error / np.maximum(exact, 1e-3)).max()) for error, exact in pairs)
+        return FreeRunning(loss <= self.thresholds.drift_loss, moved[0], moved[1], loss)
 
     def judge(self, record: Record) -> Judgement:
         """Grade one run.
 
         Raises:
-            RecordError: if an array of the record is missing or has another shape than the plan
+            RecordError: if an array of the record is missing, or has not the shape that the plan
                 asks for.
         """
         self.check(record)
-        oracle, envelope = self.oracle, self.envelope
-        history = record.facts["history"]
-        loss_errors = np.abs(record.arrays["step_loss"] - oracle.step_loss)
-        loss_ratios = loss_errors / envelope.loss
+        oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
+        steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
+        loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
+        loss_ratios = loss_errors / envelope.loss[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
-        W_errors, b_errors = _per_snapshot(W - oracle.W), _per_snapshot(b - oracle.b)
-        parameter_ratios = np.maximum(W_errors / envelope.W, b_errors / envelope.b)
-        logits = self.logits(W[-1], b[-1])
+        s = len(W)
+        W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
+        parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
+        logits = self.validation @ W[-1] + b[-1]
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
-        flips = self.flips(record, logits)
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
-        parameter_envelopes = float(parameter_ratios.max())
-        logits_envelopes = logits_error / envelope.logits if logits_error else 0.0
-        unexplained = sum(not flip["explained"] for flip in flips)
-        worst = max(loss_envelopes, parameter_envelopes, logits_envelopes)
-        grade, reason = self.grade(record, worst, len(flips), unexplained)
-        return Judgement(
-            grade=grade,
-            reason=reason,
+        findings = list(self.ladder.findings(record))
+        lockstep = max(found.envelopes for found in findings)
+        metrics = list(self.metric_findings(record, W, b))
+        judgement = Judgement(
+            grade="rounding",
+            reason=None,
+            divergence=None,
+            stages={
+                stage: max(
+                    (f for f in [*findings, *metrics] if f.stage == stage),
+                    key=lambda f: f.envelopes,
+                )
+                for stage in STAGES
+                if any(f.stage == stage for f in [*findings, *metrics])
+            },
             loss_error=float(max(loss_errors.max(), val_errors.max())),
             parameter_error=float(max(W_errors.max(), b_errors.max())),
             logits_error=logits_error,
             loss_envelopes=loss_envelopes,
-            parameter_envelopes=parameter_envelopes,
-            logits_envelopes=logits_envelopes,
-            prediction_flips=len(flips),
-            unexplained_flips=unexplained,
+            parameter_envelopes=float(parameter_ratios.max()),
+            logits_envelopes=logits_error / envelope.logits,
+            lockstep_envelopes=lockstep,
+            flips=self.flips(record, logits),
+            loss_errors_per_step=loss_errors,
             loss_envelopes_per_step=loss_ratios,
             parameter_envelopes_per_snapshot=parameter_ratios,
         )
+        divergence = self.divergence(record, judgement, findings, metrics)
+        grade, reason = self.grade(record, judgement, divergence)
+        facts = vars(judgement) | {"grade": grade, "reason": reason, "divergence": divergence}
+        return Judgement(**facts)
 
     def check(self, record: Record) -> None:
-        """Raise RecordError unless the record has the arrays of this plan, whole."""
-        s, (num_inputs, num_outputs) = len(self.plan.snapshots), self.plan.W.shape
+        """Raise RecordError unless the record has the arrays of this plan.
+
+        A run may have made fewer or more steps than the plan has: that is a divergence, and
+        judged as one.
+        """
+        num_inputs, num_outputs = self.plan.W.shape
+        recorded = tuple(int(step) for step in record.arrays.get("snapshots", ()))
+        if not recorded or recorded != self.plan.snapshots[: len(recorded)]:
+            raise RecordError("parameters were recorded after other steps than the plan's")
+        s = len(recorded)
+        steps = record.arrays.get("step_loss", np.empty(0)).shape
+        if len(steps) != 1 or not steps[0]:
+            raise RecordError(f"step_loss: expected one number per step, received shape {steps}")
         expected: dict[str, tuple[int, ...]] = {
-            "step_loss": (self.plan.num_steps,),
-            "step_accuracy": (self.plan.num_steps,),
-            "snapshots": (s,),
+            "step_accuracy": steps,
             "parameters/W": (s, num_inputs, num_outputs),
             "parameters/b": (s, num_outputs),
+            "initial/W": (num_inputs, num_outputs),
+            "initial/b": (num_outputs,),
             "val_y_hat": (self.data.num_val, num_outputs),
         }
         for name, shape in expected.items():
@@ -152,12 +228,111 @@ class Judge:
                     f"{name}: expected {self.plan.recipe.max_epochs} finite numbers, received "
                     f"{values}"
                 )
-        if tuple(record.arrays["snapshots"]) != self.plan.snapshots:
-            raise RecordError("parameters were recorded after other steps than the plan's")
 
-    def logits(self, W: Floats, b: Floats) -> Floats:
-        """Validation logits in float64 from parameters."""
-        return np.asarray(self.data.examples(train=False, dtype="float64")[0] @ W + b)
+    # Where
+
+    def divergence(
+        self,
+        record: Record,
+        judgement: Judgement,
+        findings: Sequence[Finding],
+        metrics: Sequence[Finding],
+    ) -> Finding | None:
+        """The first divergence: by lock-step, else by what was fed, else by the free run."""
+        limit = self.thresholds.envelopes
+        if fed := self.fed_finding(record):
+            return fed
+        if found := first_divergence(findings, limit):
+            return found
+        if self.free_running.informative and (found := self.free_finding(judgement, record)):
+            return found
+        return first_divergence(metrics, limit)
+
+    def fed_finding(self, record: Record) -> Finding | None:
+        """A difference in what training was given before its first step, or in its length."""
+        for name, planned in self.plan.parameters.items():
+            error = float(np.abs(record.arrays[f"initial/{name}"] - planned).max())
+            if error:
+                ulps = error / (2 * unit_roundoff(self.plan))
+                return Finding(0, "data", f"initial {name}", "largest", error, ulps, WORST)
+        made, planned_steps = len(record.arrays["step_loss"]), self.plan.num_steps
+        if made != planned_steps:
+            first = int(min(made, planned_steps) // self.plan.recipe.max_epochs)
+            return Finding(
+                first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
+            )
+        return None
+
+    def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
+        """Where the free run leaves its envelope although every probed step is sound.
+
+        What a single step from a given state does not show is carried from step to step: the
+        state of an optimizer, say. It is put down to the update.
+        """
+        limit = self.thresholds.envelopes
+        outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
+        if len(outside):
+            i = int(outside[0])
+            ratio = float(judgement.parameter_envelopes_per_snapshot[i])
+            W = record.arrays["parameters/W"][i].astype(np.float64)
+            error = float(np.abs(W - self.oracle.W[i]).max())
+            step = self.plan.snapshots[i] - 1
+            ulps = error / float(np.spacing(np.float32(np.abs(self.oracle.W[i]).max())))
+            return Finding(step, "update", "W, carried over steps", "largest", error, ulps, ratio)
+        outside = np.flatnonzero(judgement.loss_envelopes_per_step > limit)
+        if len(outside):
+            step = int(outside[0])
+            error = float(judgement.loss_errors_per_step[step])
+            ulps = error / float(np.spacing(np.float32(self.oracle.step_loss[step])))
+            ratio = float(judgement.loss_envelopes_per_step[step])
+            return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+        return None
+
+    def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
+        """What the run reported of itself against what its parameters and steps say.
+
+        Validation loss and accuracy are recomputed in float64 from the parameters at the end of
+        each epoch; a training metric from the steps. An accuracy may differ by the examples
+        whose two best logits are closer than the forward pass rounds.
+        """
+        history, recipe = record.facts["history"], self.plan.recipe
+        unit = unit_roundoff(self.plan)
+        y = np.asarray(self.data.y_val, dtype=np.int64)
+        near = 2 * self.thresholds.envelopes * self.envelope.forward
+        ends = {
+            epoch: i
+            for i, step in enumerate(self.plan.snapshots[: len(W)])
+            for epoch, rest in [divmod(step, self.plan.steps_per_epoch)]
+            if not rest and epoch
+        }
+        stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
+        scores = None if stacked is None else self.validation @ stacked
+        for place, (epoch, i) in enumerate(ends.items()):
+            assert scores is not None
+            classes = W.shape[2]
+            logits = scores[:, place * classes : (place + 1) * classes] + b[i]
+            losses, _ = losses_from_logits(logits, y)
+            error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
+            step = epoch * self.plan.steps_per_epoch - 1
+            yield self._metric(step, "val_loss", error, self.envelope.metric)
+            best = np.sort(logits, axis=1)[:, -2:]
+            borderline = (
+                int(np.count_nonzero(best[:, -1] - best[:, 0] <= near)) if classes > 1 else 0
+            )
+            exact = float(np.mean(logits.argmax(axis=1) == y))
+            error = abs(history["val_accuracy"][epoch - 1] - exact)
+            yield self._metric(step, "val_accuracy", error, (borderline + 0.5) / len(y))
+        if len(record.arrays["step_loss"]) == self.plan.num_steps:
+            for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
+                means = epoch_means(record.arrays[values], self.plan)
+                errors = np.abs(np.array(history[name]) - means)
+                for epoch in range(recipe.max_epochs):
+                    step = (epoch + 1) * self.plan.steps_per_epoch - 1
+                    yield self._metric(step, name, float(errors[epoch]), unit)
+
+    def _metric(self, step: int, tensor: str, error: float, envelope: float) -> Finding:
+        ulps = error / (2 * unit_roundoff(self.plan))
+        return Finding(step, "metric", tensor, "largest", error, ulps, error / envelope)
 
     def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.
@@ -188,36 +363,67 @@ class Judge:
             )
         return found
 
+    # How bad
+
     def grade(
-        self, record: Record, envelopes: float, flips: int, unexplained: int
+        self, record: Record, judgement: Judgement, divergence: Finding | None
     ) -> tuple[str, str | None]:
         """The grade of a run, and why it is not rounding."""
         if dead := self.lifeless(record):
             return "disagree", f"nothing to compare: {dead}"
-        allowed = self.thresholds.envelopes
-        if envelopes <= allowed and not unexplained:
+        made = len(record.arrays["step_loss"])
+        if made != self.plan.num_steps:
+            return "disagree", f"made {made} steps, the plan has {self.plan.num_steps}"
+        if not self.free_running.informative:
+            if divergence is None:
+                return "rounding", None
+            return "disagree", "outside rounding in lock-step; free running is chaotic here"
+        worst = self.worst(judgement)
+        unexplained = judgement.unexplained_flips
+        if divergence is None and worst <= self.thresholds.envelopes and not unexplained:
             return "rounding", None
-        outside = f"{envelopes:.3g} × rounding, more than {allowed:g}"
-        if envelopes <= allowed:
-            outside = "within rounding"
-        relative = self.relative_loss_error(record)
-        changed = flips / self.data.num_val
-        complaints = []
-        if relative > self.thresholds.drift_loss:
-            complaints.append(
-                f"an epoch's loss is off by {relative:.2g}, more than "
-                f"{self.thresholds.drift_loss:g}"
-            )
-        if unexplained:
-            complaints.append(f"{unexplained} of its predictions are not explained by its logits")
-        if changed > self.thresholds.drift_predictions:
-            complaints.append(
-                f"{changed:.2%} of its predictions changed, more than "
-                f"{self.thresholds.drift_predictions:.2%}"
-            )
+        outside = "outside rounding"
+        if worst <= WORST / 10:
+            outside = f"{worst:.3g} × rounding, more than {self.thresholds.envelopes:g}"
+        complaints = list(self.complaints(record, judgement))
         if complaints:
             return "disagree", f"{outside}; {'; '.join(complaints)}"
         return "drift", f"{outside}, yet the outcome is the same"
+
+    def worst(self, judgement: Judgement) -> float:
+        """The largest number of envelopes of anything that decides the grade."""
+        metric = judgement.stages.get("metric")
+        values = [judgement.lockstep_envelopes, metric.envelopes if metric else 0.0]
+        if self.free_running.informative:
+            values += [judgement.loss_envelopes, judgement.parameter_envelopes]
+            values += [judgement.logits_envelopes]
+        return max(values)
+
+    def complaints(self, record: Record, judgement: Judgement) -> Iterator[str]:
+        """What makes the outcome of a run another one than the reference's."""
+        relative, changed = self.relative_loss_error(record), len(judgement.flips)
+        if relative > self.thresholds.drift_loss:
+            yield (
+                f"an epoch's loss is off by {relative:.2g}, more than "
+                f"{self.thresholds.drift_loss:g}"
+            )
+        if unexplained := judgement.unexplained_flips:
+            yield f"{unexplained} of its predictions are not explained by its logits"
+        if changed / self.data.num_val > self.thresholds.drift_predictions:
+            yield (
+                f"{changed / self.data.num_val:.2%} of its predictions changed, more than "
+                f"{self.thresholds.drift_predictions:.2%}"
+            )
+        if (metric := judgement.stages.get("metric")) and self.misleading(metric):
+            yield f"its {metric.tensor} is off by {metric.error:.2g} from what its parameters give"
+
+    def misleading(self, metric: Finding) -> bool:
+        """Whether a metric is farther from what it measures than drift may be."""
+        if "loss" in metric.tensor:
+            scale = float(self.oracle.val_loss.min())
+            return metric.error > self.thresholds.drift_loss * max(scale, 1e-12)
+        outside = metric.envelopes > self.thresholds.envelopes
+        return outside and metric.error > self.thresholds.drift_predictions
 
     def relative_loss_error(self, record: Record) -> float:
         """Largest relative error of an epoch's training or validation loss."""
@@ -233,7 +439,7 @@ class Judge:
         """Why the run counts as not having learned anything, or None. Two dead models agree."""
         W = record.arrays["parameters/W"]
         train_loss = record.facts["history"]["train_loss"]
-        if np.array_equal(W[-1], self.plan.W):
+        if np.array_equal(W[-1], record.arrays["initial/W"]):
             return "the weights never moved"
         if not train_loss[-1] < record.arrays["step_loss"][0]:
             return "the loss did not fall"

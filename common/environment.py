@@ -7,8 +7,11 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ WORKER_NEEDS = {"numpy", "matplotlib"}
 
 INSTALL_SECONDS = 3600.0
 IMPORT_SECONDS = 300.0
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def find_environment(
     named: Path | None = None,
     build: bool = True,
     tell: Callable[[str], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> Environment:
     """The interpreter of a backend: the one named, else the current one, else one built for it.
 
@@ -114,9 +119,11 @@ def find_environment(
         named: an interpreter that the user named; it is taken as it is.
         build: build the environment if there is none yet.
         tell: told what is being done.
+        stop: when it is set, from another thread, what is being done is given up.
     """
+    stop = stop or threading.Event()
     if named is not None:
-        return _named(backend, named)
+        return _named(backend, named, stop)
     if _satisfied_here(backend.requirements):
         version = importlib.metadata.version(backend.requirements[0].name)
         return Environment(backend.name, Path(sys.executable), version)
@@ -125,7 +132,7 @@ def find_environment(
         if not build:
             return Environment(backend.name, None, reason="not built yet: compare.py --setup")
         try:
-            _build(backend, folder, tell)
+            _build(backend, folder, tell, stop)
         except _BuildError as error:
             return Environment(backend.name, None, reason=str(error))
         except OSError as error:
@@ -153,23 +160,30 @@ class _BuildError(Exception):
     pass
 
 
-def _build(backend: Backend, folder: Path, tell: Callable[[str], None]) -> None:
+def _build(
+    backend: Backend, folder: Path, tell: Callable[[str], None], stop: threading.Event
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     tell("waiting for another installation")
-    with filelock.FileLock(f"{folder}.lock"):
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        held = lock.acquire(cancel_check=stop.is_set)
+    except filelock.Timeout:
+        raise _BuildError("interrupted") from None
+    with held:
         if (folder / "complete.json").exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
         try:
             tell("creating the environment")
-            _run([sys.executable, "-m", "venv", str(folder)], folder, "venv")
+            _run([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
             tell("installing")
             wanted = folder / PROJECT_FILE
             wanted.write_text("".join(f"{r}\n" for r in backend.requirements), encoding="utf-8")
             pip = [str(_python(folder)), "-m", "pip", "install", "--no-input"]
-            _run([*pip, "--disable-pip-version-check", "-r", str(wanted)], folder, "pip")
+            _run([*pip, "--disable-pip-version-check", "-r", str(wanted)], folder, "pip", stop)
             tell("importing for the first time")
-            version = _version(backend, _python(folder))
+            version = _version(backend, _python(folder), stop)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -178,43 +192,77 @@ def _build(backend: Backend, folder: Path, tell: Callable[[str], None]) -> None:
         complete.replace(folder / "complete.json")
 
 
-def _named(backend: Backend, python: Path) -> Environment:
+def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment:
+    # Workers run in another folder, so a relative path would not be found there.
+    found = python.expanduser().absolute()
+    if len(python.parts) == 1 and not found.is_file() and (on_path := shutil.which(python)):
+        found = Path(on_path).absolute()
     try:
-        return Environment(backend.name, python, _version(backend, python))
+        return Environment(backend.name, found, _version(backend, found, stop))
     except (_BuildError, OSError) as error:
         return Environment(backend.name, None, reason=f"{python}: {error}")
 
 
-def _version(backend: Backend, python: Path) -> str:
+def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
     """Import the framework with an interpreter and ask for its version."""
     package = backend.requirements[0].name
     code = (
         f"import importlib, importlib.metadata; importlib.import_module({backend.name!r}); "
         f"print('version', importlib.metadata.version({package!r}))"
     )
-    printed = _run([str(python), "-c", code], None, f"importing {backend.name}", IMPORT_SECONDS)
-    return printed.split()[-1]
+    what = f"importing {backend.name}"
+    words = _run([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
+    if words[-2:-1] != ["version"]:
+        raise _BuildError(f"{what} printed no version; is it a Python interpreter?")
+    return words[-1]
 
 
 def _run(
-    command: list[str], folder: Path | None, what: str, seconds: float = INSTALL_SECONDS
+    command: list[str],
+    folder: Path | None,
+    what: str,
+    stop: threading.Event,
+    seconds: float = INSTALL_SECONDS,
 ) -> str:
+    deadline = time.monotonic() + seconds
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=clean_environment(),
+        cwd=folder if folder and folder.exists() else None,
+        start_new_session=True,  # so that its helpers end with it
+    ) as process:
+        try:
+            while True:
+                try:
+                    output, errors = process.communicate(timeout=POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    if stop.is_set():
+                        raise _BuildError(f"{what} was interrupted") from None
+                    if time.monotonic() > deadline:
+                        raise _BuildError(f"{what} took more than {seconds:.0f} s") from None
+        except BaseException:
+            end_process_group(process)
+            raise
+    if process.returncode:
+        raise _BuildError(f"{what} failed: {_gist(errors or output)}")
+    return output
+
+
+def end_process_group(process: subprocess.Popen[str]) -> None:
+    """Kill a process that has its own session, and all that it started."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            env=clean_environment(),
-            cwd=folder if folder and folder.exists() else None,
-        )
-    except subprocess.TimeoutExpired:
-        raise _BuildError(f"{what} took more than {seconds:.0f} s") from None
-    if done.returncode:
-        raise _BuildError(f"{what} failed: {_gist(done.stderr or done.stdout)}")
-    return done.stdout
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    except ProcessLookupError:
+        pass
 
 
 def _gist(text: str) -> str:

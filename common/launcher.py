@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.environment import ROOT, clean_environment
+from common.environment import ROOT, clean_environment, end_process_group
 
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
@@ -34,11 +34,13 @@ class Job:
         name: how its progress is labelled.
         command: the program and its arguments; run from the project's root, without a shell.
         log: the file that takes its standard error.
+        essential: if it is not done, nothing that the others do is of use: they are ended.
     """
 
     name: str
     command: tuple[str, ...]
     log: Path
+    essential: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: after every process is ended.
     """
+    slots = min(slots, max(1, len(jobs)))
     cpus = available_cpus()
     places: queue.SimpleQueue[Sequence[int] | None] = queue.SimpleQueue()
     for slot in range(slots):
@@ -98,7 +101,10 @@ def run_jobs(
     def run(job: Job) -> Outcome:
         place = places.get()
         try:
-            return _run_job(job, place, threads, timeout, tell, running)
+            outcome = _run_job(job, place, threads, timeout, tell, running)
+            if job.essential and outcome.status != "done":
+                running.end_all()
+            return outcome
         finally:
             places.put(place)
 
@@ -151,17 +157,6 @@ class _Running:
             self._ended = True
             for process in self._processes:
                 end_process_group(process)
-
-
-def end_process_group(process: subprocess.Popen[str]) -> None:
-    """Kill a process and all that it started."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except ProcessLookupError:
-        pass
 
 
 def _run_job(
@@ -218,9 +213,14 @@ def _parse(line: str) -> dict[str, Any] | None:
     """A line of progress; None if it is something else."""
     try:
         facts = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and "event" in facts else None
+    if not isinstance(facts, dict) or not isinstance(facts.get("event"), str):
+        return None
+    kinds = {"epoch": int, "max_epochs": int, "loss": float}
+    if any(not isinstance(facts[name], kind) for name, kind in kinds.items() if name in facts):
+        return None
+    return facts if ("epoch" in facts) == ("max_epochs" in facts) else None
 
 
 def _signal_name(number: int) -> str:

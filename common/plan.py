@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,19 +46,38 @@ class Plan:
 
     @classmethod
     def make(cls, recipe: Recipe, data: DataModule, data_folder: Path) -> Plan:
-        """Draw the initial parameters and the order of the examples from the recipe's seed."""
+        """Draw the initial parameters and the order of the examples from the recipe's seed.
+
+        Raises:
+            ParityError: if the order does not fit in memory, or the weights or the learning rate
+                not in the recipe's dtype.
+        """
+        try:
+            order = np.empty((recipe.max_epochs, data.num_train), np.int32)
+        except (MemoryError, ValueError):
+            raise ParityError(
+                f"max_epochs: expected an order of the examples that fits in memory; received "
+                f"{recipe.max_epochs} epochs of {data.num_train} examples; lower --max-epochs"
+            ) from None
         weights, *epochs = np.random.SeedSequence(recipe.seed).spawn(1 + recipe.max_epochs)
         W = np.random.default_rng(weights).standard_normal((data.num_inputs, data.num_outputs))
-        order = np.stack(
-            [np.random.default_rng(epoch).permutation(data.num_train) for epoch in epochs]
-        )
+        for row, epoch in zip(order, epochs, strict=True):
+            row[:] = np.random.default_rng(epoch).permutation(data.num_train)
+        with np.errstate(over="ignore"):
+            W = (recipe.sigma * W).astype(recipe.dtype)
+            lr = np.dtype(recipe.dtype).type(recipe.lr)
+        if not (np.isfinite(W).all() and np.isfinite(lr)):
+            raise ParityError(
+                f"sigma, lr: expected initial weights and a learning rate that {recipe.dtype} "
+                f"holds; received {recipe.sigma:g} and {recipe.lr:g}; lower them"
+            )
         return cls(
             recipe=recipe,
             data_folder=data_folder,
             data_sha256=data.sha256(),
-            W=(recipe.sigma * W).astype(recipe.dtype),
+            W=W,
             b=np.zeros(data.num_outputs, dtype=recipe.dtype),
-            order=order.astype(np.int32),
+            order=order,
         )
 
     @property
@@ -90,6 +110,18 @@ class Plan:
         ends = {int(epoch) * first for epoch in epochs}
         return tuple(sorted((early | ends) - {0}))
 
+    @cached_property
+    def probes(self) -> tuple[int, ...]:
+        """Steps, counted from 0, that every backend computes from the reference's own state.
+
+        The first ones; the short last batch of the first epoch; the second epoch's first step,
+        where a new order begins; and the very last step.
+        """
+        first = self.steps_per_epoch
+        early = {step for step in (0, 1, 4, 16, 64) if step < first}
+        late = {first - 1, first, self.num_steps - 1}
+        return tuple(sorted(early | {step for step in late if step < self.num_steps}))
+
     def batches(self, epoch: int) -> Iterator[npt.NDArray[np.int32]]:
         """The rows of each batch of an epoch (counted from 0)."""
         order, size = self.order[epoch], self.recipe.batch_size
@@ -114,7 +146,10 @@ class Plan:
         """Write the plan to a new folder."""
         folder.mkdir(parents=True)
         for name in ("W", "b", "order"):
-            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            # By way of memory: NumPy's own writing to a file lets a full disk pass in silence.
+            content = io.BytesIO()
+            np.save(content, getattr(self, name), allow_pickle=False)
+            (folder / f"{name}.npy").write_bytes(content.getbuffer())
         facts = {
             "recipe": self.recipe.to_json(),
             "data_folder": str(self.data_folder),

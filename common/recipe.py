@@ -10,6 +10,8 @@ from typing import Any
 from common.errors import ParityError
 
 DTYPES = ("float32", "float64")
+MOST = 2**31 - 1
+"""Batch sizes and epochs count with 32 bits in some frameworks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs"):
-            _whole(name, getattr(self, name), least=1)
+            _whole(name, getattr(self, name), least=1, most=MOST)
         _whole("seed", self.seed, least=0)
         for name in ("lr", "sigma"):
             value = getattr(self, name)
@@ -64,9 +66,11 @@ class Recipe:
         return cls(**facts)
 
 
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    beyond = most is not None and isinstance(value, int) and value > most
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or beyond:
+        limit = f"up to {most}" if beyond else f"{least} or larger"
         raise ParityError(
-            f"{name}: expected a whole number, {least} or larger; received {value!r}; "
+            f"{name}: expected a whole number, {limit}; received {value!r}; "
             f"give for example --{name.replace('_', '-')} {max(least, 1)}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,16 +17,19 @@ import numpy.typing as npt
 
 SCHEMA = 1
 
-FACTS = (
-    "backend",
-    "implementation",
-    "plan_sha256",
-    "fed_sha256",
-    "versions",
-    "history",
-    "seconds",
-    "peak_rss_bytes",
-)
+FACTS = {
+    "backend": str,
+    "implementation": str,
+    "plan_sha256": str,
+    "fed_sha256": str,
+    "versions": dict,
+    "history": dict,
+    "seconds": dict,
+    "peak_rss_bytes": int,
+}
+"""What every record states, and its type."""
+
+SECONDS = ("import", "compile", "fit", "evaluate")
 
 
 class RecordError(Exception):
@@ -82,15 +86,28 @@ class Record:
             raise RecordError(f"no record: {error.filename} is missing") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise RecordError(f"unreadable record: {error!r}") from None
-        if facts.pop("schema", None) != SCHEMA:
-            raise RecordError(f"expected a record of schema {SCHEMA}")
+        if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
+            received = repr(schema) if isinstance(facts, dict) else "no record"
+            raise RecordError(f"expected a record of schema {SCHEMA}, received {received}")
         if missing := [name for name in FACTS if name not in facts]:
             raise RecordError(f"record lacks {', '.join(missing)}")
         if plan_sha256 is not None and facts["plan_sha256"] != plan_sha256:
             raise RecordError(
                 f"record of another plan: expected {plan_sha256}, received {facts['plan_sha256']}"
             )
+        for name, kind in FACTS.items():
+            if not isinstance(facts[name], kind):
+                raise RecordError(f"{name}: expected {kind.__name__}, received {facts[name]!r}")
+        _check_numbers(facts["seconds"], "seconds")
+        for name, values in facts["history"].items():
+            if not isinstance(values, list):
+                raise RecordError(f"{name}: expected a list, received {values!r}")
+            _check_numbers(dict(enumerate(values)), name)
+        if missing := [name for name in SECONDS if name not in facts["seconds"]]:
+            raise RecordError(f"seconds lack {', '.join(missing)}")
         for name, array in arrays.items():
+            if array.dtype.kind not in "fiu":
+                raise RecordError(f"{name}: expected numbers, received dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RecordError(f"{name} holds numbers that are not finite")
         return cls(facts, arrays)
@@ -103,3 +120,9 @@ class Record:
             for name, array in self.arrays.items()
             if name.startswith(prefix)
         }
+
+
+def _check_numbers(values: Mapping[Any, object], name: str) -> None:
+    for value in values.values():
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise RecordError(f"{name}: expected finite numbers, received {value!r}")

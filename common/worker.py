@@ -15,15 +15,19 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from common.classifier import Parameters
 from common.data import Array, DataModule, hash_arrays
+from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan
 from common.record import Record
-from common.trainer import Progress, Trainer
+from common.replay import Rows
+from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
 
 
 class Witness(DataModule):
@@ -36,13 +40,22 @@ class Witness(DataModule):
 
 
 class Recorder:
-    """The trainer's callback: reports progress and keeps the parameters at the snapshots."""
+    """The trainer's callback: reports progress, keeps what was fed and what came of it.
 
-    def __init__(self, plan: Plan, out: TextIO) -> None:
-        self.plan, self.out = plan, out
+    Args:
+        plan: says after which updates parameters are kept.
+        implementation: which one trains; it decides what ``forward`` gives.
+        out: where lines of progress go.
+    """
+
+    def __init__(self, plan: Plan, implementation: str, out: TextIO) -> None:
+        self.plan, self.implementation, self.out = plan, implementation, out
+        self.orders: Sequence[Rows] = ()
         self.steps: list[int] = []
+        self.initial: Parameters = {}
         self.parameters: dict[str, list[Array]] = {}
         self.fed_sha256 = ""
+        self.import_seconds = 0.0
 
     def say(self, event: str, **facts: Any) -> None:
         """Write one line of progress."""
@@ -50,7 +63,8 @@ class Recorder:
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         if progress.kind == "compiling":
-            self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.plan)
+            self.initial = trainer.model.get_parameters()
+            self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
         if progress.step in self.plan.snapshots and progress.step not in self.steps:
             self.steps.append(progress.step)
@@ -64,14 +78,77 @@ class Recorder:
                 loss=trainer.history["train_loss"][-1],
             )
 
+    def record(self, trainer: Trainer, facts: dict[str, Any], reference: Path | None) -> Record:
+        """The record of a fit that ended, with its lock-step probes if there is a reference."""
+        y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
+        arrays = {
+            "step_loss": trainer.step_loss,
+            "step_accuracy": trainer.step_accuracy,
+            "snapshots": np.array(self.steps),
+            "val_y_hat": np.concatenate(y_hat),
+            "fed/y_train": np.asarray(trainer.data.fed["y_True"]),
+            **{f"initial/{name}": value for name, value in self.initial.items()},
+            **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
+        }
+        if reference is not None:
+            self.say("probing")
+            states = wait_for_reference(reference)
+            arrays |= probe_steps(trainer, self.plan, self.orders, states)
+        facts = {
+            **facts,
+            "y_hat": "probabilities" if self.implementation == "scratch" else "logits",
+            "plan_sha256": self.plan.sha256,
+            "fed_sha256": self.fed_sha256,
+            "history": trainer.history,
+            "seconds": {"import": self.import_seconds, **trainer.seconds},
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+        return Record(facts, arrays)
 
-def fed_sha256(data: DataModule, parameters: dict[str, Array], plan: Plan) -> str:
+
+def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
     """Digest of what training is given: scaled examples, labels, parameters, order."""
     fed = getattr(data, "fed", {})
-    return hash_arrays({**dict(sorted(fed.items())), **parameters, "order": plan.order})
+    order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
+    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
 
 
-def run(backend_name: str, implementation: str, plan: Plan, out: Path, recorder: Recorder) -> None:
+def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:
+    """The backend's model of that implementation, with the plan's hyperparameters."""
+    recipe = plan.recipe
+    if implementation == "scratch":
+        return backend.SoftmaxRegressionScratch(
+            data.num_inputs, data.num_outputs, recipe.lr, recipe.sigma
+        )
+    return backend.SoftmaxRegression(data.num_outputs, recipe.lr)
+
+
+def train(
+    backend: Any,
+    model: Any,
+    data: Witness,
+    plan: Plan,
+    recorder: Recorder,
+    orders: Sequence[Rows],
+    parameters: Parameters,
+) -> Trainer:
+    """Fit a model and keep what was fed and what came of it in the recorder."""
+    trainer: Trainer = backend.Trainer(
+        plan.recipe.max_epochs, callbacks=[recorder], pauses=plan.snapshots
+    )
+    recorder.orders = orders
+    trainer.fit(model, data, orders=orders, parameters=parameters, dtype=plan.recipe.dtype)
+    return trainer
+
+
+def run(
+    backend_name: str,
+    implementation: str,
+    plan: Plan,
+    out: Path,
+    recorder: Recorder,
+    reference: Path | None,
+) -> None:
     """Train one implementation as the plan says and write its record.
 
     Args:
@@ -80,50 +157,29 @@ def run(backend_name: str, implementation: str, plan: Plan, out: Path, recorder:
         plan: what to train.
         out: the record's folder.
         recorder: where progress goes.
+        reference: the reference's file, for the lock-step probes; none without it.
     """
     started = time.perf_counter()
     recorder.say("importing")
     backend = importlib.import_module(f"backends.{backend_name}")
-    import_seconds = time.perf_counter() - started
+    recorder.import_seconds = time.perf_counter() - started
+    data = Witness.open(plan.data_folder, plan.recipe.batch_size)
+    assert isinstance(data, Witness)
+    model = build_model(backend, implementation, plan, data)
+    trainer = train(backend, model, data, plan, recorder, list(plan.order), plan.parameters)
+    facts = {"backend": backend_name, "implementation": implementation}
+    record = recorder.record(trainer, facts | {"versions": versions(backend)}, reference)
+    record.facts["seconds"]["total"] = time.perf_counter() - started
+    record.save(out)
 
-    recipe = plan.recipe
-    data = Witness.open(plan.data_folder, recipe.batch_size)
-    model: Any
-    if implementation == "scratch":
-        model = backend.SoftmaxRegressionScratch(
-            data.num_inputs, data.num_outputs, recipe.lr, recipe.sigma
-        )
-    else:
-        model = backend.SoftmaxRegression(data.num_outputs, recipe.lr)
-    trainer = backend.Trainer(recipe.max_epochs, callbacks=[recorder], pauses=plan.snapshots)
-    trainer.fit(model, data, orders=plan.order, parameters=plan.parameters, dtype=recipe.dtype)
-    y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(10_000)]
-    facts = {
-        "backend": backend_name,
-        "implementation": implementation,
-        "plan_sha256": plan.sha256,
-        "fed_sha256": recorder.fed_sha256,
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            **backend.versions(),
-        },
-        "history": trainer.history,
-        "seconds": {
-            "import": import_seconds,
-            **trainer.seconds,
-            "total": time.perf_counter() - started,
-        },
-        "peak_rss_bytes": peak_rss_bytes(),
+
+def versions(backend: Any) -> dict[str, str]:
+    """Versions of Python, NumPy and the backend's libraries."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **backend.versions(),
     }
-    arrays = {
-        "step_loss": trainer.step_loss,
-        "step_accuracy": trainer.step_accuracy,
-        "snapshots": np.array(recorder.steps),
-        "val_y_hat": np.concatenate(y_hat),
-        **{f"parameters/{name}": np.stack(v) for name, v in recorder.parameters.items()},
-    }
-    Record(facts, arrays).save(out)
 
 
 def peak_rss_bytes() -> int:
@@ -164,11 +220,19 @@ def main() -> None:
     parser.add_argument("--backend", required=True, help="a folder of backends/")
     parser.add_argument("--implementation", required=True, help="scratch or concise")
     parser.add_argument("--out", type=Path, required=True, help="folder of the record to write")
+    parser.add_argument("--reference", type=Path, help="the reference's file, for the probes")
     arguments = parser.parse_args()
     out = claim_stdout()
     end_with_parent()
     plan = Plan.load(arguments.plan)
-    run(arguments.backend, arguments.implementation, plan, arguments.out, Recorder(plan, out))
+    run(
+        arguments.backend,
+        arguments.implementation,
+        plan,
+        arguments.out,
+        Recorder(plan, arguments.implementation, out),
+        arguments.reference,
+    )
 
 
 if __name__ == "__main__":

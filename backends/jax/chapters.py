@@ -53,8 +53,7 @@ def concise(d2l, num_inputs, num_outputs, lr):
         @nn.compact
         def __call__(self, X):
             X = X.reshape((X.shape[0], -1))
-            X = nn.Dense(self.num_outputs)(X)
-            return X
+            return nn.Dense(self.num_outputs)(X)
 
     @d2l.add_to_class(SoftmaxRegression)
     @partial(jax.jit, static_argnums=(0, 5))

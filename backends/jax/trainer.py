@@ -53,8 +53,9 @@ class Trainer(AbstractTrainer):
 
     @_in_dtype
     def _place(self):
-        self.X, self.y = map(_share, self.data.examples(train=True, dtype=self.dtype))
-        self.X_val, self.y_val = map(_share, self.data.examples(train=False, dtype=self.dtype))
+        # JAX shares the memory of aligned arrays.
+        self.X, self.y = jax.device_put(self.data.examples(train=True, dtype=self.dtype))
+        self.X_val, self.y_val = jax.device_put(self.data.examples(train=False, dtype=self.dtype))
         params = self.model.held
         if params is None:
             params = jax.jit(self.model.init)(get_key(), self.X[:1])["params"]
@@ -208,17 +209,3 @@ def _example_loss(model, state, X, y):
     if "averaged" in inspect.signature(model.loss).parameters:
         return model.loss(state.params, (X,), y, state, averaged=False)[0]
     return jax.vmap(lambda X, y: model.loss(state.params, (X[None],), y[None], state)[0])(X, y)
-
-
-def _share(array):
-    """The array in JAX, which shares the memory of one that starts at a multiple of 64 bytes.
-
-    Others are moved to such a place, and not by JAX, because NumPy's memory has large pages.
-    """
-    if array.ctypes.data % 64:
-        memory = np.empty(array.nbytes + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        moved = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        moved[...] = array
-        array = moved
-    return jax.device_put(array)

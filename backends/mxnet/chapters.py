@@ -119,5 +119,3 @@ def scratch_with_framework_sgd(d2l, num_inputs, num_outputs, lr):
             return gluon.Trainer(self.collect_params(), "sgd", {"learning_rate": self.lr})
 
     return Replaced()
-
-

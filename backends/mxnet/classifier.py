@@ -18,7 +18,7 @@ class Classifier(gluon.Block, AbstractClassifier):
     """
 
     example_loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    example_loss.hybridize()
+    example_loss.hybridize(static_alloc=True, static_shape=True)
 
     def forward(self, X):
         return self.net(X)

@@ -97,8 +97,7 @@ def concise_with_sgd_by_hand(d2l, num_inputs, num_outputs, lr):
         def configure_optimizers(self):
             return _Momentum(self.parameters(), self.lr)
 
-    model = Replaced(num_outputs, lr)
-    return model
+    return Replaced(num_outputs, lr)
 
 
 def scratch_with_framework_sgd(d2l, num_inputs, num_outputs, lr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.ladder import WORST
 from common.report.report import Report
 
 PLAIN_WIDTH = 170
@@ -40,10 +42,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         highlight=False,
     )
     console.print(_table(report))
-    for run in report.runs:
-        if run["reason"]:
-            label = f"{run['backend']} {run['implementation']}"
-            console.print(f"{label}: {escape(run['reason'])}", highlight=False, soft_wrap=True)
+    for line in _explanations(report):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
 
@@ -100,3 +100,34 @@ def _row(run: dict[str, Any]) -> list[str]:
         f"{run['peak_rss_bytes'] / 1e6:,.0f}",
         f"[{STYLES[run['grade']]}]{run['grade']}[/]",
     ]
+
+
+def _explanations(report: Report) -> Iterator[str]:
+    """A line or two for every run that is not within rounding: how bad, where."""
+    chaos = report.facts["free_running"]
+    if not chaos["informative"]:
+        yield (
+            f"Free running is not informative here: rounding alone grows from {chaos['first']:.1e} "
+            f"to {chaos['last']:.1e} of the weights and moves an epoch's loss by "
+            f"{chaos['loss']:.1e}; the lock-step comparison decides."
+        )
+    for run in report.runs:
+        name = f"{run['backend']} {run['implementation']}"
+        if run["reason"]:
+            yield f"{name}: {run['reason']}"
+        if where := run["divergence"]:
+            yield (
+                f"{name}: first divergence at step {where['step']}, stage {where['stage']}, "
+                f"{where['tensor']}: {where['statistic']} error {where['error']:.2g} "
+                f"({_times(where['envelopes'])}; {where['ulps']:.3g} ulps at most)"
+            )
+        if flips := run["flips"]:
+            explained = sum(flip["explained"] for flip in flips)
+            yield (
+                f"{name}: {run['prediction_flips']} predictions changed, {explained} of "
+                f"{len(flips)} listed explained by the error of their logits"
+            )
+
+
+def _times(envelopes: float) -> str:
+    return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"

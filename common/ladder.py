@@ -1,0 +1,223 @@
+"""The ladder of stages: one step from a known state, compared stage by stage with its rounding.
+
+For each probed step the reference gives every stage in float64, and the members of the ensemble
+give how far rounding alone moves it. A fault shows in one of four ways, and each has its own
+envelope: in the largest error of an entry; in a common factor (``gain``), a common shift
+(``offset``), or, for an update, a part along the parameter itself (``decay``). The last three
+average over all entries, so that they see a coherent error far below the rounding of one entry,
+such as a learning rate that is wrong by a part in 100,000, in a single step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from common.data import Array, DataModule
+from common.plan import Plan
+from common.record import Record
+from common.reference import ENSEMBLE_MEMBERS, member, unit_roundoff
+from common.replay import Training, Trajectory
+
+STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
+
+TENSORS = {
+    "forward/y_hat": "forward",
+    "example_loss": "example loss",
+    "loss": "loss",
+    "gradient/W": "gradient",
+    "gradient/b": "gradient",
+    "update/W": "update",
+    "update/b": "update",
+    "metric/accuracy": "metric",
+}
+"""The compared tensors in the order of the ladder, with their stages."""
+
+WORST = 1e99
+"""What stands for an infinite number of envelopes, since JSON has no infinity."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How far one tensor of one probed step is from the reference.
+
+    Args:
+        step: the step, counted from 0.
+        stage: one of :data:`STAGES`.
+        tensor: which array of the stage.
+        statistic: ``largest``, ``gain``, ``offset`` or ``decay``.
+        error: its value.
+        ulps: the largest error of an entry, in units in the last place of the largest entry.
+        envelopes: the statistic's value in its own rounding envelopes.
+    """
+
+    step: int
+    stage: str
+    tensor: str
+    statistic: str
+    error: float
+    ulps: float
+    envelopes: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object."""
+        return asdict(self)
+
+
+class Ladder:
+    """The stages of a plan's probed steps, exact and with their envelopes.
+
+    Args:
+        plan: the plan.
+        data: its examples.
+        oracle: its reference, which holds the states before the probed steps.
+    """
+
+    def __init__(self, plan: Plan, data: DataModule, oracle: Trajectory) -> None:
+        self.plan = plan
+        self.unit = unit_roundoff(plan)
+        exact = Training(plan, data)
+        members = [member(plan, data, index) for index in range(ENSEMBLE_MEMBERS)]
+        self.parameters: dict[int, Mapping[str, Array]] = {}
+        self.exact: dict[int, dict[str, Array]] = {}
+        self.envelopes: dict[tuple[int, str, str], float] = {}
+        for i, step in enumerate(plan.probes):
+            W, b, rows = oracle.probe_W[i], oracle.probe_b[i], self._rows(step)
+            self.parameters[step] = {"update/W": W, "update/b": b}
+            self.exact[step] = exact.stages(W, b, rows)
+            with np.errstate(all="ignore"):
+                # Members see a batch in the plan's order here: an order of examples is theirs to
+                # choose only where the result does not list them.
+                rounded = [self._member_stages(m, W, b, rows) for m in members]
+            for tensor in self.exact[step]:
+                self._measure(step, tensor, [stages[tensor] for stages in rounded])
+        self._pool("loss")
+
+    def _rows(self, step: int) -> Array:
+        epoch, place = divmod(step, self.plan.steps_per_epoch)
+        size = self.plan.recipe.batch_size
+        return np.asarray(self.plan.order[epoch][place * size : (place + 1) * size])
+
+    @staticmethod
+    def _member_stages(training: Training, W: Array, b: Array, rows: Array) -> dict[str, Array]:
+        shuffle, training.shuffle = training.shuffle, None
+        listed = training.stages(W, b, rows)
+        training.shuffle = shuffle
+        summed = training.stages(W, b, rows)
+        return {
+            name: (listed if name.startswith(("forward", "example")) else summed)[name]
+            for name in listed
+        }
+
+    def _measure(self, step: int, tensor: str, rounded: Sequence[Array]) -> None:
+        """Keep the envelope of each statistic: the members' largest, and at least its floor."""
+        floors = self._floors(step, tensor)
+        for name in floors:
+            seen = [self._statistics(step, tensor, array)[name] for array in rounded]
+            finite = [value for value in seen if np.isfinite(value)]
+            self.envelopes[step, tensor, name] = max([floors[name], *finite])
+
+    def _floors(self, step: int, tensor: str) -> dict[str, float]:
+        """The least envelope of each statistic: rounding that no measurement can rule out."""
+        exact = self.exact[step][tensor]
+        scale = float(np.abs(exact).max())
+        if tensor == "metric/accuracy":
+            return {"largest": 0.5 / len(self._rows(step))}  # half an example
+        if tensor in ("loss", "example_loss"):
+            scale = max(scale, 1.0)  # logarithms of numbers near one round as one does
+        floors = {"largest": self.unit * scale}
+        if exact.ndim:
+            # Half a unit in the last place, made by every entry alike: an elementary function
+            # may be biased by as much and still be faithful.
+            floors |= {"gain": self.unit, "offset": self.unit * scale}
+        if tensor in self.parameters[step]:
+            # The parameter is rounded after its update: a bias of that rounding is the
+            # parameter's half unit, shared by no more than a few entries.
+            floors["decay"] = self.unit / 4
+            floors["largest"] = self.unit * float(np.abs(self.parameters[step][tensor]).max())
+            floors["largest"] = max(floors["largest"], self.unit * scale)
+        return floors
+
+    def _statistics(self, step: int, tensor: str, received: Array) -> dict[str, float]:
+        exact = self.exact[step][tensor].astype(np.float64)
+        error = received.astype(np.float64) - exact
+        values = {"largest": float(np.abs(error).max())}
+        if exact.ndim:
+            values["gain"] = _part(error, exact)
+            values["offset"] = abs(float(error.mean()))
+        if tensor in self.parameters[step]:
+            values["decay"] = _part(error, self.parameters[step][tensor].astype(np.float64))
+        return values
+
+    def _pool(self, tensor: str) -> None:
+        """Share the largest envelope among the steps: nine errors of a scalar tell too little."""
+        keys = [key for key in self.envelopes if key[1] == tensor]
+        largest = max(self.envelopes[key] for key in keys)
+        self.envelopes |= dict.fromkeys(keys, largest)
+
+    def findings(self, record: Record) -> Iterator[Finding]:
+        """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
+        for step in self.plan.probes:
+            probe = {
+                name.removeprefix(f"probe/{step}/"): array
+                for name, array in record.arrays.items()
+                if name.startswith(f"probe/{step}/")
+            }
+            yield from self._data_findings(step, probe)
+            if "data/missing" in probe:
+                continue
+            for tensor, stage in TENSORS.items():
+                yield self._finding(step, stage, tensor, probe, str(record.facts["y_hat"]))
+
+    def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
+        """The batch itself, of which every bit counts."""
+        if "data/missing" in probe or "data/X_error" not in probe:
+            yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
+            return
+        for tensor in ("X", "y"):
+            error = min(float(probe[f"data/{tensor}_error"]), WORST)
+            worst = WORST if error else 0.0
+            ulps = min(error / (2 * self.unit), WORST)
+            yield Finding(step, "data", tensor, "largest", error, ulps, worst)
+
+    def _finding(
+        self, step: int, stage: str, tensor: str, probe: Mapping[str, Array], y_hat: str
+    ) -> Finding:
+        key = f"forward/{y_hat}" if tensor == "forward/y_hat" else tensor
+        received, exact = probe.get(tensor), self.exact[step][key]
+        if received is not None and tensor in self.parameters[step]:
+            received = received.astype(np.float64) - self.parameters[step][tensor]
+        label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+        if received is None or received.shape != exact.shape or not np.isfinite(received).all():
+            return Finding(step, stage, label, "largest", WORST, WORST, WORST)
+        values = self._statistics(step, key, received)
+        ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
+        worst = max(ratios, key=lambda name: ratios[name])
+        scale = np.abs(self.parameters[step].get(tensor, exact)).max()
+        ulp = float(np.spacing(np.array(scale, dtype=self.plan.recipe.dtype)))
+        return Finding(
+            step,
+            stage,
+            label,
+            worst,
+            values[worst],
+            min(values["largest"] / ulp, WORST),
+            min(ratios[worst], WORST),
+        )
+
+
+def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding | None:
+    """The first finding outside the threshold: the earliest step, there the lowest stage.
+
+    All stages before it, in that step and the steps before, are within rounding.
+    """
+    return next((found for found in findings if found.envelopes > threshold), None)
+
+
+def _part(error: Array, direction: Array) -> float:
+    """The error's part along a direction, in units of the direction."""
+    square = float((direction * direction).sum())
+    return abs(float((error * direction).sum())) / square if square else 0.0

@@ -1,0 +1,295 @@
+"""Replays of a plan in NumPy: softmax regression whose every stage can be looked at and replaced.
+
+With softmax o = exp(z) / Σ exp(z) of the logits z = XW + b, the mean cross-entropy of n examples
+has the gradient ∂L/∂z = (o − one_hot(y)) / n, hence ∂L/∂W = Xᵀ ∂L/∂z and ∂L/∂b = Σ ∂L/∂z
+(*Dive into Deep Learning*, section 4.1.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data import Array, DataModule
+from common.plan import Plan
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int32]
+
+Form = Callable[[Array, Array], tuple[Array, Array]]
+"""From logits and labels to the loss of each example and the probabilities."""
+
+
+def losses_from_logits(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Losses logsumexp(z) − z_y and the probabilities of the stable softmax."""
+    rows = np.arange(len(y))
+    largest = logits.max(axis=1, keepdims=True)
+    exp = np.exp(logits - largest)
+    total = exp.sum(axis=1, keepdims=True)
+    return (largest + np.log(total))[:, 0] - logits[rows, y], exp / total
+
+
+def losses_from_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Losses by indexing the probabilities of the plain softmax, and those probabilities."""
+    exp = np.exp(logits)
+    probabilities = exp / exp.sum(axis=1, keepdims=True)
+    return -np.log(probabilities[np.arange(len(y)), y]), probabilities
+
+
+def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Losses by indexing the logarithms of the softmax, whose exponentials the gradient takes."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -log_softmax[np.arange(len(y)), y], np.exp(log_softmax)
+
+
+FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
+"""The three usual ways to write the same loss and its gradient: equal but for rounding."""
+
+
+class Step(NamedTuple):
+    """Every stage of one step, before its update.
+
+    ``losses`` and ``loss`` are those that training reports; ``error`` is ∂loss/∂logits.
+    """
+
+    X: Array
+    y: Array
+    logits: Array
+    probabilities: Array
+    losses: Array
+    loss: float
+    accuracy: float
+    gradient_W: Array
+    gradient_b: Array
+
+
+class Training:
+    """One training of a plan; a subclass changes one thing by overriding one method.
+
+    Args:
+        plan: what to train.
+        data: its examples.
+        dtype: floating-point type of everything.
+        features: a permutation of the features, shape ``(num_inputs,)``: the same numbers are
+            added up in another order.
+        shuffle: permutes the examples inside each batch, to the same end.
+        form: which of :data:`FORMS` computes losses and probabilities.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: DataModule,
+        dtype: str = "float64",
+        features: npt.NDArray[np.intp] | None = None,
+        shuffle: np.random.Generator | None = None,
+        form: Form = losses_from_logits,
+    ) -> None:
+        self.plan, self.data, self.dtype = plan, data, dtype
+        self.features, self.shuffle, self.form = features, shuffle, form
+        self.lr = np.dtype(dtype).type(plan.recipe.lr)
+        # Stored features are permuted once; a batch is scaled when it is gathered, which keeps
+        # the working set at a byte a pixel.
+        self.stored = data.X_train if features is None else data.X_train.take(features, axis=1)
+        self.labels = np.asarray(data.y_train, dtype=np.int64)
+
+    # The stages of a step
+
+    def initial(self) -> tuple[Array, Array]:
+        """Copies of the initial weights and biases, features in this training's order."""
+        W, b = np.array(self.plan.W, self.dtype), np.array(self.plan.b, self.dtype)
+        return self.permuted(W), b
+
+    def rows(self, epoch: int) -> Iterable[Rows]:
+        """The rows of each batch of an epoch."""
+        return self.plan.batches(epoch)
+
+    def examples(self, rows: Rows) -> tuple[Array, Array]:
+        """A batch: scaled features and labels."""
+        return self.scaled(self.stored[rows]), self.labels[rows]
+
+    def logits(self, X: Array, W: Array, b: Array) -> Array:
+        """The forward pass."""
+        return np.asarray(X @ W + b)
+
+    def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
+        """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
+        losses, probabilities = self.form(logits, y)
+        error = probabilities.copy()
+        error[np.arange(len(y)), y] -= 1
+        return losses, probabilities, error
+
+    def reduce(self, losses: Array, error: Array) -> tuple[Array, Array]:
+        """The loss of the batch, a scalar, and its derivative by the logits."""
+        return losses.mean(), error / error.dtype.type(len(error))
+
+    def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
+        """Gradients of the batch's loss by W and b."""
+        return X.T @ error, error.sum(axis=0)
+
+    def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
+        """Change the parameters in place."""
+        W -= self.lr * gradient_W
+        b -= self.lr * gradient_b
+
+    # Their composition
+
+    def step(self, W: Array, b: Array, rows: Rows) -> Step:
+        """All stages of one step from given parameters, without the update."""
+        if self.shuffle is not None:
+            rows = self.shuffle.permutation(rows)
+        X, y = self.examples(rows)
+        logits = self.logits(X, W, b)
+        losses, probabilities, error = self.losses(logits, y)
+        loss, error = self.reduce(losses, error)
+        accuracy = float(np.mean(logits.argmax(axis=1) == y))
+        return Step(
+            X, y, logits, probabilities, losses, float(loss), accuracy, *self.gradients(X, error)
+        )
+
+    def steps(self) -> Iterator[tuple[Step, Array, Array]]:
+        """Train: each step with the weights and biases after it, which go on changing."""
+        W, b = self.initial()
+        for epoch in range(self.plan.recipe.max_epochs):
+            for rows in self.rows(epoch):
+                step = self.step(W, b, rows)
+                self.update(W, b, step.gradient_W, step.gradient_b)
+                yield step, W, b
+
+    def run(self, tell: Callable[[int], None] = lambda _: None) -> Trajectory:
+        """Train to the end and keep what a judge needs.
+
+        Args:
+            tell: called after every epoch with their number so far.
+        """
+        plan = self.plan
+        snapshots, probes = set(plan.snapshots), set(plan.probes)
+        X_val = self.scaled(
+            self.data.X_val
+            if self.features is None
+            else self.data.X_val.take(self.features, axis=1)
+        )
+        y_val = np.asarray(self.data.y_val, dtype=np.int64)
+        losses, accuracies, validation, logits = [], [], [], np.empty(0)
+        kept: list[tuple[Array, Array]] = []
+        states = [self.initial()]  # before step 0, which every plan probes
+        for done, (step, W, b) in enumerate(self.steps(), 1):
+            losses.append(step.loss)
+            accuracies.append(step.accuracy)
+            if done in snapshots:
+                kept.append((self.unpermuted(W), b.copy()))
+            if done in probes:
+                states.append((W.copy(), b.copy()))
+            if done % plan.steps_per_epoch == 0:
+                logits = self.logits(X_val, W, b)
+                val_losses, _, _ = self.losses(logits, y_val)
+                accuracy = np.mean(logits.argmax(axis=1) == y_val)
+                validation.append((float(val_losses.mean()), float(accuracy)))
+                tell(done // plan.steps_per_epoch)
+        val_loss, val_accuracy = np.array(validation).T
+        return Trajectory(
+            step_loss=np.array(losses),
+            step_accuracy=np.array(accuracies),
+            W=np.stack([W for W, _ in kept]),
+            b=np.stack([b for _, b in kept]),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_logits=logits,
+            probe_W=np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
+            probe_b=np.stack([b for _, b in states]).astype(plan.recipe.dtype),
+        )
+
+    def stages(self, W: Array, b: Array, rows: Rows) -> dict[str, Array]:
+        """One step from given parameters as :meth:`common.trainer.Trainer.probe` shows it.
+
+        ``forward/logits`` and ``forward/probabilities`` stand for ``forward/y_hat``, which is
+        one or the other; ``update/NAME`` is the change of the parameter.
+        """
+        W, b = self.permuted(W.astype(self.dtype)), b.astype(self.dtype)
+        step = self.step(W, b, rows)
+        W_after, b_after = W.copy(), b.copy()
+        self.update(W_after, b_after, step.gradient_W, step.gradient_b)
+        return {
+            "forward/logits": step.logits,
+            "forward/probabilities": step.probabilities,
+            "example_loss": step.losses,
+            "loss": np.array(step.loss),
+            "gradient/W": self.unpermuted(step.gradient_W),
+            "gradient/b": step.gradient_b,
+            "update/W": self.unpermuted(W_after.astype(np.float64) - W),
+            "update/b": b_after.astype(np.float64) - b,
+            "metric/accuracy": np.array(step.accuracy),
+        }
+
+    # Small helpers
+
+    def scaled(self, X: Array) -> Array:
+        """Stored features in floating point."""
+        return self.data.scale(X).astype(self.dtype, copy=False)
+
+    def permuted(self, W: Array) -> Array:
+        """A copy of weights with the features in this training's order."""
+        return W.copy() if self.features is None else W[self.features]
+
+    def unpermuted(self, W: Array) -> Array:
+        """A copy of weights with the features in the data's order."""
+        if self.features is None:
+            return W.copy()
+        original = np.empty_like(W)
+        original[self.features] = W
+        return original
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What one training leaves.
+
+    Args:
+        step_loss: mean loss of each step, before its update, shape ``(num_steps,)``.
+        step_accuracy: likewise the accuracy.
+        W: weights at the plan's snapshots, shape ``(s, num_inputs, num_outputs)``.
+        b: biases there, shape ``(s, num_outputs)``.
+        val_loss: mean validation loss after each epoch, shape ``(max_epochs,)``.
+        val_accuracy: likewise the accuracy.
+        val_logits: logits of the validation examples at the end.
+        probe_W: weights before each of the plan's probed steps, in the recipe's dtype.
+        probe_b: biases there.
+    """
+
+    step_loss: Floats
+    step_accuracy: Floats
+    W: Array
+    b: Array
+    val_loss: Floats
+    val_accuracy: Floats
+    val_logits: Array
+    probe_W: Array
+    probe_b: Array
+
+    def save(self, path: Path) -> None:
+        """Write the arrays to an ``.npz`` file: whole or not at all."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **vars(self))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Trajectory:
+        """Read a trajectory that :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, Any] = {name: archive[name] for name in archive}
+        return cls(**arrays)
+
+
+def epoch_means(values: Floats, plan: Plan) -> Floats:
+    """Means over the examples of each epoch of a value per step, shape ``(max_epochs,)``."""
+    size, num_train = plan.recipe.batch_size, plan.order.shape[1]
+    weights = np.full(plan.steps_per_epoch, size)
+    weights[-1] = num_train - size * (plan.steps_per_epoch - 1)
+    return np.asarray(np.average(values.reshape(-1, plan.steps_per_epoch), axis=1, weights=weights))

@@ -1,0 +1,218 @@
+"""Unusable input ends with exit status 2 and one line, and leaves nothing behind."""
+
+import gzip
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+
+from common.cache import CACHE_VARIABLE
+from common.fetch import FILES
+from compare import main
+from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def refuse(cache, tmp_path):
+    """Run ``compare.py``; it must refuse and write nothing."""
+    (tmp_path / "here").mkdir()
+
+    def check(arguments, *parts):
+        before = sorted(tmp_path.rglob("*"))
+        words = [*COMPARE, *arguments]
+        if "--out" not in arguments:
+            words += ["--out", tmp_path / "out"]
+        check_complaint(run(words, cache, cwd=tmp_path / "here"), *parts)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return check
+
+
+def case(*arguments, parts=()):
+    return pytest.param(arguments, parts, id=" ".join(arguments))
+
+
+@pytest.fixture
+def refuse_here(cache, tmp_path, monkeypatch, capfd):
+    """The same in the tests' own process, which is quicker."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    monkeypatch.chdir(tmp_path)
+
+    def check(arguments, *parts):
+        try:
+            status = main([*arguments, "--out", str(tmp_path / "out")])
+        except SystemExit as error:
+            status = error.code
+        said = capfd.readouterr()
+        check_complaint(subprocess.CompletedProcess(arguments, status, said.out, said.err), *parts)
+        assert not list(tmp_path.iterdir())
+
+    yield check
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("--nonsense",), ("--lr", "nan")])
+def test_one_line_and_nothing_written(refuse, arguments):
+    refuse(arguments, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        case("nonsense", parts=("nonsense", PLAIN, "--list")),
+        case(PLAIN, "../common", parts=("../common",)),
+        case("--implementation", "slick", parts=("slick", "scratch", "concise")),
+        case("--lr", "-1", parts=("lr", "-1")),
+        case("--lr", "nan", parts=("lr", "nan")),
+        case("--lr", "inf", parts=("lr", "inf")),
+        case("--lr", "fast", parts=("--lr", "fast")),
+        case("--sigma", "-0.1", parts=("sigma", "-0.1")),
+        case("--sigma", "nan", parts=("sigma",)),
+        case("--sigma", "inf", parts=("sigma",)),
+        case("--max-epochs", "0", parts=("max_epochs", "0")),
+        case("--max-epochs", "-3", parts=("max_epochs", "-3")),
+        case("--max-epochs", "1.5", parts=("--max-epochs", "1.5")),
+        case("--batch-size", "0", parts=("batch_size", "0")),
+        case("--batch-size", "-256", parts=("batch_size", "-256")),
+        case("--batch-size", "1" + 30 * "0", parts=("batch_size",)),
+        case("--seed", "-1", parts=("seed", "-1")),
+        case("--dtype", "float16", parts=("dtype", "float16", "float32")),
+        case("--jobs", "0", parts=("--jobs", "0")),
+        case("--jobs", "-2", parts=("--jobs", "-2")),
+        case("--threads", "0", parts=("--threads", "0")),
+        case("--timeout", "0", parts=("--timeout",)),
+        case("--timeout", "nan", parts=("--timeout", "nan")),
+        case("--timeout", "inf", parts=("--timeout", "inf")),
+        case("--python", PLAIN, parts=("--python", PLAIN, "BACKEND=PATH")),
+        case("--python", "nonsense=/usr/bin/python3", parts=("nonsense", PLAIN)),
+        case("--data", "mnist", parts=("data", "mnist", "fashion-mnist")),
+        case("--data", "synthetic:0x8x3", parts=("synthetic", "0x8x3")),
+        case("--data", "synthetic:10x8", parts=("synthetic:10x8",)),
+        case("--data", "nowhere.npz", parts=("nowhere.npz",)),
+        case("--data", "digits", "--data-dir", ".", parts=("data-dir",)),
+        case("--fail-on", "agree", parts=("--fail-on", "agree")),
+        case("--list", "--setup", parts=("--setup", "--list")),
+        case("--nonsense", parts=("--nonsense",)),
+    ],
+)
+def test_values(refuse_here, arguments, parts):
+    refuse_here(arguments, *parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        case("--sigma", "1e39", parts=("sigma", "1e+39", "float32")),
+        case("--lr", "1e39", parts=("lr", "1e+39", "float32")),
+        case("--max-epochs", "2000000000", parts=("max_epochs",)),
+    ],
+)
+def test_values_that_the_data_or_the_type_cannot_hold(refuse, arguments, parts):
+    size = "synthetic:3000000x1x2" if "--max-epochs" in arguments else "synthetic:30x4x3"
+    refuse([PLAIN, "--quiet", "--data", size, *arguments], *parts)
+
+
+def write_gzip(path, content):
+    path.write_bytes(gzip.compress(content, 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (lambda path: path.mkdir(), "received nothing there"),
+        (lambda path: path.write_bytes(b"no gzip"), "gzip"),
+        (lambda path: path.write_bytes(gzip.compress(bytes(9000))[:-20]), "cut off"),
+        (lambda path: write_gzip(path, bytes(1000)), "1000"),
+        (lambda path: write_gzip(path, bytes(next(iter(FILES.values())).size_bytes)), "SHA-256"),
+    ],
+    ids=["missing", "corrupt", "truncated", "short", "wrong-checksum"],
+)
+def test_data_dir(refuse, tmp_path, damage, part):
+    name = next(iter(FILES))
+    folder = tmp_path / "publisher"
+    folder.mkdir()
+    damage(folder / f"{name}.gz")
+    refuse([PLAIN, "--data-dir", folder], folder / name, part)
+
+
+def examples(**changes):
+    """The arrays of a user's file; None leaves one out."""
+    random = np.random.default_rng(0)
+    X, y = random.random((30, 4), np.float32), np.arange(30) % 3
+    arrays = {"X_train": X[:20], "y_train": y[:20], "X_val": X[20:], "y_val": y[20:]} | changes
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "parts"),
+    [
+        (examples(y_val=None), ("y_val",)),
+        (examples(y_train=np.arange(19) % 3), ("y_train", "20 and 19")),
+        (examples(y_train=np.arange(20) % 3 - 1), ("y_train", "-1")),
+        (examples(y_val=np.arange(10)), ("y_val", "9")),
+        (examples(y_train=np.full(20, 1000)), ("1000",)),
+        (examples(y_train=np.arange(20) % 3 + 0.5), ("y_train", "float64")),
+        (examples(X_train=np.full((20, 4), np.nan)), ("X_train", "not finite")),
+        (examples(X_val=np.full((10, 4), 1e300)), ("X_val", "float32")),
+        (examples(X_val=np.ones((10, 5), np.float32)), ("X_val", "(5,)")),
+        (examples(X_train=np.array([[{}] * 4] * 20)), ("savez",)),
+        ({}, ("X_train", "none")),
+    ],
+    ids=[
+        "missing",
+        "lengths",
+        "negative",
+        "unseen",
+        "huge",
+        "fractions",
+        "nan",
+        "overflow",
+        "widths",
+        "pickled",
+        "empty",
+    ],
+)
+def test_npz(refuse, tmp_path, arrays, parts):
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays)
+    refuse([PLAIN, "--data", str(path)], path, *parts)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "system", "endless"])
+def test_out_that_cannot_be_written(refuse, tmp_path, kind):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    out = {
+        "file": file,
+        "below a file": file / "deep" / "out",
+        "system": "/proc/out",
+        "endless": tmp_path / ("a" * 300),
+    }[kind]
+    refuse([PLAIN, *SMALL, "--out", out], out)
+    assert file.read_text() == "kept"
+
+
+def test_out_that_holds_a_report_is_kept(refuse, tmp_path):
+    out = tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    (out / REPORT).write_text("dear to me")
+    (out / "runs" / "record").write_text("dear, too")
+    refuse([PLAIN, *SMALL, "--out", out], out, REPORT, "--overwrite")
+    assert (out / REPORT).read_text() == "dear to me"
+    assert (out / "runs" / "record").read_text() == "dear, too"
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_folders_of_somebody_else_are_kept(refuse, tmp_path, overwrite):
+    out = tmp_path / "project"
+    (out / "runs").mkdir(parents=True)
+    (out / "runs" / "precious").write_text("kept")
+    refuse([PLAIN, *SMALL, "--out", out, *overwrite], out, "runs")
+    assert (out / "runs" / "precious").read_text() == "kept"

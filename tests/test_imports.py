@@ -1,0 +1,169 @@
+"""Who may import whom: read from the source, and tried in a process."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from common.environment import ROOT, WORKER_NEEDS
+from tests.conftest import BACKENDS
+from tests.helpers import PLAIN, make_plan
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+IMPORT_NAMES = {"scikit-learn": "sklearn"}
+
+FRAMEWORK_NAMES = {
+    backend.name: {backend.name, *(r.name for r in backend.requirements)} - WORKER_NEEDS
+    for backend in BACKENDS.values()
+    if backend.is_framework
+}
+ALL_NAMES = set().union(*FRAMEWORK_NAMES.values())
+
+
+def sources(*places):
+    files = [path for place in places for path in sorted((ROOT / place).rglob("*.py"))]
+    return pytest.mark.parametrize(
+        "path", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in files]
+    )
+
+
+def imported(tree):
+    """Dotted names that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_on_import(tree):
+    """Dotted names that a module imports as soon as it is imported itself."""
+    kept = ast.Module([], [])
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            kept.body.append(node)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting.extend(child for child in ast.iter_child_nodes(node))
+    yield from imported(kept)
+
+
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def top(name):
+    return name.partition(".")[0]
+
+
+@sources("common", "benchmarks")
+def test_shared_code_imports_no_framework(path):
+    names = {top(name) for name in imported(parsed(path))}
+    assert not names & ALL_NAMES
+    if path.is_relative_to(ROOT / "common"):
+        third_party = names - sys.stdlib_module_names - {"common"}
+        assert third_party <= {IMPORT_NAMES.get(name, name) for name in DEPENDENCIES}
+
+
+def test_the_runner_imports_no_framework():
+    names = {top(name) for name in imported(parsed(ROOT / "compare.py"))}
+    assert names <= sys.stdlib_module_names | DEPENDENCIES | {"common"}
+
+
+@sources("backends")
+def test_backends_import_themselves_and_what_they_require(path):
+    backend = BACKENDS.get(path.parent.name)
+    if backend is None:
+        assert path == ROOT / "backends" / "__init__.py"
+        assert not list(imported(parsed(path)))
+        return
+    allowed = {backend.name, "numpy", "common", *(r.name for r in backend.requirements)}
+    for name in imported(parsed(path)):
+        if top(name) == "backends":
+            assert name.split(".")[1] == backend.name
+        else:
+            assert top(name) in sys.stdlib_module_names | allowed
+
+
+def test_workers_need_numpy_and_the_standard_library_only():
+    seen, waiting = set(), ["common.worker"]
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        if module in seen or not path.exists():  # a name in a module, not a module
+            continue
+        seen.add(module)
+        for name in imported_on_import(parsed(path)):
+            if top(name) == "common":
+                waiting += [name, name.rpartition(".")[0]]
+            else:
+                assert top(name) in sys.stdlib_module_names | {"numpy"}, (module, name)
+    assert {"common.worker", "common.trainer", "common.data", "common.record"} <= seen
+
+
+BLOCKED = """
+import runpy, sys
+
+class OnlyWhatWorkersNeed:
+    def find_spec(self, name, path=None, target=None):
+        known = sys.stdlib_module_names | {"numpy", "common", "backends"}
+        if name.partition(".")[0] not in known:
+            raise ModuleNotFoundError(f"a worker asked for {name}", name=name)
+
+sys.meta_path.insert(0, OnlyWhatWorkersNeed())
+assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
+runpy.run_module("common.worker", run_name="__main__", alter_sys=True)
+assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_a_worker_runs_where_there_is_nothing_else(tmp_path):
+    plan, _ = make_plan(tmp_path)
+    arguments = ("--plan", tmp_path / "plan", "--out", tmp_path / "record")
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", BLOCKED, *map(str, arguments)]
+        + ["--backend", PLAIN, "--implementation", "concise"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # open as long as the launcher lives
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    assert (tmp_path / "record" / "record.json").exists()
+    modules = output.splitlines()[-1].split()
+    assert "numpy" in modules
+    assert not ALL_NAMES & set(modules)
+
+
+@sources("common", "tests", "backends")
+def test_no_framework_is_named_outside_its_folder(path):
+    check_names(path, FRAMEWORK_NAMES.get(path.parent.name, set()))
+
+
+def test_no_framework_is_named_in_the_runner():
+    check_names(ROOT / "compare.py", set())
+
+
+def check_names(path, own):
+    others = ALL_NAMES - own
+    tree = parsed(path)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    pattern = re.compile(rf"\b({'|'.join(sorted(others))})\b")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            assert not pattern.search(node.value), f"line {node.lineno}"
+
+
+@sources("common", "backends", "benchmarks")
+def test_nothing_changes_where_modules_are_looked_for(path):
+    for node in ast.walk(parsed(path)):
+        assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path")

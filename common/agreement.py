@@ -199,7 +199,7 @@ class Judge:
         judged as one.
         """
         num_inputs, num_outputs = self.plan.W.shape
-        recorded = tuple(int(step) for step in record.arrays.get("snapshots", ()))
+        recorded = tuple(np.ravel(record.arrays.get("snapshots", ())).tolist())
         if not recorded or recorded != self.plan.snapshots[: len(recorded)]:
             raise RecordError("parameters were recorded after other steps than the plan's")
         s = len(recorded)
@@ -377,7 +377,11 @@ class Judge:
         if not self.free_running.informative:
             if divergence is None:
                 return "rounding", None
-            return "disagree", "outside rounding in lock-step; free running is chaotic here"
+            where = "outside rounding in lock-step (free running is chaotic here)"
+            relative = max(finding.relative for finding in judgement.stages.values())
+            if relative <= self.thresholds.drift_loss:
+                return "drift", f"{where}, by no more than {relative:.1g} of any stage"
+            return "disagree", f"{where}, by {relative:.1g} of a stage"
         worst = self.worst(judgement)
         unexplained = judgement.unexplained_flips
         if divergence is None and worst <= self.thresholds.envelopes and not unexplained:

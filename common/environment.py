@@ -248,6 +248,7 @@ def _run(
                         raise _BuildError(f"{what} took more than {seconds:.0f} s") from None
         except BaseException:
             end_process_group(process)
+            process.wait()
             raise
     if process.returncode:
         raise _BuildError(f"{what} failed: {_gist(errors or output)}")

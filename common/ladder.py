@@ -37,7 +37,7 @@ TENSORS = {
 """The compared tensors in the order of the ladder, with their stages."""
 
 WORST = 1e99
-"""What stands for an infinite number of envelopes, since JSON has no infinity."""
+"""What stands for an infinite number of envelopes, because JSON has no infinity."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Finding:
     error: float
     ulps: float
     envelopes: float
+
+    @property
+    def relative(self) -> float:
+        """The error relative to the tensor: of the statistic if it is a factor, else in ulps."""
+        factor = self.statistic in ("gain", "decay")
+        return self.error if factor else self.ulps * float(np.finfo(np.float32).eps)
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""

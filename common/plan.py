@@ -178,13 +178,14 @@ class Plan:
                 data_sha256=facts["data_sha256"],
                 **arrays,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            expected = facts["sha256"]
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ParityError(
                 f"{folder}: expected a plan; received {error!r}; run the comparison again"
             ) from None
-        if plan.sha256 != facts["sha256"]:
+        if plan.sha256 != expected:
             raise ParityError(
-                f"{folder}: expected a plan with SHA-256 {facts['sha256']}; received "
+                f"{folder}: expected a plan with SHA-256 {expected}; received "
                 f"{plan.sha256}; run the comparison again"
             )
         return plan

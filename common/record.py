@@ -80,7 +80,11 @@ class Record:
         """
         try:
             facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
+            # Opened here: np.load leaves the file of a broken archive open.
+            with (
+                (folder / "arrays.npz").open("rb") as file,
+                np.load(file, allow_pickle=False) as archive,
+            ):
                 arrays = {name: archive[name] for name in archive}
         except FileNotFoundError as error:
             raise RecordError(f"no record: {error.filename} is missing") from None

@@ -80,6 +80,8 @@ class Training:
             added up in another order.
         shuffle: permutes the examples inside each batch, to the same end.
         form: which of :data:`FORMS` computes losses and probabilities.
+        block: add up products in blocks of so many, one block after the other, and means one
+            number after the other; None leaves both to NumPy, which adds pairwise.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class Training:
         features: npt.NDArray[np.intp] | None = None,
         shuffle: np.random.Generator | None = None,
         form: Form = losses_from_logits,
+        block: int | None = None,
     ) -> None:
         self.plan, self.data, self.dtype = plan, data, dtype
-        self.features, self.shuffle, self.form = features, shuffle, form
+        self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
         # Stored features are permuted once; a batch is scaled when it is gathered, which keeps
         # the working set at a byte a pixel.
@@ -116,7 +119,7 @@ class Training:
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass."""
-        return np.asarray(X @ W + b)
+        return self.product(X, W) + b
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
@@ -127,11 +130,11 @@ class Training:
 
     def reduce(self, losses: Array, error: Array) -> tuple[Array, Array]:
         """The loss of the batch, a scalar, and its derivative by the logits."""
-        return losses.mean(), error / error.dtype.type(len(error))
+        return self.mean(losses), error / error.dtype.type(len(error))
 
     def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
         """Gradients of the batch's loss by W and b."""
-        return X.T @ error, error.sum(axis=0)
+        return self.product(X.T, error), error.sum(axis=0)
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
         """Change the parameters in place."""
@@ -190,7 +193,7 @@ class Training:
                 logits = self.logits(X_val, W, b)
                 val_losses, _, _ = self.losses(logits, y_val)
                 accuracy = np.mean(logits.argmax(axis=1) == y_val)
-                validation.append((float(val_losses.mean()), float(accuracy)))
+                validation.append((float(self.mean(val_losses)), float(accuracy)))
                 tell(done // plan.steps_per_epoch)
         val_loss, val_accuracy = np.array(validation).T
         return Trajectory(
@@ -228,6 +231,21 @@ class Training:
         }
 
     # Small helpers
+
+    def product(self, A: Array, B: Array) -> Array:
+        """The matrix product, added up as this training does."""
+        if self.block is None:
+            return np.asarray(A @ B)
+        total = A[:, : self.block] @ B[: self.block]
+        for start in range(self.block, len(B), self.block):
+            total += A[:, start : start + self.block] @ B[start : start + self.block]
+        return np.asarray(total)
+
+    def mean(self, values: Array) -> Array:
+        """The mean of a vector, added up as this training does."""
+        if self.block is None:
+            return np.asarray(values.mean())
+        return np.asarray(np.cumsum(values)[-1] / values.dtype.type(len(values)))
 
     def scaled(self, X: Array) -> Array:
         """Stored features in floating point."""

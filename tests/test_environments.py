@@ -1,0 +1,193 @@
+"""Environments: found, built whole or not at all, once."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from common import environment
+from common.cache import CACHE_VARIABLE
+from common.environment import ROOT, discover, environment_folder, find_environment
+from tests.conftest import BACKENDS
+from tests.helpers import PLAIN, interpreter, program, user_environment
+
+PACKAGE = "parity_probe"
+
+
+def backend(folder, requirements, name=PACKAGE):
+    """A backend without code: what is looked for is its interpreter."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "requirements.txt").write_text(requirements)
+    return discover(folder)[name]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache; a package that pip finds without a network, in a folder."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "packages"))
+    (tmp_path / "packages").mkdir()
+    info = f"{PACKAGE}-1.0.dist-info"
+    contents = {
+        f"{PACKAGE}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    path = tmp_path / "packages" / f"{PACKAGE}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in contents.items():
+            wheel.writestr(name, content)
+    return tmp_path / "cache"
+
+
+def test_a_backend_is_a_folder_with_requirements(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "scratch.py").touch()
+    (tmp_path / "full" / "requirements.txt").write_text("# why\nfull==2.1  # pinned\n\nnumpy==1.0\n")
+    (found,) = discover(tmp_path).values()
+    assert found.name == "full"
+    assert found.implementations == ("scratch",)
+    assert found.pinned_version == "2.1"
+    assert found.is_framework
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_requirements_are_pinned(name):
+    for requirement in BACKENDS[name].requirements:
+        (pin,) = requirement.specifier
+        assert pin.operator == "=="
+
+
+def test_every_change_of_the_requirements_has_its_folder(cache, tmp_path):
+    lines = ("a==1.0\n", "a==1.1\n", "a==1.0\nb==1.0\n", "b==1.0\n")
+    folders = [environment_folder(backend(tmp_path / "backends", text)) for text in lines]
+    assert len(set(folders)) == len(lines)
+    for folder in folders:
+        assert folder.is_relative_to(cache)
+    same = backend(tmp_path / "backends", "# a comment\na==1.0\n")
+    assert environment_folder(same) == folders[0]
+
+
+def test_the_current_interpreter_serves_where_it_satisfies(cache):
+    found = find_environment(BACKENDS[PLAIN], build=False)
+    assert found.python == Path(sys.executable)
+    assert found.reason is None
+    assert not cache.exists()
+
+
+def test_nothing_is_built_unasked(cache, tmp_path):
+    found = find_environment(backend(tmp_path, "absent==1.0\n"), build=False)
+    assert found.python is None
+    assert "--setup" in found.reason
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("kind", ["relative", "on the path", "home"])
+def test_a_named_interpreter_is_found_as_a_shell_finds_it(tmp_path, monkeypatch, kind):
+    (tmp_path / "bin").mkdir()
+    interpreter(tmp_path / "bin" / "own-python", "nothing", "exit 1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    named = {"relative": "bin/own-python", "on the path": "own-python", "home": "~/bin/own-python"}
+    found = find_environment(BACKENDS[PLAIN], Path(named[kind]))
+    assert found.python == tmp_path / "bin" / "own-python"
+
+
+@pytest.mark.parametrize(
+    ("script", "part"),
+    [
+        (None, "No such file"),
+        ("exit 1", "said nothing"),
+        ("echo broken library >&2; exit 1", "broken library"),
+        ("echo hello", "version"),
+        ("kill -9 $$", "said nothing"),
+    ],
+)
+def test_a_named_interpreter_that_is_none_gives_its_reason(tmp_path, script, part):
+    path = tmp_path / "python"
+    if script is not None:
+        program(path, script)
+    found = find_environment(BACKENDS[PLAIN], path)
+    assert found.python is None
+    assert str(path) in found.reason
+    assert part in found.reason
+
+
+def test_a_failed_build_leaves_nothing_and_gives_its_reason(cache, tmp_path):
+    wanted = backend(tmp_path / "backends", f"{PACKAGE}==1.0\nabsent-package==1.0\n")
+    told = []
+    found = find_environment(wanted, tell=told.append)
+    assert found.python is None
+    assert "absent-package==1.0" in found.reason
+    assert "\n" not in found.reason
+    assert told[-1] == "installing"
+    folder = environment_folder(wanted)
+    assert not folder.exists()
+    assert not [path for path in folder.parent.iterdir() if path.is_dir()]
+
+
+def test_a_build_whose_import_fails_is_no_environment(cache, tmp_path, monkeypatch):
+    # The environment itself is not the matter here: make one in no time.
+    def quick(command, folder, what, *rest):
+        if what.startswith("importing"):
+            return run(command, folder, what, *rest)
+        if what == "venv":
+            (folder / "bin").mkdir(parents=True)
+            (folder / "bin" / "python").symlink_to(sys.executable)
+        return ""
+
+    run = environment._run
+    monkeypatch.setattr(environment, "_run", quick)
+    wanted = backend(tmp_path / "backends", "absent-package==1.0\n", name="absent_package")
+    found = find_environment(wanted)
+    assert found.python is None
+    assert "No module named 'absent_package'" in found.reason
+    assert not environment_folder(wanted).exists()
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from common.environment import discover, find_environment
+name, folder = sys.argv[1:]
+found = find_environment(discover(Path(folder))[name], tell=lambda what: print(what, flush=True))
+print(found.python, found.version, found.reason)
+"""
+
+
+def test_two_builds_at_once_mend_what_an_interrupt_left_and_build_once(cache, tmp_path):
+    wanted = backend(tmp_path / "backends", f"{PACKAGE}==1.0\n")
+    folder = environment_folder(wanted)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text("half of it")
+    (folder / "complete.partial").write_text("{}")
+    command = [sys.executable, "-c", BUILD, PACKAGE, str(tmp_path / "backends")]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=user_environment(cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0].splitlines() for process in started]
+    assert sorted("installing" in lines for lines in said) == [False, True]
+    for lines in said:
+        assert lines[-1] == f"{folder / 'bin' / 'python'} 1.0 None", lines
+    assert json.loads((folder / "complete.json").read_text()) == {"version": "1.0"}
+    # And it is found again, without a word, by whoever asks next.
+    told = []
+    found = find_environment(wanted, tell=told.append)
+    assert (found.python, told) == (folder / "bin" / "python", [])
+    shutil.rmtree(folder)

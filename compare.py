@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from common.agreement import Judge, Thresholds, verdict
+from common.causes import find_cause
 from common.data import DataModule
 from common.environment import (
     IMPLEMENTATIONS,
@@ -34,7 +35,7 @@ from common.environment import (
 from common.errors import ParityError
 from common.fetch import open_data
 from common.ladder import Ladder
-from common.launcher import Job, Outcome, available_cpus, run_jobs
+from common.launcher import ENDED, Job, Outcome, available_cpus, run_jobs
 from common.machine import machine_facts
 from common.plan import Plan
 from common.progress import Display
@@ -48,6 +49,7 @@ from common.report.report import EXIT_USAGE, FILE, SCHEMA
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
 EXIT_INTERRUPTED = 130
+LITTLE_ROOM_BYTES = 100_000
 MAX_FLIPS = 1000
 """How many changed predictions of a run a report lists."""
 OWN_FOLDERS = ("plan", "runs", "reference")
@@ -383,14 +385,16 @@ def load_reference(
     Raises:
         ParityError: if one of them failed: without them nothing can be judged.
     """
-    trajectories = []
-    for name, _ in reference_jobs():
-        if (outcome := outcomes[name]).status != "done":
-            raise ParityError(
-                f"{name}: expected a finished training in NumPy; received {outcome.status}: "
-                f"{outcome.reason}; try again"
-            )
-        trajectories.append(Trajectory.load(folder / "reference" / f"{name}.npz"))
+    names = [name for name, _ in reference_jobs()]
+    failed = [name for name in names if outcomes[name].status != "done"]
+    # Those that were ended with it are not at fault.
+    for name in sorted(failed, key=lambda name: outcomes[name].reason == ENDED):
+        room = "" if shutil.disk_usage(folder).free > LITTLE_ROOM_BYTES else " (the disk is full)"
+        raise ParityError(
+            f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
+            f"{outcomes[name].reason}{room}; try again"
+        )
+    trajectories = [Trajectory.load(folder / "reference" / f"{name}.npz") for name in names]
     for name, values in vars(trajectories[0]).items():
         if not np.isfinite(values).all():
             raise ParityError(
@@ -420,6 +424,7 @@ RUN_FACTS = (
     "lockstep_envelopes",
     "envelopes",
     "divergence",
+    "cause",
     "stages",
     "prediction_flips",
     "flips",
@@ -439,6 +444,7 @@ def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
     try:
         record = Record.load(place, judge.plan.sha256)
         found = judge.judge(record)
+        diagnosis = find_cause(judge, record, found)
     except RecordError as error:
         return facts | {"status": "failed", "reason": f"bad record: {error}"}
     seconds = record.facts["seconds"]
@@ -458,6 +464,7 @@ def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
         "lockstep_envelopes": found.lockstep_envelopes,
         "envelopes": judge.worst(found),
         "divergence": found.divergence and found.divergence.to_json(),
+        "cause": diagnosis and diagnosis.to_json(),
         "stages": {stage: finding.to_json() for stage, finding in found.stages.items()},
         "prediction_flips": len(found.flips),
         "flips": found.flips[:MAX_FLIPS],
@@ -643,7 +650,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_report(report)
         print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the table had seen enough
+    except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_status(options.fail_on)
 

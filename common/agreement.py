@@ -14,7 +14,7 @@ from common.data import DataModule
 from common.ladder import STAGES, WORST, Finding, Ladder, first_divergence
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import Envelope, centred, unit_roundoff
+from common.reference import LEAST, Envelope, centred, unit_roundoff
 from common.replay import Trajectory, epoch_means, losses_from_logits
 
 Floats = npt.NDArray[np.float64]
@@ -132,7 +132,8 @@ class Judge:
     @cached_property
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
-        moved = [float(self.envelope.W[i] / np.abs(self.oracle.W[i]).max()) for i in (0, -1)]
+        largest = [max(float(np.abs(self.oracle.W[i]).max()), LEAST) for i in (0, -1)]
+        moved = [float(self.envelope.W[i]) / largest[i] for i in (0, -1)]
         pairs = (
             (self.envelope.train_loss, epoch_means(self.oracle.step_loss, self.plan)),
             (self.envelope.val_loss, self.oracle.val_loss),
@@ -199,8 +200,9 @@ class Judge:
         judged as one.
         """
         num_inputs, num_outputs = self.plan.W.shape
-        recorded = tuple(np.ravel(record.arrays.get("snapshots", ())).tolist())
-        if not recorded or recorded != self.plan.snapshots[: len(recorded)]:
+        snapshots = record.arrays.get("snapshots", np.empty(0))
+        recorded = tuple(np.ravel(snapshots).tolist())
+        if snapshots.ndim != 1 or not recorded or recorded != self.plan.snapshots[: len(recorded)]:
             raise RecordError("parameters were recorded after other steps than the plan's")
         s = len(recorded)
         steps = record.arrays.get("step_loss", np.empty(0)).shape

@@ -19,7 +19,7 @@ import numpy as np
 from common.data import Array, DataModule
 from common.plan import Plan
 from common.record import Record
-from common.reference import ENSEMBLE_MEMBERS, member, unit_roundoff
+from common.reference import ENSEMBLE_MEMBERS, LEAST, member, unit_roundoff
 from common.replay import Training, Trajectory
 
 STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
@@ -91,7 +91,7 @@ class Ladder:
         self.exact: dict[int, dict[str, Array]] = {}
         self.envelopes: dict[tuple[int, str, str], float] = {}
         for i, step in enumerate(plan.probes):
-            W, b, rows = oracle.probe_W[i], oracle.probe_b[i], self._rows(step)
+            W, b, rows = oracle.probe_W[i], oracle.probe_b[i], self.rows(step)
             self.parameters[step] = {"update/W": W, "update/b": b}
             self.exact[step] = exact.stages(W, b, rows)
             with np.errstate(all="ignore"):
@@ -102,7 +102,8 @@ class Ladder:
                 self._measure(step, tensor, [stages[tensor] for stages in rounded])
         self._pool("loss")
 
-    def _rows(self, step: int) -> Array:
+    def rows(self, step: int) -> Array:
+        """The rows of a step's batch."""
         epoch, place = divmod(step, self.plan.steps_per_epoch)
         size = self.plan.recipe.batch_size
         return np.asarray(self.plan.order[epoch][place * size : (place + 1) * size])
@@ -122,16 +123,16 @@ class Ladder:
         """Keep the envelope of each statistic: the members' largest, and at least its floor."""
         floors = self._floors(step, tensor)
         for name in floors:
-            seen = [self._statistics(step, tensor, array)[name] for array in rounded]
+            seen = [self.statistics(step, tensor, array)[name] for array in rounded]
             finite = [value for value in seen if np.isfinite(value)]
-            self.envelopes[step, tensor, name] = max([floors[name], *finite])
+            self.envelopes[step, tensor, name] = max([floors[name], self.unit * LEAST, *finite])
 
     def _floors(self, step: int, tensor: str) -> dict[str, float]:
         """The least envelope of each statistic: rounding that no measurement can rule out."""
         exact = self.exact[step][tensor]
         scale = float(np.abs(exact).max())
         if tensor == "metric/accuracy":
-            return {"largest": 0.5 / len(self._rows(step))}  # half an example
+            return {"largest": 0.5 / len(self.rows(step))}  # half an example
         if tensor in ("loss", "example_loss"):
             scale = max(scale, 1.0)  # logarithms of numbers near one round as one does
         floors = {"largest": self.unit * scale}
@@ -147,8 +148,11 @@ class Ladder:
             floors["largest"] = max(floors["largest"], self.unit * scale)
         return floors
 
-    def _statistics(self, step: int, tensor: str, received: Array) -> dict[str, float]:
-        exact = self.exact[step][tensor].astype(np.float64)
+    def statistics(
+        self, step: int, tensor: str, received: Array, exact: Array | None = None
+    ) -> dict[str, float]:
+        """How far a tensor is from the reference, or from another exact value, in every way."""
+        exact = (self.exact[step][tensor] if exact is None else exact).astype(np.float64)
         error = received.astype(np.float64) - exact
         values = {"largest": float(np.abs(error).max())}
         if exact.ndim:
@@ -157,6 +161,24 @@ class Ladder:
         if tensor in self.parameters[step]:
             values["decay"] = _part(error, self.parameters[step][tensor].astype(np.float64))
         return values
+
+    def probe(self, record: Record, step: int) -> dict[str, Array]:
+        """What a record holds of one probed step, an update as the change of its parameter.
+
+        ``forward/y_hat`` goes by what it is: ``forward/logits`` or ``forward/probabilities``.
+        """
+        prefix = f"probe/{step}/"
+        found = {
+            name.removeprefix(prefix): array
+            for name, array in record.arrays.items()
+            if name.startswith(prefix)
+        }
+        for tensor, parameter in self.parameters[step].items():
+            if tensor in found and found[tensor].shape == parameter.shape:
+                found[tensor] = found[tensor].astype(np.float64) - parameter
+        if "forward/y_hat" in found:
+            found[f"forward/{record.facts['y_hat']}"] = found.pop("forward/y_hat")
+        return found
 
     def _pool(self, tensor: str) -> None:
         """Share the largest envelope among the steps: nine errors of a scalar tell too little."""
@@ -167,16 +189,13 @@ class Ladder:
     def findings(self, record: Record) -> Iterator[Finding]:
         """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
         for step in self.plan.probes:
-            probe = {
-                name.removeprefix(f"probe/{step}/"): array
-                for name, array in record.arrays.items()
-                if name.startswith(f"probe/{step}/")
-            }
+            probe = self.probe(record, step)
             yield from self._data_findings(step, probe)
             if "data/missing" in probe:
                 continue
             for tensor, stage in TENSORS.items():
-                yield self._finding(step, stage, tensor, probe, str(record.facts["y_hat"]))
+                key = f"forward/{record.facts['y_hat']}" if stage == "forward" else tensor
+                yield self._finding(step, stage, key, probe.get(key))
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
@@ -189,20 +208,15 @@ class Ladder:
             ulps = min(error / (2 * self.unit), WORST)
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)
 
-    def _finding(
-        self, step: int, stage: str, tensor: str, probe: Mapping[str, Array], y_hat: str
-    ) -> Finding:
-        key = f"forward/{y_hat}" if tensor == "forward/y_hat" else tensor
-        received, exact = probe.get(tensor), self.exact[step][key]
-        if received is not None and tensor in self.parameters[step]:
-            received = received.astype(np.float64) - self.parameters[step][tensor]
-        label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+    def _finding(self, step: int, stage: str, key: str, received: Array | None) -> Finding:
+        exact = self.exact[step][key]
+        label = key.removeprefix(f"{stage.replace(' ', '_')}/")
         if received is None or received.shape != exact.shape or not np.isfinite(received).all():
             return Finding(step, stage, label, "largest", WORST, WORST, WORST)
-        values = self._statistics(step, key, received)
+        values = self.statistics(step, key, received)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
-        scale = np.abs(self.parameters[step].get(tensor, exact)).max()
+        scale = np.abs(self.parameters[step].get(key, exact)).max()
         ulp = float(np.spacing(np.array(scale, dtype=self.plan.recipe.dtype)))
         return Finding(
             step,

@@ -23,6 +23,9 @@ from common.environment import ROOT, clean_environment, end_process_group
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
 
+ENDED = "ended because another process failed"
+"""The reason of a process that is not at fault itself."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -124,14 +127,14 @@ class _Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen[str]] = set()
-        self._ended = False
+        self.ended = False
 
     def start(self, job: Job, cpus: Iterable[int] | None, threads: int) -> subprocess.Popen[str]:
         variables = clean_environment() | dict.fromkeys(THREAD_VARIABLES, str(threads))
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, job.log.open("w", encoding="utf-8") as log:
-            if self._ended:
-                raise InterruptedError("interrupted before it started")
+            if self.ended:
+                raise InterruptedError
             if cpus is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
             process = subprocess.Popen(
@@ -154,7 +157,7 @@ class _Running:
 
     def end_all(self) -> None:
         with self._lock:
-            self._ended = True
+            self.ended = True
             for process in self._processes:
                 end_process_group(process)
 
@@ -170,6 +173,8 @@ def _run_job(
     started = time.perf_counter()
     try:
         process = running.start(job, cpus, threads)
+    except InterruptedError:
+        return Outcome("failed", ENDED, 0.0)
     except OSError as error:
         tell(job.name, {"event": "failed"})
         return Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)
@@ -199,12 +204,14 @@ def _run_job(
     status, reason = "done", None
     if expired.is_set():
         status, reason = "timeout", f"still running after {timeout:g} s"
+    elif code < 0 and running.ended:
+        status, reason = "failed", ENDED
     elif code < 0:
         status, reason = "failed", f"killed by {_signal_name(-code)}"
     elif code > 0:
         status, reason = "failed", f"ended with exit status {code}"
     tell(job.name, {"event": status})
-    if reason is not None and (tail := log_tail(job.log)):
+    if reason not in (None, ENDED) and (tail := log_tail(job.log)):
         reason = f"{reason}; its log ends: {tail}"
     return Outcome(status, reason, seconds)
 

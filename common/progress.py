@@ -62,7 +62,9 @@ class Display:
             if self._bars is not None:
                 self._advance(self._bars, name, doing, event, epoch, epochs)
             elif self._said.get(name) != event:
-                self.console.print(f"{name}: {doing}", highlight=False, markup=False)
+                self.console.print(
+                    f"{name}: {doing}", highlight=False, markup=False, soft_wrap=True
+                )
             self._said[name] = event
 
     def _advance(

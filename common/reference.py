@@ -25,6 +25,8 @@ ENSEMBLE_MEMBERS = 6
 """Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks."""
 
 POOLED_STEPS = 16
+LEAST = 1e-30
+METRIC_EPOCHS = 10
 
 BLOCK = 8
 """Frameworks may add up one number after the other, with an error that grows as the root of
@@ -91,17 +93,25 @@ def measure_envelope(
         errors = [_largest_entries(of(member) - exact) for member in members]
         # A member whose plain softmax overflowed has no error to give, only the others have.
         finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
-        return np.asarray(np.maximum.accumulate(np.maximum(finite, unit * values)))
+        least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
+        floor = np.maximum(unit * values, least_of_all)
+        return np.asarray(np.maximum.accumulate(np.maximum(finite, floor)))
 
     X_val = data.examples(train=False, dtype="float64")[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
-    logits, forward, metric = [], [], [unit]
+    logits, forward, metric = [0.0], [0.0], [unit]
+    rests = [divmod(step, plan.steps_per_epoch) for step in plan.snapshots]
+    ends = [(i, epoch - 1) for i, (epoch, rest) in enumerate(rests) if not rest][-METRIC_EPOCHS:]
     for member in members:
         from_parameters = X_val @ member.W[-1].astype(np.float64) + member.b[-1]
+        if not np.isfinite(from_parameters).all():
+            continue
         logits.append(np.abs(centred(from_parameters - oracle.val_logits)).max())
         forward.append(np.abs(member.val_logits - from_parameters).max())
-        exact_loss = losses_from_logits(from_parameters, y_val)[0].mean()
-        metric.append(np.nan_to_num(abs(member.val_loss[-1] - exact_loss), posinf=0.0))
+        for i, epoch in ends:
+            z = X_val @ member.W[i].astype(np.float64) + member.b[i]
+            exact_loss = losses_from_logits(z, y_val)[0].mean()
+            metric.append(np.nan_to_num(abs(member.val_loss[epoch] - exact_loss), posinf=0.0))
     # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
     loss = largest(lambda t: t.step_loss, least=1.0)
     # A few errors of one number tell too little: the first steps share the largest of theirs.
@@ -112,8 +122,8 @@ def measure_envelope(
         val_loss=largest(lambda t: t.val_loss, least=1.0),
         W=largest(lambda t: t.W),
         b=largest(lambda t: t.b),
-        logits=float(max(max(logits), unit * np.abs(oracle.val_logits).max())),
-        forward=float(max(max(forward), unit * np.abs(oracle.val_logits).max())),
+        logits=float(max(max(logits), unit * max(np.abs(oracle.val_logits).max(), LEAST))),
+        forward=float(max(max(forward), unit * max(np.abs(oracle.val_logits).max(), LEAST))),
         metric=float(max(metric)),
     )
 

@@ -136,6 +136,9 @@ class Training:
         """Gradients of the batch's loss by W and b."""
         return self.product(X.T, error), error.sum(axis=0)
 
+    def reset(self) -> None:
+        """Forget what one step leaves to the next; plain SGD leaves nothing."""
+
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
         """Change the parameters in place."""
         W -= self.lr * gradient_W
@@ -147,7 +150,10 @@ class Training:
         """All stages of one step from given parameters, without the update."""
         if self.shuffle is not None:
             rows = self.shuffle.permutation(rows)
-        X, y = self.examples(rows)
+        return self.step_of(W, b, *self.examples(rows))
+
+    def step_of(self, W: Array, b: Array, X: Array, y: Array) -> Step:
+        """All stages of one step on a given batch."""
         logits = self.logits(X, W, b)
         losses, probabilities, error = self.losses(logits, y)
         loss, error = self.reduce(losses, error)
@@ -159,6 +165,7 @@ class Training:
     def steps(self) -> Iterator[tuple[Step, Array, Array]]:
         """Train: each step with the weights and biases after it, which go on changing."""
         W, b = self.initial()
+        self.reset()
         for epoch in range(self.plan.recipe.max_epochs):
             for rows in self.rows(epoch):
                 step = self.step(W, b, rows)
@@ -215,6 +222,7 @@ class Training:
         one or the other; ``update/NAME`` is the change of the parameter.
         """
         W, b = self.permuted(W.astype(self.dtype)), b.astype(self.dtype)
+        self.reset()
         step = self.step(W, b, rows)
         W_after, b_after = W.copy(), b.copy()
         self.update(W_after, b_after, step.gradient_W, step.gradient_b)

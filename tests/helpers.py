@@ -37,6 +37,7 @@ root, system_folder, *sys.argv = sys.argv[1:]
 sys.path.insert(0, root)
 from common import fetch
 fetch.SYSTEM_FOLDER = Path(system_folder)
+fetch.BACKOFF_SECONDS = 0.0
 sys.exit(__import__("compare").main(sys.argv))
 """
 """Runs ``compare.py`` where no socket connects and no package of the system holds the data."""
@@ -58,6 +59,7 @@ def run(command, cache, *, cwd=None, **changes):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=2 * WAIT_SECONDS,
     )
 

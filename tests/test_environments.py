@@ -50,7 +50,9 @@ def test_a_backend_is_a_folder_with_requirements(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "scratch.py").touch()
-    (tmp_path / "full" / "requirements.txt").write_text("# why\nfull==2.1  # pinned\n\nnumpy==1.0\n")
+    (tmp_path / "full" / "requirements.txt").write_text(
+        "# why\nfull==2.1  # pinned\n\nnumpy==1.0\n"
+    )
     (found,) = discover(tmp_path).values()
     assert found.name == "full"
     assert found.implementations == ("scratch",)

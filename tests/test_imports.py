@@ -125,11 +125,11 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def test_a_worker_runs_where_there_is_nothing_else(tmp_path):
-    plan, _ = make_plan(tmp_path)
-    arguments = ("--plan", tmp_path / "plan", "--out", tmp_path / "record")
+    make_plan(tmp_path)
+    arguments = ["--plan", tmp_path / "plan", "--out", tmp_path / "record"]
+    arguments += ["--backend", PLAIN, "--implementation", "concise"]
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", BLOCKED, *map(str, arguments)]
-        + ["--backend", PLAIN, "--implementation", "concise"],
+        [sys.executable, "-W", "error", "-c", BLOCKED, *map(str, arguments)],
         cwd=ROOT,
         stdin=subprocess.PIPE,  # open as long as the launcher lives
         stdout=subprocess.PIPE,

@@ -60,9 +60,7 @@ def test_the_loss_is_cross_entropy_by_definition(z):
     shifted = np.longdouble(z) - z.max(axis=1, keepdims=True)
     softmax = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     expected = [-np.log(row[label]) for row, label in zip(softmax, y, strict=True)]
-    np.testing.assert_allclose(
-        FORMS[0](z, y)[0], np.array(expected, float), rtol=1e-12, atol=1e-13
-    )
+    np.testing.assert_allclose(FORMS[0](z, y)[0], np.array(expected, float), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -159,8 +157,10 @@ def test_a_training_repeats_to_the_bit(index):
 def test_the_same_from_a_process_of_its_own(tmp_path):
     plan, data = make_plan(tmp_path)
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "common.reference", "--plan", tmp_path / "plan"]
-        + ["--out", tmp_path / "reference.npz"],
+        [
+            *(sys.executable, "-W", "error", "-m", "common.reference"),
+            *("--plan", tmp_path / "plan", "--out", tmp_path / "reference.npz"),
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,  # open as long as the launcher lives
         stdout=subprocess.PIPE,

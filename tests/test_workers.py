@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from common.report import Report
 from common.record import Record
+from common.report import Report
 from tests.helpers import (
     COMPARE,
     FRAMEWORKS,

@@ -1,0 +1,328 @@
+"""The faults that the suite tests itself with: what each is, and how those without a framework's
+own part in them are planted. ``backends/X/faults.py`` plants the others.
+
+Needs NumPy and the standard library only: workers import this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from common.classifier import Parameters
+from common.data import Array, DataModule
+from common.plan import Plan
+from common.replay import Rows
+from common.trainer import EVALUATION_EXAMPLES
+from common.worker import Witness
+
+MODELS = ("SoftmaxRegressionScratch", "SoftmaxRegression")
+BATCH_SIZE = "batch size"
+"""A fault's size that is the plan's batch size."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and where and how the verdict should name it.
+
+    Args:
+        name: its name; that of its cause starts with it.
+        sizes: how strongly it is planted; None where it has no size.
+        stages: where it first shows; several where two are right.
+        reason: why there.
+        plans: the plans that it is planted into.
+    """
+
+    name: str
+    sizes: tuple[float | str | None, ...]
+    stages: tuple[str, ...]
+    reason: str
+    plans: tuple[str, ...] = ("digits",)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is named but no divergence."""
+        return not self.stages
+
+
+BOTH = ("digits", "fashion-mnist")
+WITHIN = "only the optimizer differs; momentum has none in the first step from any state"
+MASKED = "at step 0 the biases are zero: the forward pass is right, their gradient is not"
+FACTORS = "both factors of the products are rounded, the first is the forward pass's"
+
+CATALOGUE = (
+    Fault("learning rate", (1 + 1e-5, 1 + 1e-4, 1.001, 1.1), ("update",), WITHIN, BOTH),
+    Fault("weight decay", (1e-6, 1e-4, 1e-2), ("update",), WITHIN, BOTH),
+    Fault("momentum", (0.1, 0.9), ("update",), WITHIN, BOTH),
+    Fault("Nesterov momentum", (0.1, 0.9), ("update",), WITHIN),
+    Fault(
+        "gradient clipping", (0.1, 1.0), ("gradient", "update"), "some clip in place, some a copy"
+    ),
+    Fault("bias never updated", (None,), ("update",), "its gradient is there"),
+    Fault("batches shuffled", (None,), ("data",), "other examples from the first step on"),
+    Fault("order reused", (None,), ("data",), "other examples from the second epoch on"),
+    Fault("last batch dropped", (None,), ("data",), "the short batch is missing"),
+    Fault("last batch over batch_size", (BATCH_SIZE,), ("loss",), "its mean differs, not its sum"),
+    Fault("sum instead of mean", (None,), ("loss",), "each example's loss is right"),
+    Fault("scale by", (1.0,), ("data",), "other features: divided by one more", BOTH),
+    Fault("no scaling", (None,), ("data",), "other features"),
+    Fault("normalisation", (None,), ("data",), "other features"),
+    Fault("no bias", (None,), ("forward", "gradient"), MASKED),
+    Fault("label smoothing", (1e-4, 0.1), ("example loss",), "the forward pass is right", BOTH),
+    Fault("log clipped", (1e-7, 1e-3, 1e-2), ("example loss",), "the forward pass is right"),
+    Fault(
+        "softmax applied twice",
+        (None,),
+        ("example loss", "forward"),
+        "planted in the loss; a forward pass that did it would be as wrong",
+    ),
+    Fault("permuted classes", (None,), ("data",), "other labels"),
+    Fault("transposed images", (None,), ("data",), "other features"),
+    Fault("wrong labels", (1, 10), ("data",), "other labels", BOTH),
+    Fault("bfloat16 products", (None,), ("forward",), FACTORS),
+    Fault("float16 products", (None,), ("forward",), FACTORS, BOTH),
+    Fault("TF32 products", (None,), ("forward",), FACTORS),
+    # Digits have whole sixteenths, which every format holds.
+    Fault("bfloat16 inputs", (None,), ("data",), "other features", ("fashion-mnist",)),
+    Fault("float16 inputs", (None,), ("data",), "other features", ("fashion-mnist",)),
+    Fault("another initial W", (None,), ("data",), "the start is given, as examples are"),
+    Fault("float64", (None,), (), "more exact than planned: no divergence, yet to be named"),
+    Fault("metric averaged over batches", (None,), ("metric",), "training is right"),
+    Fault("metric on the training data", (None,), ("metric",), "training is right"),
+    Fault("metric before the epoch", (None,), ("metric",), "training is right"),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker gives to a training; to plant a fault is to replace some of it.
+
+    Args:
+        backend: its face: the two models, ``Trainer``, ``versions``.
+        plan: gives the learning rate and the dtype.
+        witness: class of the data module.
+        orders: rows of the training data per epoch.
+        parameters: the initial ones.
+    """
+
+    backend: Any
+    plan: Plan
+    witness: type[Witness]
+    orders: list[Rows]
+    parameters: Parameters
+
+
+Planter = Callable[[Setup, Any], Setup]
+
+
+def plant(name: str, size: Any, setup: Setup, backend: str) -> Setup | None:
+    """The setup with a fault in it; None if the backend cannot express the fault."""
+    if name in PLANTERS:
+        return PLANTERS[name](setup, size)
+    if importlib.util.find_spec(f"backends.{backend}.faults") is None:
+        return None
+    make = importlib.import_module(f"backends.{backend}.faults").FAULTS.get(name)
+    if make is None:
+        return None
+    size = setup.plan.recipe.batch_size if size == BATCH_SIZE else size
+    return faces(setup, **{model: make(getattr(setup.backend, model), size) for model in MODELS})
+
+
+def faces(setup: Setup, **changes: Any) -> Setup:
+    """The setup with some of its backend's classes replaced."""
+    kept = {name: getattr(setup.backend, name) for name in (*MODELS, "Trainer", "versions")}
+    return replace(setup, backend=SimpleNamespace(**kept | changes))
+
+
+def recipes(setup: Setup, **changes: Any) -> Setup:
+    """The setup with another recipe for the model and the trainer."""
+    plan = setup.plan
+    return replace(setup, plan=replace(plan, recipe=replace(plan.recipe, **changes)))
+
+
+# What training is given
+
+
+def learning_rate(setup: Setup, factor: float) -> Setup:
+    """A learning rate times a factor."""
+    return recipes(setup, lr=setup.plan.recipe.lr * factor)
+
+
+def another_start(setup: Setup, _: None) -> Setup:
+    """Initial weights of the same distribution."""
+    W = setup.parameters["W"]
+    drawn = setup.plan.recipe.sigma * np.random.default_rng(1).standard_normal(W.shape)
+    return replace(setup, parameters=setup.parameters | {"W": drawn.astype(W.dtype)})
+
+
+def float64(setup: Setup, _: None) -> Setup:
+    """Everything in float64."""
+
+    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
+        def probe(self, parameters: Parameters, X: Array, y: Array) -> Any:
+            return super().probe(widened(parameters), X, y)
+
+    setup = faces(recipes(setup, dtype="float64"), Trainer=Faulty)
+    return replace(setup, parameters=widened(setup.parameters))
+
+
+def widened(parameters: Parameters) -> Parameters:
+    """The same parameters in float64."""
+    return {name: value.astype("float64") for name, value in parameters.items()}
+
+
+def batches_shuffled(setup: Setup, _: None) -> Setup:
+    """Batches of consecutive examples, always the same, in a new order every epoch."""
+    num_train, size = setup.plan.order.shape[1], setup.plan.recipe.batch_size
+    random = np.random.default_rng(1)
+    rows = np.arange(num_train, dtype=np.int32)
+    full = rows[: num_train - num_train % size].reshape(-1, size)
+    short = rows[full.size :]
+    orders = [np.concatenate([*random.permutation(full), short]) for _ in setup.orders]
+    return replace(setup, orders=orders)
+
+
+def order_reused(setup: Setup, _: None) -> Setup:
+    """The first epoch's order in every epoch."""
+    return replace(setup, orders=[setup.orders[0]] * len(setup.orders))
+
+
+def last_batch_dropped(setup: Setup, _: None) -> Setup:
+    """Full batches only."""
+    num_train, size = setup.plan.order.shape[1], setup.plan.recipe.batch_size
+    full = num_train - num_train % size
+    return replace(setup, orders=[order[:full] for order in setup.orders])
+
+
+def examples(change: Callable[[DataModule, Array, Array, bool, Any], None]) -> Planter:
+    """A fault in the data: ``change(data, X, y, train, size)`` alters the arrays in place."""
+
+    def planter(setup: Setup, size: Any) -> Setup:
+        class Faulty(DataModule):
+            def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
+                X, y = super().examples(train, dtype)
+                change(self, X, y, train, size)
+                return X, y
+
+        # The witness is asked first, so that it sees what is given to the framework.
+        return replace(setup, witness=type("FaultyWitness", (setup.witness, Faulty), {}))
+
+    return planter
+
+
+def scaled_by_more(data: DataModule, X: Array, y: Array, train: bool, more: float) -> None:
+    """Divide by so much more: by 256 in place of 255."""
+    X *= X.dtype.type(data.divisor / (data.divisor + more))
+
+
+def unscaled(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Leave the stored numbers as they are."""
+    X *= X.dtype.type(data.divisor)
+
+
+def normalised(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Subtract the mean of all training features and divide by their standard deviation."""
+    seen = data.scale(data.X_train)
+    X -= seen.mean(dtype="float64").astype(X.dtype)
+    X /= seen.std(dtype="float64").astype(X.dtype)
+
+
+def permuted_classes(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Number the classes from another one on."""
+    y[:] = (y + 1) % data.num_outputs
+
+
+def transposed(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Take columns for rows."""
+    assert data.image_shape is not None
+    X[:] = X.reshape(len(X), *data.image_shape).transpose(0, 2, 1).reshape(X.shape)
+
+
+def wrong_labels(data: DataModule, X: Array, y: Array, train: bool, count: int) -> None:
+    """Give some training examples the label of another class."""
+    if train:
+        y[np.random.default_rng(1).choice(len(y), count, replace=False)] += 1
+        y %= data.num_outputs
+
+
+def float16_inputs(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Round the features to half precision."""
+    X[:] = X.astype(np.float16)
+
+
+def bfloat16_inputs(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
+    """Round the features to the upper half of their bits, ties to even."""
+    bits = X.view(np.uint32)
+    bits += 0x7FFF + ((bits >> 16) & 1)
+    bits &= np.uint32(0xFFFF0000)
+
+
+# What is reported
+
+
+def averaged_over_batches(setup: Setup, _: None) -> Setup:
+    """Validation metrics as the mean over batches, of which the last one is short."""
+
+    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
+        def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
+            batches = self.validation_batches(self.batch_size)
+            loss, accuracy = np.mean([self.evaluate(X, y) for X, y in batches], axis=0)
+            return float(loss), float(accuracy)
+
+    return faces(setup, Trainer=Faulty)
+
+
+def on_training_data(setup: Setup, _: None) -> Setup:
+    """Validation metrics of the training examples."""
+
+    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
+        def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
+            sums = np.zeros(3)
+            for start in range(0, len(self.X), EVALUATION_EXAMPLES):
+                rows = slice(start, start + EVALUATION_EXAMPLES)
+                X, y = self.X[rows], self.y[rows]
+                sums += len(y) * np.array([*self.evaluate(X, y), 1.0])
+            return float(sums[0] / sums[2]), float(sums[1] / sums[2])
+
+    return faces(setup, Trainer=Faulty)
+
+
+def before_the_epoch(setup: Setup, _: None) -> Setup:
+    """Validation metrics measured before each epoch."""
+
+    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
+        def _fit_segments(self, order: Rows) -> None:
+            self.before = super().evaluate_accuracy_and_loss()
+            super()._fit_segments(order)
+
+        def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
+            return self.before
+
+    return faces(setup, Trainer=Faulty)
+
+
+PLANTERS: dict[str, Planter] = {
+    "learning rate": learning_rate,
+    "another initial W": another_start,
+    "float64": float64,
+    "batches shuffled": batches_shuffled,
+    "order reused": order_reused,
+    "last batch dropped": last_batch_dropped,
+    "scale by": examples(scaled_by_more),
+    "no scaling": examples(unscaled),
+    "normalisation": examples(normalised),
+    "permuted classes": examples(permuted_classes),
+    "transposed images": examples(transposed),
+    "wrong labels": examples(wrong_labels),
+    "float16 inputs": examples(float16_inputs),
+    "bfloat16 inputs": examples(bfloat16_inputs),
+    "metric averaged over batches": averaged_over_batches,
+    "metric on the training data": on_training_data,
+    "metric before the epoch": before_the_epoch,
+}

@@ -169,13 +169,13 @@ class Sum(Variation):
 
 
 class AffineFeatures(Variation):
-    """Features times a factor, plus a shift."""
+    """Features times a factor, plus a shift, from the stored ones in one rounding."""
 
     shift = 0.0
 
-    def examples(self, rows: Rows) -> tuple[Array, Array]:
-        X, y = super().examples(rows)
-        return X * X.dtype.type(self.value) + X.dtype.type(self.shift), y
+    def scaled(self, X: Array) -> Array:
+        factor = self.value / self.data.divisor
+        return np.asarray(X * factor + self.shift, dtype=self.dtype)
 
 
 class ChangedFeatures(Variation):
@@ -424,7 +424,8 @@ class Candidate:
     Args:
         name: of the cause.
         make: the replay, from a value and the options of :class:`Training`.
-        value: where a fit starts, or None if there is nothing to fit.
+        value: the size of the change, or where its fit starts; None if it has no size.
+        fitted: whether the value is to be fitted; else the record gave it.
         scale: the derivative's step in a fit, at least.
         least: the smallest value that deserves the cause's name.
         most: the largest.
@@ -436,6 +437,7 @@ class Candidate:
     make: Callable[..., Training]
     value: float | None = None
     scale: float = 1e-4
+    fitted: bool = True
     least: float = -np.inf
     most: float = np.inf
     describe: Callable[[float], str] = lambda _: ""
@@ -486,7 +488,8 @@ class _Search:
         candidates = list(self.candidates())
         for candidate in candidates:
             if candidate.value is not None:
-                self.fit(candidate)
+                if candidate.fitted:
+                    self.fit(candidate)
                 if not candidate.least <= candidate.value <= candidate.most:
                     continue
             candidate.envelopes = self.misfit(candidate, FIT_STEPS[-1])
@@ -816,7 +819,8 @@ class _Search:
     def feature_candidates(self) -> Iterator[Candidate]:
         """From the first batch as the framework held it: a scale, a shift, a format, an order."""
         received = self.probes.get(0, {}).get("data/X")
-        planned = self.data.scale(self.data.X_train[self.ladder.rows(0)]).astype(np.float64)
+        stored = self.data.X_train[self.ladder.rows(0)].astype(np.float64)
+        planned = stored / self.data.divisor
         if received is None or received.shape != planned.shape:
             return
         if self.data.image_shape:
@@ -835,7 +839,7 @@ class _Search:
             self.scaling_name(factor, shift),
             self.of(AffineFeatures, shift=float(shift)),
             float(factor),
-            1e-9,
+            fitted=False,
             describe=lambda v: (
                 f"{self.scaling_name(factor, shift)} (features × {v:.7g} {shift:+.7g})"
             ),

@@ -17,12 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import numpy as np
-
-from common.agreement import Judge, Thresholds, verdict
-from common.causes import find_cause
+from common.agreement import Thresholds
 from common.data import DataModule
 from common.environment import (
     IMPLEMENTATIONS,
@@ -33,26 +30,20 @@ from common.environment import (
     find_environment,
 )
 from common.errors import ParityError
+from common.execution import Contender, Execution
 from common.fetch import open_data
-from common.ladder import Ladder
-from common.launcher import ENDED, Job, Outcome, available_cpus, run_jobs
-from common.machine import machine_facts
+from common.judging import judge_comparison
+from common.launcher import available_cpus
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
-from common.record import Record, RecordError
-from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
-from common.replay import Trajectory, epoch_means
 from common.report import Report, print_report
-from common.report.report import EXIT_USAGE, FILE, SCHEMA
+from common.report.report import EXIT_USAGE, FILE
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
 EXIT_INTERRUPTED = 130
-LITTLE_ROOM_BYTES = 100_000
-MAX_FLIPS = 1000
-"""How many changed predictions of a run a report lists."""
-OWN_FOLDERS = ("plan", "runs", "reference")
+OWN_FOLDERS = ("plan", "runs", "reference", "second_look")
 """What a comparison puts beside its report, and replaces there."""
 
 
@@ -74,6 +65,7 @@ def compare(
     jobs: int | None = None,
     threads: int = 1,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    repeat: int = 1,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     quiet: bool = True,
 ) -> Report:
@@ -92,6 +84,7 @@ def compare(
         jobs: how many workers run at once; as many as the processors allow if not given.
         threads: threads of each worker.
         timeout: seconds after which a worker is ended.
+        repeat: how often each worker trains, to see whether it repeats itself.
         thresholds: where the grades part.
         quiet: show no progress.
 
@@ -110,6 +103,7 @@ def compare(
     check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
     jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
     check_positive("--jobs", jobs)
+    check_positive("--repeat", repeat)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()
     check_folder(folder, overwrite)
@@ -121,14 +115,18 @@ def compare(
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
-        outcomes = train(
-            plan, folder, chosen, wanted, environments, jobs, threads, timeout, display
-        )
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        contenders = [
+            Contender(environments[backend.name], implementation)
+            for backend in chosen
+            for implementation in wanted
+        ]
+        outcomes = execution.train(contenders, repeat)
         display.tell("judging", {"event": "judging"})
-        report = judge(plan, examples, folder, chosen, wanted, environments, outcomes, thresholds)
-        if notice:
-            report.facts["notices"].insert(0, notice)
-        report.facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        facts = judge_comparison(execution, examples, contenders, outcomes, thresholds, repeat)
+        facts["notices"] += [notice] if notice else []
+        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report = Report(facts, folder)
         report.save()
         display.tell("judging", {"event": "done"})
     return report
@@ -254,226 +252,6 @@ def prepare_environments(
             raise
 
 
-def run_name(backend: str, implementation: str) -> str:
-    """How a run is called in files and in progress."""
-    return f"{backend}-{implementation}"
-
-
-def train(
-    plan: Plan,
-    folder: Path,
-    backends: Sequence[Backend],
-    implementations: Sequence[str],
-    environments: Mapping[str, Environment],
-    slots: int,
-    threads: int,
-    timeout: float,
-    display: Display,
-) -> dict[str, Outcome]:
-    """Run the reference, its ensemble and every worker; the outcome of each by its name."""
-    planned = ("--plan", str((folder / "plan").absolute()))
-    oracle, *members = [
-        Job(
-            name,
-            (
-                *(sys.executable, "-m", "common.reference", *planned, *options),
-                *("--out", str((folder / "reference" / f"{name}.npz").absolute())),
-            ),
-            folder / "reference" / f"{name}.log",
-            essential=True,
-        )
-        for name, options in reference_jobs()
-    ]
-    workers = [
-        Job(
-            run_name(backend.name, implementation),
-            (
-                *(str(environments[backend.name].python), "-m", "common.worker", *planned),
-                *("--backend", backend.name, "--implementation", implementation),
-                *(
-                    "--out",
-                    str((folder / "runs" / run_name(backend.name, implementation)).absolute()),
-                ),
-                *("--reference", str((folder / "reference" / "reference.npz").absolute())),
-            ),
-            folder / "runs" / f"{run_name(backend.name, implementation)}.log",
-        )
-        for backend in backends
-        if environments[backend.name].python is not None
-        for implementation in implementations
-    ]
-    # The reference first: workers wait for its states at the end of their training.
-    jobs = [oracle, *workers, *members]
-    return run_jobs(jobs, slots=slots, threads=threads, timeout=timeout, tell=display.tell)
-
-
-def reference_jobs() -> list[tuple[str, tuple[str, ...]]]:
-    """Name and options of the reference's process and of each of the ensemble's."""
-    members = [(f"rounding-{i}", ("--member", str(i))) for i in range(ENSEMBLE_MEMBERS)]
-    return [("reference", ()), *members]
-
-
-def judge(
-    plan: Plan,
-    data: DataModule,
-    folder: Path,
-    backends: Sequence[Backend],
-    implementations: Sequence[str],
-    environments: Mapping[str, Environment],
-    outcomes: Mapping[str, Outcome],
-    thresholds: Thresholds,
-) -> Report:
-    """Judge every record and put the report together."""
-    oracle, measured = load_reference(plan, data, folder, outcomes)
-    judge = Judge(plan, data, oracle, measured, Ladder(plan, data, oracle), thresholds)
-    runs = []
-    for backend in backends:
-        for implementation in implementations:
-            environment = environments[backend.name]
-            outcome = outcomes.get(run_name(backend.name, implementation))
-            if outcome is None:
-                outcome = Outcome("unavailable", environment.reason, 0.0)
-            place = folder / "runs" / run_name(backend.name, implementation)
-            facts = judge_run(judge, outcome, place)
-            identity = {
-                "backend": backend.name,
-                "implementation": implementation,
-                "version": environment.version,
-            }
-            runs.append(identity | facts)
-    facts = {
-        "schema": SCHEMA,
-        "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-        "notices": [],
-        "recipe": plan.recipe.to_json(),
-        "plan_sha256": plan.sha256,
-        "data": {
-            "name": data.name,
-            "sha256": plan.data_sha256,
-            "num_train": data.num_train,
-            "num_val": data.num_val,
-            "num_inputs": data.num_inputs,
-            "num_outputs": data.num_outputs,
-            "source": data.source,
-        },
-        "machine": machine_facts(),
-        "thresholds": vars(thresholds).copy(),
-        "reference": {
-            "train_loss": epoch_means(oracle.step_loss, plan).tolist(),
-            "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
-            "val_loss": oracle.val_loss.tolist(),
-            "val_accuracy": oracle.val_accuracy.tolist(),
-        },
-        "envelope": {
-            "loss": float(measured.loss[-1]),
-            "parameters": float(max(measured.W[-1], measured.b[-1])),
-            "logits": measured.logits,
-            "forward": measured.forward,
-            "members": ENSEMBLE_MEMBERS,
-        },
-        "free_running": vars(judge.free_running).copy(),
-        "runs": runs,
-    }
-    return Report(facts, folder)
-
-
-def load_reference(
-    plan: Plan, data: DataModule, folder: Path, outcomes: Mapping[str, Outcome]
-) -> tuple[Trajectory, Envelope]:
-    """The reference and the envelope that its processes left.
-
-    Raises:
-        ParityError: if one of them failed: without them nothing can be judged.
-    """
-    names = [name for name, _ in reference_jobs()]
-    failed = [name for name in names if outcomes[name].status != "done"]
-    # Those that were ended with it are not at fault.
-    for name in sorted(failed, key=lambda name: outcomes[name].reason == ENDED):
-        room = "" if shutil.disk_usage(folder).free > LITTLE_ROOM_BYTES else " (the disk is full)"
-        raise ParityError(
-            f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
-            f"{outcomes[name].reason}{room}; try again"
-        )
-    trajectories = [Trajectory.load(folder / "reference" / f"{name}.npz") for name in names]
-    for name, values in vars(trajectories[0]).items():
-        if not np.isfinite(values).all():
-            raise ParityError(
-                f"reference: expected a training in finite numbers; received {name} beyond them, "
-                "even in float64; lower --lr or --sigma"
-            )
-    oracle, *members = trajectories
-    return oracle, measure_envelope(plan, data, oracle, members)
-
-
-RUN_FACTS = (
-    "status",
-    "reason",
-    "grade",
-    "versions",
-    "fed_sha256",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "loss_error",
-    "parameter_error",
-    "logits_error",
-    "loss_envelopes",
-    "parameter_envelopes",
-    "logits_envelopes",
-    "lockstep_envelopes",
-    "envelopes",
-    "divergence",
-    "cause",
-    "stages",
-    "prediction_flips",
-    "flips",
-    "unexplained_flips",
-    "seconds",
-    "peak_rss_bytes",
-)
-"""What a report states of every run; null where there is nothing to state."""
-
-
-def judge_run(judge: Judge, outcome: Outcome, place: Path) -> dict[str, Any]:
-    """The facts of one run: as its record and its judgement say, or why there is none."""
-    facts: dict[str, Any] = dict.fromkeys(RUN_FACTS)
-    facts |= {"status": outcome.status, "reason": outcome.reason}
-    if outcome.status != "done":
-        return facts
-    try:
-        record = Record.load(place, judge.plan.sha256)
-        found = judge.judge(record)
-        diagnosis = find_cause(judge, record, found)
-    except RecordError as error:
-        return facts | {"status": "failed", "reason": f"bad record: {error}"}
-    seconds = record.facts["seconds"]
-    return {
-        "status": "done",
-        "reason": found.reason,
-        "grade": found.grade,
-        "versions": record.facts["versions"],
-        "fed_sha256": record.facts["fed_sha256"],
-        **record.facts["history"],
-        "loss_error": found.loss_error,
-        "parameter_error": found.parameter_error,
-        "logits_error": found.logits_error,
-        "loss_envelopes": found.loss_envelopes,
-        "parameter_envelopes": found.parameter_envelopes,
-        "logits_envelopes": found.logits_envelopes,
-        "lockstep_envelopes": found.lockstep_envelopes,
-        "envelopes": judge.worst(found),
-        "divergence": found.divergence and found.divergence.to_json(),
-        "cause": diagnosis and diagnosis.to_json(),
-        "stages": {stage: finding.to_json() for stage, finding in found.stages.items()},
-        "prediction_flips": len(found.flips),
-        "flips": found.flips[:MAX_FLIPS],
-        "unexplained_flips": found.unexplained_flips,
-        "seconds": {**seconds, "total": outcome.seconds},
-        "peak_rss_bytes": record.facts["peak_rss_bytes"],
-    }
-
-
 # The command line
 
 
@@ -509,6 +287,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how.add_argument("--out", help="folder of the report; default: a new one in results/")
     how.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     how.add_argument("--jobs", type=int, help="workers at once; default: processors / threads")
+    how.add_argument(
+        "--repeat",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train each N times, to see whether it repeats itself bit for bit; %(default)s",
+    )
     how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
         "--python",
@@ -638,6 +423,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs=options.jobs,
             threads=options.threads,
             timeout=options.timeout,
+            repeat=options.repeat,
             quiet=options.quiet,
         )
     except ParityError as error:

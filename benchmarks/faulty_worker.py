@@ -40,9 +40,8 @@ def execute(backend: Any, name: str, run: dict[str, Any], out: TextIO) -> bool:
     assert isinstance(data, Witness)
     recorder = Recorder(plan, run["implementation"], out)
     model = build_model(setup.backend, run["implementation"], setup.plan, data)
-    trainer = train(
-        setup.backend, model, data, setup.plan, recorder, setup.orders, setup.parameters
-    )
+    given = (setup.orders, setup.parameters, plan.recipe.max_epochs)
+    trainer = train(setup.backend, model, data, setup.plan, recorder, *given)
     facts = {"backend": name, "implementation": run["implementation"]}
     facts["versions"] = backend.versions()
     recorder.record(trainer, facts, Path(run["reference"])).save(Path(run["out"]))
@@ -65,7 +64,7 @@ def main() -> None:
                 done = execute(backend, arguments.backend, run, silence)
                 status = "done" if done else "cannot express it"
             except Exception:
-                status = traceback.format_exc()
+                status = f"failed: {traceback.format_exc()}"
             seconds = time.perf_counter() - started
             answer = {"event": "run", "out": run["out"], "status": status, "seconds": seconds}
             print(json.dumps(answer), file=out, flush=True)

@@ -35,6 +35,7 @@ class Plan:
         b: initial biases, shape ``(num_outputs,)``.
         order: rows of the training data in the order of their use, int32, shape
             ``(max_epochs, num_train)``.
+        probed: the steps to probe, if not the usual ones.
     """
 
     recipe: Recipe
@@ -43,6 +44,7 @@ class Plan:
     W: npt.NDArray[Any]
     b: npt.NDArray[Any]
     order: npt.NDArray[np.int32]
+    probed: tuple[int, ...] = ()
 
     @classmethod
     def make(cls, recipe: Recipe, data: DataModule, data_folder: Path) -> Plan:
@@ -117,6 +119,8 @@ class Plan:
         The first ones; the short last batch of the first epoch; the second epoch's first step,
         where a new order begins; and the very last step.
         """
+        if self.probed:
+            return self.probed
         first = self.steps_per_epoch
         early = {step for step in (0, 1, 4, 16, 64) if step < first}
         late = {first - 1, first, self.num_steps - 1}
@@ -155,6 +159,7 @@ class Plan:
             "data_folder": str(self.data_folder),
             "data_sha256": self.data_sha256,
             "sha256": self.sha256,
+            "probed": self.probed,
         }
         (folder / "plan.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
@@ -176,6 +181,7 @@ class Plan:
                 recipe=Recipe.from_json(facts["recipe"]),
                 data_folder=Path(facts["data_folder"]),
                 data_sha256=facts["data_sha256"],
+                probed=tuple(facts["probed"]),
                 **arrays,
             )
             expected = facts["sha256"]

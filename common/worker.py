@@ -131,11 +131,10 @@ def train(
     recorder: Recorder,
     orders: Sequence[Rows],
     parameters: Parameters,
+    max_epochs: int,
 ) -> Trainer:
     """Fit a model and keep what was fed and what came of it in the recorder."""
-    trainer: Trainer = backend.Trainer(
-        plan.recipe.max_epochs, callbacks=[recorder], pauses=plan.snapshots
-    )
+    trainer: Trainer = backend.Trainer(max_epochs, callbacks=[recorder], pauses=plan.snapshots)
     recorder.orders = orders
     trainer.fit(model, data, orders=orders, parameters=parameters, dtype=plan.recipe.dtype)
     return trainer
@@ -148,6 +147,7 @@ def run(
     out: Path,
     recorder: Recorder,
     reference: Path | None,
+    probe_only: bool = False,
 ) -> None:
     """Train one implementation as the plan says and write its record.
 
@@ -158,6 +158,7 @@ def run(
         out: the record's folder.
         recorder: where progress goes.
         reference: the reference's file, for the lock-step probes; none without it.
+        probe_only: do not train; the record holds nothing but the probes.
     """
     started = time.perf_counter()
     recorder.say("importing")
@@ -166,10 +167,14 @@ def run(
     data = Witness.open(plan.data_folder, plan.recipe.batch_size)
     assert isinstance(data, Witness)
     model = build_model(backend, implementation, plan, data)
-    trainer = train(backend, model, data, plan, recorder, list(plan.order), plan.parameters)
+    orders, epochs = list(plan.order), 0 if probe_only else plan.recipe.max_epochs
+    trainer = train(backend, model, data, plan, recorder, orders, plan.parameters, epochs)
     facts = {"backend": backend_name, "implementation": implementation}
     record = recorder.record(trainer, facts | {"versions": versions(backend)}, reference)
     record.facts["seconds"]["total"] = time.perf_counter() - started
+    if probe_only:
+        probes = {k: array for k, array in record.arrays.items() if k.startswith("probe/")}
+        record = Record(record.facts, probes)
     record.save(out)
 
 
@@ -221,6 +226,7 @@ def main() -> None:
     parser.add_argument("--implementation", required=True, help="scratch or concise")
     parser.add_argument("--out", type=Path, required=True, help="folder of the record to write")
     parser.add_argument("--reference", type=Path, help="the reference's file, for the probes")
+    parser.add_argument("--probe-only", action="store_true", help="probe, but do not train")
     arguments = parser.parse_args()
     out = claim_stdout()
     end_with_parent()
@@ -232,6 +238,7 @@ def main() -> None:
         arguments.out,
         Recorder(plan, arguments.implementation, out),
         arguments.reference,
+        arguments.probe_only,
     )
 
 

@@ -1,7 +1,6 @@
 """The judge on records whose fault is known: rounding is rounding, and nothing else is."""
 
 import dataclasses
-import importlib
 import io
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ from common.ladder import Ladder
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import FORMS, Training, epoch_means
-from common.worker import Recorder, Witness, build_model, train, versions
+from common.worker import Recorder, run
 from tests.helpers import PLAIN, make_plan
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -30,17 +29,13 @@ def case(tmp_path_factory):
     oracle.save(folder / "reference.npz")
     members = [member(plan, data, index).run() for index in range(ENSEMBLE_MEMBERS)]
     measured = measure_envelope(plan, data, oracle, members)
-    backend = importlib.import_module(f"backends.{PLAIN}")
-    witness = Witness.open(plan.data_folder, plan.recipe.batch_size)
-    model = build_model(backend, "concise", plan, witness)
     recorder = Recorder(plan, "concise", io.StringIO())
-    trainer = train(backend, model, witness, plan, recorder, list(plan.order), plan.parameters)
-    identity = {"backend": PLAIN, "implementation": "concise", "versions": versions(backend)}
+    run(PLAIN, "concise", plan, folder / "record", recorder, folder / "reference.npz")
     return SimpleNamespace(
         plan=plan,
         data=data,
         judge=Judge(plan, data, oracle, measured, Ladder(plan, data, oracle)),
-        record=recorder.record(trainer, identity, folder / "reference.npz"),
+        record=Record.load(folder / "record", plan.sha256),
     )
 
 

@@ -262,27 +262,29 @@ def test_from_python(cache, tmp_path, monkeypatch, capfd):
     assert not processes(str(tmp_path))
 
 
-def test_overwrite_replaces_the_report_and_nothing_else(cache, tmp_path):
-    out = tmp_path / "out"
+def test_overwrite_replaces_the_report_and_nothing_else(finished, cache, tmp_path):
+    out = shutil.copytree(finished[1], tmp_path / "out")
     words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--implementation", "scratch", "--out", out]
-    assert run(words, cache).returncode == 0
     before = (out / REPORT).read_bytes()
     (out / "notes.txt").write_text("mine")
     check_complaint(run(words, cache), "--overwrite")
     assert (out / REPORT).read_bytes() == before
     assert run([*words, "--overwrite", "--seed", "5"], cache).returncode == 0
     assert Report.load(out).facts["recipe"]["seed"] == 5
+    assert not (out / "runs" / f"{PLAIN}-concise").exists()
     assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_without_out_each_comparison_has_a_folder_of_its_own(cache, tmp_path):
+    (tmp_path / "results" / "earlier").mkdir(parents=True)
     words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--implementation", "scratch"]
-    for _ in range(2):
-        assert run(words, cache, cwd=tmp_path).returncode == 0
-    folders = list((tmp_path / "results").iterdir())
-    assert len(folders) == 2
-    assert all((folder / REPORT).exists() for folder in folders)
+    process = run(words, cache, cwd=tmp_path)
+    assert process.returncode == 0
     assert os.listdir(tmp_path) == ["results"]
+    (folder,) = set(os.listdir(tmp_path / "results")) - {"earlier"}
+    assert (tmp_path / "results" / folder / REPORT).exists()
+    assert f"results/{folder}/{REPORT}" in process.stdout
+    assert not os.listdir(tmp_path / "results" / "earlier")
 
 
 def test_own_data(cache, tmp_path):
@@ -305,10 +307,9 @@ def test_own_data(cache, tmp_path):
     [
         ("--data", "synthetic:1x1x1"),
         ("--data", "synthetic:5x2x1"),
-        (*SMALL, "--lr", "0"),
+        (*SMALL, "--lr", "0", "--batch-size", "2147483647", "--jobs", "1000"),
         (*SMALL, "--sigma", "1000"),
         (*SMALL, "--lr", "1e30"),
-        (*SMALL, "--batch-size", "2147483647", "--jobs", "1000"),
     ],
     ids=" ".join,
 )
@@ -326,10 +327,9 @@ def test_extremes_are_judged_or_refused_in_one_line(cache, tmp_path, arguments):
     assert process.stderr == ""
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_the_signs(finished, cache, tmp_path, encoding):
+def test_a_terminal_without_the_signs(cache, tmp_path):
     words = [*COMPARE, PLAIN, *SMALL, "--implementation", "scratch", "--out", tmp_path / "out"]
-    process = run(words, cache, PYTHONIOENCODING=encoding)
+    process = run(words, cache, PYTHONIOENCODING="ascii")
     assert process.returncode == 0, process.stderr
 
 
@@ -440,7 +440,7 @@ def test_digits_stand_in_and_the_report_says_so(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("room", [100, 1000, 8000, 1_000_000])
+@pytest.mark.parametrize("room", [100, 1000, 8000])
 def test_a_disk_that_fills_up(cache, tmp_path, room):
     """Files cannot grow beyond some size: of the plan, the reference, the report."""
     out = tmp_path / "out"
@@ -460,12 +460,12 @@ def test_a_disk_that_fills_up(cache, tmp_path, room):
     # The records are the largest files: they may fail alone.
     assert errors == ""
     report = Report.load(out)
-    assert process.returncode == report.exit_status() == (0 if room == 1_000_000 else 3)
+    assert process.returncode == report.exit_status() == 3
     for row in report.runs:
         assert row["status"] == "done" or "too large" in row["reason"]
 
 
-@pytest.mark.parametrize("size", ["8k", "40k", "70k"])
+@pytest.mark.parametrize("size", ["8k", "40k"])
 def test_a_small_file_system_that_fills_up(cache, tmp_path, size):
     """Where the system lets its users mount one."""
     disk = tmp_path / "disk"
@@ -506,13 +506,13 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
         "version": pin.partition("==")[2],
         "python": sys.executable,
     }
-    out = tmp_path / "out"
-    process = run([*command, name, *SMALL, "--out", out], cache)
-    assert process.returncode == 0, process.stderr
-    assert [row["backend"] for row in Report.load(out).runs] == [name, name]
+    # It belongs to the default comparison, where nothing else can be had.
     others = [word for other in FRAMEWORKS for word in ("--python", f"{other}=/dev/null")]
-    process = run([*command, *SMALL, "--quiet", *others, "--out", tmp_path / "all"], cache)
-    assert process.returncode == 3
-    rows = Report.load(tmp_path / "all").runs
+    process = run([*command, *SMALL, "--quiet", *others, "--out", tmp_path / "out"], cache)
+    assert process.returncode == 3, process.stderr
+    rows = Report.load(tmp_path / "out").runs
     assert {row["backend"] for row in rows} == {name, *FRAMEWORKS}
-    assert all((row["status"] == "done") == (row["backend"] == name) for row in rows)
+    for row in rows:
+        ours = row["backend"] == name
+        assert row["status"] == ("done" if ours else "unavailable"), row["reason"]
+        assert row["grade"] == ("rounding" if ours else None)

@@ -99,7 +99,7 @@ def mishaps(tmp_path_factory):
     out = folder / "out"
     names = [PLAIN, *FRAMEWORKS]
     process = run(
-        [*COMPARE, *names, *SMALL, *arguments, "--timeout", "8", "--out", out], folder / "cache"
+        [*COMPARE, *names, *SMALL, *arguments, "--timeout", "6", "--out", out], folder / "cache"
     )
     return process, expected, waiting, out
 
@@ -177,9 +177,9 @@ def test_interrupted_while_training(tmp_path, cache, name, to_group):
     assert not processes(str(out))
     assert Record.load(finished).facts["implementation"] == "scratch"
     assert not (out / REPORT).exists()
-    # What an interrupted comparison left is no obstacle to the next.
-    again = run([*COMPARE, PLAIN, *SMALL, "--quiet", "--out", out], cache)
-    assert again.returncode == 0, again.stderr
+    if to_group:  # what an interrupted comparison left is no obstacle to the next
+        again = run([*COMPARE, PLAIN, *SMALL, "--quiet", "--out", out], cache)
+        assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize("instead", [(), ("--list",)])

@@ -28,7 +28,8 @@ class Clipped(SGD):
         self.norm = norm
 
     def step(self, _):
-        gluon.utils.clip_global_norm([array_of(p).grad for p in self.params], self.norm)
+        gradients = [array_of(param).grad.as_nd_ndarray() for param in self.params]
+        gluon.utils.clip_global_norm(gradients, self.norm)
         super().step(_)
 
 

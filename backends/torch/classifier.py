@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.torch.optimizer import SGD
+from backends.torch.optimizer import SGD, FrameworkSGD
 from common.classifier import Classifier as AbstractClassifier
 
 
@@ -41,7 +41,7 @@ class Classifier(nn.Module, AbstractClassifier):
         parameters = list(self.parameters())
         if isinstance(self.parameters(), list):  # by hand, as the book's from-scratch models
             return SGD(parameters, self.lr)
-        return torch.optim.SGD(parameters, lr=self.lr)
+        return FrameworkSGD(parameters, lr=self.lr)
 
     def named_tensors(self):
         """The trainable tensors by name: registered parameters, else attributes by hand."""

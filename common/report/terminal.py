@@ -125,6 +125,8 @@ def _explanations(report: Report) -> Iterator[str]:
             yield f"{name}: {cause['sentence'] if cause else 'no known cause fits'}"
         elif run["cause"]:
             yield f"{name}: {run['cause']['sentence']}"
+        if (repeats := run["repeats"]) and not repeats.get("identical"):
+            yield f"{name}: {_unrepeated(repeats)}"
         if flips := run["flips"]:
             explained = sum(flip["explained"] for flip in flips)
             yield (
@@ -135,3 +137,13 @@ def _explanations(report: Report) -> Iterator[str]:
 
 def _times(envelopes: float) -> str:
     return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"
+
+
+def _unrepeated(repeats: dict[str, Any]) -> str:
+    if repeats["trained"] < repeats["asked"]:
+        return f"of {repeats['asked']} repetitions {repeats['trained']} trained"
+    return (
+        f"does not repeat itself: {repeats['asked']} trainings of the same plan differ by up to "
+        f"{repeats['parameter_error']:.1e} in a parameter ({repeats['parameter_envelopes']:.2g} × "
+        "rounding)"
+    )

@@ -1,0 +1,436 @@
+"""The suite's test of itself: ``python -m benchmarks.detection``.
+
+Every fault of :mod:`benchmarks.faults` is planted into every backend's worker, at every size, and
+judged by the suite and by the usual fixed tolerances; many runs without a fault show how often it
+cries wolf. Results go to ``detection.json``, every run, and ``detection.md`` and
+``detection.png``, which :mod:`benchmarks.detection_report` makes from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.detection_report import write_report
+from benchmarks.faults import CATALOGUE, Fault
+from common.agreement import Judge, Judgement
+from common.causes import find_cause
+from common.environment import Environment, discover, find_environment
+from common.errors import ParityError
+from common.fetch import open_data
+from common.ladder import WORST, Ladder
+from common.launcher import THREAD_VARIABLES, Job, Outcome, available_cpus, run_jobs
+from common.machine import machine_facts
+from common.plan import Plan
+from common.recipe import Recipe
+from common.record import Record, RecordError
+from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
+from common.replay import Training, Trajectory
+
+RESULTS = Path(__file__).parent / "results"
+JOB_RUNS = 40
+"""Runs of one worker process: it imports its framework once."""
+JOB_SECONDS = 1800.0
+
+FAULTY = {
+    "digits": Recipe("digits", 64, 0.1, 5),
+    "fashion-mnist": Recipe("fashion-mnist", 256, 0.1, 2),
+}
+"""The plans that faults are planted into."""
+
+CLEAN_DATA = (
+    "digits",
+    "synthetic:2000x20x5",
+    "synthetic:500x100x3",
+    "synthetic:1500x8x10",
+    "synthetic:600x300x2",
+)
+CLEAN_BATCH_SIZES = (16, 64, 250)
+CLEAN_LR = (0.02, 0.1, 0.5)
+CLEAN_SEEDS = 3
+LARGE_CLEAN = tuple(
+    Recipe("fashion-mnist", size, lr, 2, seed=1) for size, lr in ((64, 0.02), (256, 0.1), (256, 1))
+)
+FEW = ("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64")
+"""The faults of ``--quick``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training to judge.
+
+    Args:
+        plan: name of the plan's folder.
+        backend, implementation: who trains.
+        fault, size: what is planted; None for a clean run.
+    """
+
+    plan: str
+    backend: str
+    implementation: str
+    fault: str | None = None
+    size: float | str | None = None
+
+    @property
+    def name(self) -> str:
+        """A name for its record."""
+        words = (self.plan, self.backend, self.implementation, self.fault or "clean", self.size)
+        return " ".join(str(word) for word in words if word is not None).replace("/", "-")
+
+    @property
+    def clean(self) -> Run:
+        """The same run without the fault."""
+        return Run(self.plan, self.backend, self.implementation)
+
+
+# What is run
+
+
+def plan_name(recipe: Recipe) -> str:
+    """A name for a plan's folder."""
+    settings = (recipe.data, recipe.batch_size, recipe.lr, recipe.max_epochs, recipe.seed)
+    return "-".join(str(setting) for setting in settings).replace(":", "-")
+
+
+def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) -> list[Run]:
+    """Every fault at every size in both implementations; in large plans in one of them."""
+    found = []
+    for environment, fault in product(environments, faults):
+        for data, size in product(fault.plans, fault.sizes):
+            # What the first plan shows of both, the larger one need show of one only.
+            implementations = discover()[environment.backend].implementations
+            for implementation in implementations[: None if data == fault.plans[0] else 1]:
+                plan = plan_name(FAULTY[data])
+                found.append(Run(plan, environment.backend, implementation, fault.name, size))
+    return found
+
+
+def clean_recipes(quick: bool) -> dict[str, Recipe]:
+    """The plans of clean runs, by their names."""
+    settings = product(range(CLEAN_SEEDS), CLEAN_DATA, CLEAN_BATCH_SIZES, CLEAN_LR)
+    recipes = [Recipe(data, size, lr, 3, seed=seed) for seed, data, size, lr in settings]
+    recipes = recipes[:: 20 if quick else 1] + ([] if quick else list(LARGE_CLEAN))
+    return {plan_name(recipe): recipe for recipe in recipes}
+
+
+def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) -> list[Run]:
+    """Runs without a fault: frameworks over the first seed, the others over all."""
+    found = discover()
+    return [
+        Run(name, environment.backend, implementation)
+        for environment in environments
+        for name, recipe in recipes.items()
+        if recipe.seed == 0 or recipe in LARGE_CLEAN or not found[environment.backend].is_framework
+        for implementation in found[environment.backend].implementations
+    ]
+
+
+# Reference, workers, judgement
+
+
+def prepare(folder: Path, recipe: Recipe) -> None:
+    """Write a plan, its reference and its ensemble."""
+    data_folder, data, _ = open_data(recipe.data, recipe.batch_size)
+    plan = Plan.make(recipe, data, data_folder)
+    plan.save(folder / "plan")
+    with np.errstate(all="ignore"):
+        Training(plan, data).run().save(folder / "reference.npz")
+        for i in range(ENSEMBLE_MEMBERS):
+            member(plan, data, i).run().save(folder / f"rounding-{i}.npz")
+
+
+@functools.lru_cache(maxsize=4)
+def open_judge(folder: Path) -> Judge:
+    """The judge of a prepared plan."""
+    plan = Plan.load(folder / "plan")
+    data = plan.data()
+    oracle = Trajectory.load(folder / "reference.npz")
+    members = [Trajectory.load(folder / f"rounding-{i}.npz") for i in range(ENSEMBLE_MEMBERS)]
+    envelope = measure_envelope(plan, data, oracle, members)
+    return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
+
+
+def train(work: Path, runs: Sequence[Run], environments: dict[str, Environment]) -> dict[str, str]:
+    """Run everything, several runs a process; the status of each by its name."""
+    statuses: dict[str, str] = {}
+    jobs = []
+    for backend, environment in environments.items():
+        own = [run for run in runs if run.backend == backend]
+        for i in range(0, len(own), JOB_RUNS):
+            listed = work / f"{backend}-{i}.json"
+            listed.write_text(json.dumps([order(work, run) for run in own[i : i + JOB_RUNS]]))
+            command = (
+                *(str(environment.python), "-m", "benchmarks.faulty_worker"),
+                *("--backend", backend, "--runs", str(listed)),
+            )
+            jobs.append(Job(f"{backend}-{i}", command, work / f"{backend}-{i}.log"))
+
+    def tell(job: str, facts: dict[str, Any]) -> None:
+        if facts["event"] == "run":
+            statuses[Path(facts["out"]).name] = facts["status"]
+            show(f"trained {len(statuses)} of {len(runs)}", job)
+
+    outcomes = run_jobs(
+        jobs, slots=len(available_cpus()), threads=1, timeout=JOB_SECONDS, tell=tell
+    )
+    for name, outcome in outcomes.items():
+        complain(name, outcome)
+    return statuses
+
+
+def complain(name: str, outcome: Outcome) -> None:
+    """Say that a process did not end well; its runs will lack."""
+    if outcome.status != "done":
+        print(f"\n{name}: {outcome.status}: {outcome.reason}", file=sys.stderr)
+
+
+def order(work: Path, run: Run) -> dict[str, Any]:
+    """A run as :mod:`benchmarks.faulty_worker` reads it."""
+    return {
+        "plan": str(work / run.plan / "plan"),
+        "reference": str(work / run.plan / "reference.npz"),
+        "out": str(work / "records" / run.name),
+        "implementation": run.implementation,
+        "fault": run.fault,
+        "size": run.size,
+    }
+
+
+def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
+    """All that is said of one run."""
+    row: dict[str, Any] = {**vars(run), "status": status}
+    if status != "done":
+        return row
+    judge = open_judge(work / run.plan)
+    try:
+        record = Record.load(work / "records" / run.name, judge.plan.sha256)
+        found = judge.judge(record)
+    except RecordError as error:
+        return row | {"status": f"bad record: {error}"}
+    row |= judged(judge, found) | by_fixed_tolerances(judge, record)
+    if run.fault is not None:
+        row |= diagnosed(judge, record, found)
+        row["change_envelopes"] = change(judge, record, work / "records" / run.clean.name)
+    return row
+
+
+def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
+    """The suite's verdict, and every ratio that went into it."""
+    where = found.divergence
+    score = max(judge.worst(found), where.envelopes if where else 0.0)
+    return {
+        "grade": found.grade,
+        "informative": judge.free_running.informative,
+        "divergence": where and where.to_json(),
+        "score": WORST if found.unexplained_flips else score,
+        "ratios": {
+            "loss": found.loss_envelopes,
+            "parameters": found.parameter_envelopes,
+            "logits": found.logits_envelopes,
+            **{stage: finding.envelopes for stage, finding in found.stages.items()},
+        },
+        "worst_of_stage": {
+            stage: f"{finding.tensor} {finding.statistic}"
+            for stage, finding in found.stages.items()
+        },
+        "flips": [len(found.flips), found.unexplained_flips],
+    }
+
+
+def diagnosed(judge: Judge, record: Record, found: Judgement) -> dict[str, Any]:
+    """The cause that the suite names, and how long it took to find."""
+    started = time.perf_counter()
+    cause = find_cause(judge, record, found)
+    facts = None if cause is None else cause.to_json()
+    return {"cause": facts, "cause_seconds": time.perf_counter() - started}
+
+
+def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
+    """What the usual fixed tolerances say: whether each of them is exceeded."""
+    oracle, history = judge.oracle, record.facts["history"]
+    weights = all(
+        np.allclose(record.arrays[f"parameters/{name}"][-1], exact[-1], rtol=1e-3, atol=1e-3)
+        for name, exact in (("W", oracle.W), ("b", oracle.b))
+    )
+    losses = np.allclose(history["val_loss"], oracle.val_loss, rtol=1e-5, atol=1e-5)
+    accuracy = round(history["val_accuracy"][-1], 3) == round(float(oracle.val_accuracy[-1]), 3)
+    return {
+        "fixed_weights": not weights,
+        "fixed_losses": not losses,
+        "fixed_accuracy": not accuracy,
+    }
+
+
+def change(judge: Judge, record: Record, clean: Path) -> float | None:
+    """The largest change of a parameter by the fault, in envelopes; None without a clean run."""
+    try:
+        other = Record.load(clean)
+    except RecordError:
+        return None
+    worst = 0.0
+    for name in "Wb":
+        ours, theirs = record.arrays[f"parameters/{name}"], other.arrays[f"parameters/{name}"]
+        s = min(len(ours), len(theirs))
+        errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
+        worst = max(worst, float((errors / getattr(judge.envelope, name)[:s]).max()))
+    return worst
+
+
+def run_all(
+    work: Path,
+    recipes: dict[str, Recipe],
+    runs: Sequence[Run],
+    environments: dict[str, Environment],
+) -> list[dict[str, Any]]:
+    """Prepare the plans, train, judge."""
+    used = {run.plan for run in runs}
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        wanted = {name: recipe for name, recipe in recipes.items() if name in used}
+        folders = [work / name for name in wanted]
+        for done, _ in enumerate(pool.map(prepare, folders, wanted.values()), 1):
+            show(f"prepared {done} of {len(folders)}", "")
+        statuses = train(work, runs, environments)
+        # One plan after the other: its judge is kept.
+        runs = sorted(runs, key=lambda run: run.plan)
+        states = [statuses.get(run.name, "failed: did not run") for run in runs]
+        rows = []
+        for row in pool.map(judge_run, [work] * len(runs), runs, states, chunksize=4):
+            rows.append(row)
+            show(f"judged {len(rows)} of {len(runs)}", "")
+    show("", "")
+    return rows
+
+
+def show(what: str, detail: str) -> None:
+    """One line of progress, over the last one."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what} {detail}", end="", file=sys.stderr, flush=True)
+
+
+# The command line
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few faults, a few clean runs")
+    parser.add_argument("--backends", nargs="+", metavar="BACKEND", help="all if not given")
+    parser.add_argument("--faults", nargs="+", metavar="FAULT", help="all if not given")
+    parser.add_argument("--no-clean", action="store_true", help="no search for false alarms")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--keep", type=Path, help="keep plans and records in this folder")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="interpreter that runs a backend; may be given more than once",
+    )
+    return parser.parse_args(arguments)
+
+
+def find_environments(
+    names: Sequence[str] | None, pythons: Iterable[str]
+) -> dict[str, Environment]:
+    """The environments of all backends.
+
+    Raises:
+        ParityError: if one cannot be had.
+    """
+    found, named = discover(), dict(text.split("=", 1) for text in pythons)
+    environments = {}
+    for name in names or found:
+        if name not in found:
+            raise ParityError(f"--backends: expected some of {', '.join(found)}; received {name}")
+        path = Path(named[name]) if name in named else None
+        environment = find_environment(found[name], path)
+        if environment.python is None:
+            raise ParityError(f"{name}: expected an environment; received {environment.reason}")
+        environments[name] = environment
+    return environments
+
+
+def choose_faults(names: Sequence[str] | None, quick: bool) -> list[Fault]:
+    """The faults of these names."""
+    wanted = names or (FEW if quick else [fault.name for fault in CATALOGUE])
+    known = [fault.name for fault in CATALOGUE]
+    if unknown := set(wanted) - set(known):
+        raise ParityError(
+            f"--faults: expected some of {', '.join(known)}; received {', '.join(unknown)}"
+        )
+    return [fault for fault in CATALOGUE if fault.name in wanted]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run, judge, write; 1 if a run failed for another reason than its fault."""
+    options = parse(arguments)
+    for variable in THREAD_VARIABLES:  # of the processes that judge
+        os.environ[variable] = "1"
+    started = time.perf_counter()
+    try:
+        environments = find_environments(options.backends, options.python)
+        faults = choose_faults(options.faults, options.quick)
+    except ParityError as error:
+        print(f"detection: {error}", file=sys.stderr)
+        return 2
+    recipes = {} if options.no_clean else clean_recipes(options.quick)
+    clean = clean_runs(environments.values(), recipes)
+    faulty = faulty_runs(environments.values(), faults)
+    if options.quick:
+        faulty = [run for run in faulty if run.plan == plan_name(FAULTY["digits"])]
+    recipes |= {plan_name(recipe): recipe for recipe in FAULTY.values()}
+    runs = list(dict.fromkeys([*clean, *(run.clean for run in faulty), *faulty]))
+    work = options.keep or Path(tempfile.mkdtemp(prefix="detection-"))
+    try:
+        (work / "records").mkdir(parents=True, exist_ok=True)
+        rows = run_all(work, recipes, runs, environments)
+    finally:
+        if options.keep is None:
+            shutil.rmtree(work, ignore_errors=True)
+    facts = {
+        "command": shlex.join(["python", "-m", "benchmarks.detection", *told(arguments)]),
+        "seconds": time.perf_counter() - started,
+        "machine": machine_facts(),
+        "versions": {name: e.version for name, e in environments.items()},
+        "recipes": {name: recipe.to_json() for name, recipe in recipes.items()},
+        "runs": rows,
+    }
+    write_report(facts, options.out)
+    failed = [row for row in rows if row["status"].startswith("failed")]
+    for row in failed:
+        print(f"{row['backend']} {row['fault']}: {row['status']}", file=sys.stderr)
+    print(f"{options.out / 'detection.md'} ({facts['seconds']:.0f} s)")
+    return 1 if failed else 0
+
+
+def told(arguments: Sequence[str]) -> list[str]:
+    """The options that change what is run: not where interpreters and results are."""
+    kept = []
+    words = iter(arguments)
+    for word in words:
+        if word.split("=")[0] in ("--python", "--out", "--keep"):
+            if "=" not in word:
+                next(words, None)
+        else:
+            kept.append(word)
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

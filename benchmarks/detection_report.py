@@ -1,0 +1,380 @@
+"""Tables and figure of the suite's test of itself, from the runs that it judged.
+
+``python -m benchmarks.detection_report`` makes them anew from ``results/detection.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.faults import CATALOGUE, Fault
+from common.agreement import Thresholds
+
+Row = dict[str, Any]
+FAULTS = {fault.name: fault for fault in CATALOGUE}
+FIXED = ("fixed_weights", "fixed_losses", "fixed_accuracy")
+THRESHOLDS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0)
+CHANGED = 5.0
+"""A fault that moves any parameter by more envelopes must be detected."""
+
+
+def write_report(facts: dict[str, Any], out: Path) -> None:
+    """Write the runs, the tables and the figure to a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(facts, indent=None, separators=(",", ":"))
+    (out / "detection.json").write_text(text.replace('{"plan"', '\n{"plan"') + "\n", "utf-8")
+    (out / "detection.md").write_text("\n".join(lines(facts)) + "\n", encoding="utf-8")
+    draw(facts["runs"], out / "detection.png")
+
+
+# What the rows say
+
+
+def is_detected(row: Row) -> bool:
+    """Whether the suite does not let the run pass."""
+    return row["status"] != "done" or row["grade"] not in ("exact", "rounding")
+
+
+def stage_is_right(row: Row) -> bool:
+    """Whether the first divergence is in a stage where the fault shows first."""
+    where = row.get("divergence")
+    return bool(where) and where["stage"] in FAULTS[row["fault"]].stages
+
+
+def cause_is_right(row: Row) -> bool:
+    """Whether the cause named is the fault."""
+    cause = row.get("cause")
+    return bool(cause) and cause["name"].startswith(row["fault"])
+
+
+def by_fixed(row: Row) -> bool:
+    """Whether the usual fixed tolerances do not let the run pass."""
+    return row["status"] != "done" or any(row[name] for name in FIXED)
+
+
+def key(row: Row) -> tuple[str, str, str]:
+    """The implementation and the plan of a run."""
+    return row["plan"], row["backend"], row["implementation"]
+
+
+def planted(rows: Sequence[Row]) -> list[Row]:
+    """The runs with a fault in them, of implementations that are sound on that plan.
+
+    Where a clean run is flagged already, the fault's detection would prove nothing.
+    """
+    unsound = {key(row) for row in rows if row["fault"] is None and is_detected(row)}
+    return [
+        row
+        for row in rows
+        if row["fault"] and row["status"] != "cannot express it" and key(row) not in unsound
+    ]
+
+
+def unsound(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Implementations that are flagged without a fault in more than half of their runs."""
+    clean = Counter((r["backend"], r["implementation"]) for r in rows if not r["fault"])
+    flagged = Counter(
+        (r["backend"], r["implementation"]) for r in rows if not r["fault"] and is_detected(r)
+    )
+    return [name for name in clean if flagged[name] > clean[name] / 2]
+
+
+def clean_rows(rows: Sequence[Row]) -> list[Row]:
+    """The runs without a fault of implementations whose arithmetic is sound."""
+    apart = unsound(rows)
+    return [r for r in rows if not r["fault"] and (r["backend"], r["implementation"]) not in apart]
+
+
+def loud(rows: Iterable[Row]) -> list[Row]:
+    """The runs whose fault is a divergence."""
+    return [row for row in rows if not FAULTS[row["fault"]].is_silent]
+
+
+# The tables
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The page."""
+    rows = [row for row in facts["runs"] if not row["status"].startswith("failed")]
+    yield "# The suite tests itself"
+    yield ""
+    yield f"Made by `{facts['command']}` in {facts['seconds'] / 60:.0f} min on "
+    yield f"{facts['machine']['cpus']} cores ({facts['machine']['processor']}), with "
+    yield ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "."
+    yield "Every run is in `detection.json`; `python -m benchmarks.detection_report` makes this "
+    yield "page and `detection.png` from it."
+    yield ""
+    yield from summary(rows)
+    yield from fault_table(rows)
+    yield from failures(rows)
+    yield from false_alarms(rows)
+
+
+def share(rows: Sequence[Row], of: Callable[[Row], bool]) -> str:
+    """How many of the rows, and what part."""
+    count = sum(map(of, rows))
+    return f"{count} of {len(rows)}" + (f" ({count / len(rows):.1%})" if rows else "")
+
+
+def summary(rows: Sequence[Row]) -> Iterator[str]:
+    """The goals, and what was reached."""
+    faulty, clean = planted(rows), clean_rows(rows)
+    diverging, silent = loud(faulty), [r for r in faulty if FAULTS[r["fault"]].is_silent]
+    large = [r for r in diverging if (r.get("change_envelopes") or 0) > CHANGED or is_broken(r)]
+    found = [row for row in diverging if is_detected(row)]
+    small = [r for r in diverging if r["fault"] == "learning rate" and r["size"] < 1 + 2e-5]
+    named = [*found, *silent]
+    yield "## Summary"
+    yield ""
+    yield "| goal | reached |"
+    yield "|---|---|"
+    yield f"| every fault that moves a parameter by more than {CHANGED:g} envelopes is detected | "
+    yield f"{share(large, is_detected)} |"
+    yield f"| a learning rate wrong by 1e-5 is detected | {share(small, is_detected)} |"
+    yield f"| stage right, of detected faults: 95 % | {share(found, stage_is_right)} |"
+    yield f"| cause right, of detected faults: 90 % | {share(named, cause_is_right)} |"
+    yield f"| no false alarm where the arithmetic is sound | {share(clean, is_detected)} |"
+    yield f"| *for comparison:* all faults detected | {share(diverging, is_detected)} |"
+    yield f"| … by fixed tolerances | {share(diverging, by_fixed)} |"
+    yield f"| … false alarms of fixed tolerances | {share(clean, by_fixed)} |"
+    yield ""
+    yield "Fixed tolerances are rtol = atol = 1e-3 on the final parameters, 1e-5 on each epoch's "
+    yield "validation loss, and the last accuracy equal to three digits. A run whose numbers are "
+    yield "not finite counts as detected, without a stage."
+    yield ""
+
+
+def is_broken(row: Row) -> bool:
+    """Whether the run left nothing that could be judged."""
+    return row["status"] != "done"
+
+
+def fault_table(rows: Sequence[Row]) -> Iterator[str]:
+    """Every fault and size, over backends, implementations and plans."""
+    usable = planted(rows)
+    yield "## Faults"
+    yield ""
+    yield "*Moved* is the largest change of a parameter against the same backend's clean run, in "
+    yield "rounding envelopes, least to most over the runs. *Weights*, *losses*, *accuracy*: how "
+    yield "many runs each fixed tolerance flags."
+    yield ""
+    yield (
+        "| fault | size | moved | detected | weights | losses | accuracy | first divergence | "
+        "stage right | cause right | fitted |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for fault in CATALOGUE:
+        for size in fault.sizes:
+            own = [r for r in usable if (r["fault"], r["size"]) == (fault.name, size)]
+            if own:
+                yield fault_line(fault, size, own)
+    yield ""
+    yield "Where each fault ought to be found, and why:"
+    yield ""
+    for fault in CATALOGUE:
+        yield f"- {fault.name}: {' or '.join(fault.stages) or 'nowhere'} ({fault.reason})"
+    yield ""
+    yield "Left out, because a backend cannot express the fault: " + left_out(rows) + "."
+    yield ""
+
+
+def fault_line(fault: Fault, size: Any, own: Sequence[Row]) -> str:
+    """One line of the table."""
+    total = len(own)
+    found = [row for row in own if is_detected(row)]
+    named = own if fault.is_silent else found
+    where = Counter(
+        f"{r['divergence']['stage']}, step {r['divergence']['step']}"
+        if r.get("divergence")
+        else "—"
+        for r in found
+    )
+    fitted = [r["cause"]["value"] for r in named if cause_is_right(r)]
+    fitted = [value for value in fitted if value is not None]
+    cells = [
+        fault.name,
+        "" if size is None else size if isinstance(size, str) else f"{size:.6g}",
+        interval([r["change_envelopes"] for r in own if r.get("change_envelopes") is not None]),
+        f"{len(found)}/{total}",
+        *(f"{sum(bool(r.get(name)) for r in own)}/{total}" for name in FIXED),
+        "; ".join(f"{place} ({count})" for place, count in where.most_common(3)),
+        "" if fault.is_silent else f"{sum(map(stage_is_right, found))}/{len(found)}",
+        f"{sum(map(cause_is_right, named))}/{len(named)}",
+        interval(fitted, "{:.7g}"),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(values: Sequence[float], form: str = "{:.2g}") -> str:
+    """The least and the largest."""
+    if not values:
+        return ""
+    ends = list(dict.fromkeys(form.format(end) for end in (min(values), max(values))))
+    return " – ".join(ends)
+
+
+def left_out(rows: Sequence[Row]) -> str:
+    """What could not be planted."""
+    missing = {(r["fault"], r["backend"]) for r in rows if r["status"] == "cannot express it"}
+    return "; ".join(f"{fault} in {backend}" for fault, backend in sorted(missing)) or "none"
+
+
+def failures(rows: Sequence[Row]) -> Iterator[str]:
+    """The runs in which a goal is missed, one by one."""
+    faulty = planted(rows)
+    missed = [r for r in loud(faulty) if not is_detected(r)]
+    found = [r for r in faulty if is_detected(r) or FAULTS[r["fault"]].is_silent]
+    misplaced = [r for r in loud(found) if not stage_is_right(r)]
+    unnamed = [r for r in found if not cause_is_right(r)]
+    for title, listed in (
+        ("Not detected", missed),
+        ("Misplaced", misplaced),
+        ("Cause not named", unnamed),
+    ):
+        yield f"## {title}"
+        yield ""
+        counted = Counter((*identity(row), said(row)) for row in listed)
+        for (fault, size, where, words), count in counted.items():
+            yield f"- {fault}{size}, {where}: {words}" + (f" ({count} runs)" if count > 1 else "")
+        if not listed:
+            yield "None."
+        yield ""
+
+
+def identity(row: Row) -> tuple[str, str, str]:
+    """The fault, its size, and who ran it."""
+    size = "" if row["size"] is None else f" {row['size']}"
+    return row["fault"], size, f"{row['backend']} {row['implementation']}, {row['plan']}"
+
+
+def said(row: Row) -> str:
+    """What the suite made of a run."""
+    if row["status"] != "done":
+        return row["status"].strip().splitlines()[-1]
+    where, cause = row["divergence"], row["cause"]
+    place = f"{where['stage']} ({where['tensor']}), step {where['step']}" if where else "nowhere"
+    moved = row["change_envelopes"]
+    moved = "" if moved is None else f"moved {moved:.2g} envelopes, "
+    return (
+        f"{moved}{row['grade']}, score {row['score']:.3g}, {place}, "
+        f"cause: {cause['name'] if cause else 'none fits'}"
+    )
+
+
+def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
+    """Clean runs: how far rounding alone goes, and what would be flagged at which threshold."""
+    clean = [row for row in rows if not row["fault"]]
+    names = sorted({(row["backend"], row["implementation"]) for row in clean})
+    apart = unsound(rows)
+    statistics = sorted({name for row in clean for name in row.get("ratios", ())}, key=rank)
+    yield "## Clean runs"
+    yield ""
+    yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs."
+    yield ""
+    yield "| backend | runs | flagged | by fixed tolerances | " + " | ".join(statistics) + " |"
+    yield "|---" * (4 + len(statistics)) + "|"
+    for name in names:
+        own = [row for row in clean if (row["backend"], row["implementation"]) == name]
+        label = " ".join(name) + (" *(unsound, listed apart)*" if name in apart else "")
+        cells = [label, str(len(own)), str(sum(map(is_detected, own)))]
+        cells += [str(sum(map(by_fixed, own)))]
+        cells += [
+            extremes([ratio(r, s) for r in own if ratio(r, s) is not None]) for s in statistics
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield "Loss, parameters, logits and metric count where free runs can be compared at all."
+    yield ""
+    yield from threshold_table(rows)
+
+
+def ratio(row: Row, statistic: str) -> float | None:
+    """One ratio of a run; None where it decides nothing."""
+    free = statistic in ("loss", "parameters", "logits")
+    found = row.get("ratios", {}).get(statistic)
+    return None if free and not row.get("informative") else found
+
+
+def rank(statistic: str) -> int:
+    """The free run first, then the ladder."""
+    order = ("parameters", "logits", "data", "forward", "example loss", "loss", "gradient")
+    return (*order, "update", "metric").index(statistic)
+
+
+def extremes(values: Sequence[float]) -> str:
+    """Largest and 99th percentile."""
+    return f"{max(values):.2f} ({np.percentile(values, 99):.2f})" if values else ""
+
+
+def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
+    """What each threshold would detect and flag."""
+    faulty, clean = loud(planted(rows)), clean_rows(rows)
+    large = [r for r in faulty if (r.get("change_envelopes") or 0) > CHANGED or is_broken(r)]
+    limit = Thresholds().envelopes
+    yield f"## The threshold: {limit:g} envelopes"
+    yield ""
+    yield "| threshold | all faults | those that move a parameter by more | false alarms |"
+    yield "|---|---|---|---|"
+    for threshold in THRESHOLDS:
+        cells = [
+            share(group, lambda r, t=threshold: score(r) > t)  # type: ignore[misc]
+            for group in (faulty, large, clean)
+        ]
+        yield f"| {threshold:g} | " + " | ".join(cells) + " |"
+    yield ""
+    worst = max((score(row) for row in clean), default=0.0)
+    yield f"The largest score of a clean run is {worst:.3g}. ![trade-off](detection.png)"
+    yield ""
+
+
+def score(row: Row) -> float:
+    """The largest ratio that decides the grade; infinite for a run that cannot be judged."""
+    return float("inf") if row["status"] != "done" else float(row["score"])
+
+
+# The figure
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Share of detected faults and of false alarms against the threshold."""
+    from matplotlib.figure import Figure
+
+    faulty, clean = loud(planted(rows)), clean_rows(rows)
+    large = [r for r in faulty if (r.get("change_envelopes") or 0) > CHANGED or is_broken(r)]
+    thresholds = np.geomspace(0.3, 1000, 400)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for label, group, style in (
+        (f"all planted faults ({len(faulty)})", faulty, "C0-"),
+        (f"those that move a parameter > {CHANGED:g} × rounding ({len(large)})", large, "C0--"),
+        (f"clean runs: false alarms ({len(clean)})", clean, "C3-"),
+    ):
+        scores = np.array([score(row) for row in group])
+        if len(scores):
+            axis.plot(thresholds, [(scores > t).mean() for t in thresholds], style, label=label)
+    limit = Thresholds().envelopes
+    axis.axvline(limit, color="0.5", linewidth=0.8)
+    axis.annotate(f" threshold {limit:g}", (limit, 0.5), color="0.3")
+    axis.set_xscale("log")
+    axis.set_xlabel("threshold, in rounding envelopes")
+    axis.set_ylabel("share of runs beyond it")
+    axis.set_ylim(-0.02, 1.02)
+    axis.legend(loc="center right", frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Make the page and the figure from the runs."""
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results"
+    write_report(json.loads((out / "detection.json").read_text(encoding="utf-8")), out)
+
+
+if __name__ == "__main__":
+    main()

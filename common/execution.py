@@ -1,0 +1,132 @@
+"""The processes of a comparison: the reference, its ensemble, and a worker for every run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.environment import Environment
+from common.launcher import Job, Outcome, Tell, run_jobs
+from common.plan import Plan
+from common.reference import ENSEMBLE_MEMBERS
+
+REFERENCE = "reference"
+MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is compared: one implementation in one environment.
+
+    Args:
+        environment: the backend's interpreter, or why there is none.
+        implementation: ``scratch`` or ``concise``.
+    """
+
+    environment: Environment
+    implementation: str
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self.environment.backend
+
+    @property
+    def name(self) -> str:
+        """How the run is called in files and in progress."""
+        return f"{self.backend}-{self.implementation}"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Runs the processes of one plan in one folder.
+
+    Args:
+        plan: what is trained; saved as ``folder/plan``.
+        folder: takes ``runs/``, ``reference/`` and ``second_look/``.
+        slots: how many processes run at once.
+        threads: threads of each.
+        timeout: seconds after which one is ended.
+        tell: told of progress.
+    """
+
+    plan: Plan
+    folder: Path
+    slots: int
+    threads: int
+    timeout: float
+    tell: Tell = lambda *_: None
+
+    def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
+        """Run everything; the outcome of each process by its name.
+
+        Args:
+            contenders: those without an interpreter are passed over.
+            repeats: how often each trains; see :meth:`repeat_name`.
+        """
+        oracle, *members = [self._reference_job(name) for name in (REFERENCE, *MEMBERS)]
+        workers = [
+            self._worker_job(contender, repeat_name(contender, repeat))
+            for repeat in range(repeats)
+            for contender in contenders
+            if contender.environment.python is not None
+        ]
+        # The reference first: workers wait for its states at the end of their training.
+        return self._run([oracle, *workers, *members])
+
+    def look_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
+        """Probe other steps, without training: ``second_look/NAME`` holds plan and states."""
+        jobs = []
+        for contender in contenders:
+            place = self.folder / "second_look" / contender.name
+            command = (
+                *(str(contender.environment.python), "-m", "common.worker", "--probe-only"),
+                *("--plan", str((place / "plan").absolute()), "--backend", contender.backend),
+                *("--implementation", contender.implementation),
+                *("--reference", str((place / "reference.npz").absolute())),
+                *("--out", str((place / "record").absolute())),
+            )
+            jobs.append(Job(contender.name, command, place / "log"))
+        return self._run(jobs)
+
+    def reference_file(self, name: str) -> Path:
+        """Where the reference, or a member of the ensemble, leaves its trajectory."""
+        return self.folder / "reference" / f"{name}.npz"
+
+    def record_folder(self, name: str) -> Path:
+        """Where the run of that name leaves its record."""
+        return self.folder / "runs" / name
+
+    def _reference_job(self, name: str) -> Job:
+        options = () if name == REFERENCE else ("--member", str(MEMBERS.index(name)))
+        command = (
+            *(sys.executable, "-m", "common.reference", "--plan", self._plan_folder(), *options),
+            *("--out", str(self.reference_file(name).absolute())),
+        )
+        log = self.folder / "reference" / f"{name}.log"
+        return Job(name, command, log, essential=True)
+
+    def _worker_job(self, contender: Contender, name: str) -> Job:
+        command = (
+            *(str(contender.environment.python), "-m", "common.worker"),
+            *("--plan", self._plan_folder(), "--backend", contender.backend),
+            *("--implementation", contender.implementation),
+            *("--reference", str(self.reference_file(REFERENCE).absolute())),
+            *("--out", str(self.record_folder(name).absolute())),
+        )
+        return Job(name, command, self.folder / "runs" / f"{name}.log")
+
+    def _plan_folder(self) -> str:
+        return str((self.folder / "plan").absolute())
+
+    def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
+        return run_jobs(
+            jobs, slots=self.slots, threads=self.threads, timeout=self.timeout, tell=self.tell
+        )
+
+
+def repeat_name(contender: Contender, repeat: int) -> str:
+    """The name of a contender's run; repeated ones are numbered from the second on."""
+    return contender.name if repeat == 0 else f"{contender.name}-{repeat + 1}"

@@ -21,7 +21,13 @@ from common.ladder import WORST
 from common.plan import Plan
 from common.record import Record
 from common.reference import BLOCK
-from common.replay import Rows, Step, Training, losses_from_logits
+from common.replay import (
+    Rows,
+    Step,
+    Training,
+    losses_from_log_softmax,
+    losses_from_logits,
+)
 
 FIT_STEPS = (2, 16)
 """Updates of the free run that take part in a fit, first so many, then more: what is carried
@@ -561,9 +567,8 @@ class _Search:
     def orders(self) -> list[dict[str, Any]]:
         """Options of the replays that measure a candidate's own rounding."""
         dtype = self.plan.recipe.dtype
-        features = [np.random.default_rng(i).permutation(self.data.num_inputs) for i in range(2)]
-        own = {"dtype": dtype, "features": features[0]}, {"dtype": dtype, "features": features[1]}
-        return [{"dtype": dtype}, {"dtype": dtype, "block": BLOCK}, *own]
+        blocks = [{"dtype": dtype, "block": block} for block in (BLOCK, 8 * BLOCK)]
+        return [{"dtype": dtype}, *blocks, {"dtype": dtype, "form": losses_from_log_softmax}]
 
     def lockstep_misfit(self, exact: Training, own: Sequence[Training]) -> float:
         """The largest difference in any tensor of any probed step."""
@@ -692,17 +697,24 @@ class _Search:
     # Which candidates a run's record suggests
 
     def candidates(self) -> Iterator[Candidate]:
-        """The causes that the stage of the first divergence allows."""
+        """The causes that the stage of the first divergence allows.
+
+        In lock-step every stage below it is sound, so that what would show there is ruled out.
+        What only the free run shows may be anything.
+        """
         divergence = self.judgement.divergence
         assert divergence is not None
         if divergence.stage == "data":
             yield from self.data_candidates()
             yield from self.order_candidates()
             return
-        yield from self.forward_candidates()
-        yield from self.loss_candidates()
-        yield from self.update_candidates()
-        yield from self.order_candidates()
+        anything = self.judgement.lockstep_envelopes <= self.limit
+        if anything or divergence.stage in ("forward", "gradient"):
+            yield from self.forward_candidates()
+        if anything or divergence.stage in ("forward", "example loss", "loss", "gradient"):
+            yield from self.loss_candidates()
+        if anything or divergence.stage in ("gradient", "update"):
+            yield from self.update_candidates()
 
     def simple(self, name: str, kind: type[Variation]) -> Candidate:
         """A candidate with nothing to fit."""
@@ -789,7 +801,6 @@ class _Search:
 
     def forward_candidates(self) -> Iterator[Candidate]:
         yield self.simple("no bias", NoBias)
-        yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
         for name, narrow in FORMATS.items():
             for kind in (RoundedProducts, ForwardOnly, StraightThrough, RoundedResults):
                 make = self.of(kind, narrow=staticmethod(narrow))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from common.agreement import Judge, Judgement, Thresholds, verdict
 from common.causes import Diagnosis, find_cause
@@ -80,6 +81,19 @@ def judge_comparison(
         thresholds: where the grades part.
         repeats: how often each contender trained.
     """
+    # Small products on several threads wait for each other more than they compute.
+    with threadpool_limits(1):
+        return _judge_comparison(execution, data, contenders, outcomes, thresholds, repeats)
+
+
+def _judge_comparison(
+    execution: Execution,
+    data: DataModule,
+    contenders: Sequence[Contender],
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds,
+    repeats: int,
+) -> dict[str, Any]:
     plan = execution.plan
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)

@@ -46,21 +46,25 @@ def refuse_here(cache, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def check(arguments, *parts):
+        before = sorted(tmp_path.rglob("*"))
         try:
-            status = main([*arguments, "--out", str(tmp_path / "out")])
+            status = main([*map(str, arguments), "--out", str(tmp_path / "out")])
         except SystemExit as error:
             status = error.code
         said = capfd.readouterr()
         check_complaint(subprocess.CompletedProcess(arguments, status, said.out, said.err), *parts)
-        assert not list(tmp_path.iterdir())
+        assert sorted(tmp_path.rglob("*")) == before
 
     yield check
     signal.signal(signal.SIGTERM, handler)
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("--nonsense",), ("--lr", "nan")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("--nonsense",), ("--lr", "nan"), (PLAIN, "--data", __file__ + ".npz")],
+)
 def test_one_line_and_nothing_written(refuse, arguments):
-    refuse(arguments, *arguments)
+    refuse(arguments, *arguments[-1:])
 
 
 @pytest.mark.parametrize(
@@ -134,12 +138,12 @@ def write_gzip(path, content):
     ],
     ids=["missing", "corrupt", "truncated", "short", "wrong-checksum"],
 )
-def test_data_dir(refuse, tmp_path, damage, part):
+def test_data_dir(refuse_here, tmp_path, damage, part):
     name = next(iter(FILES))
     folder = tmp_path / "publisher"
     folder.mkdir()
     damage(folder / f"{name}.gz")
-    refuse([PLAIN, "--data-dir", folder], folder / name, part)
+    refuse_here([PLAIN, "--data-dir", folder], folder / name, part)
 
 
 def examples(**changes):
@@ -179,10 +183,10 @@ def examples(**changes):
         "empty",
     ],
 )
-def test_npz(refuse, tmp_path, arrays, parts):
+def test_npz(refuse_here, tmp_path, arrays, parts):
     path = tmp_path / "own.npz"
     np.savez(path, **arrays)
-    refuse([PLAIN, "--data", str(path)], path, *parts)
+    refuse_here([PLAIN, "--data", path], path, *parts)
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file", "system", "endless"])

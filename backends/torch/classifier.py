@@ -18,10 +18,9 @@ class Classifier(nn.Module, AbstractClassifier):
         return self.net(X)
 
     def loss(self, y_hat, y, averaged=True):
-        y_hat = y_hat.reshape(-1, y_hat.shape[-1])
-        return functional.cross_entropy(
-            y_hat, y.reshape(-1), reduction="mean" if averaged else "none"
-        )
+        if y_hat.ndim > 2:
+            y_hat, y = y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1)
+        return functional.cross_entropy(y_hat, y, reduction="mean" if averaged else "none")
 
     def accuracy(self, y_hat, y, averaged=True):
         y_hat = y_hat.reshape(-1, y_hat.shape[-1])

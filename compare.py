@@ -29,6 +29,7 @@ from common.environment import (
     discover,
     find_environment,
 )
+from common.equivalence import LEAST_SEEDS
 from common.errors import ParityError
 from common.execution import Contender, Execution
 from common.fetch import open_data
@@ -39,12 +40,14 @@ from common.progress import Display
 from common.recipe import Recipe
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
+from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
+DEFAULT_MARGINS = Margins()
 EXIT_INTERRUPTED = 130
 OWN_FOLDERS = ("plan", "runs", "reference", "second_look")
-"""What a comparison puts beside its report, and replaces there."""
+"""What a comparison puts beside its report, and replaces there; ``seed-N``, too."""
 
 
 def compare(
@@ -66,6 +69,9 @@ def compare(
     threads: int = 1,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
     repeat: int = 1,
+    seeds: int = 1,
+    independent: bool = False,
+    margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     quiet: bool = True,
 ) -> Report:
@@ -85,6 +91,9 @@ def compare(
         threads: threads of each worker.
         timeout: seconds after which a worker is ended.
         repeat: how often each worker trains, to see whether it repeats itself.
+        seeds: compare over so many seeds, from ``seed`` on.
+        independent: over seeds, let each framework draw initial parameters and orders itself.
+        margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
         quiet: show no progress.
 
@@ -104,6 +113,7 @@ def compare(
     jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
     check_positive("--jobs", jobs)
     check_positive("--repeat", repeat)
+    check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()
     check_folder(folder, overwrite)
@@ -124,6 +134,14 @@ def compare(
         outcomes = execution.train(contenders, repeat)
         display.tell("judging", {"event": "judging"})
         facts = judge_comparison(execution, examples, contenders, outcomes, thresholds, repeat)
+        all_seeds = range(seed, seed + seeds)
+        if independent:
+            facts["seeds"] = independent_seeds(execution, examples, contenders, all_seeds, margins)
+        elif seeds > 1:
+            facts["seeds"] = shared_seeds(
+                execution, examples, contenders, all_seeds, facts, thresholds, margins
+            )
+            facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
         facts["notices"] += [notice] if notice else []
         facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
         report = Report(facts, folder)
@@ -157,6 +175,22 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
     if value > most:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
+
+
+def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
+    """Raise ParityError unless the options that go with seeds make a test."""
+    check_positive("--seeds", seeds)
+    if independent and seeds < LEAST_SEEDS:
+        raise ParityError(
+            f"--independent: expected --seeds {LEAST_SEEDS} or more with it; received {seeds}; "
+            "one training has no distribution"
+        )
+    if not (margins.val_loss > 0 and margins.val_accuracy > 0 and 0 < margins.level < 0.5):
+        raise ParityError(
+            "--margin-loss, --margin-accuracy, --level: expected margins above 0 and a level "
+            f"between 0 and 0.5; received {margins.val_loss:g}, {margins.val_accuracy:g} and "
+            f"{margins.level:g}; mend them"
+        )
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -202,9 +236,9 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in OWN_FOLDERS:
-            if (folder / old).exists():
-                shutil.rmtree(folder / old)
+        for old in [*(folder / name for name in OWN_FOLDERS), *folder.glob("seed-*")]:
+            if old.exists():
+                shutil.rmtree(old)
         if overwrite:
             (folder / FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -294,6 +328,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="train each N times, to see whether it repeats itself bit for bit; %(default)s",
     )
+    how.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="compare over N seeds, from --seed on: distributions and equivalence tests",
+    )
+    how.add_argument(
+        "--independent",
+        action="store_true",
+        help="over seeds, let each framework draw initial parameters and orders itself",
+    )
+    for name, default in vars(DEFAULT_MARGINS).items():
+        how.add_argument(
+            f"--margin-{name.removeprefix('val_')}" if name != "level" else "--level",
+            type=float,
+            default=default,
+            metavar="M",
+            help="level of the equivalence tests over seeds; %(default)s"
+            if name == "level"
+            else f"largest difference of {name} over seeds that counts as none; %(default)s",
+        )
     how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
         "--python",
@@ -424,6 +480,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
             timeout=options.timeout,
             repeat=options.repeat,
+            seeds=options.seeds,
+            independent=options.independent,
+            margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
             quiet=options.quiet,
         )
     except ParityError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.environment import Environment
@@ -76,6 +76,24 @@ class Execution:
         # The reference first: workers wait for its states at the end of their training.
         return self._run([oracle, *workers, *members])
 
+    def train_reference(self) -> dict[str, Outcome]:
+        """Run the reference alone."""
+        return self._run([self._reference_job(REFERENCE)])
+
+    def train_independently(
+        self, contenders: Sequence[Contender], seeds: Sequence[int]
+    ) -> dict[str, Outcome]:
+        """Train each contender on each seed, initialised and shuffled by its framework."""
+        return self._run(
+            [
+                replace(job, command=(*job.command, "--independent", str(seed)))
+                for seed in seeds
+                for contender in contenders
+                if contender.environment.python is not None
+                for job in [self._worker_job(contender, seed_name(contender, seed))]
+            ]
+        )
+
     def look_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Probe other steps, without training: ``second_look/NAME`` holds plan and states."""
         jobs = []
@@ -125,6 +143,11 @@ class Execution:
         return run_jobs(
             jobs, slots=self.slots, threads=self.threads, timeout=self.timeout, tell=self.tell
         )
+
+
+def seed_name(contender: Contender, seed: int) -> str:
+    """The name of a contender's run that draws everything from a seed of its own."""
+    return f"{contender.name}-seed-{seed}"
 
 
 def repeat_name(contender: Contender, repeat: int) -> str:

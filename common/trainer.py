@@ -157,6 +157,10 @@ class Trainer(ABC):
         """
 
     @abstractmethod
+    def shuffle(self, num_examples: int) -> Indices:
+        """A random order of so many examples, drawn by the framework's own generator."""
+
+    @abstractmethod
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """``forward``'s result for examples, as NumPy, shape ``(n, num_outputs)``."""
 
@@ -184,7 +188,7 @@ class Trainer(ABC):
             model: any classifier of the trainer's framework.
             data: the examples and the batch size.
             orders: for each epoch the rows of the training data in the order of their use;
-                drawn at random if not given.
+                drawn by :meth:`shuffle` if not given.
             parameters: initial parameters; the model's own if not given.
             dtype: floating-point type of the examples.
         """
@@ -204,11 +208,10 @@ class Trainer(ABC):
         self._tell("compiling")
         with self._clock("compile"):
             self.compile()
-        random = np.random.default_rng()
         for epoch in range(self.max_epochs):
             self.epoch = epoch
             order = (
-                random.permutation(data.num_train).astype(np.int32)
+                np.asarray(self.shuffle(data.num_train), dtype=np.int32)
                 if orders is None
                 else np.asarray(orders[epoch])
             )

@@ -57,6 +57,11 @@ class Recorder:
         self.fed_sha256 = ""
         self.import_seconds = 0.0
 
+    @property
+    def y_hat(self) -> str:
+        """What ``forward`` gives: probabilities from scratch, logits if concise."""
+        return "probabilities" if self.implementation == "scratch" else "logits"
+
     def say(self, event: str, **facts: Any) -> None:
         """Write one line of progress."""
         print(json.dumps({"event": event, **facts}), file=self.out, flush=True)
@@ -70,6 +75,10 @@ class Recorder:
             self.steps.append(progress.step)
             for name, value in trainer.model.get_parameters().items():
                 self.parameters.setdefault(name, []).append(value)
+        self.tell_epoch(trainer, progress)
+
+    def tell_epoch(self, trainer: Trainer, progress: Progress) -> None:
+        """Report an epoch that ended."""
         if progress.kind == "epoch":
             self.say(
                 "training",
@@ -96,7 +105,7 @@ class Recorder:
             arrays |= probe_steps(trainer, self.plan, self.orders, states)
         facts = {
             **facts,
-            "y_hat": "probabilities" if self.implementation == "scratch" else "logits",
+            "y_hat": self.y_hat,
             "plan_sha256": self.plan.sha256,
             "fed_sha256": self.fed_sha256,
             "history": trainer.history,
@@ -148,6 +157,7 @@ def run(
     recorder: Recorder,
     reference: Path | None,
     probe_only: bool = False,
+    independent: int | None = None,
 ) -> None:
     """Train one implementation as the plan says and write its record.
 
@@ -159,6 +169,8 @@ def run(
         recorder: where progress goes.
         reference: the reference's file, for the lock-step probes; none without it.
         probe_only: do not train; the record holds nothing but the probes.
+        independent: a seed: the framework draws its own initial parameters and orders, and the
+            record holds the outcome alone.
     """
     started = time.perf_counter()
     recorder.say("importing")
@@ -166,16 +178,38 @@ def run(
     recorder.import_seconds = time.perf_counter() - started
     data = Witness.open(plan.data_folder, plan.recipe.batch_size)
     assert isinstance(data, Witness)
+    facts = {"backend": backend_name, "implementation": implementation}
+    if independent is not None:
+        backend.seed(independent)
+        outcome = outcome_of_own(backend, implementation, plan, data, recorder)
+        Record(facts | outcome | {"versions": versions(backend)}, {}).save(out)
+        return
     model = build_model(backend, implementation, plan, data)
     orders, epochs = list(plan.order), 0 if probe_only else plan.recipe.max_epochs
     trainer = train(backend, model, data, plan, recorder, orders, plan.parameters, epochs)
-    facts = {"backend": backend_name, "implementation": implementation}
     record = recorder.record(trainer, facts | {"versions": versions(backend)}, reference)
     record.facts["seconds"]["total"] = time.perf_counter() - started
     if probe_only:
         probes = {k: array for k, array in record.arrays.items() if k.startswith("probe/")}
         record = Record(record.facts, probes)
     record.save(out)
+
+
+def outcome_of_own(
+    backend: Any, implementation: str, plan: Plan, data: DataModule, recorder: Recorder
+) -> dict[str, Any]:
+    """Train with the framework's own initial parameters and orders; the facts of a record."""
+    model = build_model(backend, implementation, plan, data)
+    trainer: Trainer = backend.Trainer(plan.recipe.max_epochs, callbacks=[recorder.tell_epoch])
+    trainer.fit(model, data, dtype=plan.recipe.dtype)
+    return {
+        "y_hat": recorder.y_hat,
+        "plan_sha256": plan.sha256,
+        "fed_sha256": "",
+        "history": trainer.history,
+        "seconds": {"import": recorder.import_seconds, **trainer.seconds},
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
 
 
 def versions(backend: Any) -> dict[str, str]:
@@ -226,6 +260,7 @@ def main() -> None:
     parser.add_argument("--implementation", required=True, help="scratch or concise")
     parser.add_argument("--out", type=Path, required=True, help="folder of the record to write")
     parser.add_argument("--reference", type=Path, help="the reference's file, for the probes")
+    parser.add_argument("--independent", type=int, metavar="SEED", help="draw everything itself")
     parser.add_argument("--probe-only", action="store_true", help="probe, but do not train")
     arguments = parser.parse_args()
     out = claim_stdout()
@@ -239,6 +274,7 @@ def main() -> None:
         Recorder(plan, arguments.implementation, out),
         arguments.reference,
         arguments.probe_only,
+        arguments.independent,
     )
 
 

@@ -1,5 +1,7 @@
 """JAX and Flax behind the shared interface, and a drop-in for the book's ``d2l`` module."""
 
+import random
+
 import flax
 import jax
 import jaxlib
@@ -38,6 +40,7 @@ __all__ = [
     "evaluate_accuracy",
     "get_key",
     "get_seed",
+    "seed",
     "softmax",
     "versions",
 ]
@@ -47,3 +50,8 @@ def versions():
     """The versions of the libraries that compute, by name."""
     libraries = (jax, jaxlib, flax, optax)
     return {library.__name__: library.__version__ for library in libraries}
+
+
+def seed(number):
+    """Seed the generator that keys, hence initial parameters and shuffles, are drawn from."""
+    random.seed(number)

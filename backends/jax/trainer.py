@@ -105,6 +105,9 @@ class Trainer(AbstractTrainer):
         batches.reshape(-1)[: len(rows)] = rows
         return batches
 
+    def shuffle(self, num_examples):
+        return np.asarray(jax.random.permutation(get_key(), num_examples))
+
     @_in_dtype
     def training_batch(self, rows):
         X, y = _gather(self.X, self.y, np.asarray(rows))

@@ -35,6 +35,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "seed",
     "softmax",
     "versions",
 ]
@@ -43,3 +44,8 @@ __all__ = [
 def versions():
     """The versions of the libraries that compute, by name."""
     return {"mxnet": mxnet.__version__}
+
+
+def seed(number):
+    """Seed the generator that initial parameters and shuffles are drawn from."""
+    mxnet.random.seed(number)

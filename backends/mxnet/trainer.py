@@ -48,6 +48,11 @@ class Trainer(AbstractTrainer):
     def _gather(self, rows):
         return np.take(self.X, rows, axis=0)
 
+    def shuffle(self, num_examples):
+        order = np.arange(num_examples, dtype="int32")
+        np.random.shuffle(order)
+        return order.asnumpy()
+
     def training_batch(self, rows):
         rows = _array(rows)
         return self._gather(rows).asnumpy(), np.take(self.y, rows).asnumpy()

@@ -37,6 +37,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "seed",
     "softmax",
     "versions",
 ]
@@ -45,3 +46,8 @@ __all__ = [
 def versions():
     """The versions of the libraries that compute, by name."""
     return {"numpy": np.__version__}
+
+
+def seed(number):
+    """Seed the generator that initial parameters and shuffles are drawn from."""
+    np.random.seed(number)

@@ -13,7 +13,7 @@ def scratch(d2l, num_inputs, num_outputs, lr):
         def __init__(self, num_inputs, num_outputs, lr, sigma=0.01):
             super().__init__()
             self.save_hyperparameters()
-            self.W = np.random.default_rng().normal(0, sigma, (num_inputs, num_outputs))
+            self.W = np.random.normal(0, sigma, (num_inputs, num_outputs))
             self.W = self.W.astype(np.float32)
             self.b = np.zeros(num_outputs, dtype=np.float32)
 

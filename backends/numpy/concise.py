@@ -22,8 +22,7 @@ class SoftmaxRegression(Classifier):
     def forward(self, X):
         X = X.reshape(len(X), -1)
         if self.W is None:
-            random = np.random.default_rng()
-            self.W = random.normal(0, 0.01, (X.shape[1], self.num_outputs)).astype(np.float32)
+            self.W = np.random.normal(0, 0.01, (X.shape[1], self.num_outputs)).astype(np.float32)
         return X @ self.W + self.b
 
     def gradients(self, X, y_hat, y):

@@ -41,6 +41,9 @@ class Trainer(AbstractTrainer):
     def _gather(self, rows):
         return self.X[rows], self.y[rows]
 
+    def shuffle(self, num_examples):
+        return np.random.permutation(num_examples)
+
     def training_batch(self, rows):
         return self._gather(rows)
 

@@ -34,6 +34,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "seed",
     "softmax",
     "versions",
 ]
@@ -42,3 +43,8 @@ __all__ = [
 def versions():
     """The versions of the libraries that compute, by name."""
     return {"tensorflow": tf.__version__, "keras": tf.keras.__version__}
+
+
+def seed(number):
+    """Seed the generator that initial parameters and shuffles are drawn from."""
+    tf.keras.utils.set_random_seed(number)

@@ -57,6 +57,9 @@ class Trainer(AbstractTrainer):
         losses, accuracies = self._train_functions[size](self.X, self.y, rows.astype(np.int32))
         return losses.numpy(), accuracies.numpy()
 
+    def shuffle(self, num_examples):
+        return tf.random.shuffle(tf.range(num_examples)).numpy()
+
     def training_batch(self, rows):
         X, y = _gather(self.X, self.y, rows)
         return X.numpy(), y.numpy()

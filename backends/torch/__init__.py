@@ -33,6 +33,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "seed",
     "softmax",
     "versions",
 ]
@@ -41,3 +42,8 @@ __all__ = [
 def versions():
     """The versions of the libraries that compute, by name."""
     return {"torch": torch.__version__}
+
+
+def seed(number):
+    """Seed the generator that initial parameters and shuffles are drawn from."""
+    torch.manual_seed(number)

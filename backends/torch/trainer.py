@@ -45,6 +45,9 @@ class Trainer(AbstractTrainer):
         optim.step()
         return y_hat.detach(), loss.detach()
 
+    def shuffle(self, num_examples):
+        return torch.randperm(num_examples).numpy()
+
     def training_batch(self, rows):
         rows = torch.from_numpy(np.ascontiguousarray(rows))
         X, y = self.X.index_select(0, rows), self.y.index_select(0, rows)

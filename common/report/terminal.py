@@ -42,7 +42,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         highlight=False,
     )
     console.print(_table(report))
-    for line in _explanations(report):
+    for line in [*_explanations(report), *_over_seeds(report)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
@@ -133,6 +133,26 @@ def _explanations(report: Report) -> Iterator[str]:
                 f"{name}: {run['prediction_flips']} predictions changed, {explained} of "
                 f"{len(flips)} listed explained by the error of their logits"
             )
+
+
+def _over_seeds(report: Report) -> Iterator[str]:
+    """Distributions over seeds, and what the equivalence tests say."""
+    if not (seeds := report.facts.get("seeds")):
+        return
+    count = len(seeds["seeds"])
+    how = "drawn by each framework itself" if seeds["mode"] == "independent" else "shared by all"
+    yield f"Over {count} seeds, initial parameters and orders {how}:"
+    for name, metrics in seeds["runs"].items():
+        for metric, found in metrics.items():
+            said = "equivalent" if found["equivalent"] else "equivalence not shown"
+            yield (
+                f"  {name}: {metric} {found['mean']:.4f} ± {found['deviation']:.4f}, "
+                f"{found['difference']:+.1e} [{found['low']:+.1e}, {found['high']:+.1e}] to the "
+                f"reference: {said} within ± {found['margin']:g} at level {found['level']:g} "
+                f"(p = {found['p']:.2g})"
+            )
+    for name, reason in seeds.get("failed", {}).items():
+        yield f"  {name}: {reason}"
 
 
 def _times(envelopes: float) -> str:

@@ -1,0 +1,178 @@
+"""A comparison over several seeds: distributions of the outcome, and equivalence tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.agreement import Thresholds, verdict
+from common.data import DataModule
+from common.equivalence import METRICS, equivalence
+from common.execution import REFERENCE, Contender, Execution, seed_name
+from common.judging import judge_comparison
+from common.launcher import Outcome
+from common.plan import Plan
+from common.record import Record, RecordError
+from common.replay import Trajectory
+
+Outcomes = dict[str, list[float]]
+"""Final values of each metric, one per seed."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What counts as no difference over seeds.
+
+    Args:
+        val_loss: largest difference of the mean final validation loss.
+        val_accuracy: likewise of the accuracy.
+        level: of each one-sided test.
+    """
+
+    val_loss: float = 0.01
+    val_accuracy: float = 0.005
+    level: float = 0.05
+
+
+def shared_seeds(
+    execution: Execution,
+    data: DataModule,
+    contenders: Sequence[Contender],
+    seeds: Sequence[int],
+    base: Mapping[str, Any],
+    thresholds: Thresholds,
+    margins: Margins,
+) -> dict[str, Any]:
+    """Compare on further plans, one a seed; all contenders share each of them.
+
+    Args:
+        execution: of the first seed, which is done; the others go to ``seed-N`` in its folder.
+        data: the examples.
+        contenders: what is compared.
+        seeds: all of them, the first one first.
+        base: the facts of the first comparison.
+        thresholds: where the grades part.
+        margins: of the equivalence tests.
+    """
+    comparisons = [base]
+    for seed in seeds[1:]:
+        other = _execution(execution, data, seed)
+        outcomes = other.train(contenders)
+        comparisons.append(judge_comparison(other, data, contenders, outcomes, thresholds))
+    finals: dict[str, Outcomes] = {}
+    for i, contender in enumerate(contenders):
+        runs = [facts["runs"][i] for facts in comparisons]
+        if all(run["status"] == "done" for run in runs):
+            finals[contender.name] = {m: [run[m][-1] for run in runs] for m in METRICS}
+    reference = {m: [facts["reference"][m][-1] for facts in comparisons] for m in METRICS}
+    return {
+        "mode": "shared",
+        "seeds": list(seeds),
+        "verdicts": [facts["verdict"] for facts in comparisons],
+        "grades": {
+            contender.name: [facts["runs"][i]["grade"] for facts in comparisons]
+            for i, contender in enumerate(contenders)
+        },
+        **_distributions(finals, reference, margins, paired=True),
+    }
+
+
+def independent_seeds(
+    execution: Execution,
+    data: DataModule,
+    contenders: Sequence[Contender],
+    seeds: Sequence[int],
+    margins: Margins,
+) -> dict[str, Any]:
+    """Train every contender on seeds of its framework's own generators.
+
+    The reference trains as often, on as many plans. Arguments as of :func:`shared_seeds`.
+    """
+    outcomes = execution.train_independently(contenders, seeds)
+    reference: Outcomes = {metric: [] for metric in METRICS}
+    for seed in seeds:
+        other = _execution(execution, data, seed)
+        other.train_reference()
+        oracle = Trajectory.load(other.reference_file(REFERENCE))
+        for metric in METRICS:
+            reference[metric].append(float(getattr(oracle, metric)[-1]))
+    finals, failed = {}, {}
+    for contender in contenders:
+        try:
+            finals[contender.name] = _finals(execution, contender, seeds, outcomes)
+        except RecordError as error:
+            failed[contender.name] = str(error)
+    return {
+        "mode": "independent",
+        "seeds": list(seeds),
+        "failed": failed,
+        **_distributions(finals, reference, margins, paired=False),
+    }
+
+
+def worst_verdict(seeds: Mapping[str, Any], base: str) -> str:
+    """The verdict over all seeds: the worst of those that shared a plan."""
+    verdicts = [base, *seeds.get("verdicts", ())]
+    if "incomplete" in verdicts:
+        return "incomplete"
+    return verdict(["done"], [v for v in verdicts if v != "agree"])
+
+
+def _execution(execution: Execution, data: DataModule, seed: int) -> Execution:
+    recipe = replace(execution.plan.recipe, seed=seed)
+    plan = Plan.make(recipe, data, execution.plan.data_folder)
+    folder: Path = execution.folder / f"seed-{seed}"
+    plan.save(folder / "plan")
+
+    def tell(name: str, facts: dict[str, Any]) -> None:
+        execution.tell(f"seed {seed}: {name}", facts)
+
+    return replace(execution, plan=plan, folder=folder, tell=tell)
+
+
+def _finals(
+    execution: Execution,
+    contender: Contender,
+    seeds: Sequence[int],
+    outcomes: Mapping[str, Outcome],
+) -> Outcomes:
+    finals: Outcomes = {metric: [] for metric in METRICS}
+    for seed in seeds:
+        name = seed_name(contender, seed)
+        if name not in outcomes or outcomes[name].status != "done":
+            reason = outcomes[name].reason if name in outcomes else contender.environment.reason
+            raise RecordError(f"seed {seed}: {reason}")
+        history = Record.load(execution.record_folder(name)).facts["history"]
+        for metric in METRICS:
+            finals[metric].append(float(history[metric][-1]))
+    return finals
+
+
+def _distributions(
+    finals: Mapping[str, Outcomes], reference: Outcomes, margins: Margins, paired: bool
+) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "runs": {
+            name: {
+                metric: {
+                    "values": values,
+                    "median": float(np.median(values)),
+                    **equivalence(
+                        metric,
+                        values,
+                        reference[metric],
+                        getattr(margins, metric),
+                        margins.level,
+                        paired,
+                    ).to_json(),
+                }
+                for metric, values in outcomes.items()
+            }
+            for name, outcomes in finals.items()
+        },
+    }

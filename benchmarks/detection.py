@@ -20,8 +20,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import compress, product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from common.causes import find_cause
 from common.environment import Environment, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
+from common.judging import judge_of_steps, steps_to_probe
 from common.ladder import WORST, Ladder
 from common.launcher import THREAD_VARIABLES, Job, Outcome, available_cpus, run_jobs
 from common.machine import machine_facts
@@ -50,6 +51,12 @@ JOB_SECONDS = 1800.0
 
 FAULTY = {
     "digits": Recipe("digits", 64, 0.1, 5),
+    # From weights so large, examples are wrong with near certainty, and gradients are large.
+    "steep-digits": Recipe("digits", 64, 0.1, 5, sigma=1.0),
+    # Some examples come to be wrong with high certainty, now and then.
+    "long-digits": Recipe("digits", 64, 0.5, 10),
+    # So slow that features sixteen times as large still train in finite numbers.
+    "slow-digits": Recipe("digits", 64, 0.0005, 5),
     "fashion-mnist": Recipe("fashion-mnist", 256, 0.1, 2),
 }
 """The plans that faults are planted into."""
@@ -109,14 +116,13 @@ def plan_name(recipe: Recipe) -> str:
 
 
 def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) -> list[Run]:
-    """Every fault at every size in both implementations; in large plans in one of them."""
+    """Every fault in the plans that it names."""
     found = []
     for environment, fault in product(environments, faults):
-        for data, size in product(fault.plans, fault.sizes):
-            # What the first plan shows of both, the larger one need show of one only.
-            implementations = discover()[environment.backend].implementations
-            for implementation in implementations[: None if data == fault.plans[0] else 1]:
-                plan = plan_name(FAULTY[data])
+        implementations = discover()[environment.backend].implementations
+        for plan in fault.plans:
+            most = None if plan == fault.plans[0] else 1
+            for implementation, size in product(implementations[:most], fault.sizes[:most]):
                 found.append(Run(plan, environment.backend, implementation, fault.name, size))
     return found
 
@@ -166,25 +172,36 @@ def open_judge(folder: Path) -> Judge:
     return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
 
 
-def train(work: Path, runs: Sequence[Run], environments: dict[str, Environment]) -> dict[str, str]:
-    """Run everything, several runs a process; the status of each by its name."""
+def train(
+    work: Path, runs: Sequence[Run], environments: dict[str, Environment], second: bool = False
+) -> dict[str, str]:
+    """Run everything, several runs a process; the status of each by its name.
+
+    Args:
+        work: where plans are and records go.
+        runs: what is run.
+        environments: by backend.
+        second: whether these are second looks, which probe but do not train.
+    """
     statuses: dict[str, str] = {}
     jobs = []
     for backend, environment in environments.items():
         own = [run for run in runs if run.backend == backend]
         for i in range(0, len(own), JOB_RUNS):
-            listed = work / f"{backend}-{i}.json"
-            listed.write_text(json.dumps([order(work, run) for run in own[i : i + JOB_RUNS]]))
+            name = f"{'second ' * second}{backend}-{i}"
+            listed = work / f"{name}.json"
+            orders = [order(work, run, second) for run in own[i : i + JOB_RUNS]]
+            listed.write_text(json.dumps(orders))
             command = (
                 *(str(environment.python), "-m", "benchmarks.faulty_worker"),
                 *("--backend", backend, "--runs", str(listed)),
             )
-            jobs.append(Job(f"{backend}-{i}", command, work / f"{backend}-{i}.log"))
+            jobs.append(Job(name, command, work / f"{name}.log"))
 
     def tell(job: str, facts: dict[str, Any]) -> None:
         if facts["event"] == "run":
             statuses[Path(facts["out"]).name] = facts["status"]
-            show(f"trained {len(statuses)} of {len(runs)}", job)
+            show(f"{'probed' if second else 'trained'} {len(statuses)} of {len(runs)}", job)
 
     outcomes = run_jobs(
         jobs, slots=len(available_cpus()), threads=1, timeout=JOB_SECONDS, tell=tell
@@ -200,16 +217,50 @@ def complain(name: str, outcome: Outcome) -> None:
         print(f"\n{name}: {outcome.status}: {outcome.reason}", file=sys.stderr)
 
 
-def order(work: Path, run: Run) -> dict[str, Any]:
+def order(work: Path, run: Run, second: bool) -> dict[str, Any]:
     """A run as :mod:`benchmarks.faulty_worker` reads it."""
+    plan = work / "second" / run.name if second else work / run.plan
     return {
-        "plan": str(work / run.plan / "plan"),
-        "reference": str(work / run.plan / "reference.npz"),
-        "out": str(work / "records" / run.name),
+        "plan": str(plan / "plan"),
+        "reference": str(plan / "reference.npz"),
+        "out": str(work / ("probes" if second else "records") / run.name),
+        "probe_only": second,
         "implementation": run.implementation,
         "fault": run.fault,
         "size": run.size,
     }
+
+
+def needs_second_look(work: Path, run: Run, status: str) -> bool:
+    """Whether other steps must be probed to place a run's divergence; writes their plan."""
+    if status != "done" or run.fault is None:
+        return False
+    judge = open_judge(work / run.plan)
+    try:
+        found = judge.judge(Record.load(work / "records" / run.name, judge.plan.sha256))
+    except RecordError:
+        return False
+    steps = steps_to_probe(judge, found)
+    if steps:
+        place = work / "second" / run.name
+        other = judge_of_steps(judge, steps)
+        other.plan.save(place / "plan")
+        other.oracle.save(place / "reference.npz")
+    return bool(steps)
+
+
+def open_record(work: Path, run: Run) -> tuple[Judge, Record]:
+    """A run's record and the judge of its probes, those of the second look included."""
+    judge = open_judge(work / run.plan)
+    record = Record.load(work / "records" / run.name, judge.plan.sha256)
+    place = work / "second" / run.name
+    if (work / "probes" / run.name).exists():
+        probes = Record.load(work / "probes" / run.name)
+        record = replace(record, arrays={**record.arrays, **probes.arrays})
+        plan, oracle = Plan.load(place / "plan"), Trajectory.load(place / "reference.npz")
+        ladder = Ladder(plan, judge.data, oracle)
+        judge = replace(judge, plan=plan, oracle=oracle, ladder=ladder)
+    return judge, record
 
 
 def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
@@ -217,9 +268,8 @@ def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
     row: dict[str, Any] = {**vars(run), "status": status}
     if status != "done":
         return row
-    judge = open_judge(work / run.plan)
     try:
-        record = Record.load(work / "records" / run.name, judge.plan.sha256)
+        judge, record = open_record(work, run)
         found = judge.judge(record)
     except RecordError as error:
         return row | {"status": f"bad record: {error}"}
@@ -309,8 +359,11 @@ def run_all(
         # One plan after the other: its judge is kept.
         runs = sorted(runs, key=lambda run: run.plan)
         states = [statuses.get(run.name, "failed: did not run") for run in runs]
+        given = ([work] * len(runs), runs, states)
+        unplaced = list(compress(runs, pool.map(needs_second_look, *given, chunksize=4)))
+        train(work, unplaced, environments, second=True)
         rows = []
-        for row in pool.map(judge_run, [work] * len(runs), runs, states, chunksize=4):
+        for row in pool.map(judge_run, *given, chunksize=4):
             rows.append(row)
             show(f"judged {len(rows)} of {len(runs)}", "")
     show("", "")
@@ -393,12 +446,13 @@ def main(arguments: Sequence[str]) -> int:
     clean = clean_runs(environments.values(), recipes)
     faulty = faulty_runs(environments.values(), faults)
     if options.quick:
-        faulty = [run for run in faulty if run.plan == plan_name(FAULTY["digits"])]
-    recipes |= {plan_name(recipe): recipe for recipe in FAULTY.values()}
+        faulty = [run for run in faulty if run.plan == "digits"]
+    recipes |= FAULTY
     runs = list(dict.fromkeys([*clean, *(run.clean for run in faulty), *faulty]))
     work = options.keep or Path(tempfile.mkdtemp(prefix="detection-"))
     try:
-        (work / "records").mkdir(parents=True, exist_ok=True)
+        for name in ("records", "probes"):
+            (work / name).mkdir(parents=True, exist_ok=True)
         rows = run_all(work, recipes, runs, environments)
     finally:
         if options.keep is None:

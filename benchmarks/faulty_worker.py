@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from benchmarks.faults import Setup, plant
 from common.plan import Plan
+from common.record import Record
 from common.worker import Recorder, Witness, build_model, claim_stdout, end_with_parent, train
 
 
@@ -26,7 +27,7 @@ def execute(backend: Any, name: str, run: dict[str, Any], out: TextIO) -> bool:
         backend: the backend's face.
         name: its folder.
         run: ``plan``, ``reference`` and ``out``, paths; ``implementation``; ``fault`` and
-            ``size``, None for a clean run.
+            ``size``, None for a clean run; ``probe_only``, not to train.
         out: where progress goes.
     """
     plan = Plan.load(Path(run["plan"]))
@@ -40,11 +41,16 @@ def execute(backend: Any, name: str, run: dict[str, Any], out: TextIO) -> bool:
     assert isinstance(data, Witness)
     recorder = Recorder(plan, run["implementation"], out)
     model = build_model(setup.backend, run["implementation"], setup.plan, data)
-    given = (setup.orders, setup.parameters, plan.recipe.max_epochs)
+    epochs = 0 if run["probe_only"] else plan.recipe.max_epochs
+    given = (setup.orders, setup.parameters, epochs)
     trainer = train(setup.backend, model, data, setup.plan, recorder, *given)
     facts = {"backend": name, "implementation": run["implementation"]}
     facts["versions"] = backend.versions()
-    recorder.record(trainer, facts, Path(run["reference"])).save(Path(run["out"]))
+    record = recorder.record(trainer, facts, Path(run["reference"]))
+    if run["probe_only"]:
+        probes = {key: a for key, a in record.arrays.items() if key.startswith("probe/")}
+        record = Record(record.facts, probes)
+    record.save(Path(run["out"]))
     return True
 
 

@@ -244,7 +244,10 @@ class Judge:
         limit = self.thresholds.envelopes
         if fed := self.fed_finding(record):
             return fed
-        if found := first_divergence(findings, limit):
+        found, labels = first_divergence(findings, limit), self.label_finding(record)
+        if labels and (found is None or labels.step <= found.step):
+            return labels
+        if found:
             return found
         if self.free_running.informative and (found := self.free_finding(judgement, record)):
             return found
@@ -264,6 +267,20 @@ class Judge:
                 first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
             )
         return None
+
+    def label_finding(self, record: Record) -> Finding | None:
+        """The first step whose batch holds a label that is not the data's.
+
+        Of the labels all that training was given are on record: a few wrong ones may be in none
+        of the probed batches.
+        """
+        fed, planned = record.arrays.get("fed/y_train"), np.asarray(self.data.y_train)
+        if fed is None or fed.shape != planned.shape or np.array_equal(fed, planned):
+            return None
+        step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
+        error = float(np.abs(fed.astype(np.float64) - planned).max())
+        ulps = error / (2 * unit_roundoff(self.plan))
+        return Finding(step, "data", "labels", "largest", error, ulps, WORST)
 
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.

@@ -358,32 +358,40 @@ class ForwardOnly(RoundedProducts):
     backward = False
 
 
-class ClippedGradient(Variation):
-    """The whole gradient scaled down to a largest norm."""
+class Clipped(Variation):
+    """Gradients kept within a bound, before the update looks at them."""
+
+    in_place = False
+
+    def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
+        """The gradients within the bound: here the norm of all of them together."""
+        norm = np.sqrt((gradient_W**2).sum() + (gradient_b**2).sum())
+        part = gradient_W.dtype.type(min(1.0, self.value / norm) if norm else 1.0)
+        return part * gradient_W, part * gradient_b
+
+    def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
+        gradients = super().gradients(X, error)
+        return self.clip(*gradients) if self.in_place else gradients
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        norm = np.sqrt((gradient_W**2).sum() + (gradient_b**2).sum())
-        part = W.dtype.type(min(1.0, self.value / norm)) if norm else W.dtype.type(1)
-        super().update(W, b, part * gradient_W, part * gradient_b)
+        super().update(W, b, *self.clip(gradient_W, gradient_b))
 
 
-class ClippedEach(Variation):
+class ClippedEach(Clipped):
     """Each parameter's gradient scaled down to a largest norm."""
 
-    def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        parts = [
-            g * W.dtype.type(min(1.0, self.value / max(float(np.sqrt((g**2).sum())), 1e-30)))
-            for g in (gradient_W, gradient_b)
-        ]
-        super().update(W, b, *parts)
+    def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
+        norms = [max(float(np.sqrt((g**2).sum())), 1e-30) for g in (gradient_W, gradient_b)]
+        parts = [gradient_W.dtype.type(min(1.0, self.value / norm)) for norm in norms]
+        return parts[0] * gradient_W, parts[1] * gradient_b
 
 
-class ClippedEntries(Variation):
+class ClippedEntries(Clipped):
     """Each entry of the gradient kept within a bound."""
 
-    def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        most = W.dtype.type(self.value)
-        super().update(W, b, np.clip(gradient_W, -most, most), np.clip(gradient_b, -most, most))
+    def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
+        most = gradient_W.dtype.type(self.value)
+        return np.clip(gradient_W, -most, most), np.clip(gradient_b, -most, most)
 
 
 def bfloat16(X: Array) -> Array:
@@ -753,14 +761,18 @@ class _Search:
             )
         yield self.simple("bias never updated", BiasNeverUpdated)
         clippings: tuple[tuple[type[Variation], float], ...] = (
-            (ClippedGradient, self.largest_update(joint=True)),
+            (Clipped, self.largest_update(joint=True)),
             (ClippedEach, self.largest_update(joint=False)),
             (ClippedEntries, self.largest_entry()),
+        )
+        # Where gradients are clipped in place, they show clipped.
+        in_place = self.judgement.divergence is not None and (
+            self.judgement.divergence.stage == "gradient"
         )
         for clipping, bound in clippings:
             yield Candidate(
                 "gradient clipping",
-                self.of(clipping),
+                self.of(clipping, in_place=in_place),
                 bound,
                 1e-6,
                 least=0.0,

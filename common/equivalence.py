@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from common.errors import ParityError
 
@@ -90,7 +89,7 @@ def equivalence(
         low = high = difference
         p = 0.0 if abs(difference) < margin else 1.0
     else:
-        result = stats.ttest_rel if paired else _welch
+        result = _paired if paired else _welch
         low, high = result(x, y).confidence_interval(1 - 2 * level)
         above = result(x + margin, y, alternative="greater").pvalue
         below = result(x - margin, y, alternative="less").pvalue
@@ -110,5 +109,16 @@ def equivalence(
     )
 
 
+# SciPy's statistics take longer to import than a small comparison, and only seeds need them.
+
+
+def _paired(x: Any, y: Any, **options: Any) -> Any:
+    from scipy import stats  # type: ignore[import-untyped]
+
+    return stats.ttest_rel(x, y, **options)
+
+
 def _welch(x: Any, y: Any, **options: Any) -> Any:
+    from scipy import stats
+
     return stats.ttest_ind(x, y, equal_var=False, **options)

@@ -97,15 +97,16 @@ def products(rounded):
     """Both factors of every matrix product rounded, forward and backward."""
 
     class Product(autograd.Function):
-        def forward(self, X, W):
-            self.X, self.W = _through(rounded, X), _through(rounded, W)
+        # W first: MXNet writes no gradient after the first input that wants none.
+        def forward(self, W, X):
+            self.W, self.X = _through(rounded, W), _through(rounded, X)
             return np.dot(self.X, self.W)
 
         def backward(self, error):
             error = _through(rounded, error)
-            return np.dot(error, self.W.T), np.dot(self.X.T, error)
+            return np.dot(self.X.T, error), np.dot(error, self.W.T)
 
-    return forwards(lambda X, W, b: Product()(X, W) + b)
+    return forwards(lambda X, W, b: Product()(W, X) + b)
 
 
 def smoothed(p, y, part):

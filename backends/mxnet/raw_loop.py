@@ -1,0 +1,114 @@
+"""The best loops written by hand in MXNet, to measure the trainer against.
+
+Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
+of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+"""
+
+import mxnet
+from mxnet import autograd, gluon, np, npx
+
+from backends.mxnet.trainer import _array
+
+
+class Logits:
+    """Fully connected layer, log-softmax and a fused update; nothing read until the epoch's end."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = _array(X), _array(y)
+        self.W, self.b = np.array(self.layout(parameters["W"])), np.array(parameters["b"])
+        self.W.attach_grad()
+        self.b.attach_grad()
+        self.lr, self.batch_size = lr, batch_size
+
+    def layout(self, W):
+        return W.T.copy()
+
+    def forward(self, X):
+        return npx.fully_connected(X, self.W, self.b, num_hidden=len(self.b), flatten=False)
+
+    def loss(self, y_hat, y):
+        return -npx.pick(npx.log_softmax(y_hat), y).mean()
+
+    def update(self):
+        arrays = [a.as_nd_ndarray() for a in (self.W, self.W.grad, self.b, self.b.grad)]
+        mxnet.nd.multi_sgd_update(
+            *arrays, out=arrays[::2], num_weights=2, lrs=(self.lr, self.lr), wds=(0.0, 0.0)
+        )
+
+    def epoch(self, order):
+        order, size = _array(order), self.batch_size
+        y = np.take(self.y, order)
+        losses, scores = [], []
+        for start in range(0, len(order), size):
+            X = np.take(self.X, order[start : start + size], axis=0)
+            with autograd.record():
+                y_hat = self.forward(X)
+                loss = self.loss(y_hat, y[start : start + size])
+            loss.backward()
+            self.update()
+            losses.append(loss)
+            scores.append(y_hat)
+        correct = np.concatenate(scores).argmax(axis=1).astype("int32") == y
+        return np.stack(losses).asnumpy(), correct.asnumpy()
+
+    def get_parameters(self):
+        return {"W": self.layout(self.W.asnumpy()), "b": self.b.asnumpy()}
+
+
+class Probabilities(Logits):
+    """Softmax and loss written out."""
+
+    def layout(self, W):
+        return W
+
+    def forward(self, X):
+        exp = np.exp(np.dot(X, self.W) + self.b)
+        return exp / exp.sum(1, keepdims=True)
+
+    def loss(self, y_hat, y):
+        return -np.log(npx.pick(y_hat, y)).mean()
+
+
+class ByHand(Logits):
+    """The gradient derived by hand: no autograd at all, and nothing that a model could change."""
+
+    def epoch(self, order):
+        order, size = _array(order), self.batch_size
+        y = np.take(self.y, order)
+        one_hot, logs = npx.one_hot(y, len(self.b)), []
+        for start in range(0, len(order), size):
+            X = np.take(self.X, order[start : start + size], axis=0)
+            log_p = npx.log_softmax(self.forward(X))
+            error = (np.exp(log_p) - one_hot[start : start + size]) * (self.lr / len(X))
+            self.W -= np.dot(error.T, X)
+            self.b -= error.sum(0)
+            logs.append(log_p)
+        losses = [-npx.pick(p, y[i * size : (i + 1) * size]).mean() for i, p in enumerate(logs)]
+        correct = np.concatenate(logs).argmax(axis=1).astype("int32") == y
+        return np.stack(losses).asnumpy(), correct.asnumpy()
+
+
+class Loader(Logits):
+    """The book's way: a data loader gives examples one by one, and each batch is one step."""
+
+    def epoch(self, order):
+        examples = gluon.data.ArrayDataset(self.X, self.y)
+        sampler = gluon.data.BatchSampler(order.tolist(), self.batch_size, "keep")
+        losses, correct = [], []
+        for X, y in gluon.data.DataLoader(examples, batch_sampler=sampler):
+            with autograd.record():
+                y_hat = self.forward(X)
+                loss = self.loss(y_hat, y)
+            loss.backward()
+            self.update()
+            losses.append(float(loss))
+            correct.append(y_hat.argmax(axis=1).astype("int32") == y)
+        return np.array(losses).asnumpy(), np.concatenate(correct).asnumpy()
+
+
+LOOPS = {
+    "raw scratch": Probabilities,
+    "raw concise": Logits,
+    "raw by hand": ByHand,
+    "loader": Loader,
+}

@@ -1,0 +1,65 @@
+"""The best loop written by hand in NumPy, to measure the trainer against.
+
+It trains on the whole data: ``epoch(order)`` returns the loss of every step and whether each
+example was classified rightly, ``get_parameters()`` what came of it.
+"""
+
+import numpy as np
+
+
+class Logits:
+    """Buffers used again, gradients as (errorᵀ X)ᵀ, losses and accuracies once an epoch."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = X, y
+        self.W, self.b = parameters["W"].copy(), parameters["b"].copy()
+        self.lr, self.batch_size = self.W.dtype.type(lr), batch_size
+
+    def epoch(self, order):
+        y, size = self.y[order], self.batch_size
+        one_hot = np.eye(len(self.b), dtype=self.b.dtype)[y]
+        logs = np.empty_like(one_hot)
+        batch = np.empty((size, self.X.shape[1]), self.X.dtype)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            X = np.take(self.X, rows, axis=0, out=batch[: len(rows)], mode="clip")
+            z = logs[start : start + size]
+            np.matmul(X, self.W, out=z)
+            z += self.b
+            z -= z.max(axis=1, keepdims=True)
+            error = np.exp(z)
+            total = error.sum(axis=1, keepdims=True)
+            z -= np.log(total)
+            error /= total
+            error -= one_hot[start : start + size]
+            error *= self.lr / error.dtype.type(len(rows))
+            self.W -= (error.T @ X).T
+            self.b -= error.sum(axis=0)
+        losses = -(logs * one_hot).sum(axis=1)
+        means = [losses[i : i + size].mean() for i in range(0, len(losses), size)]
+        return np.array(means), logs.argmax(axis=1) == y
+
+    def get_parameters(self):
+        return {"W": self.W, "b": self.b}
+
+
+class Loader(Logits):
+    """The book's way: examples one by one, put together to a batch, and each batch is one step."""
+
+    def epoch(self, order):
+        losses, correct = [], []
+        for start in range(0, len(order), self.batch_size):
+            examples = [(self.X[i], self.y[i]) for i in order[start : start + self.batch_size]]
+            X, y = (np.stack(parts) for parts in zip(*examples, strict=True))
+            z = X @ self.W + self.b
+            z -= z.max(axis=1, keepdims=True)
+            p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+            losses.append(-np.log(p[np.arange(len(y)), y]).mean())
+            correct.append(p.argmax(axis=1) == y)
+            p[np.arange(len(y)), y] -= 1
+            self.W -= self.lr * (X.T @ (p / p.dtype.type(len(y))))
+            self.b -= self.lr * p.mean(axis=0)
+        return np.array(losses), np.concatenate(correct)
+
+
+LOOPS = {"raw scratch": Logits, "raw concise": Logits, "loader": Loader}

@@ -1,0 +1,87 @@
+"""The best loops written by hand in TensorFlow, to measure the trainer against.
+
+Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
+of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from backends.tensorflow.trainer import _tensor
+
+
+class Graph:
+    """The batches of an epoch in one loop of one graph, the parameters updated in place."""
+
+    jit_compile = False
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = _tensor(X), _tensor(y)
+        self.W, self.b = tf.Variable(parameters["W"].T.copy()), tf.Variable(parameters["b"])
+        self.lr, self.batch_size = lr, batch_size
+        self.run = tf.function(self._run, autograph=False, jit_compile=self.jit_compile)
+
+    def gradients(self, W, b, X, y):
+        with tf.GradientTape() as tape:
+            logits = tf.matmul(X, W, transpose_b=True) + b
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            loss = tf.reduce_mean(losses)
+        correct = tf.argmax(logits, 1, output_type=tf.int32) == y
+        return loss, correct, tape.gradient(loss, (W, b))
+
+    def _run(self, X, y, batches):
+        def step(rows):
+            loss, correct, (gW, gb) = self.gradients(
+                self.W, self.b, tf.gather(X, rows), tf.gather(y, rows)
+            )
+            self.W.assign_sub(self.lr * gW)
+            self.b.assign_sub(self.lr * gb)
+            return loss, correct
+
+        kinds = (self.W.dtype, tf.bool)
+        return tf.map_fn(step, batches, fn_output_signature=kinds, parallel_iterations=1)
+
+    def epoch(self, order):
+        full = len(order) - len(order) % self.batch_size
+        results = []
+        for rows in (order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)):
+            if rows.size:
+                results.append(self._epoch(rows))
+        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+
+    def _epoch(self, rows):
+        values = self.run(self.X, self.y, tf.constant(rows))
+        return [value.numpy().reshape(-1) for value in values]
+
+    def get_parameters(self):
+        return {"W": self.W.numpy().T, "b": self.b.numpy()}
+
+
+class Compiled(Graph):
+    """The same, compiled by XLA."""
+
+    jit_compile = True
+
+
+class Loader(Graph):
+    """The book's way: ``tf.data`` gives examples one by one, and each batch is one eager step."""
+
+    def epoch(self, order):
+        examples = tf.data.Dataset.from_tensor_slices(order)
+        examples = examples.map(lambda i: (tf.gather(self.X, i), tf.gather(self.y, i)))
+        losses, corrects = [], []
+        for X, y in examples.batch(self.batch_size):
+            loss, correct, (gW, gb) = self.gradients(self.W, self.b, X, y)
+            self.W.assign_sub(self.lr * gW)
+            self.b.assign_sub(self.lr * gb)
+            losses.append(float(loss))
+            corrects.append(correct.numpy())
+        return np.array(losses), np.concatenate(corrects)
+
+
+LOOPS = {
+    "raw scratch": Graph,
+    "raw concise": Graph,
+    "raw compiled": Compiled,
+    "loader": Loader,
+}

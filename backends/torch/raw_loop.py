@@ -1,0 +1,123 @@
+"""The best loops written by hand in PyTorch, to measure the trainer against.
+
+Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
+of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
+"""``torch.autograd.grad`` without its preparations in Python."""
+
+
+class Logits:
+    """Linear layer, cross-entropy and one fused update; no module, no optimizer, no ``grad``."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y.astype(np.int64))
+        self.W = torch.tensor(parameters["W"].T.copy(), requires_grad=True)
+        self.b = torch.tensor(parameters["b"], requires_grad=True)
+        self.lr, self.batch_size = lr, batch_size
+
+    def forward(self, X):
+        return functional.linear(X, self.W, self.b)
+
+    def loss(self, y_hat, y):
+        return functional.cross_entropy(y_hat, y)
+
+    def epoch(self, order):
+        order = torch.from_numpy(order)
+        y, leaves, one = self.y.index_select(0, order), (self.W, self.b), (torch.ones(()),)
+        losses, scores = [], []
+        batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
+        for rows, y_batch in batches:
+            y_hat = self.forward(self.X.index_select(0, rows))
+            loss = self.loss(y_hat, y_batch)
+            gradients = RUN_BACKWARD(
+                (loss,), one, False, False, leaves, allow_unreachable=True, accumulate_grad=False
+            )
+            with torch.no_grad():
+                torch._foreach_add_(leaves, gradients, alpha=-self.lr)
+            losses.append(loss.detach())
+            scores.append(y_hat.detach())
+        return torch.stack(losses).numpy(), (torch.cat(scores).argmax(1) == y).numpy()
+
+    def get_parameters(self):
+        return {"W": self.W.detach().numpy().T, "b": self.b.detach().numpy()}
+
+
+class Probabilities(Logits):
+    """Softmax and loss written out; the weights are kept by column, for a fast gradient."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        super().__init__(X, y, parameters, lr, batch_size)
+        self.rows = torch.arange(batch_size)
+
+    def forward(self, X):
+        exp = torch.exp(torch.addmm(self.b, X, self.W.T))
+        return exp / exp.sum(1, keepdim=True)
+
+    def loss(self, y_hat, y):
+        return -torch.log(y_hat[self.rows[: len(y)], y]).mean()
+
+
+class Transposed(Logits):
+    """Logits as (W Xᵀ)ᵀ: this PyTorch has a faster product for that shape on some processors."""
+
+    def forward(self, X):
+        return torch.mm(self.W, X.T).T + self.b
+
+
+class ByHand(Logits):
+    """The gradient derived by hand: no autograd at all, and nothing that a model could change."""
+
+    @torch.inference_mode()
+    def epoch(self, order):
+        order, size = torch.from_numpy(order), self.batch_size
+        W, b = self.W.detach(), self.b.detach()[:, None]
+        y = self.y.index_select(0, order)
+        one_hot = functional.one_hot(y, len(W)).to(W.dtype).T.contiguous()
+        logs = torch.empty_like(one_hot)
+        for start in range(0, len(order), size):
+            X = self.X.index_select(0, order[start : start + size])
+            log_p = torch.addmm(b, W, X.T).log_softmax(0)
+            logs[:, start : start + size] = log_p
+            error = log_p.exp_().sub_(one_hot[:, start : start + size])
+            rate = self.lr / len(X)
+            b.sub_(error.sum(1, keepdim=True), alpha=rate)
+            W.addmm_(error, X, alpha=-rate)
+        losses = -(logs * one_hot).sum(0)
+        losses = torch.stack([part.mean() for part in losses.split(size)])
+        return losses.numpy(), (logs.T.contiguous().argmax(1) == y).numpy()
+
+
+class Loader(Logits):
+    """The book's way: a data loader gives examples one by one, and each batch is one step."""
+
+    def epoch(self, order):
+        module = torch.nn.Linear(self.W.shape[1], len(self.W))
+        module.weight, module.bias = (torch.nn.Parameter(t.detach()) for t in (self.W, self.b))
+        optimizer = torch.optim.SGD(module.parameters(), lr=self.lr)
+        examples = torch.utils.data.TensorDataset(self.X, self.y)
+        loader = torch.utils.data.DataLoader(examples, self.batch_size, sampler=order.tolist())
+        losses, correct = [], []
+        for X, y in loader:
+            y_hat = module(X)
+            loss = functional.cross_entropy(y_hat, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+            correct.append((y_hat.argmax(1) == y).numpy())
+        return np.array(losses), np.concatenate(correct)
+
+
+LOOPS = {
+    "raw scratch": Probabilities,
+    "raw concise": Logits,
+    "raw transposed": Transposed,
+    "raw by hand": ByHand,
+    "loader": Loader,
+}

@@ -1,0 +1,73 @@
+"""Benchmarks of the suite and its backends: ``python -m benchmarks {speed,scaling,…}``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import ParityError
+from common.recipe import Recipe
+
+FOLDER = Path(__file__).parent
+NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
+OTHER = "detection"
+"""A benchmark with a command line of its own."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, with one sub-command per benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for name in NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        summary = (module.__doc__ or "").strip()
+        command = commands.add_parser(name, help=summary, description=summary)
+        add_shared(command)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    if (FOLDER / f"{OTHER}.py").exists():
+        commands.add_parser(OTHER, help="How small a fault the suite sees.", add_help=False)
+    return parser
+
+
+def add_shared(command: argparse.ArgumentParser) -> None:
+    """The options of every benchmark."""
+    command.add_argument("backends", nargs="*", metavar="BACKEND", help="default: all")
+    command.add_argument(
+        "--python", action="append", default=[], metavar="BACKEND=PATH", help="its interpreter"
+    )
+    command.add_argument("--data", help="as of compare.py; default: fashion-mnist")
+    command.add_argument("--batch-size", type=int, default=Recipe.batch_size, help="%(default)s")
+    command.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
+    command.add_argument("--threads", type=int, default=1, help="of each worker; %(default)s")
+    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="%(default)s")
+    command.add_argument(
+        "--out", type=Path, default=FOLDER / "results", help="folder of the results; %(default)s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; 2 for unusable input."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == [OTHER] and (FOLDER / f"{OTHER}.py").exists():
+        status: int = importlib.import_module(f"benchmarks.{OTHER}").main(arguments[1:])
+        return status
+    options = build_parser().parse_args(arguments)
+    from benchmarks.measure import check_device
+    from compare import parse_pythons
+
+    try:
+        check_device(options.device)
+        options.pythons = parse_pythons(options.python)
+        result: int = options.main(options)
+    except ParityError as error:
+        print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""One measurement in one fresh process: ``python -m benchmarks.worker SETTINGS.json``.
+
+Runs in a backend's own interpreter; needs NumPy and the standard library, and what it measures.
+The settings say what (:data:`KINDS`), and where the plan is and the result goes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from common.plan import Plan
+from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
+
+
+class Clock:
+    """Wall and processor seconds of each call of a function that returns when its work is done."""
+
+    def __init__(self):
+        self.wall, self.cpu = [], []
+
+    def __call__(self, function):
+        def timed(*arguments):
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = function(*arguments)
+            self.wall.append(time.perf_counter() - wall)
+            self.cpu.append(time.process_time() - cpu)
+            return result
+
+        return timed
+
+
+class Measurement:
+    """What every kind of measurement shares: import, plan and data, and the facts to report.
+
+    Args:
+        settings: ``backend``, ``implementation``, ``kind``, ``plan``, ``out``, ``accuracies``,
+            ``peers``.
+    """
+
+    def __init__(self, settings):
+        self.settings, self.clock = settings, Clock()
+        self.facts, self.parameters = {}, {}
+        self.plan = Plan.load(Path(settings["plan"]))
+        self.started, cpu = time.perf_counter(), time.process_time()
+        name = settings["backend"]
+        self.backend = importlib.import_module(f"backends.{name}") if name else None
+        self.facts["import_seconds"] = time.perf_counter() - self.started
+        self.facts["import_cpu_seconds"] = time.process_time() - cpu
+        self.facts["import_rss_bytes"] = peak_rss_bytes()
+        self.data = self.plan.data()
+        self.orders = [np.asarray(order) for order in self.plan.order]
+
+    def finish(self):
+        """Write the facts, and the parameters that came of it."""
+        wall, cpu = self.clock.wall, self.clock.cpu
+        later = wall[1:] or wall
+        self.facts |= {
+            "epoch_seconds": later,
+            "epoch_cpu_seconds": cpu[1:] or cpu,
+            "first_epoch_seconds": wall[0] if wall else None,
+            "total_seconds": time.perf_counter() - self.started,
+            "total_cpu_seconds": time.process_time(),
+            "peak_rss_bytes": peak_rss_bytes(),
+            "numpy": np.__version__,
+            "versions": self.backend.versions() if self.backend else {},
+        }
+        if wall:
+            extra = max(0.0, wall[0] - float(np.median(later)))
+            self.facts["first_step_seconds"] = self.facts.pop("compile_seconds", 0.0) + extra
+        out = Path(self.settings["out"])
+        np.savez(out.with_suffix(".npz"), **self.parameters)
+        out.write_text(json.dumps(self.facts), encoding="utf-8")
+
+
+def fit(measurement):
+    """``Trainer.fit`` of a shipped implementation."""
+    backend, plan, data = measurement.backend, measurement.plan, measurement.data
+    model = build_model(backend, measurement.settings["implementation"], plan, data)
+    wanted = list(measurement.settings.get("accuracies", ()))
+    reached = measurement.facts["reached_seconds"] = {}
+
+    def note(trainer, progress):
+        if progress.kind == "epoch":
+            for accuracy in wanted:
+                if trainer.history["val_accuracy"][-1] >= accuracy:
+                    seconds = time.perf_counter() - measurement.started
+                    reached.setdefault(str(accuracy), [seconds, progress.epoch])
+
+    trainer = backend.Trainer(plan.recipe.max_epochs, callbacks=[note])
+    trainer.fit_epoch = measurement.clock(trainer.fit_epoch)
+    orders, initial = measurement.orders, plan.parameters
+    trainer.fit(model, data, orders=orders, parameters=initial, dtype=plan.recipe.dtype)
+    measurement.parameters = model.get_parameters()
+    measurement.facts["compile_seconds"] = trainer.seconds["compile"]
+    measurement.facts["evaluate_seconds"] = trainer.seconds["evaluate"]
+    measurement.facts["loss"] = trainer.history["train_loss"][-1]
+    measurement.facts["val_accuracy"] = trainer.history["val_accuracy"]
+
+
+def loop(measurement):
+    """A loop written by hand, of the backend's ``raw_loop.py``."""
+    name = f"backends.{measurement.settings['backend']}.raw_loop"
+    plan = measurement.plan
+    initial = {name: np.array(value) for name, value in plan.parameters.items()}
+    X, y = measurement.data.examples(train=True, dtype=plan.recipe.dtype)
+    made = importlib.import_module(name).LOOPS[measurement.settings["loop"]](
+        X, y, initial, plan.recipe.lr, plan.recipe.batch_size
+    )
+    epoch = measurement.clock(made.epoch)
+    for order in measurement.orders:
+        losses, _ = epoch(order)
+    measurement.parameters = made.get_parameters()
+    measurement.facts["loss"] = float(np.mean(losses))
+
+
+def keras(measurement):
+    """Keras 3's ``fit`` on the same backend, in its own random order of the same examples."""
+    os.environ["KERAS_BACKEND"] = measurement.settings["backend"]
+    if folder := measurement.settings.get("peers"):
+        sys.path.append(folder)  # behind the environment's own packages
+    started = time.perf_counter()
+    import keras
+
+    measurement.facts["import_seconds"] += time.perf_counter() - started
+    measurement.facts["keras"] = keras.__version__
+    plan, (X, y) = measurement.plan, measurement.data.examples(train=True)
+    model = keras.Sequential(
+        [keras.Input(X.shape[1:]), keras.layers.Dense(measurement.data.num_outputs)]
+    )
+    model.layers[-1].set_weights([np.array(plan.W), np.array(plan.b)])
+    model.compile(
+        optimizer=keras.optimizers.SGD(plan.recipe.lr),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    # One call per epoch would start Keras's loop anew each time: its own epochs are timed.
+    clock = measurement.clock
+
+    class Epochs(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.began = time.perf_counter(), time.process_time()
+
+        def on_epoch_end(self, epoch, logs=None):
+            clock.wall.append(time.perf_counter() - self.began[0])
+            clock.cpu.append(time.process_time() - self.began[1])
+
+    history = model.fit(
+        X, y, plan.recipe.batch_size, plan.recipe.max_epochs, verbose=0, callbacks=[Epochs()]
+    )
+    W, b = model.layers[-1].get_weights()
+    measurement.parameters = {"W": np.asarray(W), "b": np.asarray(b)}
+    measurement.facts["loss"] = float(history.history["loss"][-1])
+
+
+def limit(measurement):
+    """The machine's limit: the gather of each batch and the two products with it, in NumPy."""
+    plan, (X, _) = measurement.plan, measurement.data.examples(train=True)
+    size = plan.recipe.batch_size
+    W, error = np.array(plan.W), np.ones((size, plan.W.shape[1]), X.dtype)
+    batch = np.empty((size, X.shape[1]), X.dtype)
+
+    def epoch(order):
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            gathered = np.take(X, rows, axis=0, out=batch[: len(rows)], mode="clip")
+            gathered @ W
+            error[: len(rows)].T @ gathered
+
+    timed = measurement.clock(epoch)
+    for order in measurement.orders:
+        timed(order)
+
+
+def numerics(measurement):
+    """Cross-entropy from scratch, by indexing and with one-hot labels, on random probabilities.
+
+    Each function runs on ``rows`` probabilities, in ``repeats`` turns; the array that it returns
+    is read, so that the work is done when the clock stops.
+    """
+    backend, random = measurement.backend, np.random.default_rng(0)
+    rows, classes = measurement.settings["rows"], measurement.settings["classes"]
+    p = random.random((rows, classes), dtype=np.float32) + np.float32(0.01)
+    labels = random.integers(0, classes, rows).astype(np.int32)
+    data = backend.DataModule(p, labels, p, labels, num_outputs=classes)
+    y_hat, y = data.tensors(p, labels)
+    functions = {"indexed": backend.cross_entropy, "one-hot": backend.cross_entropy_one_hot}
+    times = {name: [] for name in functions}
+    for turn in range(measurement.settings["repeats"] + 3):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            value = float(function(y_hat, y))
+            seconds = time.perf_counter() - started
+            if turn >= 3:
+                times[name].append(seconds)
+            measurement.facts[f"{name}_value"] = value
+    measurement.facts["seconds"] = times
+
+
+KINDS = {f.__name__: f for f in (fit, loop, keras, limit, numerics)}
+
+
+def main():
+    """Read the settings, measure, write the result."""
+    claim_stdout()
+    end_with_parent()
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    measurement = Measurement(settings)
+    KINDS[settings["kind"]](measurement)
+    measurement.finish()
+
+
+if __name__ == "__main__":
+    main()

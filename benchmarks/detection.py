@@ -468,7 +468,8 @@ def main(arguments: Sequence[str]) -> int:
     write_report(facts, options.out)
     failed = [row for row in rows if row["status"].startswith("failed")]
     for row in failed:
-        print(f"{row['backend']} {row['fault']}: {row['status']}", file=sys.stderr)
+        what = f"{row['plan']}, {row['backend']} {row['implementation']}, {row['fault']}"
+        print(f"{what}: {row['status'].strip().splitlines()[-1]}", file=sys.stderr)
     print(f"{options.out / 'detection.md'} ({facts['seconds']:.0f} s)")
     return 1 if failed else 0
 

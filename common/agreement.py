@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.ladder import STAGES, WORST, Finding, Ladder, first_divergence
+from common.ladder import STAGES, Finding, Ladder, first_divergence
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, Envelope, centred, unit_roundoff
-from common.replay import Trajectory, epoch_means, losses_from_logits
+from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from common.agreement import Judge, Judgement
 from common.data import Array, DataModule
-from common.ladder import WORST
 from common.plan import Plan
 from common.record import Record
 from common.reference import BLOCK
 from common.replay import (
+    WORST,
     Rows,
     Step,
     Training,

@@ -20,7 +20,7 @@ from common.data import Array, DataModule
 from common.plan import Plan
 from common.record import Record
 from common.reference import ENSEMBLE_MEMBERS, LEAST, member, unit_roundoff
-from common.replay import Training, Trajectory
+from common.replay import WORST, Training, Trajectory
 
 STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
 
@@ -35,9 +35,6 @@ TENSORS = {
     "metric/accuracy": "metric",
 }
 """The compared tensors in the order of the ladder, with their stages."""
-
-WORST = 1e99
-"""What stands for an infinite number of envelopes, because JSON has no infinity."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from common.data import Array
 from common.plan import Plan
-from common.replay import Trajectory
+from common.replay import WORST, Trajectory
 from common.trainer import Trainer
 
 POLL_SECONDS = 0.02
@@ -73,7 +73,7 @@ def probe_steps(
 
 
 def difference(received: Array, expected: Array) -> float:
-    """The largest difference of two arrays; infinite if their shapes differ."""
+    """The largest difference of two arrays; :data:`WORST` if their shapes differ."""
     if received.shape != expected.shape:
-        return float("inf")
+        return WORST
     return float(np.abs(received.astype(np.float64) - expected).max())

@@ -21,6 +21,9 @@ from common.plan import Plan
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
 
+WORST = 1e99
+"""What stands for an infinite error or number of envelopes, because JSON has no infinity."""
+
 Form = Callable[[Array, Array], tuple[Array, Array]]
 """From logits and labels to the loss of each example and the probabilities."""
 

@@ -104,7 +104,8 @@ def products(rounded):
 
         def backward(self, error):
             error = _through(rounded, error)
-            return np.dot(self.X.T, error), np.dot(error, self.W.T)
+            gradients = np.dot(self.X.T, error), np.dot(error, self.W.T)
+            return [gradient.as_nd_ndarray() for gradient in gradients]
 
     return forwards(lambda X, W, b: Product()(W, X) + b)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.ladder import WORST
+from common.replay import WORST
 from common.report.report import Report
 
 PLAIN_WIDTH = 170

@@ -1,0 +1,205 @@
+"""A cause is named if its replay fits the run and no other one does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from common import causes
+from common.causes import find_cause
+from common.judging import judge_of_steps, steps_to_probe
+from common.replay import Training
+from tests.replays import digits_judge, probe_of, record_of
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    return digits_judge(tmp_path_factory.mktemp("digits"))
+
+
+def variation(judge, kind, value=0.0, **attributes):
+    """A replay of a known cause in float32."""
+    if attributes:
+        kind = type(kind.__name__, (kind,), attributes)
+    return kind(judge.plan, judge.data, value, dtype="float32")
+
+
+def diagnose(judge, record):
+    with np.errstate(all="ignore"):
+        found = judge.judge(record)
+        return found, find_cause(judge, record, found)
+
+
+def narrow(function):
+    return {"narrow": staticmethod(function)}
+
+
+CASES = [
+    ("learning rate", causes.LearningRate, 1.00001, {}, "update"),
+    ("learning rate", causes.LearningRate, 1.1, {}, "update"),
+    ("weight decay", causes.WeightDecay, 1e-6, {}, "update"),
+    ("weight decay", causes.WeightDecayOfWeights, 1e-2, {}, "update"),
+    ("momentum", causes.Momentum, 0.1, {}, "update"),
+    ("momentum", causes.Momentum, 0.9, {}, "update"),
+    ("Nesterov momentum", causes.Nesterov, 0.9, {}, "update"),
+    ("bias never updated", causes.BiasNeverUpdated, 0.0, {}, "update"),
+    ("gradient clipping", causes.Clipped, 0.3, {}, "update"),
+    ("gradient clipping", causes.ClippedEach, 0.3, {"in_place": True}, "gradient"),
+    ("order reused", causes.OrderReused, 0.0, {}, "data"),
+    ("last batch dropped", causes.LastBatchDropped, 0.0, {}, "data"),
+    ("last batch over batch_size", causes.LastBatchOverBatchSize, 0.0, {}, "loss"),
+    ("sum instead of mean", causes.Sum, 0.0, {}, "loss"),
+    ("no bias", causes.NoBias, 0.0, {}, "gradient"),
+    ("label smoothing", causes.LabelSmoothing, 1e-4, {}, "example loss"),
+    ("label smoothing", causes.LabelSmoothing, 0.1, {}, "example loss"),
+    ("log clipped", causes.ShiftedLog, 1e-3, {}, "example loss"),
+    ("softmax applied twice", causes.SoftmaxTwice, 0.0, {}, "example loss"),
+    ("bfloat16 products", causes.RoundedProducts, 0.0, narrow(causes.bfloat16), "forward"),
+    ("scale by 17", causes.AffineFeatures, 16 / 17, {}, "data"),
+    ("no scaling", causes.AffineFeatures, 16.0, {}, "data"),
+    ("normalisation", causes.AffineFeatures, 3.0, {"shift": -0.8}, "data"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "value", "attributes", "stage"), CASES)
+def test_a_known_cause_is_named_and_placed(judge, name, kind, value, attributes, stage):
+    found, cause = diagnose(judge, record_of(judge, variation(judge, kind, value, **attributes)))
+    assert found.grade in ("drift", "disagree")
+    assert found.divergence.stage == stage
+    assert cause is not None
+    assert cause.name == name
+    assert cause.envelopes <= judge.thresholds.envelopes
+    assert cause.runner_up_envelopes > judge.thresholds.envelopes
+    if cause.value is not None:
+        assert cause.value == pytest.approx(value, rel=0.02)
+
+
+def test_formats_of_the_same_precision_are_both_named(judge):
+    training = variation(judge, causes.RoundedProducts, **narrow(causes.tf32))
+    found, cause = diagnose(judge, record_of(judge, training))
+    assert found.divergence.stage == "forward"
+    assert "TF32 products" in cause.name
+
+
+@pytest.mark.parametrize("wrong", [1, 10])
+def test_wrong_labels_are_counted(judge, wrong):
+    fed = np.asarray(judge.data.y_train, np.int32).copy()
+    rows = judge.plan.order[0][100 : 100 + wrong]
+    fed[rows] = (fed[rows] + 1) % 10
+    record = record_of(judge, variation(judge, causes.ChangedLabels, fed=fed), fed)
+    found, cause = diagnose(judge, record)
+    assert (found.divergence.stage, found.divergence.step) == ("data", 1)
+    assert cause.name == "wrong labels"
+    assert f"{wrong} differ" in cause.sentence
+
+
+def test_other_initial_weights_are_named(judge):
+    given = np.roll(judge.plan.W, 1, axis=0), judge.plan.b
+    found, cause = diagnose(
+        judge, record_of(judge, variation(judge, causes.InitialParameters, given=given))
+    )
+    assert found.divergence.tensor == "initial W"
+    assert cause.name == "another initial W"
+
+
+def test_what_is_not_known_is_not_named(judge):
+    class Odd(causes.Variation):
+        def update(self, W, b, gradient_W, gradient_b):
+            super().update(W, b, gradient_W * (1 + 0.01 * np.sign(W)), gradient_b)
+
+    found, cause = diagnose(judge, record_of(judge, variation(judge, Odd)))
+    assert found.divergence.stage == "update"
+    assert cause is None
+
+
+def test_a_sound_run_has_no_cause(judge):
+    training = Training(judge.plan, judge.data, dtype="float32")
+    found, cause = diagnose(judge, record_of(judge, training))
+    assert (found.grade, found.divergence, cause) == ("rounding", None, None)
+
+
+def test_another_dtype_is_named_though_it_is_no_divergence(judge):
+    found, cause = diagnose(judge, record_of(judge, Training(judge.plan, judge.data)))
+    assert found.divergence is None
+    assert cause.name == "float64"
+
+
+def test_a_second_look_finds_what_no_probed_step_showed(judge):
+    """An update that is wrong in step 30 alone: a step that no plan of this size probes."""
+
+    class Once(causes.Variation):
+        def reset(self):
+            self.steps_made = 0
+            self.wrong = False
+
+        def rows(self, epoch):
+            for rows in super().rows(epoch):
+                self.wrong = self.steps_made == 30
+                self.steps_made += 1
+                yield rows
+
+        def reduce(self, losses, error):
+            loss, error = super().reduce(losses, error)
+            return (loss, error * error.dtype.type(1.5)) if self.wrong else (loss, error)
+
+    assert 30 not in judge.plan.probes
+    training = variation(judge, Once)
+    with np.errstate(all="ignore"):
+        record = record_of(judge, training)
+        found = judge.judge(record)
+        assert found.lockstep_envelopes <= judge.thresholds.envelopes
+        assert found.divergence.stage == "update"
+        steps = steps_to_probe(judge, found)
+        assert 30 in steps
+        other = judge_of_steps(judge, steps)
+        arrays = dict(record.arrays)
+        for i, step in enumerate(other.plan.probes):
+            training.wrong = step == 30
+            W, b = other.oracle.probe_W[i], other.oracle.probe_b[i]
+            rows = other.ladder.rows(step)
+            plain = Training.rows(training, 0)
+            assert len(list(plain))
+            probe = probe_of(other.plan, judge.data, _Still(training, rows), step, W, b)
+            arrays |= probe
+        again = other.judge(dataclasses.replace(record, arrays=arrays))
+    assert (again.divergence.step, again.divergence.stage) == (30, "gradient")
+
+
+class _Still:
+    """A replay whose batch is given, so that probing it does not move it on."""
+
+    def __init__(self, training, rows):
+        self.training, self.given = training, rows
+
+    def rows(self, epoch):
+        place = self.training.plan.steps_per_epoch
+        return [self.given] * place
+
+    def examples(self, rows):
+        return self.training.examples(rows)
+
+    def stages(self, W, b, rows):
+        wrong = self.training.wrong
+        self.training.reset = lambda: setattr(self.training, "wrong", wrong)
+        stages = self.training.stages(W, b, rows)
+        del self.training.reset
+        return stages
+
+
+def test_metrics_are_told_apart(judge):
+    training = Training(judge.plan, judge.data, dtype="float32")
+    record = record_of(judge, training)
+    history = record.facts["history"]
+    ends = [
+        judge.plan.snapshots.index((epoch + 1) * judge.plan.steps_per_epoch) for epoch in range(3)
+    ]
+    W, b = (record.arrays[f"parameters/{name}"] for name in "Wb")
+    X, y = judge.data.examples(train=True, dtype="float64")
+    logits = [X @ W[i] + b[i] for i in ends]
+    losses = [causes.losses_from_logits(z, y.astype(np.int64))[0].mean() for z in logits]
+    accuracies = [float(np.mean(z.argmax(1) == y)) for z in logits]
+    wrong = history | {"val_loss": [float(v) for v in losses], "val_accuracy": accuracies}
+    record = dataclasses.replace(record, facts={**record.facts, "history": wrong})
+    found, cause = diagnose(judge, record)
+    assert found.divergence.stage == "metric"
+    assert cause.name == "metric on the training data"

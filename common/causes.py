@@ -33,6 +33,9 @@ FIT_STEPS = (2, 16)
 """Updates of the free run that take part in a fit, first so many, then more: what is carried
 from step to step shows from the second on, where its effect is still linear."""
 
+NO_SHIFT = 1e-6
+"""A shift of the features below this part of them is rounding of the fit."""
+
 FURTHEST_STEP = 512
 """How far replays go to tell causes apart, lest it take longer than anyone waits."""
 
@@ -858,20 +861,22 @@ class _Search:
             make = self.of(ChangedFeatures, change=staticmethod(narrow))
             yield Candidate(f"{name} inputs", make)
         factor, shift = np.polyfit(planned.ravel(), received.astype(np.float64).ravel(), 1)
+        if abs(shift) <= NO_SHIFT * max(abs(factor), 1.0):
+            shift = 0.0
+        name = self.scaling_name(factor, shift)
+        shifted = f" {shift:+.7g}" if shift else ""
         yield Candidate(
-            self.scaling_name(factor, shift),
+            name,
             self.of(AffineFeatures, shift=float(shift)),
             float(factor),
             fitted=False,
-            describe=lambda v: (
-                f"{self.scaling_name(factor, shift)} (features × {v:.7g} {shift:+.7g})"
-            ),
+            describe=lambda v: f"{name} (features × {v:.7g}{shifted})",
         )
 
     def scaling_name(self, factor: float, shift: float) -> str:
         """What a factor and a shift of the features are usually called."""
         divisor = self.data.divisor
-        if abs(shift) > 1e-6 * max(abs(factor), 1):
+        if shift:
             return "normalisation"
         if np.isclose(factor, divisor / (divisor + 1), rtol=1e-6):
             return f"scale by {divisor + 1:g}"

@@ -33,6 +33,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.width = PLAIN_WIDTH
     for notice in report.facts["notices"]:
         console.print(f"[bold]Note:[/] {escape(notice)}")
+    for run in report.runs:
+        if (repeats := run["repeats"]) and not repeats.get("identical"):
+            name = f"{run['backend']} {run['implementation']}"
+            console.print(f"[bold]Note:[/] {escape(f'{name}: {_unrepeated(repeats)}')}")
     recipe, data = report.facts["recipe"], report.facts["data"]
     console.print(
         f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
@@ -125,8 +129,6 @@ def _explanations(report: Report) -> Iterator[str]:
             yield f"{name}: {cause['sentence'] if cause else 'no known cause fits'}"
         elif run["cause"]:
             yield f"{name}: {run['cause']['sentence']}"
-        if (repeats := run["repeats"]) and not repeats.get("identical"):
-            yield f"{name}: {_unrepeated(repeats)}"
         if flips := run["flips"]:
             explained = sum(flip["explained"] for flip in flips)
             yield (

@@ -254,7 +254,7 @@ def fetch(
     """Find or fetch the data set."""
 
     def tell(what: str, part: float) -> None:
-        display.tell("data", {"event": f"{what}"})
+        display.tell("data", {"event": what, "part": part})
 
     result = open_data(data, batch_size, data_dir, tell)
     display.tell("data", {"event": "ready"})

@@ -52,15 +52,17 @@ class Display:
         """Take note of one line of a job's progress."""
         if self.quiet:
             return
-        event, epoch, epochs = facts["event"], facts.get("epoch"), facts.get("max_epochs")
+        event, completed, total = facts["event"], facts.get("epoch"), facts.get("max_epochs")
         doing = str(event)
-        if epoch is not None:
-            doing += f", epoch {epoch}/{epochs}"
+        if completed is not None:
+            doing += f", epoch {completed}/{total}"
+        elif "part" in facts:  # of a download
+            completed, total = facts["part"], 1.0
         if (loss := facts.get("loss")) is not None:
             doing += f", loss {loss:.4f}"
         with self._lock:
             if self._bars is not None:
-                self._advance(self._bars, name, doing, event, epoch, epochs)
+                self._advance(self._bars, name, doing, event, completed, total)
             elif self._said.get(name) != event:
                 self.console.print(
                     f"{name}: {doing}", highlight=False, markup=False, soft_wrap=True
@@ -73,15 +75,15 @@ class Display:
         name: str,
         doing: str,
         event: str,
-        epoch: int | None,
-        epochs: int | None,
+        completed: float | None,
+        total: float | None,
     ) -> None:
         if name not in self._tasks:
             self._tasks[name] = bars.add_task(name, total=None, doing=doing)
         task = self._tasks[name]
         bars.update(task, doing=doing)
-        if epoch is not None:
-            bars.update(task, completed=epoch, total=epochs)
+        if completed is not None:
+            bars.update(task, completed=completed, total=total)
         if event in ("done", "failed", "timeout", "unavailable", "ready"):
             bars.update(task, total=1, completed=1)
             bars.stop_task(task)

@@ -19,7 +19,7 @@ import numpy as np
 from common.data import Array, DataModule
 from common.plan import Plan
 from common.record import Record
-from common.reference import ENSEMBLE_MEMBERS, LEAST, member, unit_roundoff
+from common.reference import LEAST, LOCKSTEP_MEMBERS, member, unit_roundoff
 from common.replay import WORST, Training, Trajectory
 
 STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
@@ -83,7 +83,7 @@ class Ladder:
         self.plan = plan
         self.unit = unit_roundoff(plan)
         exact = Training(plan, data)
-        members = [member(plan, data, index) for index in range(ENSEMBLE_MEMBERS)]
+        members = [member(plan, data, index) for index in range(LOCKSTEP_MEMBERS)]
         self.parameters: dict[int, Mapping[str, Array]] = {}
         self.exact: dict[int, dict[str, Array]] = {}
         self.envelopes: dict[tuple[int, str, str], float] = {}

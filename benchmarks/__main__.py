@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.measure import check_device
     from compare import parse_pythons
 
+    signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:
         check_device(options.device)
         options.pythons = parse_pythons(options.python)
@@ -66,7 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ParityError as error:
         print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; every worker was ended", file=sys.stderr)
+        return 130
     return result
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

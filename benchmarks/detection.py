@@ -53,8 +53,8 @@ FAULTY = {
     "digits": Recipe("digits", 64, 0.1, 5),
     # From weights so large, examples are wrong with near certainty, and gradients are large.
     "steep-digits": Recipe("digits", 64, 0.1, 5, sigma=1.0),
-    # Some examples come to be wrong with high certainty, now and then.
-    "long-digits": Recipe("digits", 64, 0.5, 10),
+    # With steps so long, examples are wrong with high certainty now and then.
+    "fast-digits": Recipe("digits", 64, 2.0, 5),
     # So slow that features sixteen times as large still train in finite numbers.
     "slow-digits": Recipe("digits", 64, 0.0005, 5),
     "fashion-mnist": Recipe("fashion-mnist", 256, 0.1, 2),
@@ -72,8 +72,10 @@ CLEAN_BATCH_SIZES = (16, 64, 250)
 CLEAN_LR = (0.02, 0.1, 0.5)
 CLEAN_SEEDS = 3
 LARGE_CLEAN = tuple(
-    Recipe("fashion-mnist", size, lr, 2, seed=1) for size, lr in ((64, 0.02), (256, 0.1), (256, 1))
+    Recipe("fashion-mnist", size, lr, 2, seed=1)
+    for size, lr in ((64, 0.02), (256, 0.1), (256, 0.5))
 )
+"""The last one is chaotic: rounding grows to a seventh of the weights."""
 FEW = ("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64")
 """The faults of ``--quick``."""
 

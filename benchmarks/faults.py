@@ -53,7 +53,7 @@ class Fault:
 
 
 BOTH = ("digits", "fashion-mnist")
-STEEP = ("steep-digits", "long-digits")
+STEEP = ("steep-digits", "fast-digits")
 WITHIN = "only the optimizer differs; momentum has none in the first step from any state"
 MASKED = "at step 0 the biases are zero: the forward pass is right, their gradient is not"
 FACTORS = "both factors of the products are rounded, the first is the forward pass's"

@@ -1,3 +1,309 @@
 """How cost and memory grow with examples, features, classes, batch size, threads and epochs."""
-def add_arguments(parser): pass
-def main(options): return 0
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.measure import Task, say
+from common.data import ARRAYS, DataModule
+from common.errors import ParityError
+from common.plan import Plan
+from common.recipe import Recipe
+
+BASE = {"examples": 20_000, "features": 128, "classes": 10, "batch": 256, "threads": 1, "epochs": 3}
+AXES: dict[str, tuple[int, ...]] = {
+    "examples": (10_000, 100_000, 1_000_000, 10_000_000),
+    "features": (16, 128, 1024, 4096),
+    "classes": (10, 100, 1000, 10_000, 50_000),
+    "batch": (1, 16, 256, 4096, 60_000),
+    "threads": (1, 2),
+    "epochs": (3, 10, 30),
+}
+AT: dict[str, dict[str, int]] = {
+    "examples": {"features": 8, "epochs": 2},
+    "classes": {"examples": 2_000, "features": 16, "epochs": 2},
+    "batch": {"examples": 60_000, "features": 16, "epochs": 2},
+}
+"""What differs from :data:`BASE` while an axis grows, so that its far end fits."""
+STRAIGHT = 0.25
+"""How far from the straight line through the other points a point may lie."""
+LARGE = (10_000_000, 784)
+LARGE_BYTES = 2 * 2**30
+PIECE = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """This benchmark's own options."""
+    parser.add_argument("--runs", type=int, default=1, help="processes per point; %(default)s")
+    parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES), help="default: all")
+    parser.add_argument("--most", type=int, help="leave out sizes beyond this")
+    parser.add_argument(
+        "--large",
+        nargs="?",
+        const=f"{LARGE[0]}x{LARGE[1]}",
+        metavar="ROWSxFEATURES",
+        help="instead: one epoch on data larger than memory; %(const)s",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure and write."""
+    usable = measure.environments(options.backends, options.pythons)
+    pythons = {name: environment.python for name, (_, environment) in usable.items()}
+    if options.large:
+        return large(options, pythons)
+    points = []
+    for axis in options.axes:
+        for value in AXES[axis]:
+            if options.most is None or value <= options.most:
+                points += measure_point(axis, value, pythons, options.runs)
+    facts = summarize(points, options)
+    text = write(facts)
+    measure.save(options.out, facts, text)
+    path = options.out / "scaling.png"
+    measure.draw(path, lambda figure: plot(figure, facts), figsize=(11, 7))
+    print(text)
+    return 0
+
+
+# Points
+
+
+def make_data(folder: Path, examples: int, features: int, classes: int) -> Path:
+    """Random pixels and labels, written piece by piece: a data set that no memory need hold."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for split, n in (("train", examples), ("val", min(1000, examples))):
+        X = np.lib.format.open_memmap(
+            folder / f"X_{split}.npy", mode="w+", dtype=np.uint8, shape=(n, features)
+        )
+        for start in range(0, n, PIECE):
+            rows = min(PIECE, n - start)
+            X[start : start + rows] = random.integers(0, 256, (rows, features), np.uint8)
+        X.flush()
+        y = random.integers(0, classes, n).astype(np.int32)
+        y[0] = 0 if split == "val" else classes - 1
+        np.save(folder / f"y_{split}.npy", y)
+    facts = {"name": f"random:{examples}x{features}x{classes}", "divisor": 255.0}
+    facts |= {"num_outputs": classes, "sha256": "not computed", "source": "generated"}
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert all((folder / f"{name}.npy").exists() for name in ARRAYS)
+    return folder
+
+
+def make_plan(folder: Path, data: DataModule, data_folder: Path, batch: int, epochs: int) -> None:
+    """A plan on that data; its digest is of the shapes only, since nobody else has the data."""
+    recipe = Recipe(data.name, batch_size=batch, max_epochs=epochs, lr=0.01)
+    data.sha256 = lambda: data.name  # type: ignore[method-assign]
+    Plan.make(recipe, data, data_folder).save(folder / "plan")
+
+
+def measure_point(
+    axis: str, value: int, pythons: Mapping[str, Path | None], runs: int
+) -> list[dict[str, Any]]:
+    """One size of one axis in every backend."""
+    size = BASE | AT.get(axis, {}) | {axis: value}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data_folder = make_data(
+            folder / "data", size["examples"], size["features"], size["classes"]
+        )
+        data = DataModule.open(data_folder, size["batch"])
+        make_plan(folder, data, data_folder, size["batch"], size["epochs"])
+        tasks = [fit_task(name, python, folder) for name, python in pythons.items()]
+        say(f"{axis} = {value:,}")
+        measure.run(tasks, runs, size["threads"])
+    return [point(task, axis, value, size) for task in tasks]
+
+
+def fit_task(name: str, python: Path | None, folder: Path) -> Task:
+    """A fit of a backend's concise implementation."""
+    assert python is not None
+    settings = {"kind": "fit", "backend": name, "implementation": "concise"}
+    return Task(name, python, settings | {"plan": str(folder / "plan")})
+
+
+def point(task: Task, axis: str, value: int, size: Mapping[str, int]) -> dict[str, Any]:
+    """What one size cost in one backend."""
+    good = [facts for facts in task.samples if "failed" not in facts]
+    epochs = [sum(facts["epoch_cpu_seconds"]) for facts in good]
+    walls = [sum(facts["epoch_seconds"]) for facts in good]
+    later = 1 if axis != "epochs" else 0
+    count = 1 if not later else max(1, size["epochs"] - 1)
+    grown = [facts["peak_rss_bytes"] - facts["import_rss_bytes"] for facts in good]
+    return {
+        "backend": task.name,
+        "axis": axis,
+        "value": value,
+        "size": dict(size),
+        "cpu_seconds": float(np.median(epochs)) / count if good else None,
+        "wall_seconds": float(np.median(walls)) / count if good else None,
+        "grown_bytes": float(np.median(grown)) if good else None,
+        "other_cpus": float(np.median([f.get("other_cpus", 0) for f in good])) if good else None,
+        "failed": task.failure,
+    }
+
+
+# Judging
+
+
+def exponent(values: Sequence[float], costs: Sequence[float]) -> float | None:
+    """The p of cost = c × valueᵖ, by least squares of the logarithms; None below two points."""
+    if len(values) < 2:
+        return None
+    return float(np.polyfit(np.log(values), np.log(costs), 1)[0])
+
+
+def bends(values: Sequence[float], costs: Sequence[float]) -> list[float]:
+    """Where cost leaves the straight line a + b × value, a and b fitted by relative error."""
+    if len(values) < 3:
+        return []
+    x, t = np.array(values, float), np.array(costs, float)
+    lines = np.stack([1 / t, x / t], axis=1)
+    line, *_ = np.linalg.lstsq(lines, np.ones_like(t), rcond=None)
+    off = np.abs(lines @ line - 1)
+    return [float(value) for value, far in zip(values, off, strict=True) if far > STRAIGHT]
+
+
+def summarize(points: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Exponents of time and memory for every axis and backend."""
+    fits = []
+    for axis in options.axes:
+        for backend in dict.fromkeys(p["backend"] for p in points):
+            own = [p for p in points if (p["axis"], p["backend"]) == (axis, backend)]
+            good = [p for p in own if not p["failed"]]
+            key = "wall_seconds" if axis == "threads" else "cpu_seconds"
+            values, costs = [p["value"] for p in good], [p[key] for p in good]
+            memory = [max(1.0, p["grown_bytes"]) for p in good]
+            fit = {
+                "axis": axis,
+                "backend": backend,
+                "exponent": exponent(values, costs),
+                "memory_exponent": exponent(values, memory),
+                "bends": [] if axis in ("batch", "threads") else bends(values, costs),
+                "failed": {str(p["value"]): p["failed"] for p in own if p["failed"]},
+            }
+            fits.append(fit)
+    settings = {"threads": options.threads, "runs": options.runs, "base": BASE, "at": AT}
+    others = float(np.median([p["other_cpus"] for p in points if p["other_cpus"] is not None]))
+    load = measure.load([]) | {"other_cpus": others, "busy": others > measure.BUSY}
+    return measure.document("scaling", settings, load=load, points=points, fits=fits)
+
+
+def write(facts: Mapping[str, Any]) -> str:
+    """The result as Markdown."""
+    text = measure.heading(facts, "Scaling")
+    text += (
+        "Processor seconds per epoch after the first of the concise implementation (axis `epochs`: "
+        "of all epochs after the first; axis `threads`: wall seconds), and resident memory over "
+        "what the import takes. `time ~`, `memory ~`: exponents fitted to all points. `bends`: "
+        f"points over {STRAIGHT:.0%} off the straight line a + b × size.\n\n"
+    )
+    for axis in dict.fromkeys(point["axis"] for point in facts["points"]):
+        own = [point for point in facts["points"] if point["axis"] == axis]
+        values = list(dict.fromkeys(point["value"] for point in own))
+        at = {name: size for name, size in own[0]["size"].items() if name != axis}
+        text += f"## {axis}\n\n{', '.join(f'{name} {size:,}' for name, size in at.items())}\n\n"
+        lines = []
+        for fit in (fit for fit in facts["fits"] if fit["axis"] == axis):
+            cells = [p for p in own if p["backend"] == fit["backend"]]
+            bent = ", ".join(f"{value:,.0f}" for value in fit["bends"])
+            ends = [_power(fit[name]) for name in ("exponent", "memory_exponent")]
+            lines.append([fit["backend"], *map(_cell, cells), *ends, bent])
+        header = ["backend", *(f"{value:,}" for value in values), "time ~", "memory ~", "bends"]
+        text += measure.table(header, lines) + "\n"
+    return text
+
+
+def _power(value: float | None) -> str | None:
+    return None if value is None else f"n^{value:.2f}"
+
+
+def _cell(point: Mapping[str, Any]) -> str:
+    if point["failed"]:
+        return f"failed: {point['failed'][:80]}"
+    seconds = point["wall_seconds" if point["axis"] == "threads" else "cpu_seconds"]
+    return f"{1000 * seconds:,.1f} ms, {point['grown_bytes'] / 1e6:,.0f} MB"
+
+
+def plot(figure: Any, facts: Mapping[str, Any]) -> None:
+    """One logarithmic panel per axis, one line per backend."""
+    axes = list(dict.fromkeys(point["axis"] for point in facts["points"]))
+    panels = figure.subplots(2, -(-len(axes) // 2), squeeze=False).flat
+    for panel, axis in zip(panels, axes, strict=False):
+        for fit in (fit for fit in facts["fits"] if fit["axis"] == axis):
+            own = [
+                p
+                for p in facts["points"]
+                if (p["axis"], p["backend"]) == (axis, fit["backend"]) and not p["failed"]
+            ]
+            key = "wall_seconds" if axis == "threads" else "cpu_seconds"
+            label = f"{fit['backend']} {_power(fit['exponent'])}"
+            panel.loglog([p["value"] for p in own], [p[key] for p in own], "o-", label=label)
+        panel.set_xlabel(axis)
+        panel.set_ylabel("seconds")
+        panel.legend(fontsize="x-small")
+
+
+# Data larger than memory
+
+
+def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> int:
+    """One epoch of every backend on data that is read while the training goes on."""
+    try:
+        rows, features = map(int, options.large.split("x"))
+    except ValueError:
+        raise ParityError(
+            f"large: expected ROWSxFEATURES; received {options.large!r}; give for example 1000x784"
+        ) from None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if shutil.disk_usage(folder).free < rows * features * 1.1:
+            raise ParityError(
+                f"large: expected {rows * features / 1e9:.1f} GB of free disk; received less in "
+                f"{folder}; set TMPDIR to another folder"
+            )
+        say(f"writing {rows:,} × {features} uint8")
+        data_folder = make_data(folder / "data", rows, features, 10)
+        data = DataModule.open(data_folder, options.batch_size)
+        make_plan(folder, data, data_folder, options.batch_size, 1)
+        tasks = [fit_task(name, python, folder) for name, python in pythons.items()]
+        measure.run(tasks, 1, options.threads, timeout=3600)
+    points = [point(task, "examples", rows, {"epochs": 1, "features": features}) for task in tasks]
+    settings = {"rows": rows, "features": features, "threads": options.threads}
+    facts = measure.document("scaling_large", settings, load=measure.load(tasks), points=points)
+    text = write_large(facts)
+    measure.save(options.out, facts, text)
+    print(text)
+    return 0
+
+
+def write_large(facts: Mapping[str, Any]) -> str:
+    """The result as Markdown."""
+    settings = facts["settings"]
+    size = settings["rows"] * settings["features"] / 1e9
+    text = measure.heading(facts, "Data larger than memory")
+    text += (
+        f"{settings['rows']:,} × {settings['features']} uint8 ({size:.1f} GB on disk; scaled, "
+        f"{4 * size:.1f} GB), one epoch in random order. Goal: at most {LARGE_BYTES / 2**30:.0f} "
+        "GiB of resident memory over what the import takes.\n\n"
+    )
+    lines = []
+    for found in facts["points"]:
+        if found["failed"]:
+            lines.append([found["backend"], f"failed: {found['failed'][:200]}", "", "", ""])
+            continue
+        met = "met" if found["grown_bytes"] <= LARGE_BYTES else "missed"
+        seconds = [f"{found[name]:.1f}" for name in ("wall_seconds", "cpu_seconds")]
+        lines.append([found["backend"], *seconds, f"{found['grown_bytes'] / 2**30:.2f}", met])
+    header = ["backend", "epoch s (wall)", "epoch s (processor)", "GiB over import", "goal"]
+    return text + measure.table(header, lines)

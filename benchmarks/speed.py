@@ -19,7 +19,9 @@ from common.plan import Plan
 from common.replay import Training, epoch_means
 
 GOALS = {"raw": 1.10, "keras": 1 / 2, "loader": 1 / 15, "limit": 1.3}
-"""At most so many times the seconds of each; the limit is asked of compiled frameworks only."""
+"""At most so many times the seconds of each peer."""
+COMPILED = ("jax", "tensorflow")
+"""The backends that are to come near the machine's limit: theirs is the loop, not Python's."""
 HEADER = (
     *("what", "grade", "import s", "first step s", "epoch ms", "processor ms", "examples/s"),
     *("peak MB", "÷ raw", "÷ Keras", "÷ loader", "÷ limit"),
@@ -201,7 +203,7 @@ def row(
 
 def ranked(row: Mapping[str, Any]) -> bool:
     """Whether a row's answer is right, so that its speed counts."""
-    return not row["failed"] and row["grade"] in ("exact", "rounding", "right")
+    return not row["failed"] and row["grade"] in ("exact", "rounding", "drift", "right")
 
 
 def write(facts: Mapping[str, Any]) -> str:
@@ -256,7 +258,7 @@ def goals(facts: Mapping[str, Any]) -> str:
             continue
         for peer, goal in facts["goals"].items():
             value = row["ratios"].get(peer)
-            if value is not None:
+            if value is not None and (peer != "limit" or row["backend"] in COMPILED):
                 met = "met" if value <= goal else "missed"
                 lines.append([row["name"], peer, f"{value:.3f}", f"≤ {goal:.3f}", met])
     if not lines:

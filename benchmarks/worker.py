@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import aligned
 from common.plan import Plan
 from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
 
@@ -86,7 +87,11 @@ def fit(measurement):
     wanted = list(measurement.settings.get("accuracies", ()))
     reached = measurement.facts["reached_seconds"] = {}
 
+    began = []
+
     def note(trainer, progress):
+        if progress.kind == "compiling":
+            began.append(time.process_time())
         if progress.kind == "epoch":
             for accuracy in wanted:
                 if trainer.history["val_accuracy"][-1] >= accuracy:
@@ -97,6 +102,9 @@ def fit(measurement):
     trainer.fit_epoch = measurement.clock(trainer.fit_epoch)
     orders, initial = measurement.orders, plan.parameters
     trainer.fit(model, data, orders=orders, parameters=initial, dtype=plan.recipe.dtype)
+    if data.is_large:  # an epoch is many calls then, and waits for its chunks between them
+        measurement.clock.wall = [trainer.seconds["fit"]]
+        measurement.clock.cpu = [time.process_time() - began[0]]
     measurement.parameters = model.get_parameters()
     measurement.facts["compile_seconds"] = trainer.seconds["compile"]
     measurement.facts["evaluate_seconds"] = trainer.seconds["evaluate"]
@@ -110,9 +118,14 @@ def loop(measurement):
     plan = measurement.plan
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
     X, y = measurement.data.examples(train=True, dtype=plan.recipe.dtype)
+    as_stored = measurement.settings["loop"] == "loader"
+    if as_stored:
+        X = aligned(np.array(measurement.data.X_train))
     made = importlib.import_module(name).LOOPS[measurement.settings["loop"]](
         X, y, initial, plan.recipe.lr, plan.recipe.batch_size
     )
+    if as_stored:
+        made.divisor = measurement.data.divisor
     epoch = measurement.clock(made.epoch)
     for order in measurement.orders:
         losses, _ = epoch(order)

@@ -427,6 +427,9 @@ FORMATS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+STORED_FORMATS = ("bfloat16", "float16")
+"""Those that numbers are kept in; TF32 is a format of products alone."""
+
 SAME_PRECISION = ("float16 products", "TF32 products")
 """Formats of 11 bits each, which differ only where numbers are tiny or huge."""
 
@@ -857,8 +860,8 @@ class _Search:
 
             make = self.of(ChangedFeatures, change=staticmethod(transposed))
             yield Candidate("transposed images", make)
-        for name, narrow in FORMATS.items():
-            make = self.of(ChangedFeatures, change=staticmethod(narrow))
+        for name in STORED_FORMATS:
+            make = self.of(ChangedFeatures, change=staticmethod(FORMATS[name]))
             yield Candidate(f"{name} inputs", make)
         factor, shift = np.polyfit(planned.ravel(), received.astype(np.float64).ravel(), 1)
         if abs(shift) <= NO_SHIFT * max(abs(factor), 1.0):
@@ -892,10 +895,22 @@ class _Search:
             y = probe["data/y"]
             starts = range(0, len(labels) - len(y) + 1, size)
             fitting = [s for s in starts if np.array_equal(labels[s : s + len(y)], y)]
-            if len(fitting) != 1:
+            if not fitting:
                 return {}
-            found[int(self.ladder.rows(step)[0])] = fitting[0] // size
+            losses = [self.losses_of_block(step, s, len(y)) for s in fitting]
+            errors = [float(np.abs(loss - probe["example_loss"]).max()) for loss in losses]
+            found[int(self.ladder.rows(step)[0])] = fitting[int(np.argmin(errors))] // size
         return found
+
+    def losses_of_block(self, step: int, start: int, length: int) -> Array:
+        """The reference's loss of each example of a stored block, at a probed step."""
+        i, training = self.plan.probes.index(step), Training(self.plan, self.data)
+        rows = np.arange(start, start + length, dtype=np.int32)
+        W, b = (
+            np.asarray(a[i], np.float64)
+            for a in (self.judge.oracle.probe_W, self.judge.oracle.probe_b)
+        )
+        return training.step_of(W, b, *training.examples(rows)).losses
 
     # First guesses
 

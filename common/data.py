@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
+import queue
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +59,15 @@ class DataModule(HyperParameters):
         labels: text of each class.
         source: where the data came from, for reports.
         seed: seed of the order of :meth:`train_dataloader`.
+
+    Attributes:
+        memory_bytes: training examples that take more than this, scaled, are read from where
+            they are stored in chunks while the training goes on.
+        chunk_bytes: size of such a chunk.
     """
+
+    memory_bytes = 4 * 2**30
+    chunk_bytes = 2**27
 
     def __init__(
         self,
@@ -117,6 +128,65 @@ class DataModule(HyperParameters):
         X = empty_aligned(stored.shape, "float32")
         np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
         return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the training examples, scaled, are too many to be held in memory at once."""
+        return bool(self.num_train * self.num_inputs * 4 > self.memory_bytes)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Examples per chunk of :meth:`chunks`: a whole number of batches."""
+        rows = self.chunk_bytes // (4 * self.num_inputs)
+        return int(max(1, rows // self.batch_size) * self.batch_size)
+
+    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
+        """Examples in this order, chunk by chunk, read and scaled by a thread that is one ahead.
+
+        Returns:
+            ``X`` and ``y`` as of :meth:`examples`, always ``chunk_rows`` long, and how many of
+            their rows count: all but in the last chunk.
+        """
+        ready: queue.Queue[tuple[Array, Array, int] | BaseException | None] = queue.Queue(1)
+        ended = threading.Event()
+
+        def put(item: tuple[Array, Array, int] | BaseException | None) -> None:
+            while not ended.is_set():
+                with contextlib.suppress(queue.Full):
+                    ready.put(item, timeout=0.1)
+                    return
+
+        def read() -> None:
+            try:
+                for start in range(0, len(order), self.chunk_rows):
+                    if ended.is_set():
+                        return
+                    put(self._chunk(order[start : start + self.chunk_rows], dtype))
+                put(None)
+            except BaseException as error:  # raised where the chunks are used
+                put(error)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            ended.set()
+            reader.join()
+
+    def _chunk(self, rows: Array, dtype: str) -> tuple[Array, Array, int]:
+        X = empty_aligned((self.chunk_rows, self.num_inputs), dtype)
+        y = empty_aligned((self.chunk_rows,), "int32")
+        X[len(rows) :], y[len(rows) :] = 0, 0
+        for start in range(0, len(rows), CHUNK_PIECE):
+            some = rows[start : start + CHUNK_PIECE]
+            X[start : start + len(some)] = self.scale(self.X_train[some])
+            y[start : start + len(some)] = self.y_train[some]
+            _drop_pages(self.X_train)
+        return X, y, len(rows)
 
     def scale(self, X: Array) -> Array:
         """Stored features as float32, divided by the divisor."""
@@ -516,6 +586,17 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
             f"and {X_val.shape[1]}; build both the same way"
         )
+
+
+CHUNK_PIECE = 256
+"""Rows gathered before their pages are dropped: each may map a huge page of 2 MB around it."""
+
+
+def _drop_pages(array: Array) -> None:
+    """Take what was read of a memory-mapped file out of this process's resident memory."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)  # it stays in the system's cache of files
 
 
 ALIGNMENT_BYTES = 64

@@ -113,6 +113,15 @@ class Trainer(ABC):
             dtype: floating-point type of the examples and the parameters.
         """
 
+    @abstractmethod
+    def place(self, X: npt.NDArray[Any], y: npt.NDArray[np.int32]) -> None:
+        """Make these the training examples, in the framework's tensors.
+
+        Args:
+            X: scaled, writable and aligned; the tensors may share its memory.
+            y: their classes.
+        """
+
     def compile(self) -> None:  # noqa: B027  # a hook, not a duty
         """Compile what :meth:`fit_epoch` and :meth:`evaluate` run; parameters stay as they are.
 
@@ -221,6 +230,25 @@ class Trainer(ABC):
             self.history["val_accuracy"].append(accuracy)
             self._tell("epoch", epoch=epoch + 1)
 
+    def training_examples(self, dtype: str) -> tuple[Any, Any]:
+        """What :meth:`prepare` places: all training examples, or room for a chunk of them."""
+        if not self.data.is_large:
+            X, y = self.data.examples(train=True, dtype=dtype)
+            return X, y
+        self._dtype = dtype
+        X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        return X, y
+
+    def _fit_order(self, order: Indices) -> EpochMetrics:
+        """One segment of an epoch; chunk by chunk where the examples are too many."""
+        if not self.data.is_large:
+            return self.fit_epoch(order)
+        metrics = []
+        for X, y, count in self.data.chunks(order, self._dtype):
+            self.place(X, y)
+            metrics.append(self.fit_epoch(np.arange(count, dtype=np.int32)))
+        return EpochMetrics(*(np.concatenate(parts) for parts in zip(*metrics, strict=True)))
+
     def _fit_segments(self, order: Indices) -> None:
         """One epoch, interrupted where a callback wants to look."""
         size = self.batch_size
@@ -230,7 +258,7 @@ class Trainer(ABC):
         segments = []
         for start, stop in zip([0, *stops], [*stops, num_steps], strict=True):
             with self._clock("fit"):
-                segments.append(self.fit_epoch(order[start * size : stop * size]))
+                segments.append(self._fit_order(order[start * size : stop * size]))
             self.step = first + stop
             if stop < num_steps or self.step in self.pauses:
                 self._tell("segment")

@@ -52,9 +52,12 @@ class Trainer(AbstractTrainer):
         self._probe = _jit(_probe, model)
 
     @_in_dtype
+    def place(self, X, y):
+        self.X, self.y = jax.device_put((X, y))  # JAX shares the memory of aligned arrays
+
+    @_in_dtype
     def _place(self):
-        # JAX shares the memory of aligned arrays.
-        self.X, self.y = jax.device_put(self.data.examples(train=True, dtype=self.dtype))
+        self.place(*self.training_examples(self.dtype))
         self.X_val, self.y_val = jax.device_put(self.data.examples(train=False, dtype=self.dtype))
         params = self.model.held
         if params is None:
@@ -70,7 +73,7 @@ class Trainer(AbstractTrainer):
     def compile(self):
         # JAX compiles at the first call, and a call changes nothing: its results are dropped.
         full, short = divmod(self.data.num_train, self.batch_size)
-        self._capacity = max(full, 1)
+        self._capacity = max(min(full, -(-len(self.X) // self.batch_size)), 1)
         results = []
         if full:
             batches = self._pad(np.empty(0, np.int32))

@@ -15,11 +15,14 @@ class Trainer(AbstractTrainer):
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
-        self.X, self.y = map(_array, data.examples(train=True, dtype=dtype))
+        self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_array, data.examples(train=False, dtype=dtype))
         model.build(self.X[:1])
         model.cast(dtype)
         self.optim = model.configure_optimizers()
+
+    def place(self, X, y):
+        self.X, self.y = _array(X), _array(y)
 
     def fit_epoch(self, order):
         order = _array(order)

@@ -13,16 +13,23 @@ class Trainer(AbstractTrainer):
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
-        self.X, self.y = data.examples(train=True, dtype=dtype)
+        self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = data.examples(train=False, dtype=dtype)
         model.forward(self.X[:1])  # builds a model that waits for its input's width
         self.optim = model.configure_optimizers()
 
+    def place(self, X, y):
+        self.X, self.y = X, y
+
     def fit_epoch(self, order):
         losses, scores = [], []
+        size = min(self.batch_size, len(order))
+        batch = np.empty((size, self.X.shape[1]), self.X.dtype)
         for start in range(0, len(order), self.batch_size):
-            X, y = self._gather(order[start : start + self.batch_size])
-            y_hat, loss, _ = self._step(self.model, self.optim, X, y)
+            rows = order[start : start + self.batch_size]
+            # Into memory that is in the cache; "clip" spares NumPy a copy of it (rows are valid).
+            X = np.take(self.X, rows, axis=0, out=batch[: len(rows)], mode="clip")
+            y_hat, loss, _ = self._step(self.model, self.optim, X, self.y[rows])
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(np.concatenate(scores), self.y[order], averaged=False)
@@ -38,14 +45,11 @@ class Trainer(AbstractTrainer):
         optim.step(gradients)
         return y_hat, loss, gradients
 
-    def _gather(self, rows):
-        return self.X[rows], self.y[rows]
-
     def shuffle(self, num_examples):
         return np.random.permutation(num_examples)
 
     def training_batch(self, rows):
-        return self._gather(rows)
+        return self.X[rows], self.y[rows]
 
     def validation_batches(self, size):
         for start in range(0, len(self.X_val), size):

@@ -15,7 +15,7 @@ class Trainer(AbstractTrainer):
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
-        self.X, self.y = map(_tensor, data.examples(train=True, dtype=dtype))
+        self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
         received = model(self.X[:1]).dtype  # builds lazy layers
         if received != dtype:
@@ -28,12 +28,15 @@ class Trainer(AbstractTrainer):
         self._evaluate = tf.function(functools.partial(_evaluate, model), autograph=False)
 
     def compile(self):
-        num_train = len(self.X)
+        num_train = self.data.num_train
         for size in {min(self.batch_size, num_train), num_train % self.batch_size} - {0}:
             self._train(np.empty((0, size), np.int32))
         sizes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
         for X, y in sizes.values():
             self.evaluate(X, y)
+
+    def place(self, X, y):
+        self.X, self.y = _tensor(X), _tensor(y)
 
     def fit_epoch(self, order):
         full = len(order) - len(order) % self.batch_size

@@ -14,12 +14,15 @@ class Trainer(AbstractTrainer):
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
-        self.X, self.y = map(_tensor, data.examples(train=True, dtype=dtype))
+        self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
         with torch.no_grad():
             model(self.X[:1])  # builds lazy layers
         _lay_out(model, self.X[:1])
         self.optim = model.configure_optimizers()
+
+    def place(self, X, y):
+        self.X, self.y = _tensor(X), _tensor(y)
 
     def fit_epoch(self, order):
         order = torch.from_numpy(np.ascontiguousarray(order))

@@ -1,0 +1,172 @@
+"""The suite's test of itself, in small; ``python -m benchmarks.detection`` is the whole of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import detection_report
+from benchmarks.detection import (
+    FAULTY,
+    Run,
+    choose_faults,
+    clean_recipes,
+    faulty_runs,
+    judged,
+    open_record,
+    plan_name,
+    prepare,
+    told,
+    train,
+)
+from benchmarks.faults import CATALOGUE, PLANTERS
+from common.causes import find_cause
+from common.environment import ROOT, Environment, find_environment
+from common.errors import ParityError
+from common.ladder import STAGES
+from common.recipe import Recipe
+from tests.conftest import BACKENDS
+
+DIGITS = {
+    "learning rate": 1 + 1e-5,
+    "momentum": 0.9,
+    "label smoothing": 1e-4,
+    "TF32 products": None,
+    "wrong labels": 10,
+    "metric averaged over batches": None,
+    "float64": None,
+}
+"""Faults planted where free runs can be compared, and their sizes."""
+CHAOTIC = {"learning rate": 1 + 1e-5}
+PLANS = {"digits": FAULTY["digits"], "chaotic": Recipe("fashion-mnist", 256, 1.0, 2)}
+IMPLEMENTATION = {"digits": "scratch", "chaotic": "concise"}
+"""At this learning rate the plain softmax of the from-scratch models runs out of numbers."""
+BY_NAME = {fault.name: fault for fault in CATALOGUE}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Plans, and the records of all runs in all backends."""
+    folder = tmp_path_factory.mktemp("detection")
+    for name in ("records", "probes"):
+        (folder / name).mkdir()
+    for name, recipe in PLANS.items():
+        prepare(folder / name, recipe)
+    environments = {name: find_environment(backend) for name, backend in BACKENDS.items()}
+    runs = [
+        Run(plan, backend, IMPLEMENTATION[plan], fault, size)
+        for backend in BACKENDS
+        for plan, faults in (("digits", DIGITS), ("chaotic", CHAOTIC))
+        for fault, size in {None: None, **faults}.items()
+    ] + [Run("digits", backend, IMPLEMENTATION["chaotic"]) for backend in BACKENDS]
+    statuses = train(folder, runs, environments)
+    assert [statuses.get(run.name) for run in runs] == ["done"] * len(runs), statuses
+    return folder
+
+
+def judge(work, plan, backend, fault=None, size=None, implementation=None):
+    """The judge of a plan, a run's record, and its judgement."""
+    run = Run(plan, backend, implementation or IMPLEMENTATION[plan], fault, size)
+    judge, record = open_record(work, run)
+    return judge, record, judge.judge(record)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_clean_run_is_not_flagged(work, backend):
+    own, _, found = judge(work, "digits", backend)
+    assert found.grade == "rounding"
+    assert found.divergence is None
+    assert own.worst(found) < own.thresholds.envelopes
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fault", DIGITS)
+def test_a_fault_is_found_placed_and_named(work, fault, backend):
+    own, record, found = judge(work, "digits", backend, fault, DIGITS[fault])
+    cause = find_cause(own, record, found)
+    assert cause, found.divergence
+    assert fault in cause.sentence or any(
+        name.startswith(fault) for name in cause.name.split(" or ")
+    )
+    if BY_NAME[fault].is_silent:
+        assert found.grade == "rounding"
+        return
+    assert found.grade in ("drift", "disagree")
+    assert found.divergence.stage in BY_NAME[fault].stages
+    if cause.value is not None:
+        assert cause.value == pytest.approx(DIGITS[fault], rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_where_training_is_chaotic_lockstep_finds_the_fault_and_nothing_else(work, backend):
+    # An implementation may be unsound, and flagged without a fault: then here as elsewhere.
+    _, _, elsewhere = judge(work, "digits", backend, implementation=IMPLEMENTATION["chaotic"])
+    own, _, clean = judge(work, "chaotic", backend)
+    assert not own.free_running.informative
+    assert own.free_running.last > 0.01, "rounding alone moves the weights by a percent"
+    sound = elsewhere.divergence is None
+    assert (clean.divergence is None) == (clean.grade == "rounding") == sound
+    for fault, size in CHAOTIC.items():
+        _, _, found = judge(work, "chaotic", backend, fault, size)
+        assert found.grade in ("drift", "disagree")
+        expected = BY_NAME[fault].stages if sound else (elsewhere.divergence.stage,)
+        assert found.divergence.stage in expected
+        assert found.divergence.step == 0
+
+
+# The catalogue and its report
+
+
+def test_every_fault_has_a_stage_a_plan_and_a_way_to_be_planted():
+    by_backend = {name: (ROOT / "backends" / name / "faults.py").read_text() for name in BACKENDS}
+    for fault in CATALOGUE:
+        assert set(fault.stages) <= set(STAGES)
+        assert set(fault.plans) <= set(FAULTY)
+        for source in by_backend.values():
+            assert (fault.name in PLANTERS) != (f'"{fault.name}": ' in source)
+
+
+def test_each_run_and_each_plan_has_a_name_of_its_own():
+    environments = [Environment(name, ROOT) for name in BACKENDS]
+    runs = faulty_runs(environments, CATALOGUE)
+    assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
+    recipes = clean_recipes(quick=False)
+    assert all(name == plan_name(recipe) for name, recipe in recipes.items())
+    assert not set(recipes) & set(FAULTY)
+    assert 2 * len(recipes) >= 200
+
+
+def test_unknown_faults_are_refused():
+    assert [fault.name for fault in choose_faults(["momentum"], quick=True)] == ["momentum"]
+    with pytest.raises(ParityError, match=r"expected some of .* received mistake"):
+        choose_faults(["mistake"], quick=False)
+
+
+def test_the_command_is_told_without_places():
+    words = ["--quick", "--python", "x=y", "--python=x=y", "--out", "z", "--faults", "momentum"]
+    assert told(words) == ["--quick", "--faults", "momentum"]
+
+
+def test_the_report_counts(work, tmp_path):
+    backend = next(iter(BACKENDS))
+    rows = []
+    for fault, size in {None: None, "momentum": 0.9, "learning rate": 1 + 1e-5}.items():
+        own, _, found = judge(work, "digits", backend, fault, size)
+        row = vars(Run("digits", backend, IMPLEMENTATION["digits"], fault, size)) | judged(
+            own, found
+        )
+        row |= dict.fromkeys(detection_report.FIXED, False) | {"cause": None}
+        rows.append(row | {"status": "done", "change_envelopes": 9.0 if fault else None})
+    kept = ("plan", "backend", "fault", "size")
+    broken = {"implementation": "concise", "status": "bad record: not finite"}
+    rows.append({name: rows[1][name] for name in kept} | broken)
+    facts = {"command": "this", "seconds": 1.0, "machine": {"cpus": 2, "processor": "one"}}
+    detection_report.write_report(facts | {"versions": {}, "runs": rows}, tmp_path)
+    text = (tmp_path / "detection.md").read_text()
+    assert "is detected | 3 of 3 (100.0%) |" in text
+    assert "stage right, of detected faults: 95 % | 2 of 3 (66.7%) |" in text
+    assert "cause right, of detected faults: 90 % | 0 of 3 (0.0%) |" in text
+    assert "no false alarm where the arithmetic is sound | 0 of 1 (0.0%) |" in text
+    assert (tmp_path / "detection.png").stat().st_size > 1000
+    stored = json.loads((tmp_path / "detection.json").read_text())["runs"]
+    assert np.isclose(stored[2]["size"], 1 + 1e-5)

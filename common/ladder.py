@@ -142,7 +142,7 @@ class Ladder:
             # that gives along a direction of n entries is that half unit over the direction's
             # norm; a mean is along n equal entries.
             parameter = self.parameters[step][tensor].astype(np.float64)
-            half = self.unit * max(float(np.abs(parameter).max()), scale)
+            half = max(self.unit * max(float(np.abs(parameter).max()), scale), LEAST)
             floors["largest"] = half
             floors["offset"] = max(floors["offset"], half / np.sqrt(exact.size))
             floors["gain"] = max(floors["gain"], half / max(_norm(exact), half))

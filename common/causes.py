@@ -21,11 +21,11 @@ from common.plan import Plan
 from common.record import Record
 from common.reference import BLOCK
 from common.replay import (
+    FORMS,
     WORST,
     Rows,
     Step,
     Training,
-    losses_from_log_softmax,
     losses_from_logits,
 )
 
@@ -38,6 +38,10 @@ NO_SHIFT = 1e-6
 
 FURTHEST_STEP = 512
 """How far replays go to tell causes apart, lest it take longer than anyone waits."""
+
+NUDGE = 2.0**-21
+"""Numbers nearer than this part to the middle of two of a narrow format may be rounded to either:
+a float32 that has come a few operations has that error."""
 
 CHAOS = 1e-3
 """A replay is compared as far as its own rounding stays below this part of its weights."""
@@ -82,10 +86,18 @@ class Variation(Training):
 
     Args:
         value: the size of the change.
+        nudge: by what part numbers are changed before they are rounded to a narrower format.
     """
 
-    def __init__(self, plan: Plan, data: DataModule, value: float = 0.0, **options: Any) -> None:
-        self.value = value
+    def __init__(
+        self,
+        plan: Plan,
+        data: DataModule,
+        value: float = 0.0,
+        nudge: float = 0.0,
+        **options: Any,
+    ) -> None:
+        self.value, self.nudge = value, nudge
         super().__init__(plan, data, **options)
 
 
@@ -330,13 +342,17 @@ class RoundedProducts(Variation):
     narrow: Callable[[Array], Array]
     backward = True
 
+    def rounded(self, A: Array) -> Array:
+        """What was computed, and has rounding of its own, in the narrower format."""
+        return self.narrow(A * A.dtype.type(1 + self.nudge))
+
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         return super().logits(self.narrow(X), self.narrow(W), b)
 
     def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
         if not self.backward:
             return super().gradients(X, error)
-        gradient_W, _ = super().gradients(self.narrow(X), self.narrow(error))
+        gradient_W, _ = super().gradients(self.narrow(X), self.rounded(error))
         return gradient_W, super().gradients(X, error)[1]
 
 
@@ -352,7 +368,7 @@ class RoundedResults(RoundedProducts):
     """The same, and the products themselves rounded, too."""
 
     def product(self, A: Array, B: Array) -> Array:
-        return self.narrow(super().product(A, B))
+        return self.rounded(super().product(A, B))
 
 
 class ForwardOnly(RoundedProducts):
@@ -377,7 +393,17 @@ class Clipped(Variation):
         return self.clip(*gradients) if self.in_place else gradients
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        super().update(W, b, *self.clip(gradient_W, gradient_b))
+        gradients = gradient_W, gradient_b
+        super().update(W, b, *(gradients if self.in_place else self.clip(*gradients)))
+
+
+class ClippedNearly(Clipped):
+    """The same with 1e-6 added to the norm, lest it be zero, as PyTorch does."""
+
+    def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
+        norm = np.sqrt((gradient_W**2).sum() + (gradient_b**2).sum()) + 1e-6
+        part = gradient_W.dtype.type(min(1.0, self.value / norm))
+        return part * gradient_W, part * gradient_b
 
 
 class ClippedEach(Clipped):
@@ -582,7 +608,9 @@ class _Search:
         """Options of the replays that measure a candidate's own rounding."""
         dtype = self.plan.recipe.dtype
         blocks = [{"dtype": dtype, "block": block} for block in (BLOCK, 8 * BLOCK)]
-        return [{"dtype": dtype}, *blocks, {"dtype": dtype, "form": losses_from_log_softmax}]
+        forms = [{"dtype": dtype, "form": form} for form in FORMS[1:]]
+        nudges = [{"dtype": dtype, "nudge": nudge} for nudge in (NUDGE, -NUDGE)]
+        return [{"dtype": dtype}, *blocks, *forms, *nudges]
 
     def lockstep_misfit(self, exact: Training, own: Sequence[Training]) -> float:
         """The largest difference in any tensor of any probed step."""
@@ -768,6 +796,7 @@ class _Search:
         yield self.simple("bias never updated", BiasNeverUpdated)
         clippings: tuple[tuple[type[Variation], float], ...] = (
             (Clipped, self.largest_update(joint=True)),
+            (ClippedNearly, self.largest_update(joint=True)),
             (ClippedEach, self.largest_update(joint=False)),
             (ClippedEntries, self.largest_entry()),
         )

@@ -321,7 +321,8 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
         for name, exact in (("W", oracle.W), ("b", oracle.b))
     )
     losses = np.allclose(history["val_loss"], oracle.val_loss, rtol=1e-5, atol=1e-5)
-    accuracy = round(history["val_accuracy"][-1], 3) == round(float(oracle.val_accuracy[-1]), 3)
+    # Not by rounding each: a half of the last digit, in float32, would go either way.
+    accuracy = abs(history["val_accuracy"][-1] - float(oracle.val_accuracy[-1])) < 5e-4
     return {
         "fixed_weights": not weights,
         "fixed_losses": not losses,

@@ -138,15 +138,10 @@ class Ladder:
             # may be biased by as much and still be faithful.
             floors |= {"gain": self.unit, "offset": self.unit * scale}
         if tensor in self.parameters[step]:
-            # The parameter is rounded after its update, every entry by up to half a unit. What
-            # that gives along a direction of n entries is that half unit over the direction's
-            # norm; a mean is along n equal entries.
-            parameter = self.parameters[step][tensor].astype(np.float64)
-            half = max(self.unit * max(float(np.abs(parameter).max()), scale), LEAST)
-            floors["largest"] = half
-            floors["offset"] = max(floors["offset"], half / np.sqrt(exact.size))
-            floors["gain"] = max(floors["gain"], half / max(_norm(exact), half))
-            floors["decay"] = half / max(_norm(parameter), half)
+            # The parameter is rounded after its update, and its half unit is the entry's.
+            parameter = float(np.abs(self.parameters[step][tensor]).max())
+            floors["largest"] = self.unit * max(parameter, scale)
+            floors["decay"] = self.unit / 4
         return floors
 
     def statistics(
@@ -236,10 +231,6 @@ def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding |
     All stages before it, in that step and the steps before, are within rounding.
     """
     return next((found for found in findings if found.envelopes > threshold), None)
-
-
-def _norm(values: Array) -> float:
-    return float(np.sqrt((values.astype(np.float64) ** 2).sum()))
 
 
 def _part(error: Array, direction: Array) -> float:

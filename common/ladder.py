@@ -157,8 +157,9 @@ class Ladder:
 
         The parameter is rounded after its update, every entry by up to half a unit. What that
         gives along a direction of n entries is that half unit over the direction's norm; a mean
-        is along n equal entries. A few biases are rounded alike by every member, or by all but
-        one in a hundred: no number of members measures it (``benchmarks/results/envelope.md``).
+        is along n equal entries. More members do not measure it: a few biases may be rounded
+        alike by 48 of them and otherwise by the next, up to 53 envelopes off without this
+        (``benchmarks/results/envelope.md``).
         """
         exact = self.exact[step][tensor]
         parameter = self.parameters[step][tensor].astype(np.float64)

@@ -21,17 +21,29 @@ from common.plan import Plan
 from common.replay import FORMS, Floats, Training, Trajectory, epoch_means, losses_from_logits
 from common.worker import end_with_parent
 
+# What fresh members, which the ensemble does not have, say of each part of the envelope is in
+# ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.
+
 ENSEMBLE_MEMBERS = 6
-"""Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks."""
+"""Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks. Without
+the blocks 1,085 of 4,932 faultless runs are flagged that are not with them, without the third
+form of the loss two."""
 
 POOLED_STEPS = 16
-LEAST = 1e-30
+"""How many of the first steps share the largest error of their losses: six errors of one number
+are too few before the running maximum has seen some more. Without it three of 4,932 are flagged."""
+
 METRIC_EPOCHS = 10
+"""How many of the last epochs give the rounding of their mean validation loss: six errors of one
+number are too few. With the last epoch alone 256 of 4,932 are flagged."""
+
+LEAST = 1e-30
+"""What nothing is smaller than, so that nothing is divided by zero; far below any rounding."""
 
 LOCKSTEP_MEMBERS = 24
 """More for single steps, where they cost little: the largest of six errors of a small tensor is
-too often a small one (``benchmarks/results/envelope.md``). A quarter of them add up one number
-after the other."""
+too often a small one. With six, 86 of 4,932 faultless runs are flagged that are not with 24; with
+twelve, eight. A quarter of them add up one number after the other."""
 
 BLOCK = 8
 """Frameworks may add up one number after the other, with an error that grows as the root of

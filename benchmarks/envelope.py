@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -18,10 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.detection import LARGE_CLEAN, clean_recipes, show
+from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from common.agreement import Thresholds
 from common.data import Array, DataModule
 from common.fetch import open_data
@@ -198,6 +200,16 @@ def table(rows: Sequence[Sequence[Sequence[tuple[str, float]]]], threshold: floa
         yield f"| {bound.missing} | {len(beyond)} of {len(worst)} | {only} | {top:.3g} | {where} |"
 
 
+def each_bound(
+    recipes: Sequence[Recipe], rows: Sequence[Sequence[Sequence[tuple[str, float]]]], bound: int
+) -> Iterator[dict[str, Any]]:
+    """By plan, the fresh members' worst ratios by one bound, and which quantity the largest is."""
+    for recipe, plan in zip(recipes, rows, strict=True):
+        quantity, _ = max(plan[bound], key=lambda found: found[1])
+        ratios = " ".join(f"{ratio:.3g}" for _, ratio in plan[bound])
+        yield {"plan": plan_name(recipe), "largest": quantity, "ratios": ratios}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Train, judge, write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.envelope", description=__doc__)
@@ -232,9 +244,12 @@ def main(arguments: Sequence[str]) -> int:
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "envelope.md").write_text("\n".join(page), encoding="utf-8")
-    (options.out / "envelope.json").write_text(
-        json.dumps({bound.missing: [plan[i] for plan in rows] for i, bound in enumerate(BOUNDS)})
-    )
+    facts: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks.envelope", *arguments])
+    }
+    runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
+    facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}
+    (options.out / "envelope.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(options.out / "envelope.md")
     return 0
 

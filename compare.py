@@ -71,6 +71,7 @@ def compare(
     repeat: int = 1,
     seeds: int = 1,
     independent: bool = False,
+    benchmark: bool = False,
     margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     quiet: bool = True,
@@ -93,6 +94,8 @@ def compare(
         repeat: how often each worker trains, to see whether it repeats itself.
         seeds: compare over so many seeds, from ``seed`` on.
         independent: over seeds, let each framework draw initial parameters and orders itself.
+        benchmark: run one process at a time, and each training in its own, so that seconds and
+            memory are those of one training on an otherwise idle machine.
         margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
         quiet: show no progress.
@@ -110,8 +113,7 @@ def compare(
     choose(named, found)
     check_positive("--threads", threads)
     check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
-    jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
-    check_positive("--jobs", jobs)
+    jobs = choose_jobs(jobs, threads, benchmark)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
@@ -125,7 +127,7 @@ def compare(
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
-        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell, benchmark)
         contenders = [
             Contender(environments[backend.name], implementation)
             for backend in chosen
@@ -143,7 +145,12 @@ def compare(
             )
             facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
         facts["notices"] += [notice] if notice else []
-        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        facts["settings"] = {
+            "jobs": jobs,
+            "threads": threads,
+            "timeout_seconds": timeout,
+            "benchmark": benchmark,
+        }
         report = Report(facts, folder)
         report.save()
         display.tell("judging", {"event": "done"})
@@ -175,6 +182,19 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
     if value > most:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
+
+
+def choose_jobs(jobs: int | None, threads: int, benchmark: bool) -> int:
+    """How many processes run at once."""
+    if benchmark and jobs not in (None, 1):
+        raise ParityError(
+            f"--jobs: expected 1 with --benchmark, where each process runs alone; received {jobs}; "
+            "leave it out"
+        )
+    if jobs is None:
+        jobs = 1 if benchmark else max(1, len(available_cpus()) // threads)
+    check_positive("--jobs", jobs)
+    return jobs
 
 
 def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
@@ -350,6 +370,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             if name == "level"
             else f"largest difference of {name} over seeds that counts as none; %(default)s",
         )
+    how.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="one process at a time, and one for each training: seconds and memory are its own",
+    )
     how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
         "--python",
@@ -482,6 +507,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             repeat=options.repeat,
             seeds=options.seeds,
             independent=options.independent,
+            benchmark=options.benchmark,
             margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
             quiet=options.quiet,
         )

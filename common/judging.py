@@ -59,6 +59,7 @@ RUN_FACTS = (
     "unexplained_flips",
     "seconds",
     "peak_rss_bytes",
+    "earlier_in_process",
 )
 """What a report states of every run; null where there is nothing to state."""
 
@@ -302,6 +303,7 @@ def run_facts(
         "unexplained_flips": found.unexplained_flips,
         "seconds": {**record.facts["seconds"], "total": outcome.seconds},
         "peak_rss_bytes": record.facts["peak_rss_bytes"],
+        "earlier_in_process": record.facts.get("earlier_in_process", []),
     }
 
 

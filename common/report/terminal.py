@@ -46,7 +46,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         highlight=False,
     )
     console.print(_table(report))
-    for line in [*_explanations(report), *_over_seeds(report)]:
+    for line in [*_sharing(report), *_explanations(report), *_over_seeds(report)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
@@ -135,6 +135,16 @@ def _explanations(report: Report) -> Iterator[str]:
                 f"{name}: {run['prediction_flips']} predictions changed, {explained} of "
                 f"{len(flips)} listed explained by the error of their logits"
             )
+
+
+def _sharing(report: Report) -> Iterator[str]:
+    """What the table's seconds are, where runs shared a process."""
+    if any(run["earlier_in_process"] for run in report.runs):
+        yield (
+            "A backend's implementations were trained in one process, one after the other: the "
+            "import is shared, and the later one finds the framework warm. --benchmark measures "
+            "each alone."
+        )
 
 
 def _over_seeds(report: Report) -> Iterator[str]:

@@ -232,6 +232,8 @@ class BlockOrder(Variation):
 
     blocks: dict[int, int]
     step_loss: Array
+    scaled_all: Array | None = None
+    """Every example, once for all steps; None where they are too many."""
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         return super().examples(self.block_rows(self.blocks[int(rows[0])]))
@@ -242,13 +244,25 @@ class BlockOrder(Variation):
         stop = min((block + 1) * size, len(self.labels))
         return np.arange(block * size, stop, dtype=np.int32)
 
+    def losses_of_all(self, W: Array, b: Array) -> Array:
+        """The loss of every example, in float32."""
+        W, b = W.astype(np.float32), b.astype(np.float32)
+        losses = []
+        for rows in self.data.stored_pieces():
+            if self.scaled_all is None:
+                X = self.data.scale(self.data.X_train[rows[0] : rows[-1] + 1])
+            else:
+                X = self.scaled_all
+            losses.append(self.losses(X @ W + b, self.labels[rows])[0])
+        return np.concatenate(losses)
+
     def steps(self) -> Iterator[tuple[Step, Array, Array]]:
         W, b = self.initial()
+        self.scaled_all = None if self.data.is_large else self.data.scale(self.data.X_train)
         starts = np.arange(0, len(self.labels), self.plan.recipe.batch_size)
         sizes = np.diff([*starts, len(self.labels)])
-        X = self.data.scale(self.stored)
         for recorded in self.step_loss:
-            losses, _, _ = self.losses(X @ W.astype(X.dtype) + b.astype(X.dtype), self.labels)
+            losses = self.losses_of_all(W, b)
             means = np.add.reduceat(losses, starts) / sizes
             rows = self.block_rows(int(np.abs(means - recorded).argmin()))
             step = self.step_of(W, b, *super().examples(rows))
@@ -992,19 +1006,24 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
         logits = X @ W + b
         return losses_from_logits(logits, y)[0], logits.argmax(axis=1) == y
 
+    def evaluate_training(W: Array, b: Array) -> tuple[Array, Array]:
+        parts = [
+            evaluate(data.scale(data.X_train[rows[0] : rows[-1] + 1]), y_train[rows], W, b)
+            for rows in data.stored_pieces()
+        ]
+        losses, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return losses, correct
+
     def batched(values: Array) -> float:
         size = plan.recipe.batch_size
         return float(np.mean([values[i : i + size].mean() for i in range(0, len(values), size)]))
 
     y_val, y_train = (np.asarray(y, np.int64) for y in (data.y_val, data.y_train))
-    X_train = data.examples(train=True, dtype="float64")[0]
     metrics: dict[str, Callable[[int], tuple[float, float]]] = {
         "metric averaged over batches": lambda e: _pair(
             evaluate(judge.validation, y_val, *states[e]), batched
         ),
-        "metric on the training data": lambda e: _pair(
-            evaluate(X_train, y_train, *states[e]), np.mean
-        ),
+        "metric on the training data": lambda e: _pair(evaluate_training(*states[e]), np.mean),
         "metric before the epoch": lambda e: _pair(
             evaluate(judge.validation, y_val, *before[e]), np.mean
         ),

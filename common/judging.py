@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,15 +101,22 @@ def _judge_comparison(
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
     judged: dict[str, tuple[Record, Judgement] | str] = {}
-    for contender in contenders:
-        if outcomes.get(contender.name, _unavailable(contender)).status == "done":
-            judged[contender.name] = judge_record(judge, execution, contender.name)
-    judged |= second_look(judge, execution, contenders, judged)
-    runs = [
-        run_facts(judge, contender, outcomes, judged.get(contender.name))
-        | repeat_facts(judge, execution, contender, outcomes, repeats)
+    done = [
+        contender.name
         for contender in contenders
+        if outcomes.get(contender.name, _unavailable(contender)).status == "done"
     ]
+
+    def facts(contender: Contender) -> dict[str, Any]:
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeat_facts(
+            judge, execution, contender, outcomes, repeats
+        )
+
+    # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
+    with ThreadPoolExecutor(max_workers=execution.slots) as pool:
+        judged |= zip(done, pool.map(partial(judge_record, judge, execution), done), strict=True)
+        judged |= second_look(judge, execution, contenders, judged)
+        runs = list(pool.map(facts, contenders))
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),

@@ -109,6 +109,8 @@ class Ladder:
     def _member_stages(training: Training, W: Array, b: Array, rows: Array) -> dict[str, Array]:
         shuffle, training.shuffle = training.shuffle, None
         listed = training.stages(W, b, rows)
+        if shuffle is None:
+            return listed
         training.shuffle = shuffle
         summed = training.stages(W, b, rows)
         return {

@@ -100,9 +100,7 @@ class Training:
         self.plan, self.data, self.dtype = plan, data, dtype
         self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
-        # Stored features are permuted once; a batch is scaled when it is gathered, which keeps
-        # the working set at a byte a pixel.
-        self.stored = data.X_train if features is None else data.X_train.take(features, axis=1)
+        self.stored: Array | None = None
         self.labels = np.asarray(data.y_train, dtype=np.int64)
 
     # The stages of a step
@@ -118,7 +116,10 @@ class Training:
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
-        return self.scaled(self.stored[rows]), self.labels[rows]
+        X = (self.data.X_train if self.stored is None else self.stored)[rows]
+        if self.stored is None and self.features is not None:
+            X = X.take(self.features, axis=1)
+        return self.scaled(X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass."""
@@ -167,6 +168,10 @@ class Training:
 
     def steps(self) -> Iterator[tuple[Step, Array, Array]]:
         """Train: each step with the weights and biases after it, which go on changing."""
+        if self.features is not None and self.stored is None and not self.data.is_large:
+            # Stored features are permuted once; a batch is scaled when it is gathered, which
+            # keeps the working set at a byte a pixel.
+            self.stored = self.data.X_train.take(self.features, axis=1)
         W, b = self.initial()
         self.reset()
         for epoch in range(self.plan.recipe.max_epochs):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -18,7 +19,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
@@ -38,12 +39,45 @@ NEXT = "next"
 
 
 class Witness(DataModule):
-    """A data module that remembers what it gave to the framework."""
+    """A data module that remembers what it gave to the framework.
+
+    Attributes:
+        fed: the arrays that were given whole, by name.
+        labels_fed: the label of each training example; of data larger than memory, as far as
+            :meth:`watch` saw it given.
+    """
+
+    _watched: Any = None
+    _labels_seen: Array = np.empty(0)
 
     def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
         X, y = super().examples(train, dtype)
         self.fed = {**getattr(self, "fed", {}), f"X_{train}": X, f"y_{train}": y}
         return X, y
+
+    @property
+    def labels_fed(self) -> Array:
+        """See the class."""
+        return np.asarray(getattr(self, "fed", {}).get("y_True", self._labels_seen))
+
+    def watch(self) -> None:
+        """From now to :meth:`stop_watching`, take note of the chunks that are given."""
+        self._watched = hashlib.sha256()
+        self._labels_seen = np.full(self.num_train, -1, np.int32)
+
+    def stop_watching(self) -> str:
+        """The digest of the examples that were given, in the order of their use."""
+        watched, self._watched = self._watched, None
+        return str(watched.hexdigest())
+
+    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
+        start = 0
+        for X, y, count in super().chunks(order, dtype):
+            if self._watched is not None:
+                self._watched.update(X[:count].data)
+                self._labels_seen[order[start : start + count]] = y[:count]
+            start += count
+            yield X, y, count
 
 
 class Recorder:
@@ -82,6 +116,13 @@ class Recorder:
             self.initial = trainer.model.get_parameters()
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
+            if trainer.data.is_large:
+                trainer.data.watch()
+        if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
+            # Not before the first epoch, in which every example is given once, is this known.
+            seen = {"labels": trainer.data.labels_fed}
+            given = trainer.data.stop_watching() + self.fed_sha256 + hash_arrays(seen)
+            self.fed_sha256 = hashlib.sha256(given.encode()).hexdigest()
         if progress.step in self.plan.snapshots and progress.step not in self.steps:
             self.steps.append(progress.step)
             for name, value in trainer.model.get_parameters().items():
@@ -106,7 +147,7 @@ class Recorder:
             "step_accuracy": trainer.step_accuracy,
             "snapshots": np.array(self.steps),
             "val_y_hat": np.concatenate(y_hat),
-            "fed/y_train": np.asarray(trainer.data.fed["y_True"]),
+            "fed/y_train": trainer.data.labels_fed,
             **{f"initial/{name}": value for name, value in self.initial.items()},
             **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
         }

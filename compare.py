@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from common.agreement import Thresholds
 from common.data import DataModule
 from common.environment import (
     IMPLEMENTATIONS,
@@ -41,6 +40,7 @@ from common.recipe import Recipe
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.thresholds import Thresholds
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
@@ -396,6 +396,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="disagree",
         help="the mildest verdict that ends in exit status 1; %(default)s",
     )
+    grades = parser.add_argument_group("where the grades part; every report states it")
+    for name, default, meaning in (
+        ("threshold", DEFAULT_THRESHOLDS.envelopes, "rounding: at most so many envelopes"),
+        ("drift-loss", DEFAULT_THRESHOLDS.drift_loss, "drift: an epoch's loss, relative"),
+        ("drift-predictions", DEFAULT_THRESHOLDS.drift_predictions, "drift: changed predictions"),
+    ):
+        grades.add_argument(
+            f"--{name}", type=float, default=default, metavar="T", help=f"{meaning}; %(default)g"
+        )
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
     instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
     instead.add_argument(
@@ -509,6 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             independent=options.independent,
             benchmark=options.benchmark,
             margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
+            thresholds=Thresholds(options.threshold, options.drift_loss, options.drift_predictions),
             quiet=options.quiet,
         )
     except ParityError as error:

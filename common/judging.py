@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.agreement import Judge, Judgement, Thresholds, verdict
+from common.agreement import Judge, Judgement, verdict
 from common.causes import Diagnosis, find_cause
 from common.data import DataModule
 from common.errors import ParityError
@@ -25,6 +25,7 @@ from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
 from common.replay import Training, Trajectory, epoch_means
 from common.report.report import SCHEMA
+from common.thresholds import Thresholds
 
 LITTLE_ROOM_BYTES = 100_000
 

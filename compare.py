@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from common.agreement import Thresholds
 from common.data import DataModule
 from common.environment import (
     IMPLEMENTATIONS,
@@ -41,6 +40,7 @@ from common.recipe import Recipe
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.thresholds import Thresholds
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
@@ -71,6 +71,7 @@ def compare(
     repeat: int = 1,
     seeds: int = 1,
     independent: bool = False,
+    benchmark: bool = False,
     margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     quiet: bool = True,
@@ -93,6 +94,8 @@ def compare(
         repeat: how often each worker trains, to see whether it repeats itself.
         seeds: compare over so many seeds, from ``seed`` on.
         independent: over seeds, let each framework draw initial parameters and orders itself.
+        benchmark: run one process at a time, and each training in its own, so that seconds and
+            memory are those of one training on an otherwise idle machine.
         margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
         quiet: show no progress.
@@ -110,8 +113,7 @@ def compare(
     choose(named, found)
     check_positive("--threads", threads)
     check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
-    jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
-    check_positive("--jobs", jobs)
+    jobs = choose_jobs(jobs, threads, benchmark)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
@@ -125,7 +127,7 @@ def compare(
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
-        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell, benchmark)
         contenders = [
             Contender(environments[backend.name], implementation)
             for backend in chosen
@@ -143,7 +145,12 @@ def compare(
             )
             facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
         facts["notices"] += [notice] if notice else []
-        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        facts["settings"] = {
+            "jobs": jobs,
+            "threads": threads,
+            "timeout_seconds": timeout,
+            "benchmark": benchmark,
+        }
         report = Report(facts, folder)
         report.save()
         display.tell("judging", {"event": "done"})
@@ -175,6 +182,19 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
     if value > most:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
+
+
+def choose_jobs(jobs: int | None, threads: int, benchmark: bool) -> int:
+    """How many processes run at once."""
+    if benchmark and jobs not in (None, 1):
+        raise ParityError(
+            f"--jobs: expected 1 with --benchmark, where each process runs alone; received {jobs}; "
+            "leave it out"
+        )
+    if jobs is None:
+        jobs = 1 if benchmark else max(1, len(available_cpus()) // threads)
+    check_positive("--jobs", jobs)
+    return jobs
 
 
 def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
@@ -350,6 +370,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             if name == "level"
             else f"largest difference of {name} over seeds that counts as none; %(default)s",
         )
+    how.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="one process at a time, and one for each training: seconds and memory are its own",
+    )
     how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
         "--python",
@@ -371,6 +396,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="disagree",
         help="the mildest verdict that ends in exit status 1; %(default)s",
     )
+    grades = parser.add_argument_group("where the grades part; every report states it")
+    for name, default, meaning in (
+        ("threshold", DEFAULT_THRESHOLDS.envelopes, "rounding: at most so many envelopes"),
+        ("drift-loss", DEFAULT_THRESHOLDS.drift_loss, "drift: an epoch's loss, relative"),
+        ("drift-predictions", DEFAULT_THRESHOLDS.drift_predictions, "drift: changed predictions"),
+    ):
+        grades.add_argument(
+            f"--{name}", type=float, default=default, metavar="T", help=f"{meaning}; %(default)g"
+        )
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
     instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
     instead.add_argument(
@@ -482,7 +516,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             repeat=options.repeat,
             seeds=options.seeds,
             independent=options.independent,
+            benchmark=options.benchmark,
             margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
+            thresholds=Thresholds(options.threshold, options.drift_loss, options.drift_predictions),
             quiet=options.quiet,
         )
     except ParityError as error:

@@ -331,19 +331,24 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
         logits = X @ W + b
         return losses_from_logits(logits, y)[0], logits.argmax(axis=1) == y
 
+    def evaluate_training(W: Array, b: Array) -> tuple[Array, Array]:
+        parts = [
+            evaluate(data.scale(data.X_train[rows[0] : rows[-1] + 1]), y_train[rows], W, b)
+            for rows in data.stored_pieces()
+        ]
+        losses, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return losses, correct
+
     def batched(values: Array) -> float:
         size = plan.recipe.batch_size
         return float(np.mean([values[i : i + size].mean() for i in range(0, len(values), size)]))
 
     y_val, y_train = (np.asarray(y, np.int64) for y in (data.y_val, data.y_train))
-    X_train = data.examples(train=True, dtype="float64")[0]
     metrics: dict[str, Callable[[int], tuple[float, float]]] = {
         "metric averaged over batches": lambda e: _pair(
             evaluate(judge.validation, y_val, *states[e]), batched
         ),
-        "metric on the training data": lambda e: _pair(
-            evaluate(X_train, y_train, *states[e]), np.mean
-        ),
+        "metric on the training data": lambda e: _pair(evaluate_training(*states[e]), np.mean),
         "metric before the epoch": lambda e: _pair(
             evaluate(judge.validation, y_val, *before[e]), np.mean
         ),

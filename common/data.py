@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.cache import CACHE_VARIABLE
+from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from common.errors import ParityError
 from common.hyperparameters import HyperParameters
 
@@ -41,6 +41,21 @@ FASHION_MNIST_LABELS = (
     "bag",
     "ankle boot",
 )
+
+
+def memory_limit() -> int:
+    """Bytes that training examples may take in memory: ``$FRAMEWORK_PARITY_MEMORY``, or 4 GiB.
+
+    Raises:
+        ParityError: if the variable is no number of bytes.
+    """
+    named = os.environ.get(MEMORY_VARIABLE) or str(4 * 2**30)
+    if not (named.isascii() and named.isdigit()):
+        raise ParityError(
+            f"{MEMORY_VARIABLE}: expected a number of bytes; received {named!r}; set it to for "
+            "example 4294967296, or unset it"
+        )
+    return int(named)
 
 
 class DataModule(HyperParameters):
@@ -62,12 +77,10 @@ class DataModule(HyperParameters):
 
     Attributes:
         memory_bytes: training examples that take more than this, scaled, are read from where
-            they are stored in chunks while the training goes on.
+            they are stored in chunks while the training goes on; ``$FRAMEWORK_PARITY_MEMORY``,
+            else 4 GiB.
         chunk_bytes: size of such a chunk.
     """
-
-    memory_bytes = 4 * 2**30
-    chunk_bytes = 2**27
 
     def __init__(
         self,
@@ -88,6 +101,8 @@ class DataModule(HyperParameters):
         check_examples(X_train, y_train, X_val, y_val)
         self.X_train, self.y_train, self.X_val, self.y_val = X_train, y_train, X_val, y_val
         self.batch_size = batch_size
+        self.memory_bytes = memory_limit()
+        self.chunk_bytes = self.memory_bytes // 32
         self.name = name
         self.divisor = float(divisor)
         self.image_shape = tuple(image_shape) if image_shape else None
@@ -187,6 +202,12 @@ class DataModule(HyperParameters):
             y[start : start + len(some)] = self.y_train[some]
             _drop_pages(self.X_train)
         return X, y, len(rows)
+
+    def stored_pieces(self) -> Iterator[Array]:
+        """The rows of the training data as they are stored: all at once, or by chunks if large."""
+        rows = np.arange(self.num_train)
+        size = self.chunk_rows if self.is_large else self.num_train
+        yield from (rows[start : start + size] for start in range(0, self.num_train, size))
 
     def scale(self, X: Array) -> Array:
         """Stored features as float32, divided by the divisor."""
@@ -319,6 +340,7 @@ class DataModule(HyperParameters):
             ParityError: if a file is missing, unreadable, or not what the digest says.
         """
         data = DataModule.__new__(cls)
+        memory_limit()
         try:
             facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
             arrays: dict[str, Any] = {
@@ -575,11 +597,10 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             raise ParityError(
                 f"y_{split}: expected labels from 0; received {y.min()}; number the classes from 0"
             )
-        if X.dtype.kind == "f" and not np.isfinite(X).all():
+        if X.dtype.kind == "f" and (wrong := _count_not_finite(X)):
             raise ParityError(
-                f"X_{split}: expected finite features; received "
-                f"{np.count_nonzero(~np.isfinite(X))} that are not finite, or overflow float32; "
-                "mend or drop those examples"
+                f"X_{split}: expected finite features; received {wrong} that are not finite, or "
+                "overflow float32; mend or drop those examples"
             )
     if X_train.shape[1] != X_val.shape[1]:
         raise ParityError(
@@ -587,6 +608,18 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             f"and {X_val.shape[1]}; build both the same way"
         )
 
+
+def _count_not_finite(X: Array) -> int:
+    count, rows = 0, max(1, FINITE_PIECE // X.shape[1])
+    for start in range(0, len(X), rows):
+        count += int(np.count_nonzero(~np.isfinite(X[start : start + rows])))
+        if len(X) > rows:
+            _drop_pages(X)
+    return count
+
+
+FINITE_PIECE = 2**24
+"""Numbers that are looked at together: data larger than memory must not come to stay in it."""
 
 CHUNK_PIECE = 256
 """Rows gathered before their pages are dropped: each may map a huge page of 2 MB around it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from common.environment import Environment
@@ -50,6 +51,8 @@ class Execution:
         threads: threads of each.
         timeout: seconds after which one is ended.
         tell: told of progress.
+        alone: a process for every run, so that what it took is its own; else one process trains
+            all implementations of a backend, one after the other.
     """
 
     plan: Plan
@@ -58,6 +61,7 @@ class Execution:
     threads: int
     timeout: float
     tell: Tell = lambda *_: None
+    alone: bool = False
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run everything; the outcome of each process by its name.
@@ -68,13 +72,13 @@ class Execution:
         """
         oracle, *members = [self._reference_job(name) for name in (REFERENCE, *MEMBERS)]
         workers = [
-            self._worker_job(contender, repeat_name(contender, repeat))
+            job
             for repeat in range(repeats)
-            for contender in contenders
-            if contender.environment.python is not None
+            for job in self._worker_jobs(contenders, partial(repeat_name, repeat=repeat))
         ]
-        # The reference first: workers wait for its states at the end of their training.
-        return self._run([oracle, *workers, *members])
+        # The reference first: workers wait for its states at the end of their training. Members
+        # last, the longest first: they are short, and even out when the processors are done.
+        return self._run([oracle, *workers, *reversed(members)])
 
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""
@@ -88,9 +92,7 @@ class Execution:
             [
                 replace(job, command=(*job.command, "--independent", str(seed)))
                 for seed in seeds
-                for contender in contenders
-                if contender.environment.python is not None
-                for job in [self._worker_job(contender, seed_name(contender, seed))]
+                for job in self._worker_jobs(contenders, partial(seed_name, seed=seed))
             ]
         )
 
@@ -126,15 +128,29 @@ class Execution:
         log = self.folder / "reference" / f"{name}.log"
         return Job(name, command, log, essential=True)
 
+    def _worker_jobs(
+        self, contenders: Sequence[Contender], name: Callable[[Contender], str]
+    ) -> list[Job]:
+        """A job for every process; those without an interpreter are passed over."""
+        groups: dict[str, list[Job]] = {}
+        for contender in contenders:
+            if contender.environment.python is not None:
+                job = self._worker_job(contender, name(contender))
+                groups.setdefault(job.name if self.alone else contender.backend, []).append(job)
+        return [replace(first, then=tuple(others)) for first, *others in groups.values()]
+
     def _worker_job(self, contender: Contender, name: str) -> Job:
+        log = self.folder / "runs" / f"{name}.log"
         command = (
             *(str(contender.environment.python), "-m", "common.worker"),
             *("--plan", self._plan_folder(), "--backend", contender.backend),
-            *("--implementation", contender.implementation),
             *("--reference", str(self.reference_file(REFERENCE).absolute())),
-            *("--out", str(self.record_folder(name).absolute())),
         )
-        return Job(name, command, self.folder / "runs" / f"{name}.log")
+        arguments = (
+            *("--implementation", contender.implementation),
+            *("--out", str(self.record_folder(name).absolute()), "--log", str(log.absolute())),
+        )
+        return Job(name, command, log, arguments=arguments)
 
     def _plan_folder(self) -> str:
         return str((self.folder / "plan").absolute())

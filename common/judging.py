@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.agreement import Judge, Judgement, Thresholds, verdict
+from common.agreement import Judge, Judgement, verdict
 from common.causes import Diagnosis, find_cause
 from common.data import DataModule
 from common.errors import ParityError
@@ -23,6 +25,7 @@ from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
 from common.replay import Training, Trajectory, epoch_means
 from common.report.report import SCHEMA
+from common.thresholds import Thresholds
 
 LITTLE_ROOM_BYTES = 100_000
 
@@ -59,6 +62,7 @@ RUN_FACTS = (
     "unexplained_flips",
     "seconds",
     "peak_rss_bytes",
+    "earlier_in_process",
 )
 """What a report states of every run; null where there is nothing to state."""
 
@@ -98,15 +102,22 @@ def _judge_comparison(
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
     judged: dict[str, tuple[Record, Judgement] | str] = {}
-    for contender in contenders:
-        if outcomes.get(contender.name, _unavailable(contender)).status == "done":
-            judged[contender.name] = judge_record(judge, execution, contender.name)
-    judged |= second_look(judge, execution, contenders, judged)
-    runs = [
-        run_facts(judge, contender, outcomes, judged.get(contender.name))
-        | repeat_facts(judge, execution, contender, outcomes, repeats)
+    done = [
+        contender.name
         for contender in contenders
+        if outcomes.get(contender.name, _unavailable(contender)).status == "done"
     ]
+
+    def facts(contender: Contender) -> dict[str, Any]:
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeat_facts(
+            judge, execution, contender, outcomes, repeats
+        )
+
+    # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
+    with ThreadPoolExecutor(max_workers=execution.slots) as pool:
+        judged |= zip(done, pool.map(partial(judge_record, judge, execution), done), strict=True)
+        judged |= second_look(judge, execution, contenders, judged)
+        runs = list(pool.map(facts, contenders))
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
@@ -302,6 +313,7 @@ def run_facts(
         "unexplained_flips": found.unexplained_flips,
         "seconds": {**record.facts["seconds"], "total": outcome.seconds},
         "peak_rss_bytes": record.facts["peak_rss_bytes"],
+        "earlier_in_process": record.facts.get("earlier_in_process", []),
     }
 
 

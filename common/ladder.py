@@ -118,6 +118,8 @@ class Ladder:
         """
         rows, shuffle, training.shuffle = self.rows(step), training.shuffle, None
         listed = training.stages(W, b, rows)
+        if shuffle is None:
+            return listed
         training.shuffle = shuffle
         summed = training.stages(W, b, rows)
         return {

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.environment import ROOT, clean_environment, end_process_group
+from common.worker import NEXT
 
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
@@ -38,22 +39,28 @@ class Job:
         command: the program and its arguments; run from the project's root, without a shell.
         log: the file that takes its standard error.
         essential: if it is not done, nothing that the others do is of use: they are ended.
+        arguments: of this job alone; they follow the command.
+        then: jobs of the same command that the same process does afterwards, one by one. Their
+            arguments follow; the process says :data:`~common.worker.NEXT` in between, and opens
+            their logs. If it ends early, those that it had not begun are run in another one.
     """
 
     name: str
     command: tuple[str, ...]
     log: Path
     essential: bool = False
+    arguments: tuple[str, ...] = ()
+    then: tuple[Job, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended.
+    """How a job ended.
 
     Args:
         status: ``done``, ``failed`` or ``timeout``.
         reason: why it is not done, with the end of its log; None if it is.
-        seconds: from its start to its end.
+        seconds: from its start to its end; that of its process, or of the job before it there.
     """
 
     status: str
@@ -80,14 +87,14 @@ def run_jobs(
     timeout: float,
     tell: Tell = lambda *_: None,
 ) -> dict[str, Outcome]:
-    """Run processes side by side; give the outcome of each by its name.
+    """Run processes side by side; give the outcome of each job by its name.
 
     Args:
         jobs: what to run, started in this order.
         slots: how many run at once.
         threads: threads of each; where the processors suffice, each slot keeps to its own, so
             that no worker's time depends on its neighbour's.
-        timeout: seconds after which a process is killed.
+        timeout: seconds that a job may take before its process is killed.
         tell: told of progress, from several threads.
 
     Raises:
@@ -101,20 +108,23 @@ def run_jobs(
         places.put(own if slots * threads <= len(cpus) else None)
     running = _Running()
 
-    def run(job: Job) -> Outcome:
+    def run(job: Job) -> dict[str, Outcome]:
+        waiting, outcomes = [job, *job.then], dict[str, Outcome]()
         place = places.get()
         try:
-            outcome = _run_job(job, place, threads, timeout, tell, running)
-            if job.essential and outcome.status != "done":
-                running.end_all()
-            return outcome
+            while waiting:
+                outcomes |= _run_process(waiting, place, threads, timeout, tell, running)
+                if job.essential and any(o.status != "done" for o in outcomes.values()):
+                    running.end_all()
+                waiting = [j for j in waiting if j.name not in outcomes]
+            return outcomes
         finally:
             places.put(place)
 
     with ThreadPoolExecutor(max_workers=slots) as pool:
-        futures = {job.name: pool.submit(run, job) for job in jobs}
+        futures = [pool.submit(run, job) for job in jobs]
         try:
-            return {name: future.result() for name, future in futures.items()}
+            return {name: o for future in futures for name, o in future.result().items()}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             running.end_all()
@@ -129,7 +139,11 @@ class _Running:
         self._processes: set[subprocess.Popen[str]] = set()
         self.ended = False
 
-    def start(self, job: Job, cpus: Iterable[int] | None, threads: int) -> subprocess.Popen[str]:
+    def start(
+        self, jobs: Sequence[Job], cpus: Iterable[int] | None, threads: int
+    ) -> subprocess.Popen[str]:
+        job = jobs[0]
+        command = [*job.command, *(word for each in jobs for word in each.arguments)]
         variables = clean_environment() | dict.fromkeys(THREAD_VARIABLES, str(threads))
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, job.log.open("w", encoding="utf-8") as log:
@@ -138,7 +152,7 @@ class _Running:
             if cpus is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
             process = subprocess.Popen(
-                job.command,
+                command,
                 cwd=ROOT,
                 env=variables,
                 stdin=subprocess.PIPE,  # a worker ends itself when this closes
@@ -162,39 +176,40 @@ class _Running:
                 end_process_group(process)
 
 
-def _run_job(
-    job: Job,
+def _run_process(
+    jobs: Sequence[Job],
     cpus: Sequence[int] | None,
     threads: int,
     timeout: float,
     tell: Tell,
     running: _Running,
-) -> Outcome:
-    started = time.perf_counter()
+) -> dict[str, Outcome]:
+    """Run jobs one by one in one process; the outcomes of those that it began."""
+    job, started = jobs[0], time.perf_counter()
     try:
-        process = running.start(job, cpus, threads)
+        process = running.start(jobs, cpus, threads)
     except InterruptedError:
-        return Outcome("failed", ENDED, 0.0)
+        return {job.name: Outcome("failed", ENDED, 0.0) for job in jobs}
     except OSError as error:
         tell(job.name, {"event": "failed"})
-        return Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        end_process_group(process)
-
-    timer = threading.Timer(timeout, expire)
-    timer.daemon = True
-    timer.start()
+        return {job.name: Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)}
+    done: dict[str, Outcome] = {}
+    alarm = _Alarm(timeout, process)
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            if (facts := _parse(line)) is not None:
+            facts = _parse(line)
+            if facts is None:
+                continue
+            if facts["event"] != NEXT:
                 tell(job.name, facts)
+            elif len(done) + 1 < len(jobs) and alarm.restart():
+                tell(job.name, {"event": "done"})
+                done[job.name] = Outcome("done", None, time.perf_counter() - started)
+                job, started = jobs[len(done)], time.perf_counter()
         code = process.wait()
     finally:
-        timer.cancel()
+        alarm.stop()
         running.forget(process)
         end_process_group(process)  # what it started may outlive it
         for stream in (process.stdin, process.stdout):
@@ -202,7 +217,7 @@ def _run_job(
                 stream.close()
     seconds = time.perf_counter() - started
     status, reason = "done", None
-    if expired.is_set():
+    if alarm.rang:
         status, reason = "timeout", f"still running after {timeout:g} s"
     elif code < 0 and running.ended:
         status, reason = "failed", ENDED
@@ -213,7 +228,43 @@ def _run_job(
     tell(job.name, {"event": status})
     if reason not in (None, ENDED) and (tail := log_tail(job.log)):
         reason = f"{reason}; its log ends: {tail}"
-    return Outcome(status, reason, seconds)
+    return done | {job.name: Outcome(status, reason, seconds)}
+
+
+class _Alarm:
+    """Kills a process that takes too long for one job."""
+
+    def __init__(self, timeout: float, process: subprocess.Popen[str]) -> None:
+        self.timeout, self.process, self.rang = timeout, process, False
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._start()
+
+    def restart(self) -> bool:
+        """Give the next job its own time; False if it is too late for that."""
+        self.stop()
+        with self._lock:
+            if not self.rang:
+                self._start()
+            return not self.rang
+
+    def stop(self) -> None:
+        """From now on it does not ring."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
+
+    def _start(self) -> None:
+        self._timer = threading.Timer(self.timeout, self._ring)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _ring(self) -> None:
+        with self._lock:
+            if threading.current_thread() is self._timer:  # else it was stopped meanwhile
+                self.rang = True
+                end_process_group(self.process)
 
 
 def _parse(line: str) -> dict[str, Any] | None:

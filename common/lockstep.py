@@ -58,7 +58,7 @@ def probe_steps(
         if not len(rows):
             found[f"probe/{step}/data/missing"] = np.array(1)
             continue
-        X, y = trainer.training_batch(rows)
+        X, y = trainer.batch(rows)
         parameters = {"W": reference.probe_W[i], "b": reference.probe_b[i]}
         arrays = trainer.probe(parameters, X, y)
         X = arrays.pop("data/X")

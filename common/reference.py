@@ -135,14 +135,17 @@ def measure_envelope(
     rests = [divmod(step, plan.steps_per_epoch) for step in plan.snapshots]
     ends = [(i, epoch - 1) for i, (epoch, rest) in enumerate(rests) if not rest][-metric_epochs:]
     for member in members:
-        from_parameters = X_val @ member.W[-1].astype(np.float64) + member.b[-1]
+        # One product for all epochs: several times as fast as one for each.
+        places = [-1, *(i for i, _ in ends)]
+        side_by_side = np.hstack([W.astype(np.float64) for W in member.W[places]])
+        products = np.split(X_val @ side_by_side, len(places), axis=1)
+        from_parameters = products[0] + member.b[-1]
         if not np.isfinite(from_parameters).all():
             continue
         logits.append(np.abs(centred(from_parameters - oracle.val_logits)).max())
         forward.append(np.abs(member.val_logits - from_parameters).max())
-        for i, epoch in ends:
-            z = X_val @ member.W[i].astype(np.float64) + member.b[i]
-            exact_loss = losses_from_logits(z, y_val)[0].mean()
+        for (i, epoch), product in zip(ends, products[1:], strict=True):
+            exact_loss = losses_from_logits(product + member.b[i], y_val)[0].mean()
             metric.append(np.nan_to_num(abs(member.val_loss[epoch] - exact_loss), posinf=0.0))
     # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
     loss = largest(lambda t: t.step_loss, least=1.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +53,35 @@ def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
 
 FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
 """The three usual ways to write the same loss and its gradient: equal but for rounding."""
+
+
+AT_ONCE = 2**18
+"""Numbers of the partial products that are kept at once: as many as a processor's cache holds."""
+
+
+def block_product(A: Array, B: Array, block: int) -> Array:
+    """The matrix product, added up in blocks of so many, one block after the other.
+
+    Several partial products are computed by one call, and their sum is taken along the first
+    axis, where NumPy adds one after the other: bit for bit what a loop over the blocks gives.
+    """
+    size, length = len(A) * B.shape[1], len(B)
+    # Single numbers NumPy would add pairwise.
+    count = length // block if 1 < size <= AT_ONCE // 2 else 0
+    left = A[:, : count * block].reshape(len(A), count, block).transpose(1, 0, 2)
+    right = B[: count * block].reshape(count, block, B.shape[1])
+    total = None
+    for start in range(0, count, max(1, AT_ONCE // size)):
+        group = slice(start, start + AT_ONCE // size)
+        products = left[group] @ right[group]
+        if total is not None:
+            products[0] += total
+        total = np.add.reduce(products, axis=0)
+    for start in range(count * block, length, block):
+        product = A[:, start : start + block] @ B[start : start + block]
+        total = product if total is None else np.add(total, product, out=total)
+    assert total is not None
+    return np.asarray(total)
 
 
 class Step(NamedTuple):
@@ -101,6 +129,7 @@ class Training:
         self.plan, self.data, self.dtype = plan, data, dtype
         self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
+        self.stored: Array | None = None
         self.labels = np.asarray(data.y_train, dtype=np.int64)
 
     # The stages of a step
@@ -116,7 +145,8 @@ class Training:
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
-        return self.scaled(self.gathered(rows)), self.labels[rows]
+        X = (self.data.X_train if self.stored is None else self.stored)[rows]
+        return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass."""
@@ -165,9 +195,12 @@ class Training:
 
     def steps(self) -> Iterator[tuple[Step, Array, Array]]:
         """Train: each step with the weights and biases after it, which go on changing."""
+        if self.features is not None and self.stored is None and not self.data.is_large:
+            # Stored features are permuted once; a batch is scaled when it is gathered, which
+            # keeps the working set at a byte a pixel.
+            self.stored = self.reordered(self.data.X_train)
         W, b = self.initial()
         self.reset()
-        _ = self.stored
         for epoch in range(self.plan.recipe.max_epochs):
             for rows in self.rows(epoch):
                 step = self.step(W, b, rows)
@@ -242,30 +275,13 @@ class Training:
         """The matrix product, added up as this training does."""
         if self.block is None:
             return np.asarray(A @ B)
-        total = A[:, : self.block] @ B[: self.block]
-        for start in range(self.block, len(B), self.block):
-            total += A[:, start : start + self.block] @ B[start : start + self.block]
-        return np.asarray(total)
+        return block_product(A, B, self.block)
 
     def mean(self, values: Array) -> Array:
         """The mean of a vector, added up as this training does."""
         if self.block is None:
             return np.asarray(values.mean())
         return np.asarray(np.cumsum(values)[-1] / values.dtype.type(len(values)))
-
-    @cached_property
-    def stored(self) -> Array:
-        """The training features, a byte a pixel, in this training's order of features."""
-        return self.reordered(self.data.X_train)
-
-    def gathered(self, rows: Rows) -> Array:
-        """The stored features of these rows.
-
-        A whole training puts all features in order at once, single steps only their batches.
-        """
-        if "stored" in vars(self):
-            return np.asarray(self.stored[rows])
-        return self.reordered(self.data.X_train[rows])
 
     def reordered(self, X: Array) -> Array:
         """Features in this training's order."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.agreement import Thresholds, verdict
+from common.agreement import verdict
 from common.data import DataModule
 from common.equivalence import METRICS, equivalence
 from common.execution import REFERENCE, Contender, Execution, seed_name
@@ -18,6 +18,7 @@ from common.launcher import Outcome
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.replay import Trajectory
+from common.thresholds import Thresholds
 
 Outcomes = dict[str, list[float]]
 """Final values of each metric, one per seed."""

@@ -239,6 +239,14 @@ class Trainer(ABC):
         X, y, _ = next(self.data.chunks(np.arange(1), dtype))
         return X, y
 
+    def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """:meth:`training_batch` of rows of the whole training data, wherever they are."""
+        if not self.data.is_large:
+            return self.training_batch(rows)
+        X, y, count = next(self.data.chunks(rows, self._dtype))
+        self.place(X, y)
+        return self.training_batch(np.arange(count, dtype=np.int32))
+
     def _fit_order(self, order: Indices) -> EpochMetrics:
         """One segment of an epoch; chunk by chunk where the examples are too many."""
         if not self.data.is_large:

@@ -163,6 +163,8 @@ class BlockOrder(Variation):
 
     blocks: dict[int, int]
     step_loss: Array
+    scaled_all: Array | None = None
+    """Every example, once for all steps; None where they are too many."""
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         return super().examples(self.block_rows(self.blocks[int(rows[0])]))
@@ -173,13 +175,25 @@ class BlockOrder(Variation):
         stop = min((block + 1) * size, len(self.labels))
         return np.arange(block * size, stop, dtype=np.int32)
 
+    def losses_of_all(self, W: Array, b: Array) -> Array:
+        """The loss of every example, in float32."""
+        W, b = W.astype(np.float32), b.astype(np.float32)
+        losses = []
+        for rows in self.data.stored_pieces():
+            if self.scaled_all is None:
+                X = self.data.scale(self.data.X_train[rows[0] : rows[-1] + 1])
+            else:
+                X = self.scaled_all
+            losses.append(self.losses(X @ W + b, self.labels[rows])[0])
+        return np.concatenate(losses)
+
     def steps(self) -> Iterator[tuple[Step, Array, Array]]:
         W, b = self.initial()
+        self.scaled_all = None if self.data.is_large else self.data.scale(self.data.X_train)
         starts = np.arange(0, len(self.labels), self.plan.recipe.batch_size)
         sizes = np.diff([*starts, len(self.labels)])
-        X = self.data.scale(self.stored)
         for recorded in self.step_loss:
-            losses, _, _ = self.losses(X @ W.astype(X.dtype) + b.astype(X.dtype), self.labels)
+            losses = self.losses_of_all(W, b)
             means = np.add.reduceat(losses, starts) / sizes
             rows = self.block_rows(int(np.abs(means - recorded).argmin()))
             step = self.step_of(W, b, *super().examples(rows))

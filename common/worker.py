@@ -1,13 +1,17 @@
-"""Run one backend's implementation on one plan: ``python -m common.worker --help``.
+"""Run a backend's implementations on one plan: ``python -m common.worker --help``.
 
 Started by the launcher in the backend's own interpreter. Standard output carries one JSON object
-a line, the progress; whatever a framework prints goes to standard error. Needs NumPy and the
-standard library only.
+a line, the progress; whatever a framework prints goes to standard error. Several implementations
+are trained one after the other, so that the framework is imported once; each leaves a record as
+soon as it is done. Needs NumPy and the standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import hashlib
 import importlib
 import json
 import os
@@ -15,7 +19,8 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,14 +34,50 @@ from common.record import Record
 from common.replay import Rows
 from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
 
+NEXT = "next"
+"""The event by which a process says that one run is done and it begins the next."""
+
 
 class Witness(DataModule):
-    """A data module that remembers what it gave to the framework."""
+    """A data module that remembers what it gave to the framework.
+
+    Attributes:
+        fed: the arrays that were given whole, by name.
+        labels_fed: the label of each training example; of data larger than memory, as far as
+            :meth:`watch` saw it given.
+    """
+
+    _watched: Any = None
+    _labels_seen: Array = np.empty(0)
 
     def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
         X, y = super().examples(train, dtype)
         self.fed = {**getattr(self, "fed", {}), f"X_{train}": X, f"y_{train}": y}
         return X, y
+
+    @property
+    def labels_fed(self) -> Array:
+        """See the class."""
+        return np.asarray(getattr(self, "fed", {}).get("y_True", self._labels_seen))
+
+    def watch(self) -> None:
+        """From now to :meth:`stop_watching`, take note of the chunks that are given."""
+        self._watched = hashlib.sha256()
+        self._labels_seen = np.full(self.num_train, -1, np.int32)
+
+    def stop_watching(self) -> str:
+        """The digest of the examples that were given, in the order of their use."""
+        watched, self._watched = self._watched, None
+        return str(watched.hexdigest())
+
+    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
+        start = 0
+        for X, y, count in super().chunks(order, dtype):
+            if self._watched is not None:
+                self._watched.update(X[:count].data)
+                self._labels_seen[order[start : start + count]] = y[:count]
+            start += count
+            yield X, y, count
 
 
 class Recorder:
@@ -46,10 +87,14 @@ class Recorder:
         plan: says after which updates parameters are kept.
         implementation: which one trains; it decides what ``forward`` gives.
         out: where lines of progress go.
+        earlier: implementations that this process has trained before.
     """
 
-    def __init__(self, plan: Plan, implementation: str, out: TextIO) -> None:
+    def __init__(
+        self, plan: Plan, implementation: str, out: TextIO, earlier: Sequence[str] = ()
+    ) -> None:
         self.plan, self.implementation, self.out = plan, implementation, out
+        self.earlier = list(earlier)
         self.orders: Sequence[Rows] = ()
         self.steps: list[int] = []
         self.initial: Parameters = {}
@@ -71,6 +116,13 @@ class Recorder:
             self.initial = trainer.model.get_parameters()
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
+            if trainer.data.is_large:
+                trainer.data.watch()
+        if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
+            # Not before the first epoch, in which every example is given once, is this known.
+            seen = {"labels": trainer.data.labels_fed}
+            given = trainer.data.stop_watching() + self.fed_sha256 + hash_arrays(seen)
+            self.fed_sha256 = hashlib.sha256(given.encode()).hexdigest()
         if progress.step in self.plan.snapshots and progress.step not in self.steps:
             self.steps.append(progress.step)
             for name, value in trainer.model.get_parameters().items():
@@ -95,7 +147,7 @@ class Recorder:
             "step_accuracy": trainer.step_accuracy,
             "snapshots": np.array(self.steps),
             "val_y_hat": np.concatenate(y_hat),
-            "fed/y_train": np.asarray(trainer.data.fed["y_True"]),
+            "fed/y_train": trainer.data.labels_fed,
             **{f"initial/{name}": value for name, value in self.initial.items()},
             **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
         }
@@ -109,10 +161,17 @@ class Recorder:
             "plan_sha256": self.plan.sha256,
             "fed_sha256": self.fed_sha256,
             "history": trainer.history,
-            "seconds": {"import": self.import_seconds, **trainer.seconds},
-            "peak_rss_bytes": peak_rss_bytes(),
+            **self.costs(trainer),
         }
         return Record(facts, arrays)
+
+    def costs(self, trainer: Trainer) -> dict[str, Any]:
+        """What the run took, and what its process did before."""
+        return {
+            "seconds": {"import": self.import_seconds, **trainer.seconds},
+            "peak_rss_bytes": peak_rss_bytes(),
+            "earlier_in_process": self.earlier,
+        }
 
 
 def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
@@ -173,9 +232,10 @@ def run(
             record holds the outcome alone.
     """
     started = time.perf_counter()
-    recorder.say("importing")
+    if not recorder.earlier:
+        recorder.say("importing")
     backend = importlib.import_module(f"backends.{backend_name}")
-    recorder.import_seconds = time.perf_counter() - started
+    recorder.import_seconds = recorder.import_seconds or time.perf_counter() - started
     data = Witness.open(plan.data_folder, plan.recipe.batch_size)
     assert isinstance(data, Witness)
     facts = {"backend": backend_name, "implementation": implementation}
@@ -207,8 +267,7 @@ def outcome_of_own(
         "plan_sha256": plan.sha256,
         "fed_sha256": "",
         "history": trainer.history,
-        "seconds": {"import": recorder.import_seconds, **trainer.seconds},
-        "peak_rss_bytes": peak_rss_bytes(),
+        **recorder.costs(trainer),
     }
 
 
@@ -234,6 +293,21 @@ def peak_rss_bytes() -> int:
         return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
+def begin_anew(log: Path) -> None:
+    """Between two runs of one process: forget the first one's memory, and write to another log.
+
+    Its peak counts from here where the system can reset it; elsewhere from the process's start.
+    """
+    gc.collect()  # frameworks' compiled functions refer to themselves
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("w", encoding="utf-8") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
 def claim_stdout() -> TextIO:
     """Keep standard output for progress; what anything else prints goes to standard error."""
     own = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -257,25 +331,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m common.worker", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
     parser.add_argument("--backend", required=True, help="a folder of backends/")
-    parser.add_argument("--implementation", required=True, help="scratch or concise")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the record to write")
     parser.add_argument("--reference", type=Path, help="the reference's file, for the probes")
     parser.add_argument("--independent", type=int, metavar="SEED", help="draw everything itself")
     parser.add_argument("--probe-only", action="store_true", help="probe, but do not train")
+    run_of = parser.add_argument_group("each run, one after the other")
+    for name, meaning, kind in (
+        ("implementation", "scratch or concise", str),
+        ("out", "folder of the record to write", Path),
+        ("log", "takes what later runs print; standard error does for the first", Path),
+    ):
+        run_of.add_argument(
+            f"--{name}", action="append", default=[], type=kind, help=f"{meaning}; once per run"
+        )
     arguments = parser.parse_args()
+    runs = list(zip_longest(arguments.implementation, arguments.out, arguments.log))
+    if not runs or None in [*sum((run[:2] for run in runs), ()), *(run[2] for run in runs[1:])]:
+        parser.error("expected --implementation and --out for each run, and --log for later ones")
     out = claim_stdout()
     end_with_parent()
     plan = Plan.load(arguments.plan)
-    run(
-        arguments.backend,
-        arguments.implementation,
-        plan,
-        arguments.out,
-        Recorder(plan, arguments.implementation, out),
-        arguments.reference,
-        arguments.probe_only,
-        arguments.independent,
-    )
+    import_seconds, earlier = 0.0, list[str]()
+    for implementation, folder, log in runs:
+        recorder = Recorder(plan, implementation, out, earlier)
+        if earlier:
+            recorder.say(NEXT)
+            begin_anew(log)
+            recorder.import_seconds = import_seconds
+        run(
+            arguments.backend,
+            implementation,
+            plan,
+            folder,
+            recorder,
+            arguments.reference,
+            arguments.probe_only,
+            arguments.independent,
+        )
+        import_seconds = recorder.import_seconds
+        earlier.append(implementation)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ run, so that a framework is imported once. Needs NumPy and the standard library 
 import importlib
 import json
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -377,6 +378,33 @@ def optimizers_can_be_exchanged(fixture):
         )
 
 
+def another_thread_does_the_same(fixture, implementation):
+    """As a notebook's widget or a server's handler calls: models made there, and made before."""
+    data, before, made = fixture.problem(batch_size=32), [], []
+    before.append(fixture.model(implementation, data))
+
+    def work():
+        try:
+            batch = next(iter(data.val_dataloader()))
+            for model in (before[0], fixture.model(implementation, data)):
+                made.append(fixture.fit(model, data))
+                made.append(arrays(made[-1].predict(next(made[-1].validation_batches(20))[0])))
+            assert len(arrays(batch[1])) == 20
+        except Exception:
+            made.append(traceback.format_exc())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(made) == 4, made[-1]
+    here = fixture.fit(fixture.model(implementation, data), data)
+    y_hat = here.predict(next(here.validation_batches(20))[0])
+    for trainer, predicted in (made[:2], made[2:]):
+        np.testing.assert_array_equal(trainer.step_loss, here.step_loss)
+        assert trainer.history == here.history
+        np.testing.assert_array_equal(predicted, arrays(y_hat))
+
+
 CHECKS = [
     softmax_rows_are_probabilities,
     softmax_is_plain_and_its_stable_form_survives_large_logits,
@@ -403,6 +431,7 @@ IMPLEMENTATION_CHECKS = [
     ties_go_to_the_lowest_class,
     a_second_fit_starts_afresh,
     own_random_initial_parameters_train,
+    another_thread_does_the_same,
 ]
 
 

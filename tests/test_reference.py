@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from common.data import Synthetic
 from common.environment import ROOT
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
-from common.replay import FORMS, Training, Trajectory, epoch_means
+from common.replay import FORMS, Training, Trajectory, block_product, epoch_means
 from tests.helpers import make_plan
 
 quick = settings(deadline=None)
@@ -229,3 +229,21 @@ def test_a_member_that_overflows_leaves_the_envelope_finite():
         measured = measure_envelope(plan, data, oracle, members)
     for field in dataclasses.fields(measured):
         assert np.isfinite(getattr(measured, field.name)).all(), field.name
+
+
+@pytest.mark.parametrize("at_once", [2**18, 64, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_in_blocks_are_those_of_a_loop_bit_for_bit(monkeypatch, dtype, at_once):
+    monkeypatch.setattr("common.replay.AT_ONCE", at_once)
+    random = np.random.default_rng(0)
+    shapes = [(1, 1, 1), (1, 50, 1), (256, 784, 10), (7, 20, 1), (1, 33, 5), (3, 8, 2)]
+    for n, k, m in [*shapes, *random.integers(1, 40, (30, 3))]:
+        A = random.standard_normal((n, k)).astype(dtype)
+        B = random.standard_normal((k, m)).astype(dtype)
+        for block in (1, 3, 8, 64):
+            for left in (A, np.asfortranarray(A)):
+                expected = left[:, :block] @ B[:block]
+                for start in range(block, k, block):
+                    expected += left[:, start : start + block] @ B[start : start + block]
+                received = block_product(left, B, block)
+                assert received.tobytes() == expected.tobytes(), (n, k, m, block)

@@ -98,9 +98,9 @@ def mishaps(tmp_path_factory):
         named(backend, program(folder / backend, "\n".join(lines)))
     out = folder / "out"
     names = [PLAIN, *FRAMEWORKS]
-    process = run(
-        [*COMPARE, *names, *SMALL, *arguments, "--timeout", "6", "--out", out], folder / "cache"
-    )
+    # Each run in a process of its own: here it is the process that comes to grief.
+    words = [*arguments, "--benchmark", "--timeout", "6", "--out", out]
+    process = run([*COMPARE, *names, *SMALL, *words], folder / "cache")
     return process, expected, waiting, out
 
 
@@ -148,9 +148,9 @@ def test_the_other_rows_are_complete(mishaps):
 
 
 def hanging(folder):
-    """An interpreter whose worker for ``concise`` notes its number and hangs."""
-    script = f"echo $$ > {shlex.quote(str(folder / 'pid'))}; exec sleep 600"
-    return interpreter(folder / "python", f'{WORKER}"--implementation concise"*', script)
+    """An interpreter whose worker hangs when it comes to ``concise``."""
+    script = f'exec {REAL} -m tests.sabotage hang concise "$@"'
+    return interpreter(folder / "python", WORKER, script)
 
 
 def number(path):
@@ -165,15 +165,15 @@ def test_interrupted_while_training(tmp_path, cache, name, to_group):
     out = tmp_path / "out"
     python = f"{PLAIN}={hanging(tmp_path)}"
     with start([PLAIN, *SMALL, "--jobs", "2", "--python", python, "--out", out], cache) as process:
-        finished = out / "runs" / f"{PLAIN}-scratch"
-        wait_until(lambda: finished.exists() and number(tmp_path / "pid"))
+        finished, pid = out / "runs" / f"{PLAIN}-scratch", out / "runs" / "pid"
+        wait_until(lambda: finished.exists() and number(pid))
         (os.killpg if to_group else os.kill)(process.pid, getattr(signal, name))
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert output == ""
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("compare.py: interrupted")
-    assert not alive(number(tmp_path / "pid"))
+    assert not alive(number(pid))
     assert not processes(str(out))
     assert Record.load(finished).facts["implementation"] == "scratch"
     assert not (out / REPORT).exists()
@@ -200,7 +200,7 @@ def test_workers_end_when_the_runner_is_killed(tmp_path, cache):
     out = tmp_path / "out"
     long = ("--data", "synthetic:20000x20x5", "--batch-size", "1", "--max-epochs", "100")
     with start([PLAIN, *long, "--jobs", "4", "--out", out], cache) as process:
-        # Two workers of the plain backend, the reference and a member of the ensemble.
+        # The runner, a worker of the plain backend, the reference, two members of the ensemble.
         wait_until(lambda: len(processes(str(out))) == 5)
         process.kill()
         process.communicate(timeout=60)

@@ -4,7 +4,7 @@ import copy
 from contextlib import contextmanager
 
 import numpy
-from mxnet import gluon, np
+from mxnet import gluon, np, npx
 
 from backends.mxnet.optimizer import SGD, array_of
 from common.classifier import Classifier as AbstractClassifier
@@ -19,6 +19,14 @@ class Classifier(gluon.Block, AbstractClassifier):
 
     example_loss = gluon.loss.SoftmaxCrossEntropyLoss()
     example_loss.hybridize(static_alloc=True, static_shape=True)
+
+    def __new__(cls, *_, **__):
+        _as_numpy()
+        return super().__new__(cls)
+
+    def __call__(self, *arguments):
+        _as_numpy()
+        return super().__call__(*arguments)
 
     def forward(self, X):
         return self.net(X)
@@ -154,6 +162,12 @@ def evaluate_accuracy(model, data):
     """Accuracy of a model on the validation examples of a data module."""
     correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
     return float(np.concatenate(correct).mean())
+
+
+def _as_numpy():
+    """Give MXNet NumPy's semantics in the thread at hand: it keeps a switch for each."""
+    if not npx.is_np_array():
+        npx.set_np()
 
 
 def _set_data(parameter, value):

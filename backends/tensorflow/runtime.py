@@ -3,6 +3,8 @@
 import contextlib
 import os
 
+from backends.tensorflow.pictures import imported_later
+
 
 @contextlib.contextmanager
 def _quietly():
@@ -22,7 +24,7 @@ def _quietly():
         os.close(null)
 
 
-with _quietly():
+with _quietly(), imported_later():
     import tensorflow as tf
 
 if threads := os.environ.get("OMP_NUM_THREADS"):

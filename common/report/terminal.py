@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.replay import WORST
+from common.report.flips import flip_lines
 from common.report.report import Report
+from common.thresholds import Thresholds
 
 PLAIN_WIDTH = 170
 """Columns where the output is no terminal."""
@@ -45,8 +47,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
         highlight=False,
     )
+    console.print(
+        Thresholds(**report.facts["thresholds"]).sentence, highlight=False, soft_wrap=True
+    )
     console.print(_table(report))
-    for line in [*_explanations(report), *_over_seeds(report)]:
+    for line in [*_sharing(report), *_explanations(report), *_over_seeds(report)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
@@ -129,12 +134,18 @@ def _explanations(report: Report) -> Iterator[str]:
             yield f"{name}: {cause['sentence'] if cause else 'no known cause fits'}"
         elif run["cause"]:
             yield f"{name}: {run['cause']['sentence']}"
-        if flips := run["flips"]:
-            explained = sum(flip["explained"] for flip in flips)
-            yield (
-                f"{name}: {run['prediction_flips']} predictions changed, {explained} of "
-                f"{len(flips)} listed explained by the error of their logits"
-            )
+        for line in flip_lines(run):
+            yield f"{name}: {line}"
+
+
+def _sharing(report: Report) -> Iterator[str]:
+    """What the table's seconds are, where runs shared a process."""
+    if any(run["earlier_in_process"] for run in report.runs):
+        yield (
+            "A backend's implementations were trained in one process, one after the other: the "
+            "import is shared, and the later one finds the framework warm. --benchmark measures "
+            "each alone."
+        )
 
 
 def _over_seeds(report: Report) -> Iterator[str]:

@@ -1,0 +1,207 @@
+"""One process trains all implementations of a backend: what one of them suffers is its own."""
+
+import io
+import json
+import os
+import shlex
+import sys
+
+import pytest
+from rich.console import Console
+
+from common.launcher import Job, run_jobs
+from common.record import Record
+from common.report import Report, print_report
+from tests.conftest import BACKENDS
+from tests.helpers import COMPARE, PLAIN, SMALL, check_complaint, interpreter, run
+
+TIMING = ("seconds", "peak_rss_bytes", "earlier_in_process")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+# The launcher
+
+SPEAKER = """
+import json, os, sys, time
+for number, word in enumerate(sys.argv[1:]):
+    if number:
+        print(json.dumps({"event": "next"}), flush=True)
+    print(json.dumps({"event": "began", "word": word}), flush=True)
+    if word == "die":
+        print("dying", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 9)
+    time.sleep(0.6 if word == "slow" else 60 if word == "hang" else 0)
+    if word == "exit":
+        sys.exit(4)
+"""
+
+
+def launch(tmp_path, words, **options):
+    """Run a job per word in one process; outcomes by word, and what was told."""
+    command, told = (sys.executable, "-c", SPEAKER), []
+    first, *others = [
+        Job(f"{i}-{word}", command, tmp_path / f"{i}.log", arguments=(word,))
+        for i, word in enumerate(words)
+    ]
+    job = Job(first.name, command, first.log, arguments=first.arguments, then=tuple(others))
+
+    def tell(name, facts):
+        told.append((name, facts["event"], facts.get("word")))
+
+    options = {"slots": 1, "threads": 1, "timeout": 30.0} | options
+    return run_jobs([job], tell=tell, **options), told
+
+
+def test_each_job_has_its_outcome_and_its_progress(tmp_path):
+    outcomes, told = launch(tmp_path, ["a", "b", "c"])
+    assert [outcome.status for outcome in outcomes.values()] == ["done"] * 3
+    assert told == [
+        line
+        for name, word in (("0-a", "a"), ("1-b", "b"), ("2-c", "c"))
+        for line in ((name, "began", word), (name, "done", None))
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("word", "reason"), [("die", "killed by SIGKILL"), ("exit", "ended with exit status 4")]
+)
+def test_a_job_that_fails_takes_no_other_with_it(tmp_path, word, reason, place):
+    words = ["a", "b"]
+    words.insert(place, word)
+    outcomes, told = launch(tmp_path, words)
+    # It is the others that count: those before are done, those after run in a new process.
+    assert {name for name, outcome in outcomes.items() if outcome.status == "done"} == {
+        f"{i}-{other}" for i, other in enumerate(words) if other != word
+    }
+    outcome = outcomes[f"{place}-{word}"]
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith(reason)
+    assert [event for name, event, _ in told if name == f"{place}-{word}"] == ["began", "failed"]
+    assert len(told) == 6
+
+
+def test_each_job_has_its_own_time(tmp_path):
+    outcomes, _ = launch(tmp_path, ["slow", "slow", "hang", "slow"], timeout=1.1)
+    assert [outcome.status for outcome in outcomes.values()] == ["done", "done", "timeout", "done"]
+    assert "still running after 1.1 s" in outcomes["2-hang"].reason
+
+
+def test_rubbish_does_not_count_as_the_next_job(tmp_path):
+    script = 'print(\'{"event": "next"}\')'
+    job = Job("only", (sys.executable, "-c", script), tmp_path / "log")
+    outcomes = run_jobs([job], slots=1, threads=1, timeout=30.0)
+    assert {name: outcome.status for name, outcome in outcomes.items()} == {"only": "done"}
+
+
+# The worker
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, cache):
+    """A small comparison of the plain backend in which nothing happens."""
+    out = tmp_path_factory.mktemp("sound") / "out"
+    process = run([*COMPARE, PLAIN, *SMALL, "--quiet", "--out", out], cache)
+    assert process.returncode == 0, process.stderr
+    return out
+
+
+@pytest.mark.parametrize("implementation", ["scratch", "concise"])
+@pytest.mark.parametrize(
+    ("deed", "status", "reason"),
+    [
+        ("kill", "failed", "killed by SIGKILL"),
+        ("fail", "failed", "a deed of sabotage"),
+        ("hang", "timeout", "still running"),
+        ("leave", "failed", "no record"),
+    ],
+)
+def test_a_run_that_comes_to_grief_leaves_the_other(
+    cache, sound, tmp_path, deed, status, reason, implementation
+):
+    real = shlex.quote(sys.executable)
+    script = f'exec {real} -m tests.sabotage {deed} {implementation} "$@"'
+    python = interpreter(tmp_path / "python", "*common.worker*", script)
+    words = ["--python", f"{PLAIN}={python}", "--timeout", "5", "--out", tmp_path / "out"]
+    process = run([*COMPARE, PLAIN, *SMALL, *words], cache)
+    assert process.returncode == 3, process.stderr
+    for row in Report.load(tmp_path / "out").runs:
+        name = f"{PLAIN}-{row['implementation']}"
+        if row["implementation"] == implementation:
+            assert row["status"] == status, row["reason"]
+            assert reason in row["reason"]
+            assert deed in ("leave", "fail") or "last words" in row["reason"]
+            log = tmp_path / "out" / "runs" / f"{name}.log"
+            assert "last words" in log.read_text()
+            continue
+        assert (row["status"], row["grade"]) == ("done", "rounding"), row["reason"]
+        assert f"{name}: done" in process.stderr.splitlines()
+        check_same(tmp_path / "out", sound, name)
+
+
+def check_same(out, other, name):
+    """Bit for bit the same training."""
+    record, same = (Record.load(folder / "runs" / name) for folder in (out, other))
+    assert set(record.arrays) == set(same.arrays)
+    for key, array in record.arrays.items():
+        assert array.tobytes() == same.arrays[key].tobytes(), key
+    assert {k: v for k, v in record.facts.items() if k not in TIMING} == {
+        k: v for k, v in same.facts.items() if k not in TIMING
+    }
+
+
+def test_what_shared_a_process_is_on_record(cache, sound, tmp_path):
+    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--benchmark", "--out", tmp_path / "out"]
+    process = run(words, cache)
+    assert process.returncode == 0, process.stderr
+    shared, alone = (Report.load(folder) for folder in (sound, tmp_path / "out"))
+    assert [row["earlier_in_process"] for row in shared.runs] == [[], ["scratch"]]
+    assert [row["earlier_in_process"] for row in alone.runs] == [[], []]
+    assert shared.runs[0]["seconds"]["import"] == shared.runs[1]["seconds"]["import"]
+    assert not shared.facts["settings"]["benchmark"]
+    assert alone.facts["settings"]["benchmark"]
+    assert alone.facts["settings"]["jobs"] == 1
+    assert "--benchmark" not in process.stdout
+    again = io.StringIO()
+    print_report(shared, Console(file=again))
+    assert "--benchmark" in again.getvalue()
+    for row in shared.runs:
+        check_same(sound, tmp_path / "out", f"{PLAIN}-{row['implementation']}")
+
+
+def test_repeats_have_a_process_each(cache, tmp_path):
+    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--repeat", "2", "--out", tmp_path / "out"]
+    process = run(words, cache)
+    assert process.returncode == 0, process.stderr
+    for row in Report.load(tmp_path / "out").runs:
+        assert row["repeats"]["identical"]
+        for name in (row["implementation"], f"{row['implementation']}-2"):
+            facts = Record.load(tmp_path / "out" / "runs" / f"{PLAIN}-{name}").facts
+            assert facts["earlier_in_process"] == row["earlier_in_process"]
+
+
+def test_alone_means_one_at_a_time(cache, tmp_path):
+    words = [*COMPARE, PLAIN, "--benchmark", "--jobs", "2", "--out", tmp_path / "out"]
+    check_complaint(run(words, cache), "--benchmark", "received 2")
+
+
+def test_a_shared_process_changes_no_bit(cache, tmp_path):
+    """Every backend's second implementation, after the first one and in a process of its own."""
+    small = [*BACKENDS, *SMALL, "--quiet"]
+    own = {name: os.environ[name] for name in ("FRAMEWORK_PARITY_CACHE",) if name in os.environ}
+    home = {"FRAMEWORK_PARITY_CACHE": "", **own}  # the environments are in the user's cache
+    for options in (("--out", "both"), ("--out", "one", "--implementation", "concise")):
+        process = run([*COMPARE, *small, *options], cache, cwd=tmp_path, **home)
+        assert process.returncode in (0, 1), process.stderr
+    both, one = (Report.load(tmp_path / name) for name in ("both", "one"))
+    assert {row["backend"] for row in one.runs} == set(BACKENDS)
+    grades = {(row["backend"], row["implementation"]): row["grade"] for row in both.runs}
+    for row in one.runs:
+        assert row["earlier_in_process"] == []
+        assert row["grade"] == grades[row["backend"], "concise"]
+        check_same(tmp_path / "both", tmp_path / "one", f"{row['backend']}-concise")
+    assert json.dumps(both.facts["reference"]) == json.dumps(one.facts["reference"])

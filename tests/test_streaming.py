@@ -1,0 +1,136 @@
+"""Data larger than memory: the same comparison, chunk by chunk."""
+
+import os
+
+import numpy as np
+import pytest
+
+from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
+from common.data import DataModule, Synthetic
+from common.errors import ParityError
+from common.record import Record
+from common.replay import Training
+from common.report import Report
+from common.worker import Witness
+from tests.conftest import BACKENDS
+from tests.helpers import COMPARE, check_complaint, make_plan, run
+
+CHUNK = 16
+MEMORY = str(32 * CHUNK * 8 * 4)
+"""Bytes that make 700 examples of 8 features large, and a chunk two batches of 8."""
+
+DATA = ("--data", "synthetic:700x8x3", "--batch-size", "8", "--max-epochs", "2")
+
+
+def home():
+    """The user's cache, which has the environments."""
+    return {CACHE_VARIABLE: os.environ.get(CACHE_VARIABLE, "")}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """All backends on data in memory and on the same data in chunks."""
+    folder = tmp_path_factory.mktemp("streaming")
+    for name, changes in {"memory": {}, "streamed": {MEMORY_VARIABLE: MEMORY}}.items():
+        words = [*COMPARE, *BACKENDS, *DATA, "--quiet", "--out", folder / name]
+        process = run(words, folder, **home(), **changes)
+        assert process.returncode in (0, 1), process.stderr
+    return [Report.load(folder / name) for name in ("memory", "streamed")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_streamed_data_get_the_grades_that_data_in_memory_get(reports, backend):
+    memory, streamed = (
+        {row["implementation"]: row for row in report.runs if row["backend"] == backend}
+        for report in reports
+    )
+    assert set(memory) == set(streamed) == set(BACKENDS[backend].implementations)
+    for name, row in streamed.items():
+        assert row["status"] == "done", row["reason"]
+        assert row["grade"] == memory[name]["grade"]
+        divergences = row["divergence"], memory[name]["divergence"]
+        assert [d and d["stage"] for d in divergences[:1]] == [
+            d and d["stage"] for d in divergences[1:]
+        ]
+        np.testing.assert_allclose(row["val_loss"], memory[name]["val_loss"], rtol=1e-4)
+        probed = [
+            Record.load(report.folder / "runs" / f"{backend}-{name}").arrays for report in reports
+        ]
+        assert set(probed[0]) == set(probed[1])
+        for key, array in probed[0].items():
+            if key.endswith(("data/X", "data/y", "data/X_error", "fed/y_train")):
+                np.testing.assert_array_equal(probed[1][key], array, err_msg=key)
+
+
+def test_the_reference_and_the_envelope_are_the_same(reports):
+    for key in ("reference", "envelope", "verdict", "plan_sha256"):
+        assert reports[0].facts[key] == reports[1].facts[key], key
+
+
+def test_all_backends_were_given_the_same_chunks(reports):
+    digests = [{row["fed_sha256"] for row in report.runs} for report in reports]
+    assert [len(each) for each in digests] == [1, 1]
+    assert digests[0] != digests[1], "one goes by rows, the other by the order of use"
+
+
+def test_a_limit_that_is_no_number_is_a_clear_line(tmp_path):
+    words = [*COMPARE, *DATA, "--out", tmp_path / "out"]
+    check_complaint(run(words, tmp_path, **{MEMORY_VARIABLE: "4 GB"}), MEMORY_VARIABLE, "'4 GB'")
+
+
+# Its parts
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, MEMORY)
+    plan, data = make_plan(data=Synthetic(700, 8, 3), batch_size=8)
+    assert data.is_large
+    assert data.chunk_rows == CHUNK
+    return plan, data
+
+
+def test_pieces_are_all_rows_once(streamed):
+    _, data = streamed
+    pieces = list(data.stored_pieces())
+    assert max(map(len, pieces)) == CHUNK
+    np.testing.assert_array_equal(np.concatenate(pieces), np.arange(700))
+    data.memory_bytes = 10**9
+    assert [len(piece) for piece in data.stored_pieces()] == [700]
+
+
+def test_a_replay_of_streamed_data_keeps_no_copy_of_them(streamed):
+    plan, data = streamed
+    features = np.random.default_rng(0).permutation(8)
+    losses = []
+    for memory_bytes in (data.memory_bytes, 10**9):
+        data.memory_bytes = memory_bytes
+        training = Training(plan, data, dtype="float32", features=features)
+        losses.append([step.loss for step, _, _ in training.steps()])
+        assert (training.stored is None) == data.is_large
+    assert losses[0] == losses[1]
+
+
+def test_a_witness_tells_wrong_labels_in_chunks(streamed):
+    plan, data = streamed
+    digests, order = [], plan.order[0]
+    for wrong in (False, True):
+        y = data.y_train.copy()
+        y[5] ^= wrong
+        witness = Witness(data.X_train, y, data.X_val, data.y_val, batch_size=8, num_outputs=3)
+        witness.watch()
+        for start in (0, 320):  # as segments come
+            for _ in witness.chunks(order[start : start + 320 if start == 0 else None]):
+                pass
+        digests.append((witness.stop_watching(), witness.labels_fed.tolist()))
+        assert witness.labels_fed.tolist() == y.tolist()
+    assert digests[0][0] == digests[1][0]
+    assert digests[0][1] != digests[1][1]
+
+
+def test_numbers_that_are_not_finite_are_counted_by_pieces(monkeypatch):
+    monkeypatch.setattr("common.data.FINITE_PIECE", 16)
+    X, y = np.ones((20, 3), np.float32), np.zeros(20, np.int64)
+    X[[0, 7, 19], 1] = np.inf, np.nan, -np.inf
+    with pytest.raises(ParityError, match="received 3 that are not finite"):
+        DataModule(X, y, X[:1], y[:1])

@@ -38,6 +38,7 @@ from common.launcher import available_cpus
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
+from common.regression import Regression
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
@@ -73,6 +74,10 @@ def compare(
     independent: bool = False,
     margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    baseline: str | Path | None = None,
+    save_baseline: str | Path | None = None,
+    because: str | None = None,
+    accept: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
     """Compare backends on one plan.
@@ -95,6 +100,10 @@ def compare(
         independent: over seeds, let each framework draw initial parameters and orders itself.
         margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
+        baseline: a file of golden records to compare with.
+        save_baseline: a file in which golden records are saved; others that it holds are kept.
+        because: the reason, for the history of that file.
+        accept: a TOML file of known differences.
         quiet: show no progress.
 
     Returns:
@@ -117,11 +126,13 @@ def compare(
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()
     check_folder(folder, overwrite)
+    regression = Regression(baseline, save_baseline, because, accept)
 
     with Display(quiet) as display, writing(folder):
         data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
         recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
         plan = Plan.make(recipe, examples, data_folder)
+        regression.check_plan(plan)
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
@@ -133,7 +144,9 @@ def compare(
         ]
         outcomes = execution.train(contenders, repeat)
         display.tell("judging", {"event": "judging"})
-        facts = judge_comparison(execution, examples, contenders, outcomes, thresholds, repeat)
+        facts = judge_comparison(
+            execution, examples, contenders, outcomes, thresholds, repeat, regression
+        )
         all_seeds = range(seed, seed + seeds)
         if independent:
             facts["seeds"] = independent_seeds(execution, examples, contenders, all_seeds, margins)
@@ -144,6 +157,7 @@ def compare(
             facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
         facts["notices"] += [notice] if notice else []
         facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = Report(facts, folder)
         report.save()
         display.tell("judging", {"event": "done"})
@@ -372,6 +386,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the mildest verdict that ends in exit status 1; %(default)s",
     )
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
+    add_regression_options(parser)
     instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
     instead.add_argument(
         "--setup", action="store_true", help="build the environments and fetch the data only"
@@ -381,6 +396,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     return parser.parse_args(arguments)
+
+
+def add_regression_options(parser: argparse.ArgumentParser) -> None:
+    """The options of golden records and accepted differences."""
+    over_time = parser.add_argument_group("over time")
+    over_time.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="compare with the golden records in FILE; what moved beyond rounding fails",
+    )
+    over_time.add_argument(
+        "--save-baseline", metavar="FILE", help="save golden records of these runs in FILE"
+    )
+    over_time.add_argument(
+        "--because", metavar="REASON", help="with --save-baseline: why, for the file's history"
+    )
+    over_time.add_argument(
+        "--accept", metavar="FILE", help="known differences that do not fail before their date"
+    )
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -483,6 +517,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seeds=options.seeds,
             independent=options.independent,
             margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
+            baseline=options.baseline,
+            save_baseline=options.save_baseline,
+            because=options.because,
+            accept=options.accept,
             quiet=options.quiet,
         )
     except ParityError as error:

@@ -40,7 +40,11 @@ from common.progress import Display
 from common.recipe import Recipe
 from common.regression import Regression
 from common.report import Report, print_report
+from common.report.exports import add_export_options, chosen_exports, export
 from common.report.report import EXIT_USAGE, FILE
+from common.report.show import COMMAND as SHOW
+from common.report.show import DESCRIPTION as SHOWN
+from common.report.show import add_show_options, show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
@@ -305,7 +309,18 @@ def prepare_environments(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(prog="compare.py", description=__doc__, formatter_class=Formatter)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == [SHOW]:
+        shown = Parser(prog=f"compare.py {SHOW}", description=SHOWN)
+        shown.set_defaults(show=True)
+        add_show_options(shown)
+        return shown.parse_args(words[1:])
+    parser = Parser(
+        prog="compare.py",
+        description=f"{__doc__}\n\n{SHOW} DIR prints or converts a finished comparison.",
+        formatter_class=Formatter,
+    )
+    parser.set_defaults(show=False)
     parser.add_argument("backends", nargs="*", metavar="BACKEND", help="default: every framework")
     parser.add_argument(
         "--implementation",
@@ -387,6 +402,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
     add_regression_options(parser)
+    add_export_options(parser)
     instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
     instead.add_argument(
         "--setup", action="store_true", help="build the environments and fetch the data only"
@@ -489,7 +505,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if options.show:
+            return show(options)
         pythons = parse_pythons(options.python)
+        exports = chosen_exports(options)
         if options.list:
             list_backends(pythons, options.json)
             return 0
@@ -523,6 +542,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             accept=options.accept,
             quiet=options.quiet,
         )
+        export(report, exports, options.fail_on)
     except ParityError as error:
         print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE

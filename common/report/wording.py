@@ -87,19 +87,23 @@ def baseline_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"in the baseline, not trained now: {', '.join(baseline['not_trained'])}"
 
 
+def accepted_sentence(entry: Mapping[str, Any]) -> str | None:
+    """What became of an accepted difference; None if its run was not compared."""
+    bound, until = f"{entry['bound']:g} × rounding", entry["expires"]
+    said = {
+        "accepted": f"accepted until {until} up to {bound}: {entry['reason']}",
+        "expired": f"was accepted until {until}, which is past: {entry['reason']}",
+        "exceeded": f"beyond what is accepted, {bound}: {entry['reason']}",
+        "unmatched": f"accepted until {until}, but matches nothing any more; remove the entry",
+    }.get(entry["state"])
+    return said and f"{run_name(entry)}, stage {entry['stage']}: {said}"
+
+
 def accepted_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """What became of the differences that are accepted."""
     for entry in (facts.get("accepted") or {}).get("entries", ()):
-        name = f"{entry['backend']} {entry['implementation']}, stage {entry['stage']}"
-        bound, until = f"{entry['bound']:g} × rounding", entry["expires"]
-        said = {
-            "accepted": f"accepted until {until} up to {bound}: {entry['reason']}",
-            "expired": f"was accepted until {until}, which is past: {entry['reason']}",
-            "exceeded": f"beyond what is accepted, {bound}: {entry['reason']}",
-            "unmatched": f"accepted until {until}, but matches nothing any more; remove the entry",
-        }
-        if entry["state"] in said:
-            yield f"{name}: {said[entry['state']]}"
+        if said := accepted_sentence(entry):
+            yield said
 
 
 def failures(facts: Mapping[str, Any]) -> list[str]:

@@ -3,15 +3,13 @@
 import copy
 import dataclasses
 import json
-import shlex
-import sys
 
 import numpy as np
 import pytest
 
 from common import causes
 from common.baseline import SCHEMA, Baseline
-from common.environment import ROOT, Environment, find_environment
+from common.environment import Environment, find_environment
 from common.errors import ParityError
 from common.execution import Contender
 from common.golden import decode, encode, golden_record, projections
@@ -22,7 +20,7 @@ from common.reference import member
 from common.replay import FORMS, Training
 from common.report import Report
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, interpreter, run
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
 from tests.replays import digits_judge, record_of
 
 AROUND = {"processor": "one", "system": "another", "threads": 1}
@@ -267,13 +265,7 @@ def test_another_version_is_named(saved, cache, tmp_path):
 @pytest.fixture
 def faulty(tmp_path):
     """An interpreter whose workers train with a learning rate that is off."""
-
-    def make(factor):
-        command = f'exec {shlex.quote(sys.executable)} -m tests.other_rate {factor} "$@"'
-        pattern = "*common.worker*"
-        return interpreter(tmp_path / f"python-{factor}", pattern, f"cd {ROOT}; {command}")
-
-    return make
+    return lambda factor: off_by(tmp_path / f"python-{factor}", factor)
 
 
 @pytest.mark.parametrize(("factor", "grade"), [("1.00001", "drift"), ("1.5", "disagree")])

@@ -1,0 +1,179 @@
+"""Comparisons that share their trainings: many in one test run, each training done once.
+
+Under one folder, a plan's reference and every backend's implementation is trained at most once,
+whichever process asks first; the others wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from common.agreement import Thresholds
+from common.data import DataModule
+from common.environment import IMPLEMENTATIONS, choose, discover, find_environment
+from common.errors import ParityError
+from common.execution import Contender, Execution
+from common.fetch import open_data
+from common.judging import judge_comparison
+from common.launcher import Outcome, available_cpus
+from common.plan import Plan
+from common.recipe import Recipe
+from common.regression import Regression
+from common.report.report import Report
+from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+
+TIMEOUT_SECONDS = 600.0
+SHARED = ("plan", "reference", "runs")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, to be asserted.
+
+    Args:
+        report: what was found.
+    """
+
+    report: Report
+
+    def assert_agreement(self, fail_on: str = "drift") -> None:
+        """Raise AssertionError, in a few lines, unless everything ran and agrees.
+
+        Args:
+            fail_on: ``drift`` or ``disagree``: the mildest verdict that fails. What moved beyond
+                rounding since a baseline fails in any case, and what is accepted does not.
+        """
+        __tracebackhide__ = True
+        if self.report.exit_status(fail_on):
+            raise AssertionError("\n".join(failure_lines(self.report)))
+
+
+def failure_lines(report: Report) -> list[str]:
+    """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
+    facts = report.facts
+    runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
+    return [report.sentence, *runs, *baseline_lines(facts), *accepted_lines(facts)]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A plan whose trainings are shared.
+
+    Args:
+        plan: what is trained.
+        data: its examples.
+        notice: what a report says on top, or None.
+        folder: where its trainings are.
+    """
+
+    plan: Plan
+    data: DataModule
+    notice: str | None
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path, data: str | None, data_dir: str | None, **recipe: Any) -> Shared:
+        """Make the plan of a recipe.
+
+        Args:
+            folder: that all comparisons share.
+            data, data_dir: as of ``compare.py``.
+            recipe: the other hyperparameters of :class:`common.recipe.Recipe`.
+
+        Raises:
+            ParityError: for unusable input.
+        """
+        try:
+            wanted = Recipe(data or Recipe.data, **recipe)
+        except TypeError as error:
+            raise ParityError(
+                f"recipe: expected hyperparameters; received {error}; see common/recipe.py"
+            ) from None
+        data_folder, examples, notice = open_data(
+            data, wanted.batch_size, data_dir, lambda *_: None
+        )
+        plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
+        return cls(plan, examples, notice, folder / plan.sha256[:16])
+
+    def execution(self, folder: Path, threads: int = 1) -> Execution:
+        """Runs this plan's processes in a folder."""
+        slots = max(1, len(available_cpus()) // threads)
+        return Execution(self.plan, folder, slots, threads, TIMEOUT_SECONDS)
+
+    def train(self, contenders: Sequence[Contender], threads: int = 1) -> dict[str, Outcome]:
+        """Train what is not trained yet; the outcome of every process so far by its name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        execution, kept = self.execution(self.folder, threads), self.folder / "outcomes.json"
+        with filelock.FileLock(f"{self.folder}.lock"):
+            outcomes: dict[str, Outcome] = {}
+            if kept.exists():
+                facts = json.loads(kept.read_text(encoding="utf-8"))
+                outcomes = {name: Outcome(**fact) for name, fact in facts.items()}
+            missing = [c for c in contenders if c.name not in outcomes and c.environment.python]
+            if not outcomes:
+                self.plan.save(self.folder / "plan")
+                outcomes = execution.train(missing)
+            elif missing:
+                outcomes |= execution.train_more(missing)
+            kept.write_text(json.dumps({n: vars(o) for n, o in outcomes.items()}), "utf-8")
+        return outcomes
+
+    def place(self) -> Path:
+        """A new folder for one comparison, from which the shared trainings can be reached."""
+        folder = self.folder / "comparisons" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        for name in SHARED:
+            (self.folder / name).mkdir(exist_ok=True)
+            (folder / name).symlink_to(self.folder / name, target_is_directory=True)
+        return folder
+
+
+def compare_shared(
+    shared: Shared,
+    backends: Sequence[str],
+    implementations: Sequence[str],
+    thresholds: Thresholds,
+    files: Mapping[str, Any],
+    threads: int = 1,
+) -> Comparison:
+    """Compare backends on a plan, by trainings that are shared.
+
+    Args:
+        shared: the plan.
+        backends: every framework if none is named.
+        implementations: all if none is named.
+        thresholds: where the grades part.
+        files: ``baseline`` and ``accepted`` of :class:`common.regression.Regression`.
+        threads: of each worker.
+
+    Raises:
+        ParityError: for unusable input.
+    """
+    chosen = choose(backends, discover())
+    names = list(implementations) or list(IMPLEMENTATIONS)
+    if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
+        raise ParityError(
+            f"implementations: expected some of {', '.join(IMPLEMENTATIONS)}; received "
+            f"{', '.join(unknown)}; choose among them"
+        )
+    regression = Regression(**files)
+    regression.check_plan(shared.plan)
+    environments = [find_environment(backend) for backend in chosen]
+    contenders = [Contender(found, name) for found in environments for name in names]
+    outcomes = shared.train(contenders, threads)
+    execution = shared.execution(shared.place(), threads)
+    facts = judge_comparison(
+        execution, shared.data, contenders, outcomes, thresholds, regression=regression
+    )
+    facts["notices"] += [shared.notice] if shared.notice else []
+    facts["settings"] = {"threads": threads, "timeout_seconds": TIMEOUT_SECONDS}
+    report = Report(facts, execution.folder)
+    report.save()
+    return Comparison(report)

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from common.agreement import Thresholds
 from common.data import DataModule
+from common.elsewhere import write_plan
 from common.environment import (
     IMPLEMENTATIONS,
     Backend,
@@ -410,6 +411,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     instead.add_argument(
         "--list", action="store_true", help="the backends, their versions and interpreters"
     )
+    instead.add_argument(
+        "--write-plan",
+        metavar="DIR",
+        help="write plan, data and reference for other programs to train; docs/record.md",
+    )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     return parser.parse_args(arguments)
 
@@ -498,6 +504,24 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     return 0 if all(e.python for e in environments.values()) else 3
 
 
+def write_plan_for_others(options: argparse.Namespace) -> int:
+    """Write what is to be trained, and what judges it, for a program that is not ours."""
+    folder = Path(options.write_plan)
+    jobs = options.jobs or max(1, len(available_cpus()) // options.threads)
+    settings = {name: getattr(options, name) for name in vars(Recipe()) if name != "data"}
+    with Display(options.quiet) as display, writing(folder):
+        data_folder, data, notice = fetch(
+            options.data, options.batch_size, options.data_dir, display
+        )
+        plan = Plan.make(Recipe(data.name, **settings), data, data_folder)
+        execution = Execution(plan, folder, jobs, options.threads, options.timeout, display.tell)
+        write_plan(folder, plan, data, execution)
+    if notice:
+        print(notice)
+    print(f"{folder}: plan of {plan.num_steps} updates; docs/record.md says what to record")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
@@ -514,6 +538,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.setup:
             return setup(options, pythons)
+        if options.write_plan:
+            return write_plan_for_others(options)
         started = time.perf_counter()
         report = compare(
             options.backends,

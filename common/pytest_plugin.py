@@ -5,7 +5,8 @@ Registered as an entry point. Everything but pytest is imported when a test firs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,32 @@ class Parity:
                 self._done[key] = compare_shared(shared, *found)
         return self._done[key]
 
+    def assert_agreement(
+        self,
+        run: str | Path | Mapping[str, Any],
+        *,
+        fail_on: str = "drift",
+        threshold: float | None = None,
+        data: str | None = None,
+        data_dir: str | None = None,
+        **recipe: Any,
+    ) -> None:
+        """Assert that a training of other code agrees with the reference of a recipe.
+
+        Args:
+            run: the arrays that it left, or an ``.npz`` file of them; see ``docs/record.md``.
+            fail_on: ``drift`` or ``disagree``: the mildest grade that fails.
+            threshold, data, data_dir, recipe: as of :meth:`compare`.
+        """
+        from common.sharing import judge_shared
+
+        __tracebackhide__ = True
+        with _reported():
+            shared = self.shared(data, data_dir, **recipe)
+            found = judge_shared(shared, run, self._thresholds(threshold))
+        if found.grade in ("disagree", *(["drift"] if fail_on == "drift" else [])):
+            raise AssertionError("\n".join(found.lines()))
+
     def shared(self, data: str | None = None, data_dir: str | None = None, **recipe: Any) -> Shared:
         """The plan of a recipe, and where its trainings are."""
         from common.sharing import Shared
@@ -134,18 +161,16 @@ class Parity:
         return Thresholds(envelopes=envelopes)
 
 
-class _reported:  # noqa: N801  # used as a function is
-    """Turns unusable input into a test's failure of one line."""
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn unusable input into a test's failure of one line."""
+    from common.errors import ParityError
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from common.errors import ParityError
-
-        __tracebackhide__ = True
-        if isinstance(error, ParityError):
-            pytest.fail(str(error), pytrace=False)
+    __tracebackhide__ = True
+    try:
+        yield
+    except ParityError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _option(config: pytest.Config, name: str) -> str | None:

@@ -15,13 +15,15 @@ from typing import Any
 
 import filelock
 
-from common.agreement import Thresholds
+from common.agreement import Judge, Thresholds
 from common.data import DataModule
+from common.elsewhere import Found, judge_arrays, load_arrays
 from common.environment import IMPLEMENTATIONS, choose, discover, find_environment
 from common.errors import ParityError
 from common.execution import Contender, Execution
 from common.fetch import open_data
-from common.judging import judge_comparison
+from common.judging import judge_comparison, load_reference
+from common.ladder import Ladder
 from common.launcher import Outcome, available_cpus
 from common.plan import Plan
 from common.recipe import Recipe
@@ -90,12 +92,13 @@ class Shared:
         Raises:
             ParityError: for unusable input.
         """
-        try:
-            wanted = Recipe(data or Recipe.data, **recipe)
-        except TypeError as error:
+        known = [name for name in vars(Recipe()) if name != "data"]
+        if unknown := [name for name in recipe if name not in known]:
             raise ParityError(
-                f"recipe: expected hyperparameters; received {error}; see common/recipe.py"
-            ) from None
+                f"recipe: expected some of {', '.join(known)}; received {', '.join(unknown)}; "
+                "choose among them"
+            )
+        wanted = Recipe(data or Recipe.data, **recipe)
         data_folder, examples, notice = open_data(
             data, wanted.batch_size, data_dir, lambda *_: None
         )
@@ -133,6 +136,25 @@ class Shared:
             (self.folder / name).mkdir(exist_ok=True)
             (folder / name).symlink_to(self.folder / name, target_is_directory=True)
         return folder
+
+
+def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
+    """Judge the arrays of other code by the reference of a plan, which is shared.
+
+    Args:
+        shared: the plan.
+        run: as of :func:`common.elsewhere.load_arrays`.
+        thresholds: where the grades part.
+
+    Raises:
+        ParityError: if the arrays cannot be used.
+    """
+    arrays, outcomes = load_arrays(run), shared.train([])
+    execution = shared.execution(shared.folder)
+    oracle, envelope = load_reference(execution, shared.data, outcomes)
+    ladder = Ladder(shared.plan, shared.data, oracle)
+    judge = Judge(shared.plan, shared.data, oracle, envelope, ladder, thresholds)
+    return judge_arrays(judge, arrays)
 
 
 def compare_shared(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -125,7 +126,7 @@ def assert_agreement(
 
 
 def write_plan(folder: Path, plan: Plan, data: DataModule, execution: Execution) -> None:
-    """Write a plan for others: ``plan/``, ``data/`` and ``reference/`` in a new folder.
+    """Write a plan for others: ``plan/``, ``data/``, ``steps.json`` and ``reference/``.
 
     Args:
         folder: where; empty, or not there.
@@ -146,6 +147,8 @@ def write_plan(folder: Path, plan: Plan, data: DataModule, execution: Execution)
     data.save(folder / "data")
     plan = replace(plan, data_folder=folder / "data")
     plan.save(folder / "plan")
+    steps = {"snapshots": plan.snapshots, "probes": plan.probes}
+    (folder / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
     execution = replace(execution, plan=plan, folder=folder)
     load_reference(execution, data, execution.train([]))
 

@@ -5,11 +5,15 @@ import csv
 import html
 import io
 import json
+import os
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
 from junitparser import Error, Failure, JUnitXml
 
+from common.accepted import Accepted
+from common.environment import IMPLEMENTATIONS, ROOT
 from common.report import Report
 from common.report.junit import clean, junit_xml
 from common.report.markdown import LONGEST_LINE, MOST_BYTES, escaped, markdown
@@ -263,3 +267,24 @@ def test_an_export_to_standard_output(finished, cache):
     process = run(words, cache)
     assert process.stdout == (finished / "made" / "of" / "report.md").read_text()
     assert html.unescape(process.stdout).startswith("## ✅ framework-parity: agree")
+
+
+def test_the_workflow_to_copy_uses_options_that_exist(cache):
+    text = (ROOT / "docs" / "examples" / "workflow.yml").read_text()
+    command = text.partition("compare.py")[2].partition("- uses")[0]
+    known = set(re.findall(r"--[a-z-]+", run([*COMPARE, "--help"], cache).stdout))
+    used = set(re.findall(r"--[a-z-]+", command))
+    assert len(used) > 4
+    assert used <= known
+
+
+def test_the_workflow_of_the_project_runs_what_the_readme_says():
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    (command,) = re.findall(r"run: (\S+)", text)
+    assert os.access(ROOT / command, os.X_OK)
+
+
+def test_the_example_of_accepted_differences_is_one():
+    (entry,) = Accepted.load(ROOT / "docs" / "examples" / "accepted.toml").entries
+    assert entry.implementation in IMPLEMENTATIONS
+    assert entry.reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,9 +101,6 @@ class Training:
         self.plan, self.data, self.dtype = plan, data, dtype
         self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
-        # Stored features are permuted once; a batch is scaled when it is gathered, which keeps
-        # the working set at a byte a pixel.
-        self.stored = data.X_train if features is None else data.X_train.take(features, axis=1)
         self.labels = np.asarray(data.y_train, dtype=np.int64)
 
     # The stages of a step
@@ -118,7 +116,7 @@ class Training:
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
-        return self.scaled(self.stored[rows]), self.labels[rows]
+        return self.scaled(self.gathered(rows)), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass."""
@@ -169,6 +167,7 @@ class Training:
         """Train: each step with the weights and biases after it, which go on changing."""
         W, b = self.initial()
         self.reset()
+        _ = self.stored
         for epoch in range(self.plan.recipe.max_epochs):
             for rows in self.rows(epoch):
                 step = self.step(W, b, rows)
@@ -183,11 +182,7 @@ class Training:
         """
         plan = self.plan
         snapshots, probes = set(plan.snapshots), set(plan.probes)
-        X_val = self.scaled(
-            self.data.X_val
-            if self.features is None
-            else self.data.X_val.take(self.features, axis=1)
-        )
+        X_val = self.scaled(self.reordered(self.data.X_val))
         y_val = np.asarray(self.data.y_val, dtype=np.int64)
         losses, accuracies, validation, logits = [], [], [], np.empty(0)
         kept: list[tuple[Array, Array]] = []
@@ -257,6 +252,24 @@ class Training:
         if self.block is None:
             return np.asarray(values.mean())
         return np.asarray(np.cumsum(values)[-1] / values.dtype.type(len(values)))
+
+    @cached_property
+    def stored(self) -> Array:
+        """The training features, a byte a pixel, in this training's order of features."""
+        return self.reordered(self.data.X_train)
+
+    def gathered(self, rows: Rows) -> Array:
+        """The stored features of these rows.
+
+        A whole training puts all features in order at once, single steps only their batches.
+        """
+        if "stored" in vars(self):
+            return np.asarray(self.stored[rows])
+        return self.reordered(self.data.X_train[rows])
+
+    def reordered(self, X: Array) -> Array:
+        """Features in this training's order."""
+        return X if self.features is None else X.take(self.features, axis=1)
 
     def scaled(self, X: Array) -> Array:
         """Stored features in floating point."""

@@ -145,7 +145,7 @@ class Training:
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
-        X = (self.data.X_train if self.stored is None else self.stored)[rows]
+        X = self.data.stored_rows(rows) if self.stored is None else self.stored[rows]
         if self.stored is None and self.features is not None:
             X = X.take(self.features, axis=1)
         return self.scaled(X), self.labels[rows]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.data import DataModule
+from common.elsewhere import write_plan
 from common.environment import (
     IMPLEMENTATIONS,
     Backend,
@@ -37,8 +38,13 @@ from common.launcher import available_cpus
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
+from common.regression import Regression
 from common.report import Report, print_report
+from common.report.exports import add_export_options, chosen_exports, export
 from common.report.report import EXIT_USAGE, FILE
+from common.report.show import COMMAND as SHOW
+from common.report.show import DESCRIPTION as SHOWN
+from common.report.show import add_show_options, show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
 from common.thresholds import Thresholds
 
@@ -74,6 +80,10 @@ def compare(
     benchmark: bool = False,
     margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    baseline: str | Path | None = None,
+    save_baseline: str | Path | None = None,
+    because: str | None = None,
+    accept: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
     """Compare backends on one plan.
@@ -98,6 +108,10 @@ def compare(
             memory are those of one training on an otherwise idle machine.
         margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
+        baseline: a file of golden records to compare with.
+        save_baseline: a file in which golden records are saved; others that it holds are kept.
+        because: the reason, for the history of that file.
+        accept: a TOML file of known differences.
         quiet: show no progress.
 
     Returns:
@@ -119,11 +133,13 @@ def compare(
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()
     check_folder(folder, overwrite)
+    regression = Regression(baseline, save_baseline, because, accept)
 
     with Display(quiet) as display, writing(folder):
         data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
         recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
         plan = Plan.make(recipe, examples, data_folder)
+        regression.check_plan(plan)
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
@@ -135,7 +151,9 @@ def compare(
         ]
         outcomes = execution.train(contenders, repeat)
         display.tell("judging", {"event": "judging"})
-        facts = judge_comparison(execution, examples, contenders, outcomes, thresholds, repeat)
+        facts = judge_comparison(
+            execution, examples, contenders, outcomes, thresholds, repeat, regression
+        )
         all_seeds = range(seed, seed + seeds)
         if independent:
             facts["seeds"] = independent_seeds(execution, examples, contenders, all_seeds, margins)
@@ -151,6 +169,7 @@ def compare(
             "timeout_seconds": timeout,
             "benchmark": benchmark,
         }
+        facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = Report(facts, folder)
         report.save()
         display.tell("judging", {"event": "done"})
@@ -311,7 +330,18 @@ def prepare_environments(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = Parser(prog="compare.py", description=__doc__, formatter_class=Formatter)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == [SHOW]:
+        shown = Parser(prog=f"compare.py {SHOW}", description=SHOWN)
+        shown.set_defaults(show=True)
+        add_show_options(shown)
+        return shown.parse_args(words[1:])
+    parser = Parser(
+        prog="compare.py",
+        description=f"{__doc__}\n\n{SHOW} DIR prints or converts a finished comparison.",
+        formatter_class=Formatter,
+    )
+    parser.set_defaults(show=False)
     parser.add_argument("backends", nargs="*", metavar="BACKEND", help="default: every framework")
     parser.add_argument(
         "--implementation",
@@ -406,6 +436,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             f"--{name}", type=float, default=default, metavar="T", help=f"{meaning}; %(default)g"
         )
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
+    add_regression_options(parser)
+    add_export_options(parser)
     instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
     instead.add_argument(
         "--setup", action="store_true", help="build the environments and fetch the data only"
@@ -413,8 +445,32 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     instead.add_argument(
         "--list", action="store_true", help="the backends, their versions and interpreters"
     )
+    instead.add_argument(
+        "--write-plan",
+        metavar="DIR",
+        help="write plan, data and reference for other programs to train; docs/record.md",
+    )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     return parser.parse_args(arguments)
+
+
+def add_regression_options(parser: argparse.ArgumentParser) -> None:
+    """The options of golden records and accepted differences."""
+    over_time = parser.add_argument_group("over time")
+    over_time.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="compare with the golden records in FILE; what moved beyond rounding fails",
+    )
+    over_time.add_argument(
+        "--save-baseline", metavar="FILE", help="save golden records of these runs in FILE"
+    )
+    over_time.add_argument(
+        "--because", metavar="REASON", help="with --save-baseline: why, for the file's history"
+    )
+    over_time.add_argument(
+        "--accept", metavar="FILE", help="known differences that do not fail before their date"
+    )
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -482,6 +538,24 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     return 0 if all(e.python for e in environments.values()) else 3
 
 
+def write_plan_for_others(options: argparse.Namespace) -> int:
+    """Write what is to be trained, and what judges it, for a program that is not ours."""
+    folder = Path(options.write_plan)
+    jobs = options.jobs or max(1, len(available_cpus()) // options.threads)
+    settings = {name: getattr(options, name) for name in vars(Recipe()) if name != "data"}
+    with Display(options.quiet) as display, writing(folder):
+        data_folder, data, notice = fetch(
+            options.data, options.batch_size, options.data_dir, display
+        )
+        plan = Plan.make(Recipe(data.name, **settings), data, data_folder)
+        execution = Execution(plan, folder, jobs, options.threads, options.timeout, display.tell)
+        write_plan(folder, plan, data, execution)
+    if notice:
+        print(notice)
+    print(f"{folder}: plan of {plan.num_steps} updates; docs/record.md says what to record")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
@@ -489,12 +563,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if options.show:
+            return show(options)
         pythons = parse_pythons(options.python)
+        exports = chosen_exports(options)
         if options.list:
             list_backends(pythons, options.json)
             return 0
         if options.setup:
             return setup(options, pythons)
+        if options.write_plan:
+            return write_plan_for_others(options)
         started = time.perf_counter()
         report = compare(
             options.backends,
@@ -519,8 +598,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             benchmark=options.benchmark,
             margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
             thresholds=Thresholds(options.threshold, options.drift_loss, options.drift_predictions),
+            baseline=options.baseline,
+            save_baseline=options.save_baseline,
+            because=options.because,
+            accept=options.accept,
             quiet=options.quiet,
         )
+        export(report, exports, options.fail_on)
     except ParityError as error:
         print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE

@@ -148,7 +148,7 @@ class Judge:
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
-        lockstep = max(found.envelopes for found in findings)
+        lockstep = max((found.envelopes for found in findings), default=0.0)
         metrics = list(self.metric_findings(record, W, b))
         judgement = Judgement(
             grade="rounding",

@@ -80,6 +80,10 @@ class Execution:
         # last, the longest first: they are short, and even out when the processors are done.
         return self._run([oracle, *workers, *reversed(members)])
 
+    def train_more(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
+        """Run the workers of more contenders where the reference and its ensemble are done."""
+        return self._run([self._worker_job(contender, contender.name) for contender in contenders])
+
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""
         return self._run([self._reference_job(REFERENCE)])

@@ -23,6 +23,7 @@ from common.machine import machine_facts
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
+from common.regression import Regression
 from common.replay import Training, Trajectory, epoch_means
 from common.report.report import SCHEMA
 from common.thresholds import Thresholds
@@ -57,6 +58,8 @@ RUN_FACTS = (
     "cause",
     "stages",
     "repeats",
+    "baseline",
+    "accepted",
     "prediction_flips",
     "flips",
     "unexplained_flips",
@@ -74,6 +77,7 @@ def judge_comparison(
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds,
     repeats: int = 1,
+    regression: Regression | None = None,
 ) -> dict[str, Any]:
     """Judge every record of a comparison; the facts of its report.
 
@@ -84,10 +88,14 @@ def judge_comparison(
         outcomes: of the processes, by name.
         thresholds: where the grades part.
         repeats: how often each contender trained.
+        regression: golden records to compare with, and accepted differences.
     """
+    regression = regression or Regression()
     # Small products on several threads wait for each other more than they compute.
     with threadpool_limits(1):
-        return _judge_comparison(execution, data, contenders, outcomes, thresholds, repeats)
+        return _judge_comparison(
+            execution, data, contenders, outcomes, thresholds, repeats, regression
+        )
 
 
 def _judge_comparison(
@@ -97,6 +105,7 @@ def _judge_comparison(
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds,
     repeats: int,
+    regression: Regression,
 ) -> dict[str, Any]:
     plan = execution.plan
     oracle, envelope = load_reference(execution, data, outcomes)
@@ -118,6 +127,8 @@ def _judge_comparison(
         judged |= zip(done, pool.map(partial(judge_record, judge, execution), done), strict=True)
         judged |= second_look(judge, execution, contenders, judged)
         runs = list(pool.map(facts, contenders))
+    found = [judged.get(contender.name) for contender in contenders]
+    regression_facts = regression.judge(judge, runs, found, execution.threads)
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
@@ -139,6 +150,7 @@ def _judge_comparison(
             "members": ENSEMBLE_MEMBERS,
         },
         "free_running": vars(judge.free_running).copy(),
+        **regression_facts,
         "runs": runs,
     }
 

@@ -77,27 +77,32 @@ class Ladder:
         plan: the plan.
         data: its examples.
         oracle: its reference, which holds the states before the probed steps.
+        members: the ensemble; that of the suite if not given.
     """
 
-    def __init__(self, plan: Plan, data: DataModule, oracle: Trajectory) -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        plan: Plan,
+        data: DataModule,
+        oracle: Trajectory,
+        members: Sequence[Training] | None = None,
+    ) -> None:
+        self.plan, self.data = plan, data
         self.unit = unit_roundoff(plan)
         exact = Training(plan, data)
-        members = [member(plan, data, index) for index in range(LOCKSTEP_MEMBERS)]
+        if members is None:
+            members = [member(plan, data, index) for index in range(LOCKSTEP_MEMBERS)]
         self.parameters: dict[int, Mapping[str, Array]] = {}
         self.exact: dict[int, dict[str, Array]] = {}
         self.envelopes: dict[tuple[int, str, str], float] = {}
         for i, step in enumerate(plan.probes):
-            W, b, rows = oracle.probe_W[i], oracle.probe_b[i], self.rows(step)
+            W, b = oracle.probe_W[i], oracle.probe_b[i]
             self.parameters[step] = {"update/W": W, "update/b": b}
-            self.exact[step] = exact.stages(W, b, rows)
+            self.exact[step] = exact.stages(W, b, self.rows(step))
             with np.errstate(all="ignore"):
-                # Members see a batch in the plan's order here: an order of examples is theirs to
-                # choose only where the result does not list them.
-                rounded = [self._member_stages(m, W, b, rows) for m in members]
+                rounded = [self.member_stages(m, W, b, step) for m in members]
             for tensor in self.exact[step]:
                 self._measure(step, tensor, [stages[tensor] for stages in rounded])
-        self._pool("loss")
 
     def rows(self, step: int) -> Array:
         """The rows of a step's batch."""
@@ -105,9 +110,13 @@ class Ladder:
         size = self.plan.recipe.batch_size
         return np.asarray(self.plan.order[epoch][place * size : (place + 1) * size])
 
-    @staticmethod
-    def _member_stages(training: Training, W: Array, b: Array, rows: Array) -> dict[str, Array]:
-        shuffle, training.shuffle = training.shuffle, None
+    def member_stages(self, training: Training, W: Array, b: Array, step: int) -> dict[str, Array]:
+        """The stages of a step as a member of the ensemble computes them.
+
+        It sees the batch in the plan's order: an order of examples is its own to choose only
+        where the result does not list them.
+        """
+        rows, shuffle, training.shuffle = self.rows(step), training.shuffle, None
         listed = training.stages(W, b, rows)
         if shuffle is None:
             return listed
@@ -140,11 +149,30 @@ class Ladder:
             # may be biased by as much and still be faithful.
             floors |= {"gain": self.unit, "offset": self.unit * scale}
         if tensor in self.parameters[step]:
-            # The parameter is rounded after its update, and its half unit is the entry's.
-            parameter = float(np.abs(self.parameters[step][tensor]).max())
-            floors["largest"] = self.unit * max(parameter, scale)
-            floors["decay"] = self.unit / 4
+            floors |= self._floors_of_update(step, tensor, floors)
         return floors
+
+    def _floors_of_update(
+        self, step: int, tensor: str, floors: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The least envelopes of an update: those of the sum that it is a part of.
+
+        The parameter is rounded after its update, every entry by up to half a unit. What that
+        gives along a direction of n entries is that half unit over the direction's norm; a mean
+        is along n equal entries. More members do not measure it: a few biases may be rounded
+        alike by 48 of them and otherwise by the next, up to 53 envelopes off without this
+        (``benchmarks/results/envelope.md``).
+        """
+        exact = self.exact[step][tensor]
+        parameter = self.parameters[step][tensor].astype(np.float64)
+        largest = max(float(np.abs(parameter).max()), float(np.abs(exact).max()))
+        half = max(self.unit * largest, LEAST)
+        return {
+            "largest": half,
+            "offset": max(floors["offset"], half / np.sqrt(exact.size)),
+            "gain": max(floors["gain"], half / max(_norm(exact), half)),
+            "decay": half / max(_norm(parameter), half),
+        }
 
     def statistics(
         self, step: int, tensor: str, received: Array, exact: Array | None = None
@@ -177,12 +205,6 @@ class Ladder:
         if "forward/y_hat" in found:
             found[f"forward/{record.facts['y_hat']}"] = found.pop("forward/y_hat")
         return found
-
-    def _pool(self, tensor: str) -> None:
-        """Share the largest envelope among the steps: nine errors of a scalar tell too little."""
-        keys = [key for key in self.envelopes if key[1] == tensor]
-        largest = max(self.envelopes[key] for key in keys)
-        self.envelopes |= dict.fromkeys(keys, largest)
 
     def findings(self, record: Record) -> Iterator[Finding]:
         """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
@@ -233,6 +255,10 @@ def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding |
     All stages before it, in that step and the steps before, are within rounding.
     """
     return next((found for found in findings if found.envelopes > threshold), None)
+
+
+def _norm(values: Array) -> float:
+    return float(np.sqrt((values.astype(np.float64) ** 2).sum()))
 
 
 def _part(error: Array, direction: Array) -> float:

@@ -146,9 +146,7 @@ class Training:
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
         X = self.data.stored_rows(rows) if self.stored is None else self.stored[rows]
-        if self.stored is None and self.features is not None:
-            X = X.take(self.features, axis=1)
-        return self.scaled(X), self.labels[rows]
+        return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass."""
@@ -200,7 +198,7 @@ class Training:
         if self.features is not None and self.stored is None and not self.data.is_large:
             # Stored features are permuted once; a batch is scaled when it is gathered, which
             # keeps the working set at a byte a pixel.
-            self.stored = self.data.X_train.take(self.features, axis=1)
+            self.stored = self.reordered(self.data.X_train)
         W, b = self.initial()
         self.reset()
         for epoch in range(self.plan.recipe.max_epochs):
@@ -217,11 +215,7 @@ class Training:
         """
         plan = self.plan
         snapshots, probes = set(plan.snapshots), set(plan.probes)
-        X_val = self.scaled(
-            self.data.X_val
-            if self.features is None
-            else self.data.X_val.take(self.features, axis=1)
-        )
+        X_val = self.scaled(self.reordered(self.data.X_val))
         y_val = np.asarray(self.data.y_val, dtype=np.int64)
         losses, accuracies, validation, logits = [], [], [], np.empty(0)
         kept: list[tuple[Array, Array]] = []
@@ -288,6 +282,10 @@ class Training:
         if self.block is None:
             return np.asarray(values.mean())
         return np.asarray(np.cumsum(values)[-1] / values.dtype.type(len(values)))
+
+    def reordered(self, X: Array) -> Array:
+        """Features in this training's order."""
+        return X if self.features is None else X.take(self.features, axis=1)
 
     def scaled(self, X: Array) -> Array:
         """Stored features in floating point."""

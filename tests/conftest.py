@@ -10,6 +10,20 @@ from common.environment import ROOT, clean_environment, discover, find_environme
 BACKENDS = discover()
 
 
+def pytest_addoption(parser):
+    """The option of ``.ci/run``: what did not run has not passed."""
+    parser.addoption("--fail-on-skip", action="store_true", help="a skipped test fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """With the option, a skipped test fails."""
+    report = yield
+    if report.skipped and item.config.getoption("fail_on_skip"):
+        report.outcome, report.longrepr = "failed", f"skipped: {report.longrepr}"
+    return report
+
+
 class BackendProcess:
     """Runs checks of ``tests/checks.py`` in a backend's interpreter, in one process."""
 

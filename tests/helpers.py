@@ -108,6 +108,12 @@ def interpreter(path, pattern, script):
     return program(path, f'case "$*" in {pattern}) {script} ;; esac\nexec {real} "$@"')
 
 
+def off_by(path, factor):
+    """The runner's interpreter, but its workers train with a learning rate that is off."""
+    faulty = f"cd {shlex.quote(str(ROOT))}; exec {shlex.quote(sys.executable)} -m tests.other_rate"
+    return interpreter(path, "*common.worker*", f'{faulty} {factor} "$@"')
+
+
 def wait_until(condition):
     """Wait for something that another process does."""
     deadline = time.monotonic() + WAIT_SECONDS

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from common import causes
+from common import variations
 from common.causes import find_cause
 from common.judging import judge_of_steps, steps_to_probe
-from common.replay import Training
+from common.replay import Training, losses_from_logits
 from tests.replays import digits_judge, probe_of, record_of
 
 
@@ -35,29 +35,29 @@ def narrow(function):
 
 
 CASES = [
-    ("learning rate", causes.LearningRate, 1.00001, {}, "update"),
-    ("learning rate", causes.LearningRate, 1.1, {}, "update"),
-    ("weight decay", causes.WeightDecay, 1e-6, {}, "update"),
-    ("weight decay", causes.WeightDecayOfWeights, 1e-2, {}, "update"),
-    ("momentum", causes.Momentum, 0.1, {}, "update"),
-    ("momentum", causes.Momentum, 0.9, {}, "update"),
-    ("Nesterov momentum", causes.Nesterov, 0.9, {}, "update"),
-    ("bias never updated", causes.BiasNeverUpdated, 0.0, {}, "update"),
-    ("gradient clipping", causes.Clipped, 0.3, {}, "update"),
-    ("gradient clipping", causes.ClippedEach, 0.3, {"in_place": True}, "gradient"),
-    ("order reused", causes.OrderReused, 0.0, {}, "data"),
-    ("last batch dropped", causes.LastBatchDropped, 0.0, {}, "data"),
-    ("last batch over batch_size", causes.LastBatchOverBatchSize, 0.0, {}, "loss"),
-    ("sum instead of mean", causes.Sum, 0.0, {}, "loss"),
-    ("no bias", causes.NoBias, 0.0, {}, "gradient"),
-    ("label smoothing", causes.LabelSmoothing, 1e-4, {}, "example loss"),
-    ("label smoothing", causes.LabelSmoothing, 0.1, {}, "example loss"),
-    ("log clipped", causes.ShiftedLog, 1e-3, {}, "example loss"),
-    ("softmax applied twice", causes.SoftmaxTwice, 0.0, {}, "example loss"),
-    ("bfloat16 products", causes.RoundedProducts, 0.0, narrow(causes.bfloat16), "forward"),
-    ("scale by 17", causes.AffineFeatures, 16 / 17, {}, "data"),
-    ("no scaling", causes.AffineFeatures, 16.0, {}, "data"),
-    ("normalisation", causes.AffineFeatures, 3.0, {"shift": -0.8}, "data"),
+    ("learning rate", variations.LearningRate, 1.00001, {}, "update"),
+    ("learning rate", variations.LearningRate, 1.1, {}, "update"),
+    ("weight decay", variations.WeightDecay, 1e-6, {}, "update"),
+    ("weight decay", variations.WeightDecayOfWeights, 1e-2, {}, "update"),
+    ("momentum", variations.Momentum, 0.1, {}, "update"),
+    ("momentum", variations.Momentum, 0.9, {}, "update"),
+    ("Nesterov momentum", variations.Nesterov, 0.9, {}, "update"),
+    ("bias never updated", variations.BiasNeverUpdated, 0.0, {}, "update"),
+    ("gradient clipping", variations.Clipped, 0.3, {}, "update"),
+    ("gradient clipping", variations.ClippedEach, 0.3, {"in_place": True}, "gradient"),
+    ("order reused", variations.OrderReused, 0.0, {}, "data"),
+    ("last batch dropped", variations.LastBatchDropped, 0.0, {}, "data"),
+    ("last batch over batch_size", variations.LastBatchOverBatchSize, 0.0, {}, "loss"),
+    ("sum instead of mean", variations.Sum, 0.0, {}, "loss"),
+    ("no bias", variations.NoBias, 0.0, {}, "gradient"),
+    ("label smoothing", variations.LabelSmoothing, 1e-4, {}, "example loss"),
+    ("label smoothing", variations.LabelSmoothing, 0.1, {}, "example loss"),
+    ("log clipped", variations.ShiftedLog, 1e-3, {}, "example loss"),
+    ("softmax applied twice", variations.SoftmaxTwice, 0.0, {}, "example loss"),
+    ("bfloat16 products", variations.RoundedProducts, 0.0, narrow(variations.bfloat16), "forward"),
+    ("scale by 17", variations.AffineFeatures, 16 / 17, {}, "data"),
+    ("no scaling", variations.AffineFeatures, 16.0, {}, "data"),
+    ("normalisation", variations.AffineFeatures, 3.0, {"shift": -0.8}, "data"),
 ]
 
 
@@ -75,7 +75,7 @@ def test_a_known_cause_is_named_and_placed(judge, name, kind, value, attributes,
 
 
 def test_formats_of_the_same_precision_are_both_named(judge):
-    training = variation(judge, causes.RoundedProducts, **narrow(causes.tf32))
+    training = variation(judge, variations.RoundedProducts, **narrow(variations.tf32))
     found, cause = diagnose(judge, record_of(judge, training))
     assert found.divergence.stage == "forward"
     assert "TF32 products" in cause.name
@@ -86,7 +86,7 @@ def test_wrong_labels_are_counted(judge, wrong):
     fed = np.asarray(judge.data.y_train, np.int32).copy()
     rows = judge.plan.order[0][100 : 100 + wrong]
     fed[rows] = (fed[rows] + 1) % 10
-    record = record_of(judge, variation(judge, causes.ChangedLabels, fed=fed), fed)
+    record = record_of(judge, variation(judge, variations.ChangedLabels, fed=fed), fed)
     found, cause = diagnose(judge, record)
     assert (found.divergence.stage, found.divergence.step) == ("data", 1)
     assert cause.name == "wrong labels"
@@ -96,14 +96,14 @@ def test_wrong_labels_are_counted(judge, wrong):
 def test_other_initial_weights_are_named(judge):
     given = np.roll(judge.plan.W, 1, axis=0), judge.plan.b
     found, cause = diagnose(
-        judge, record_of(judge, variation(judge, causes.InitialParameters, given=given))
+        judge, record_of(judge, variation(judge, variations.InitialParameters, given=given))
     )
     assert found.divergence.tensor == "initial W"
     assert cause.name == "another initial W"
 
 
 def test_what_is_not_known_is_not_named(judge):
-    class Odd(causes.Variation):
+    class Odd(variations.Variation):
         def update(self, W, b, gradient_W, gradient_b):
             super().update(W, b, gradient_W * (1 + 0.01 * np.sign(W)), gradient_b)
 
@@ -127,7 +127,7 @@ def test_another_dtype_is_named_though_it_is_no_divergence(judge):
 def test_a_second_look_finds_what_no_probed_step_showed(judge):
     """An update that is wrong in step 30 alone: a step that no plan of this size probes."""
 
-    class Once(causes.Variation):
+    class Once(variations.Variation):
         def reset(self):
             self.steps_made = 0
             self.wrong = False
@@ -196,7 +196,7 @@ def test_metrics_are_told_apart(judge):
     W, b = (record.arrays[f"parameters/{name}"] for name in "Wb")
     X, y = judge.data.examples(train=True, dtype="float64")
     logits = [X @ W[i] + b[i] for i in ends]
-    losses = [causes.losses_from_logits(z, y.astype(np.int64))[0].mean() for z in logits]
+    losses = [losses_from_logits(z, y.astype(np.int64))[0].mean() for z in logits]
     accuracies = [float(np.mean(z.argmax(1) == y)) for z in logits]
     wrong = history | {"val_loss": [float(v) for v in losses], "val_accuracy": accuracies}
     record = dataclasses.replace(record, facts={**record.facts, "history": wrong})

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -479,22 +480,11 @@ def test_publishers_are_https() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 and its key, made for this test."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl, which makes the test's certificate, is not here")
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
-    subprocess.run(
-        [
-            *command.split(),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    both = folder / "both.pem"
-    both.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    """A certificate of 127.0.0.1, its key and the authority that signed it, of this test alone."""
+    authority = trustme.CA()
+    both = tmp_path_factory.mktemp("certificate") / "both.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(both)
+    authority.cert_pem.write_to_path(both, append=True)
     return both
 
 
@@ -772,7 +762,6 @@ def _fetch_together(barrier: Any, results: Any, rounds: int) -> None:
             (folder / "facts.json").write_text("{}") if _ % 2 else shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes inherit the small data set")
 def test_processes_that_fetch_at_once(files: dict[str, bytes], cache: Path) -> None:
     put(fetch.SYSTEM_FOLDER, files)
     rounds = 6
@@ -822,7 +811,6 @@ def test_unusable_cache(
 
 
 def test_full_disk(cache: Path) -> None:
-    pytest.importorskip("resource", reason="the limit that stands in for a full disk")
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "from common.errors import ParityError; from common.fetch import open_data\n"
@@ -1267,7 +1255,6 @@ def program(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="apt-get is for Debian and its kin")
 def test_apt_that_fails_or_hangs(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,258 @@
+"""What each part of the rounding envelope is for: ``python -m benchmarks.envelope``.
+
+A part stays only if trainings in NumPy ask for it. Fresh members, which the ensemble does not
+have, are faultless by construction: they are judged by the whole envelope, then by one that
+lacks a part. A part without which none of them is flagged has no place in the suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
+from common.data import Array, DataModule
+from common.fetch import open_data
+from common.ladder import Ladder
+from common.launcher import THREAD_VARIABLES
+from common.machine import machine_facts
+from common.plan import Plan
+from common.recipe import Recipe
+from common.reference import (
+    ENSEMBLE_MEMBERS,
+    LOCKSTEP_MEMBERS,
+    Envelope,
+    centred,
+    measure_envelope,
+    member,
+)
+from common.replay import FORMS, Floats, Training, Trajectory, losses_from_logits
+from common.thresholds import Thresholds
+
+RESULTS = Path(__file__).parent / "results"
+FRESH = range(48, 84)
+"""Every twelve hold each form of the loss with each way of adding up, once or twice; the
+ensemble, even where it is made larger here, has none of these."""
+LARGE_BATCHES = (
+    Recipe("synthetic:6000x100x10", 2048, 0.1, 3),
+    Recipe("synthetic:6000x400x10", 2048, 0.02, 3),
+)
+"""Long sums of many examples: a batch of the clean runs has 250 at most."""
+
+
+class Unfloored(Ladder):
+    """A ladder whose updates have no least envelope but that of any other tensor."""
+
+    def _floors_of_update(
+        self, step: int, tensor: str, floors: Mapping[str, float]
+    ) -> dict[str, float]:
+        parameter = float(np.abs(self.parameters[step][tensor]).max())
+        return {"largest": max(floors["largest"], self.unit * parameter), "decay": self.unit / 4}
+
+
+def alike(training: Training, index: int) -> Training:
+    """The member as the ensemble has it."""
+    return training
+
+
+def without_blocks(training: Training, index: int) -> Training:
+    """The member, adding up as NumPy's BLAS does."""
+    training.block = None
+    return training
+
+
+def without_log_softmax(training: Training, index: int) -> Training:
+    """The member, with one of the first two forms of the loss."""
+    training.form = FORMS[index % 2]
+    return training
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An envelope, whole or with a part missing.
+
+    Args:
+        missing: what is missing.
+        members: what becomes of each member of the ensemble.
+        lockstep: how many members single steps have.
+        ladder: the ladder's class.
+        options: of :func:`common.reference.measure_envelope`.
+    """
+
+    missing: str
+    members: Callable[[Training, int], Training] = alike
+    lockstep: int = LOCKSTEP_MEMBERS
+    ladder: type[Ladder] = Ladder
+    options: tuple[tuple[str, int], ...] = ()
+
+
+BOUNDS = (
+    Bound("nothing"),
+    Bound("all but six of the members of single steps", lockstep=ENSEMBLE_MEMBERS),
+    Bound("all but twelve of the members of single steps", lockstep=2 * ENSEMBLE_MEMBERS),
+    Bound("the least envelopes of an update", ladder=Unfloored),
+    Bound("the same, with 48 members of single steps", ladder=Unfloored, lockstep=48),
+    Bound("members that add up in blocks", without_blocks),
+    Bound("the loss by indexing log_softmax", without_log_softmax),
+    Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),
+    Bound("metric errors before the last epoch", options=(("metric_epochs", 1),)),
+)
+
+
+def measure(
+    bound: Bound, plan: Plan, data: DataModule, oracle: Trajectory
+) -> tuple[Envelope, Ladder]:
+    """The envelope of free runs and the ladder of single steps."""
+
+    def made(count: int) -> list[Training]:
+        return [bound.members(member(plan, data, index), index) for index in range(count)]
+
+    runs = [training.run() for training in made(ENSEMBLE_MEMBERS)]
+    envelope = measure_envelope(plan, data, oracle, runs, **dict(bound.options))
+    return envelope, bound.ladder(plan, data, oracle, made(bound.lockstep))
+
+
+@dataclass(frozen=True)
+class Faultless:
+    """What a fresh member did, in a free run and in single steps from the reference's states."""
+
+    run: Trajectory
+    stages: dict[int, dict[str, Array]]
+
+    @classmethod
+    def train(cls, index: int, ladder: Ladder, oracle: Trajectory) -> Faultless:
+        """Train the member of an index."""
+        training = member(ladder.plan, ladder.data, index)
+        states = zip(ladder.plan.probes, oracle.probe_W, oracle.probe_b, strict=True)
+        stages = {step: ladder.member_stages(training, W, b, step) for step, W, b in states}
+        return cls(training.run(), stages)
+
+    def ratios(
+        self, oracle: Trajectory, envelope: Envelope, ladder: Ladder
+    ) -> Iterator[tuple[str, float]]:
+        """How many envelopes each quantity is off, as the suite judges it."""
+        plan, data, run = ladder.plan, ladder.data, self.run
+
+        def largest(error: Array, bound: Floats) -> float:
+            return float((np.abs(error).reshape(len(error), -1).max(axis=1) / bound).max())
+
+        yield "loss of a step", largest(run.step_loss - oracle.step_loss, envelope.loss)
+        yield "validation loss", largest(run.val_loss - oracle.val_loss, envelope.val_loss)
+        yield "W", largest(run.W - oracle.W, envelope.W)
+        yield "b", largest(run.b - oracle.b, envelope.b)
+        X = data.examples(train=False, dtype="float64")[0]
+        y = np.asarray(data.y_val, dtype=np.int64)
+        logits = X @ run.W[-1].astype(np.float64) + run.b[-1]
+        yield "logits", float(np.abs(centred(logits - oracle.val_logits)).max()) / envelope.logits
+        for i, step in enumerate(plan.snapshots):
+            epoch, rest = divmod(step, plan.steps_per_epoch)
+            if not rest:
+                exact = losses_from_logits(X @ run.W[i].astype(np.float64) + run.b[i], y)[0].mean()
+                yield "metric", abs(run.val_loss[epoch - 1] - exact) / envelope.metric
+        for step, stages in self.stages.items():
+            for tensor, array in stages.items():
+                for statistic, value in ladder.statistics(step, tensor, array).items():
+                    name = f"{tensor} {statistic} of a single step"
+                    yield name, value / ladder.envelopes[step, tensor, statistic]
+
+
+def judge_plan(recipe: Recipe) -> list[list[tuple[str, float]]]:
+    """By every bound, the worst quantity of every fresh member, and its ratio."""
+    folder, data, _ = open_data(recipe.data, recipe.batch_size)
+    plan = Plan.make(recipe, data, folder)
+    with np.errstate(all="ignore"):
+        oracle = Training(plan, data).run()
+        bounds = [measure(bound, plan, data, oracle) for bound in BOUNDS]
+        fresh = [Faultless.train(index, bounds[0][1], oracle) for index in FRESH]
+        return [
+            [max(run.ratios(oracle, *bound), key=lambda ratio: ratio[1]) for run in fresh]
+            for bound in bounds
+        ]
+
+
+def table(rows: Sequence[Sequence[Sequence[tuple[str, float]]]], threshold: float) -> Iterator[str]:
+    """The lines of the table: one for every bound."""
+    yield "| missing | beyond the threshold | only without it | largest ratio | where |"
+    yield "|---|---|---|---|---|"
+    whole = [found for plan in rows for found in plan[0]]
+    for i, bound in enumerate(BOUNDS):
+        worst = [found for plan in rows for found in plan[i]]
+        beyond = [found for found in worst if found[1] > threshold]
+        only = sum(
+            found[1] > threshold >= sound[1] for found, sound in zip(worst, whole, strict=True)
+        )
+        places = Counter(name for name, _ in beyond).most_common(3)
+        where = ", ".join(f"{name} ({count})" for name, count in places)
+        top = max(ratio for _, ratio in worst)
+        yield f"| {bound.missing} | {len(beyond)} of {len(worst)} | {only} | {top:.3g} | {where} |"
+
+
+def each_bound(
+    recipes: Sequence[Recipe], rows: Sequence[Sequence[Sequence[tuple[str, float]]]], bound: int
+) -> Iterator[dict[str, Any]]:
+    """By plan, the fresh members' worst ratios by one bound, and which quantity the largest is."""
+    for recipe, plan in zip(recipes, rows, strict=True):
+        quantity, _ = max(plan[bound], key=lambda found: found[1])
+        ratios = " ".join(f"{ratio:.3g}" for _, ratio in plan[bound])
+        yield {"plan": plan_name(recipe), "largest": quantity, "ratios": ratios}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, judge, write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.envelope", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few plans")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args(arguments)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = "1"
+    started = time.perf_counter()
+    recipes = [r for r in clean_recipes(options.quick).values() if r not in LARGE_CLEAN]
+    recipes += () if options.quick else LARGE_BATCHES
+    rows = []
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(judge_plan, recipes):
+            rows.append(row)
+            show(f"judged {len(rows)} of {len(recipes)} plans", "")
+    show("", "")
+    threshold, machine = Thresholds().envelopes, machine_facts()
+    page = [
+        "# What each part of the envelope is for",
+        "",
+        f"Made by `python -m benchmarks.envelope{' --quick' * options.quick}` in "
+        f"{(time.perf_counter() - started) / 60:.0f} min on "
+        f"{machine['cpus']} cores ({machine['processor']}), NumPy {np.__version__}.",
+        "",
+        f"{len(FRESH)} fresh trainings in NumPy, faultless by construction, not of the ensemble,",
+        f"on each of {len(recipes)} plans, judged by the envelope (threshold {threshold:g}), whole",
+        "and with a part missing. No framework takes part.",
+        "",
+        *table(rows, threshold),
+        "",
+    ]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "envelope.md").write_text("\n".join(page), encoding="utf-8")
+    facts: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks.envelope", *arguments])
+    }
+    runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
+    facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}
+    (options.out / "envelope.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(options.out / "envelope.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,352 @@
+"""Which known discrepancies a run's record suggests: the variations worth a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.agreement import Judge, Judgement
+from common.data import Array
+from common.record import Record
+from common.replay import WORST, Training
+from common.variations import (
+    FORMATS,
+    STORED_FORMATS,
+    AffineFeatures,
+    BiasNeverUpdated,
+    BlockOrder,
+    ChangedFeatures,
+    ChangedLabels,
+    Clipped,
+    ClippedEach,
+    ClippedEntries,
+    ClippedLog,
+    ClippedNearly,
+    ForwardOnly,
+    InitialParameters,
+    LabelSmoothing,
+    LastBatchDropped,
+    LastBatchGradientOverBatchSize,
+    LastBatchOverBatchSize,
+    LearningRate,
+    Momentum,
+    Nesterov,
+    NoBias,
+    OrderReused,
+    RoundedProducts,
+    RoundedResults,
+    ShiftedLog,
+    SoftmaxTwice,
+    SoftmaxTwiceInForward,
+    StraightThrough,
+    Sum,
+    Variation,
+    WeightDecay,
+    WeightDecayOfWeights,
+)
+
+NO_SHIFT = 1e-6
+"""A shift of the features below this part of them is rounding of the fit."""
+
+LEAST_MOMENTUM = 0.01
+"""Below it Nesterov's momentum m cannot be told from a learning rate × (1 + m)."""
+
+
+@dataclass
+class Candidate:
+    """A variation of the plan that may explain a run.
+
+    Args:
+        name: of the cause.
+        make: the replay, from a value and the options of :class:`Training`.
+        value: the size of the change, or where its fit starts; None if it has no size.
+        fitted: whether the value is to be fitted; else the record gave it.
+        scale: the derivative's step in a fit, at least.
+        least: the smallest value that deserves the cause's name.
+        most: the largest.
+        describe: the cause in words, from the value.
+        envelopes: how well it fits.
+    """
+
+    name: str
+    make: Callable[..., Training]
+    value: float | None = None
+    scale: float = 1e-4
+    fitted: bool = True
+    least: float = -np.inf
+    most: float = np.inf
+    describe: Callable[[float], str] = lambda _: ""
+    envelopes: float = WORST
+
+    def replay(self, **options: Any) -> Training:
+        """The replay at the value found so far."""
+        return self.make(self.value or 0.0, **options)
+
+    @property
+    def words(self) -> str:
+        """The cause in words."""
+        return self.describe(self.value or 0.0) or self.name
+
+
+class Clues:
+    """What a run's record and its first divergence say of its cause.
+
+    Args:
+        judge: of the run's plan.
+        record: the run.
+        judgement: what the judge said of it.
+        probes: what the record holds of each probed step.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        record: Record,
+        judgement: Judgement,
+        probes: Mapping[int, Mapping[str, Array]],
+    ) -> None:
+        self.judge, self.record, self.judgement, self.probes = judge, record, judgement, probes
+        self.plan, self.data, self.ladder = judge.plan, judge.data, judge.ladder
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The causes that the stage of the first divergence allows.
+
+        In lock-step every stage below it is sound, so that what would show there is ruled out.
+        What only the free run shows may be anything.
+        """
+        divergence = self.judgement.divergence
+        assert divergence is not None
+        if divergence.stage == "data":
+            yield from self.data_candidates()
+            yield from self.order_candidates()
+            return
+        anything = self.judgement.lockstep_envelopes <= self.judge.thresholds.envelopes
+        if anything or divergence.stage in ("forward", "gradient"):
+            yield from self.forward_candidates()
+        if anything or divergence.stage in ("forward", "example loss", "loss", "gradient"):
+            yield from self.loss_candidates()
+        if anything or divergence.stage in ("gradient", "update"):
+            yield from self.update_candidates()
+
+    def simple(self, name: str, kind: type[Variation]) -> Candidate:
+        """A candidate with nothing to fit."""
+        return Candidate(name, self.of(kind))
+
+    def of(self, kind: type[Variation], **attributes: Any) -> Callable[..., Training]:
+        """What makes a replay of this kind; attributes stand for what the record showed."""
+        cls = type(kind.__name__, (kind,), attributes) if attributes else kind
+        return lambda value, **options: cls(self.plan, self.data, value, **options)
+
+    def update_candidates(self) -> Iterator[Candidate]:
+        yield Candidate(
+            "learning rate",
+            self.of(LearningRate),
+            self.gain(),
+            1e-6,
+            describe=lambda v: f"learning rate × {v:.7g}",
+        )
+        for decay in (WeightDecay, WeightDecayOfWeights):
+            yield Candidate(
+                "weight decay",
+                self.of(decay),
+                0.0,
+                1e-7,
+                least=0.0,
+                describe=lambda v: f"weight decay {v:.4g}",
+            )
+        for name, kind in (("momentum", Momentum), ("Nesterov momentum", Nesterov)):
+            yield Candidate(
+                name,
+                self.of(kind),
+                0.5,
+                least=LEAST_MOMENTUM,
+                most=1.0,
+                describe=_naming(name),
+            )
+        yield self.simple("bias never updated", BiasNeverUpdated)
+        clippings: tuple[tuple[type[Variation], float], ...] = (
+            (Clipped, self.largest_update(joint=True)),
+            (ClippedNearly, self.largest_update(joint=True)),
+            (ClippedEach, self.largest_update(joint=False)),
+            (ClippedEntries, self.largest_entry()),
+        )
+        # Where gradients are clipped in place, they show clipped.
+        in_place = self.judgement.divergence is not None and (
+            self.judgement.divergence.stage == "gradient"
+        )
+        for clipping, bound in clippings:
+            yield Candidate(
+                "gradient clipping",
+                self.of(clipping, in_place=in_place),
+                bound,
+                1e-6,
+                least=0.0,
+                describe=lambda v: f"gradient clipping at {v:.4g}",
+            )
+
+    def loss_candidates(self) -> Iterator[Candidate]:
+        yield self.simple("sum instead of mean", Sum)
+        yield self.simple("last batch over batch_size", LastBatchOverBatchSize)
+        yield self.simple("last batch over batch_size", LastBatchGradientOverBatchSize)
+        yield Candidate(
+            "label smoothing",
+            self.of(LabelSmoothing),
+            0.0,
+            1e-6,
+            least=0.0,
+            describe=lambda v: f"label smoothing {v:.4g}",
+        )
+        largest = self.largest_loss()
+        yield Candidate(
+            "log clipped",
+            self.of(ClippedLog),
+            float(np.exp(-largest)),
+            1e-9,
+            least=0.0,
+            describe=lambda v: f"logarithm clipped at {v:.4g}",
+        )
+        yield Candidate(
+            "log clipped",
+            self.of(ShiftedLog),
+            0.0,
+            1e-9,
+            least=0.0,
+            describe=lambda v: f"logarithm of p + {v:.4g}",
+        )
+        yield self.simple("softmax applied twice", SoftmaxTwice)
+        yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
+
+    def forward_candidates(self) -> Iterator[Candidate]:
+        yield self.simple("no bias", NoBias)
+        for name, narrow in FORMATS.items():
+            for kind in (RoundedProducts, ForwardOnly, StraightThrough, RoundedResults):
+                make = self.of(kind, narrow=staticmethod(narrow))
+                yield Candidate(f"{name} products", make)
+
+    def order_candidates(self) -> Iterator[Candidate]:
+        yield self.simple("order reused", OrderReused)
+        yield self.simple("last batch dropped", LastBatchDropped)
+        if blocks := self.blocks():
+            yield Candidate(
+                "batches shuffled",
+                self.of(BlockOrder, blocks=blocks, step_loss=self.record.arrays["step_loss"]),
+            )
+
+    def data_candidates(self) -> Iterator[Candidate]:
+        initial = tuple(self.record.arrays[f"initial/{name}"] for name in "Wb")
+        if not np.array_equal(initial[0], self.plan.W):
+            make = self.of(InitialParameters, given=initial)
+            yield Candidate("another initial W", make)
+        fed, planned = self.record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        if fed.shape == planned.shape and (wrong := int(np.count_nonzero(fed != planned))):
+            name = "wrong labels" if wrong < len(fed) / 20 else "permuted classes"
+            make = self.of(ChangedLabels, fed=fed)
+            yield Candidate(name, make, describe=lambda _: f"{name} ({wrong} differ)")
+        yield from self.feature_candidates()
+
+    def feature_candidates(self) -> Iterator[Candidate]:
+        """From the first batch as the framework held it: a scale, a shift, a format, an order."""
+        received = self.probes.get(0, {}).get("data/X")
+        stored = self.data.stored_rows(self.ladder.rows(0)).astype(np.float64)
+        planned = stored / self.data.divisor
+        if received is None or received.shape != planned.shape:
+            return
+        if self.data.image_shape:
+            shape = self.data.image_shape
+
+            def transposed(X: Array) -> Array:
+                return X.reshape(-1, *shape).transpose(0, 2, 1).reshape(len(X), -1)
+
+            make = self.of(ChangedFeatures, change=staticmethod(transposed))
+            yield Candidate("transposed images", make)
+        for name in STORED_FORMATS:
+            make = self.of(ChangedFeatures, change=staticmethod(FORMATS[name]))
+            yield Candidate(f"{name} inputs", make)
+        factor, shift = np.polyfit(planned.ravel(), received.astype(np.float64).ravel(), 1)
+        if abs(shift) <= NO_SHIFT * max(abs(factor), 1.0):
+            shift = 0.0
+        name = self.scaling_name(factor, shift)
+        shifted = f" {shift:+.7g}" if shift else ""
+        yield Candidate(
+            name,
+            self.of(AffineFeatures, shift=float(shift)),
+            float(factor),
+            fitted=False,
+            describe=lambda v: f"{name} (features × {v:.7g}{shifted})",
+        )
+
+    def scaling_name(self, factor: float, shift: float) -> str:
+        """What a factor and a shift of the features are usually called."""
+        divisor = self.data.divisor
+        if shift:
+            return "normalisation"
+        if np.isclose(factor, divisor / (divisor + 1), rtol=1e-6):
+            return f"scale by {divisor + 1:g}"
+        return "no scaling" if np.isclose(factor, divisor, rtol=1e-6) else "scale"
+
+    def blocks(self) -> dict[int, int]:
+        """The stored blocks that the probed batches are, by the plan's first row there."""
+        size, labels = self.plan.recipe.batch_size, np.asarray(self.data.y_train)
+        found = {}
+        for step, probe in self.probes.items():
+            if "data/y" not in probe:
+                return {}
+            y = probe["data/y"]
+            starts = range(0, len(labels) - len(y) + 1, size)
+            fitting = [s for s in starts if np.array_equal(labels[s : s + len(y)], y)]
+            if not fitting:
+                return {}
+            losses = [self.losses_of_block(step, s, len(y)) for s in fitting]
+            errors = [float(np.abs(loss - probe["example_loss"]).max()) for loss in losses]
+            found[int(self.ladder.rows(step)[0])] = fitting[int(np.argmin(errors))] // size
+        return found
+
+    def losses_of_block(self, step: int, start: int, length: int) -> Array:
+        """The reference's loss of each example of a stored block, at a probed step."""
+        i, training = self.plan.probes.index(step), Training(self.plan, self.data)
+        rows = np.arange(start, start + length, dtype=np.int32)
+        W, b = (
+            np.asarray(a[i], np.float64)
+            for a in (self.judge.oracle.probe_W, self.judge.oracle.probe_b)
+        )
+        return training.step_of(W, b, *training.examples(rows)).losses
+
+    # First guesses
+
+    def gain(self) -> float:
+        """The update as a multiple of the one that is due, at the first probed step."""
+        received = self.probes.get(0, {}).get("update/W")
+        exact = self.ladder.exact[0]["update/W"]
+        if received is None or received.shape != exact.shape or not exact.any():
+            return 1.0
+        return float((received * exact).sum() / (exact * exact).sum())
+
+    def largest_update(self, joint: bool) -> float:
+        """The largest norm of a probed update, as a gradient's."""
+        norms = []
+        for probe in self.probes.values():
+            if "update/W" in probe and "update/b" in probe:
+                squares = [float((probe[f"update/{name}"] ** 2).sum()) for name in "Wb"]
+                norms.append(np.sqrt(sum(squares) if joint else max(squares)))
+        return float(max(norms, default=1.0)) / max(self.plan.recipe.lr, 1e-30)
+
+    def largest_entry(self) -> float:
+        """The largest entry of a probed update, as a gradient's."""
+        entries = [
+            float(np.abs(p["update/W"]).max()) for p in self.probes.values() if "update/W" in p
+        ]
+        return max(entries, default=1.0) / max(self.plan.recipe.lr, 1e-30)
+
+    def largest_loss(self) -> float:
+        """The largest loss of a probed example."""
+        found = [
+            float(p["example_loss"].max()) for p in self.probes.values() if "example_loss" in p
+        ]
+        return max(found, default=1.0)
+
+
+def _naming(name: str) -> Callable[[float], str]:
+    return lambda value: f"{name} {value:.4g}"

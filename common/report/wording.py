@@ -1,0 +1,116 @@
+"""What a report says of its runs, in sentences; every form of it says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.replay import WORST
+from common.report.flips import flip_lines
+
+BEYOND = ("drift", "disagree")
+
+
+def run_name(run: Mapping[str, Any]) -> str:
+    """How a run is called."""
+    return f"{run['backend']} {run['implementation']}"
+
+
+def times(envelopes: float) -> str:
+    """A number of envelopes in words."""
+    return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"
+
+
+def place(where: Mapping[str, Any]) -> str:
+    """A finding in words: where, and how large."""
+    return (
+        f"step {where['step']}, stage {where['stage']}, {where['tensor']}: {where['statistic']} "
+        f"error {where['error']:.2g} ({times(where['envelopes'])}; {where['ulps']:.3g} ulps at "
+        "most)"
+    )
+
+
+def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to say of a run that is not within rounding: how bad, where, why."""
+    if run["reason"]:
+        yield str(run["reason"])
+    if where := run["divergence"]:
+        yield f"first divergence at {place(where)}"
+        cause = run["cause"]
+        yield cause["sentence"] if cause else "no known cause fits"
+    elif run["cause"]:
+        yield run["cause"]["sentence"]
+    yield from flip_lines(run)
+
+
+def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
+    """How far a run moved from its golden record, and what changed beside it."""
+    name, grade = run_name(run), moved["grade"]
+    changed = {**moved["versions"], **moved["surroundings"]}
+    what = ", ".join(f"{n} {old or 'none'} → {new or 'none'}" for n, (old, new) in changed.items())
+    what = what or "no package, processor or system changed"
+    if grade == "exact":
+        return f"{name}: bit for bit as in the baseline ({what})"
+    if grade == "rounding":
+        return (
+            f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline, which is "
+            f"rounding; bits differ from {moved['first_bits']} on; {what}"
+        )
+    outcome = "the same outcome" if grade == "drift" else "another outcome"
+    words = f"{name}: moved by {times(moved['envelopes'])} since the baseline, with {outcome}"
+    if moved["divergence"]:
+        words += f"; first beyond rounding at {place(moved['divergence'])}"
+    if moved["gone"]:
+        words += f"; gone since: {moved['gone']}"
+    elif run["cause"]:
+        words += f"; {run['cause']['sentence']}"
+    return f"{words}; {what}"
+
+
+def baseline_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the runs since the baseline."""
+    if not (baseline := facts.get("baseline")):
+        return
+    because = f", because: {baseline['because']}" if baseline["because"] else ""
+    yield f"Baseline {baseline['file']}, saved {baseline['saved']}{because}"
+    for run in facts["runs"]:
+        moved = run.get("baseline")
+        if moved and (moved["grade"] != "exact" or moved["versions"] or moved["surroundings"]):
+            yield moved_sentence(run, moved)
+    for name in baseline["new"]:
+        yield f"{name}: not in the baseline; --save-baseline adds it"
+    if baseline["not_trained"]:
+        yield f"in the baseline, not trained now: {', '.join(baseline['not_trained'])}"
+
+
+def accepted_sentence(entry: Mapping[str, Any]) -> str | None:
+    """What became of an accepted difference; None if its run was not compared."""
+    bound, until = f"{entry['bound']:g} × rounding", entry["expires"]
+    said = {
+        "accepted": f"accepted until {until} up to {bound}: {entry['reason']}",
+        "expired": f"was accepted until {until}, which is past: {entry['reason']}",
+        "exceeded": f"beyond what is accepted, {bound}: {entry['reason']}",
+        "unmatched": f"accepted until {until}, but matches nothing any more; remove the entry",
+    }.get(entry["state"])
+    return said and f"{run_name(entry)}, stage {entry['stage']}: {said}"
+
+
+def accepted_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the differences that are accepted."""
+    for entry in (facts.get("accepted") or {}).get("entries", ()):
+        if said := accepted_sentence(entry):
+            yield said
+
+
+def failures(facts: Mapping[str, Any]) -> list[str]:
+    """What fails beside the grades: movements since the baseline, acceptances that ended."""
+    found = [
+        f"{run_name(run)} moved since the baseline ({run['baseline']['grade']})"
+        for run in facts["runs"]
+        if (run.get("baseline") or {}).get("grade") in BEYOND and not run.get("accepted")
+    ]
+    for entry in (facts.get("accepted") or {}).get("entries", ()):
+        if entry["state"] in ("expired", "exceeded"):
+            ended = "is past its date" if entry["state"] == "expired" else "exceeds its bound"
+            found.append(f"{run_name(entry)}: its accepted difference {ended}")
+    return found

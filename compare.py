@@ -100,7 +100,7 @@ def compare(
         pythons: an interpreter for a backend, by its name.
         jobs: how many workers run at once; as many as the processors allow if not given.
         threads: threads of each worker.
-        timeout: seconds after which a worker is ended.
+        timeout: seconds after which a training is ended.
         repeat: how often each worker trains, to see whether it repeats itself.
         seeds: compare over so many seeds, from ``seed`` on.
         independent: over seeds, let each framework draw initial parameters and orders itself.
@@ -418,7 +418,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=DEFAULT_TIMEOUT_SECONDS,
         metavar="S",
-        help="seconds after which a worker is ended; %(default)g",
+        help="seconds after which a training is ended; %(default)g",
     )
     how.add_argument(
         "--fail-on",

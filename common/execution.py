@@ -76,8 +76,8 @@ class Execution:
         # The reference first: workers wait for its states at the end of their training.
         return self._run([oracle, *workers, *members])
 
-    def train_more(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
-        """Run the workers of more contenders where the reference and its ensemble are done."""
+    def train_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
+        """Run workers alone, where the reference and its ensemble are done."""
         return self._run([self._worker_job(contender, contender.name) for contender in contenders])
 
     def train_reference(self) -> dict[str, Outcome]:

@@ -124,7 +124,7 @@ class Shared:
                 self.plan.save(self.folder / "plan")
                 outcomes = execution.train(missing)
             elif missing:
-                outcomes |= execution.train_more(missing)
+                outcomes |= execution.train_again(missing)
             kept.write_text(json.dumps({n: vars(o) for n, o in outcomes.items()}), "utf-8")
         return outcomes
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from common import causes
+from common import variations
 from common.baseline import SCHEMA, Baseline
 from common.environment import Environment, find_environment
 from common.errors import ParityError
@@ -129,10 +129,10 @@ def test_other_summation_orders_are_rounding(judge, sound, form, block):
 @pytest.mark.parametrize(
     ("kind", "value", "grade", "stage"),
     [
-        (causes.LearningRate, 1 + 1e-5, "drift", "update"),
-        (causes.LearningRate, 1.1, "disagree", "update"),
-        (causes.Momentum, 0.9, "disagree", "update"),
-        (causes.LabelSmoothing, 0.1, "disagree", "example loss"),
+        (variations.LearningRate, 1 + 1e-5, "drift", "update"),
+        (variations.LearningRate, 1.1, "disagree", "update"),
+        (variations.Momentum, 0.9, "disagree", "update"),
+        (variations.LabelSmoothing, 0.1, "disagree", "example loss"),
     ],
 )
 def test_a_change_is_located(judge, sound, kind, value, grade, stage):
@@ -381,7 +381,7 @@ def test_what_is_no_baseline_is_refused(tmp_path, content):
     ("arguments", "part"),
     [
         (("--baseline", "nowhere.json"), "nowhere.json"),
-        (("--save-baseline", "deep/nowhere.json"), "deep/nowhere.json"),
+        (("--save-baseline", "/proc/nowhere.json"), "/proc/nowhere.json"),
         (("--save-baseline", "."), "a folder"),
         (("--because", "no file"), "--save-baseline"),
     ],

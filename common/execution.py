@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -80,9 +81,16 @@ class Execution:
         # last, the longest first: they are short, and even out when the processors are done.
         return self._run([oracle, *workers, *reversed(members)])
 
-    def train_more(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
-        """Run the workers of more contenders where the reference and its ensemble are done."""
-        return self._run([self._worker_job(contender, contender.name) for contender in contenders])
+    def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
+        """Run workers alone, where the reference is there; what they left before is replaced."""
+        jobs = []
+        for repeat in range(repeats):
+            for contender in contenders:
+                name = repeat_name(contender, repeat)
+                shutil.rmtree(self.record_folder(name), ignore_errors=True)
+                shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
+                jobs.append(self._worker_job(contender, name))
+        return self._run(jobs)
 
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""

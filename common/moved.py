@@ -28,7 +28,7 @@ from common.golden import (
     stages_of,
     state_digests,
 )
-from common.ladder import Finding
+from common.ladder import Finding, first_divergence
 from common.record import Record
 from common.replay import WORST
 
@@ -46,7 +46,8 @@ class Moved:
         parameter_error: largest change of a parameter at the end.
         loss_error: largest relative change of an epoch's loss.
         predictions: how many predictions changed.
-        divergence: the first place that moved beyond the limit, or None.
+        divergence: where something moved beyond the limit, the first place that moved by more
+            than one run may stray; else None.
         first_bits: the first place where bits differ, as words; None where none do.
         versions: packages whose version changed, with the old and the new one.
         surroundings: likewise what else changed: processor, system, threads.
@@ -97,7 +98,9 @@ def compare_with_golden(
     free = list(free_findings(judge, golden, record)) if judge.free_running.informative else []
     deciding = [*lockstep, *free]
     envelopes = max((found.envelopes for found in deciding), default=0.0)
-    divergence = next((found for found in deciding if found.envelopes > limit), None)
+    divergence = None
+    if envelopes > limit:  # then the first place beyond what a single run may stray is to blame
+        divergence = first_divergence(deciding, judge.thresholds.envelopes)
     final = decode(golden["final_W"])
     W, b = record.arrays["parameters/W"][-1], record.arrays["parameters/b"][-1]
     error = max(_largest(W - final), _largest(b - decode(golden["b"])[-1]))

@@ -7,6 +7,7 @@ whichever process asks first; the others wait for it.
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from common.environment import IMPLEMENTATIONS, choose, discover, find_environme
 from common.errors import ParityError
 from common.execution import Contender, Execution
 from common.fetch import open_data
+from common.files import write_whole
 from common.judging import judge_comparison, load_reference
 from common.ladder import Ladder
 from common.launcher import Outcome, available_cpus
@@ -122,11 +124,12 @@ class Shared:
                 outcomes = {name: Outcome(**fact) for name, fact in facts.items()}
             missing = [c for c in contenders if c.name not in outcomes and c.environment.python]
             if not outcomes:
+                shutil.rmtree(self.folder)  # somebody was interrupted in it
                 self.plan.save(self.folder / "plan")
                 outcomes = execution.train(missing)
             elif missing:
-                outcomes |= execution.train_more(missing)
-            kept.write_text(json.dumps({n: vars(o) for n, o in outcomes.items()}), "utf-8")
+                outcomes |= execution.train_again(missing)
+            write_whole(kept, json.dumps({n: vars(o) for n, o in outcomes.items()}))
         return outcomes
 
     def place(self) -> Path:

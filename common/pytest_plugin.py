@@ -150,15 +150,11 @@ class Parity:
         if given is None:
             return Thresholds()
         try:
-            envelopes = float(given)
+            return Thresholds(envelopes=float(given))
         except ValueError:
-            envelopes = 0.0
-        if not 0 < envelopes < float("inf"):
             raise ParityError(
-                f"threshold: expected a number of envelopes above zero; received {given!r}; 4 is "
-                "the default"
-            )
-        return Thresholds(envelopes=envelopes)
+                f"threshold: expected a number of envelopes; received {given!r}; 4 is the default"
+            ) from None
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Environment:
 
 
 def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
-    """The backends by name, in alphabetical order."""
+    """The backends by name, in alphabetical order; those that are no Python, too."""
     found = {}
     for requirements in sorted(folder.glob(f"*/{PROJECT_FILE}")):
         lines = (line.partition("#")[0].strip() for line in _read(requirements).splitlines())
@@ -87,7 +87,9 @@ def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
                 name for name in IMPLEMENTATIONS if (requirements.parent / f"{name}.py").exists()
             ),
         )
-    return found
+    from common.external import discover_external  # it stands on this module
+
+    return dict(sorted((found | discover_external(folder)).items()))
 
 
 def choose(names: Iterable[str], found: Mapping[str, Backend]) -> list[Backend]:
@@ -121,7 +123,11 @@ def find_environment(
         tell: told what is being done.
         stop: when it is set, from another thread, what is being done is given up.
     """
+    from common.external import ExternalBackend, find_external
+
     stop = stop or threading.Event()
+    if isinstance(backend, ExternalBackend):
+        return find_external(backend, named, build, tell, stop)
     if named is not None:
         return _named(backend, named, stop)
     if _satisfied_here(backend.requirements):
@@ -223,7 +229,9 @@ def _run(
     what: str,
     stop: threading.Event,
     seconds: float = INSTALL_SECONDS,
+    path: str | None = None,
 ) -> str:
+    variables = clean_environment() | ({"PATH": path} if path is not None else {})
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
         command,
@@ -232,7 +240,7 @@ def _run(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=clean_environment(),
+        env=variables,
         cwd=folder if folder and folder.exists() else None,
         start_new_session=True,  # so that its helpers end with it
     ) as process:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.environment import Environment
+from common.external import worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
 from common.reference import ENSEMBLE_MEMBERS
@@ -86,11 +87,10 @@ class Execution:
         """Train each contender on each seed, initialised and shuffled by its framework."""
         return self._run(
             [
-                replace(job, command=(*job.command, "--independent", str(seed)))
+                self._worker_job(contender, seed_name(contender, seed), "independent", seed)
                 for seed in seeds
                 for contender in contenders
                 if contender.environment.python is not None
-                for job in [self._worker_job(contender, seed_name(contender, seed))]
             ]
         )
 
@@ -99,12 +99,13 @@ class Execution:
         jobs = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
-            command = (
-                *(str(contender.environment.python), "-m", "common.worker", "--probe-only"),
-                *("--plan", str((place / "plan").absolute()), "--backend", contender.backend),
-                *("--implementation", contender.implementation),
-                *("--reference", str((place / "reference.npz").absolute())),
-                *("--out", str((place / "record").absolute())),
+            command = worker_command(
+                contender.environment,
+                contender.implementation,
+                plan=place / "plan",
+                reference=place / "reference.npz",
+                record=place / "record",
+                task="probe",
             )
             jobs.append(Job(contender.name, command, place / "log"))
         return self._run(jobs)
@@ -126,13 +127,17 @@ class Execution:
         log = self.folder / "reference" / f"{name}.log"
         return Job(name, command, log, essential=True)
 
-    def _worker_job(self, contender: Contender, name: str) -> Job:
-        command = (
-            *(str(contender.environment.python), "-m", "common.worker"),
-            *("--plan", self._plan_folder(), "--backend", contender.backend),
-            *("--implementation", contender.implementation),
-            *("--reference", str(self.reference_file(REFERENCE).absolute())),
-            *("--out", str(self.record_folder(name).absolute())),
+    def _worker_job(
+        self, contender: Contender, name: str, task: str = "train", seed: int = 0
+    ) -> Job:
+        command = worker_command(
+            contender.environment,
+            contender.implementation,
+            plan=self.folder / "plan",
+            reference=self.reference_file(REFERENCE),
+            record=self.record_folder(name),
+            task=task,
+            seed=seed,
         )
         return Job(name, command, self.folder / "runs" / f"{name}.log")
 

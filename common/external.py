@@ -1,0 +1,275 @@
+"""External backends: programs in any language that take a plan and leave a record.
+
+A backend's folder that holds a ``command.toml`` instead of a ``requirements.txt``: the file says
+how to set the program up and how to start it. docs/external.md has the whole protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from common.cache import cache_directory
+from common.command import COMMAND_FILE, TASKS, Command, fill
+from common.environment import (
+    IMPLEMENTATIONS,
+    IMPORT_SECONDS,
+    Backend,
+    Environment,
+    _BuildError,
+    _run,
+)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalBackend(Backend):
+    """A folder of ``backends/`` that holds a ``command.toml``.
+
+    Args:
+        folder: the folder.
+        command: what the file says.
+    """
+
+    folder: Path
+    command: Command
+
+    @property
+    def is_framework(self) -> bool:
+        """Whether it is in the default comparison: if its file says so and its program is here."""
+        return self.command.default and shutil.which(self.command.program) is not None
+
+    @property
+    def pinned_version(self) -> str:
+        """The release that the file names."""
+        return self.command.release
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalEnvironment(Environment):
+    """The program that runs an external backend; it stands for the interpreter.
+
+    Args:
+        arguments: of the program, with the placeholders of a run.
+    """
+
+    arguments: tuple[str, ...] = ()
+
+
+def discover_external(folder: Path) -> dict[str, Backend]:
+    """The external backends in a folder, by name.
+
+    Raises:
+        ParityError: if one's ``command.toml`` cannot be used.
+    """
+    found: dict[str, Backend] = {}
+    for path in sorted(folder.glob(f"*/{COMMAND_FILE}")):
+        command = Command.read(path, IMPLEMENTATIONS)
+        found[path.parent.name] = ExternalBackend(
+            name=path.parent.name,
+            requirements=(),
+            implementations=command.implementations,
+            folder=path.parent,
+            command=command,
+        )
+    return found
+
+
+def worker_command(
+    environment: Environment,
+    implementation: str,
+    *,
+    plan: Path,
+    reference: Path,
+    record: Path,
+    task: str = "train",
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """The command that runs one task of one implementation, in Python or not.
+
+    Args:
+        environment: the backend's.
+        implementation: which one.
+        plan: the plan's folder.
+        reference: the reference's file; it may not be there yet.
+        record: the folder to write.
+        task: one of :data:`~common.command.TASKS`.
+        seed: of the task ``independent``.
+    """
+    assert task in TASKS
+    plan, reference, record = plan.absolute(), reference.absolute(), record.absolute()
+    if isinstance(environment, ExternalEnvironment):
+        values = {
+            "task": task,
+            "implementation": implementation,
+            "plan": str(plan),
+            "reference": str(reference) if task != "independent" else "",
+            "record": str(record),
+            "seed": str(seed),
+        }
+        return str(environment.python), *fill(environment.arguments, values)
+    return (
+        *(str(environment.python), "-m", "common.worker"),
+        *(("--probe-only",) if task == "probe" else ()),
+        *("--plan", str(plan), "--backend", environment.backend),
+        *("--implementation", implementation, "--reference", str(reference), "--out", str(record)),
+        *(("--independent", str(seed)) if task == "independent" else ()),
+    )
+
+
+# Setting up
+
+
+def find_external(
+    backend: ExternalBackend,
+    named: Path | None,
+    build: bool,
+    tell: Tell,
+    stop: threading.Event,
+) -> Environment:
+    """The program of an external backend and what is set up for it.
+
+    Arguments as of :func:`common.environment.find_environment`; a program that the user named
+    is taken as it is.
+    """
+    command, folder = backend.command, environment_folder(backend)
+    try:
+        program = _find_program(command, named, build, tell, stop)
+        path = os.pathsep.join([str(program.parent), *_package_path(command), os.environ["PATH"]])
+        places = {"folder": str(backend.folder), "environment": str(folder)}
+
+        def check() -> str:
+            what = f"{backend.name}'s version"
+            words = [str(program), *fill(command.version, places)]
+            lines = _run(words, folder, what, stop, IMPORT_SECONDS).splitlines()
+            if lines[-1:] != [command.release]:
+                received = lines[-1][:80] if lines else "nothing"
+                raise _BuildError(f"{what}: expected {command.release}; received {received}")
+            return command.release
+
+        def make() -> str:
+            for name in command.files:
+                shutil.copy(backend.folder / name, folder)
+            for words in command.setup:
+                tell(f"running {words[0]}")
+                _run([*fill(words, places)], folder, words[0], stop, path=path)
+            tell("starting for the first time")
+            return check()
+
+        if not _is_complete(folder) and not build:
+            raise _BuildError("not built yet: compare.py --setup")
+        _build_once(folder, make, tell, stop)
+        if named is not None:
+            check()
+    except (_BuildError, OSError) as error:
+        return ExternalEnvironment(backend=backend.name, python=None, reason=str(error))
+    return ExternalEnvironment(
+        backend=backend.name,
+        python=program,
+        version=command.release,
+        arguments=fill(command.arguments, places),
+    )
+
+
+def environment_folder(backend: ExternalBackend) -> Path:
+    """Where what is set up is kept: named after all that the setup depends on."""
+    command = backend.command
+    digest = hashlib.sha256(json.dumps([command.release, command.setup]).encode())
+    for name in command.files:
+        digest.update(f"\n{name}\n".encode())
+        digest.update((backend.folder / name).read_bytes())
+    return cache_directory() / "environments" / f"{backend.name}-{digest.hexdigest()[:12]}"
+
+
+def _package_folder(requirement: str) -> Path:
+    digest = hashlib.sha256((requirement + sys.version).encode()).hexdigest()[:12]
+    return cache_directory() / "environments" / f"program-{digest}"
+
+
+def _package_path(command: Command) -> list[str]:
+    if command.requirement is None:
+        return []
+    return [str(_package_folder(command.requirement) / place) for place in command.path]
+
+
+def _find_program(
+    command: Command, named: Path | None, build: bool, tell: Tell, stop: threading.Event
+) -> Path:
+    """The program: the one named, else the one on the PATH, else one from its package."""
+    if named is not None:
+        found = shutil.which(named if len(named.parts) == 1 else named.expanduser().absolute())
+        if found is None:
+            raise _BuildError(f"{named}: expected a program; received none that can be run there")
+        return Path(found).absolute()
+    if (found := shutil.which(command.program)) is not None:
+        return Path(found).absolute()
+    if command.requirement is None:
+        raise _BuildError(f"{command.program} is not on the PATH; install it")
+    folder = _package_folder(command.requirement)
+    if not _is_complete(folder) and not build:
+        raise _BuildError(f"{command.program} is not on the PATH, and not built: --setup")
+    pip = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--target", str(folder), command.requirement]
+
+    def make() -> str:
+        tell(f"fetching {command.program}")
+        what = f"{command.program} is not on the PATH, and pip"
+        _run(pip, folder, what, stop)
+        return _run([_program_there(), "--version"], folder, command.program, stop).strip()
+
+    def _program_there() -> str:
+        places = os.pathsep.join(_package_path(command))
+        there = shutil.which(command.program, path=places)
+        if there is None:
+            raise _BuildError(f"{command.requirement} holds no program {command.program}")
+        return there
+
+    _build_once(folder, make, tell, stop)
+    return Path(_program_there())
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / "complete.json").exists()
+
+
+def _build_once(folder: Path, make: Callable[[], str], tell: Tell, stop: threading.Event) -> None:
+    """Fill a folder, under a lock, unless it is complete; nothing is left of a failure.
+
+    Args:
+        folder: empty when ``make`` is called.
+        make: fills it; gives the version of what is there.
+        tell: told what is being done.
+        stop: when it is set, the lock is no longer waited for.
+    """
+    if _is_complete(folder):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tell("waiting for another installation")
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        held = lock.acquire(cancel_check=stop.is_set)
+    except filelock.Timeout:
+        raise _BuildError("interrupted") from None
+    with held:
+        if _is_complete(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            version = make()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        complete = folder / "complete.partial"
+        complete.write_text(json.dumps({"version": version}), encoding="utf-8")
+        complete.replace(folder / "complete.json")

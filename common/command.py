@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 SETUP_PLACEHOLDERS = ("folder", "environment")
 """What stands for a place: the backend's folder, and the one that is set up for it."""
+
+PACKAGE_PLACEHOLDERS = ("package",)
+"""What stands for the folder of the package that holds the program."""
 
 RUN_PLACEHOLDERS = ("task", "implementation", "plan", "reference", "record", "seed")
 """What stands for a part of one run."""
@@ -37,7 +40,7 @@ class Command:
         files: files of the backend's folder that the setup copies to the environment.
         setup: commands that are run there, one after the other.
         requirement: a package for pip that holds the program; None if there is none.
-        path: folders of that package which are put in front of the PATH.
+        programs: how to call the programs that the package holds, by name.
     """
 
     program: str
@@ -49,7 +52,7 @@ class Command:
     files: tuple[str, ...]
     setup: tuple[tuple[str, ...], ...]
     requirement: str | None
-    path: tuple[str, ...]
+    programs: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, path: Path, known: tuple[str, ...]) -> Command:
@@ -67,6 +70,7 @@ class Command:
         except (OSError, ValueError) as error:
             raise _wrong(path, "a TOML file", str(error), "mend it") from None
         setup, package = _table(path, facts, "setup"), _table(path, facts, "package")
+        programs = _Entries(path, _table(path, package, "programs"))
         entries = _Entries(path, facts)
         command = cls(
             program=entries.text("program"),
@@ -78,16 +82,19 @@ class Command:
             files=_Entries(path, setup).texts("files", ()),
             setup=_Entries(path, setup).lists("commands"),
             requirement=_Entries(path, package).text("requirement") if package else None,
-            path=_Entries(path, package).texts("path", ()),
+            programs={name: programs.texts(name) for name in programs.table},
         )
+        if command.requirement and not command.programs.get(command.program):
+            raise _wrong(path, f"programs.{command.program} in [package]", "none", "add it")
         allowed = {"program", "arguments", "version", "release", "implementations", "default"}
         _no_others(path, facts, allowed | {"setup", "package"})
         _no_others(path, setup, {"files", "commands"})
-        _no_others(path, package, {"requirement", "path"})
+        _no_others(path, package, {"requirement", "programs"})
         for words, names in (
             (command.arguments, SETUP_PLACEHOLDERS + RUN_PLACEHOLDERS),
             (command.version, SETUP_PLACEHOLDERS),
             *((words, SETUP_PLACEHOLDERS) for words in command.setup),
+            *((words, PACKAGE_PLACEHOLDERS) for words in command.programs.values()),
         ):
             for name in PLACEHOLDER.findall(" ".join(words)):
                 if name not in names:
@@ -101,7 +108,7 @@ class Command:
         return command
 
 
-def fill(words: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
+def fill(words: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
     """Words with their placeholders replaced; one without a value stays."""
     return tuple(
         PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), word) for word in words

@@ -75,8 +75,13 @@ class Environment:
     reason: str | None = None
 
 
-def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
-    """The backends by name, in alphabetical order; those that are no Python, too."""
+def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[str, Backend]:
+    """The backends by name, in alphabetical order.
+
+    Args:
+        folder: where they are.
+        external: also those that hold a ``command.toml`` and are not imported but called.
+    """
     found = {}
     for requirements in sorted(folder.glob(f"*/{PROJECT_FILE}")):
         lines = (line.partition("#")[0].strip() for line in _read(requirements).splitlines())
@@ -87,6 +92,8 @@ def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
                 name for name in IMPLEMENTATIONS if (requirements.parent / f"{name}.py").exists()
             ),
         )
+    if not external:
+        return found
     from common.external import discover_external  # it stands on this module
 
     return dict(sorted((found | discover_external(folder)).items()))

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,10 +142,12 @@ def find_external(
     Arguments as of :func:`common.environment.find_environment`; a program that the user named
     is taken as it is.
     """
-    command, folder = backend.command, environment_folder(backend)
+    command = backend.command
     try:
-        program = _find_program(command, named, build, tell, stop)
-        path = os.pathsep.join([str(program.parent), *_package_path(command), os.environ["PATH"]])
+        folder = environment_folder(backend)
+        program, programs = _find_program(command, named, build, tell, stop)
+        # What belongs to the program, such as its package manager, before all others.
+        path = os.pathsep.join([str(program.parent), os.environ.get("PATH", os.defpath)])
         places = {"folder": str(backend.folder), "environment": str(folder)}
 
         def check() -> str:
@@ -160,9 +162,10 @@ def find_external(
         def make() -> str:
             for name in command.files:
                 shutil.copy(backend.folder / name, folder)
-            for words in command.setup:
-                tell(f"running {words[0]}")
-                _run([*fill(words, places)], folder, words[0], stop, path=path)
+            for name, *words in command.setup:
+                tell(f"running {name}")
+                called = [*programs.get(name, (name,)), *fill(words, places)]
+                _run(called, folder, name, stop, path=path)
             tell("starting for the first time")
             return check()
 
@@ -191,51 +194,42 @@ def environment_folder(backend: ExternalBackend) -> Path:
     return cache_directory() / "environments" / f"{backend.name}-{digest.hexdigest()[:12]}"
 
 
-def _package_folder(requirement: str) -> Path:
-    digest = hashlib.sha256((requirement + sys.version).encode()).hexdigest()[:12]
-    return cache_directory() / "environments" / f"program-{digest}"
-
-
-def _package_path(command: Command) -> list[str]:
-    if command.requirement is None:
-        return []
-    return [str(_package_folder(command.requirement) / place) for place in command.path]
-
-
 def _find_program(
     command: Command, named: Path | None, build: bool, tell: Tell, stop: threading.Event
-) -> Path:
-    """The program: the one named, else the one on the PATH, else one from its package."""
+) -> tuple[Path, Mapping[str, Sequence[str]]]:
+    """The program: the one named, else the one on the PATH, else one from its package.
+
+    Returns:
+        Where it is; and how to call the programs that came with it, where they are not to be
+        looked for on the PATH.
+    """
     if named is not None:
         found = shutil.which(named if len(named.parts) == 1 else named.expanduser().absolute())
         if found is None:
-            raise _BuildError(f"{named}: expected a program; received none that can be run there")
-        return Path(found).absolute()
+            raise _BuildError(f"{named}: expected a program; received none that can be run")
+        return Path(found).absolute(), {}
     if (found := shutil.which(command.program)) is not None:
-        return Path(found).absolute()
+        return Path(found).absolute(), {}
+    absent = f"{command.program} is not on the PATH"
     if command.requirement is None:
-        raise _BuildError(f"{command.program} is not on the PATH; install it")
-    folder = _package_folder(command.requirement)
-    if not _is_complete(folder) and not build:
-        raise _BuildError(f"{command.program} is not on the PATH, and not built: --setup")
-    pip = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    pip += ["--no-deps", "--target", str(folder), command.requirement]
+        raise _BuildError(f"{absent}: install it")
+    digest = hashlib.sha256((command.requirement + sys.version).encode()).hexdigest()[:12]
+    folder = cache_directory() / "environments" / f"{command.program}-{digest}"
+    places = {"package": str(folder)}
+    programs = {name: fill(words, places) for name, words in command.programs.items()}
+    program = programs[command.program][0]
 
     def make() -> str:
         tell(f"fetching {command.program}")
-        what = f"{command.program} is not on the PATH, and pip"
-        _run(pip, folder, what, stop)
-        return _run([_program_there(), "--version"], folder, command.program, stop).strip()
+        pip = [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
+        pip += ["--disable-pip-version-check", "--target", str(folder), str(command.requirement)]
+        _run(pip, folder, f"{absent}, and pip", stop)
+        return _run([program, "--version"], folder, command.program, stop).strip()
 
-    def _program_there() -> str:
-        places = os.pathsep.join(_package_path(command))
-        there = shutil.which(command.program, path=places)
-        if there is None:
-            raise _BuildError(f"{command.requirement} holds no program {command.program}")
-        return there
-
+    if not _is_complete(folder) and not build:
+        raise _BuildError(f"{absent}: compare.py --setup")
     _build_once(folder, make, tell, stop)
-    return Path(_program_there())
+    return Path(program), programs
 
 
 def _is_complete(folder: Path) -> bool:

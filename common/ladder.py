@@ -195,7 +195,7 @@ class Ladder:
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
-        if "data/missing" in probe or "data/X_error" not in probe:
+        if "data/missing" in probe or not {"data/X_error", "data/y_error"} <= set(probe):
             yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
             return
         for tensor in ("X", "y"):

@@ -9,7 +9,9 @@ import { bytes, dtype, readNpy, tuple } from "./npy.mjs";
 const HASHED_ROWS = 4096;
 
 /** Something that the runner asks for and this backend cannot do: one line, no stack. */
-export class Refusal extends Error {}
+class Refusal extends Error {
+  refusal = true;
+}
 
 const readJson = (path) => JSON.parse(readFileSync(path, "utf-8"));
 
@@ -78,7 +80,8 @@ export class Plan {
     const { divisor } = readJson(join(facts.data_folder, "facts.json"));
     this.train = new Examples(facts.data_folder, "train", divisor);
     this.val = new Examples(facts.data_folder, "val", divisor);
-    [this.numInputs, this.numOutputs] = this.parameters.W.shape;
+    const [numInputs, numOutputs] = this.parameters.W.shape;
+    this.shape = { numInputs, numOutputs };
     this.stepsPerEpoch = Math.ceil(numTrain / this.recipe.batch_size);
   }
 }

@@ -21,6 +21,9 @@ export function writeRecord(folder, facts, arrays) {
   }
 }
 
+/** A vector of numbers, as the record's arrays are given. */
+export const list = (values) => ({ values, shape: [values.length] });
+
 /** Arrays of one shape as one array, along a new first axis. */
 export function stack(arrays) {
   const [{ values, shape }] = arrays;

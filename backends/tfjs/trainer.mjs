@@ -35,7 +35,7 @@ export class Trainer {
    *
    * @param orders rows of the training data in the order of their use.
    * @param onStep told after every update how many there were.
-   * @param onEpoch told after every epoch how many there were.
+   * @param onEpoch told after every epoch how many there were, of how many, and its mean loss.
    */
   async fit(orders, onStep, onEpoch) {
     const { batch_size: size } = this.plan.recipe;
@@ -58,7 +58,7 @@ export class Trainer {
         this.history[name].push(sum(weights.map((weight, step) => weight * values[first + step])));
       }
       this.evaluate();
-      onEpoch(epoch + 1);
+      onEpoch(epoch + 1, orders.length, this.history.train_loss.at(-1));
       await breathe();
     }
   }
@@ -110,14 +110,15 @@ export class Trainer {
   /** What `forward` gives for the validation examples: `{ values, shape }`. */
   predict() {
     const { model, plan } = this;
-    const values = new Float32Array(plan.val.length * plan.numOutputs);
+    const shape = [plan.val.length, plan.shape.numOutputs];
+    const values = new Float32Array(shape[0] * shape[1]);
     let done = 0;
     for (const batch of plan.val.batches(EVALUATION_EXAMPLES)) {
       const some = tf.tidy(() => model.forward(tensors(batch).X).dataSync().slice());
       values.set(some, done);
       done += some.length;
     }
-    return { values, shape: [plan.val.length, plan.numOutputs] };
+    return { values, shape };
   }
 
   /** The arrays of every stage of one step from given parameters, by training's own code. */

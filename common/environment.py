@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -282,9 +283,9 @@ def end_process_group(process: subprocess.Popen[str]) -> None:
 
 
 def _gist(text: str) -> str:
-    """The line of an output that says what went wrong: the first ERROR, else the last line."""
+    """The line of an output that says what went wrong: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith("ERROR")]
+    errors = [line for line in lines if re.match(r"(\w+ )?error", line, re.IGNORECASE)]
     return (errors or lines[-1:] or ["it said nothing"])[0]
 
 

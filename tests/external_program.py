@@ -76,6 +76,8 @@ def main():
     fed |= {f"order {epoch}": rows for epoch, rows in enumerate(order)}
     arrays = {"fed/y_train": y, "initial/W": W, "initial/b": b}
     lr, size = np.float32(recipe["lr"]), recipe["batch_size"]
+    if options.mishap == "learns faster":
+        lr *= np.float32(1.001)
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     history = {name: [] for name in names}
     losses, accuracies, kept = [], [], {}

@@ -162,6 +162,7 @@ def test_what_is_set_up_is_kept_under_its_content(tmp_path, cache):
     [
         ({"setup": [["no-such-installer"]]}, ("no-such-installer",)),
         ({"setup": [[sys.executable, "-c", "raise SystemExit('no room')"]]}, ("no room",)),
+        ({"setup": [["sh", "-c", "echo sh error code 7; echo bye; exit 1"]]}, ("error code 7",)),
         ({"files": ["missing.txt"]}, ("missing.txt",)),
         ({"version": ["-c", "print(2)"]}, ("expected 1.0", "received 2")),
         ({"version": ["-c", ""]}, ("expected 1.0", "received nothing")),
@@ -215,6 +216,7 @@ def test_a_named_program_is_taken_as_it_is(tmp_path, cache, kind):
 
 MISHAPS = {
     "good": ("done", None),
+    "learns faster": ("done", None),
     "exits": ("failed", ("exit status 1", "the licence has expired")),
     "rubbish": ("failed", ("bad record", "missing")),
     "breaks": ("failed", ("bad record", "unreadable")),
@@ -280,6 +282,15 @@ def test_a_program_that_follows_the_protocol_is_judged_like_any_other(mishaps):
     assert good["fed_sha256"] == plain["fed_sha256"]
     assert set(good) == set(plain)
     assert good["version"] == RELEASE
+
+
+def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
+    _, out, _ = mishaps
+    (row,) = (row for row in Report.load(out).runs if row["backend"] == "learns_faster")
+    assert row["grade"] in ("drift", "disagree")
+    assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "update")
+    assert row["cause"]["name"] == "learning rate"
+    assert row["cause"]["value"] == pytest.approx(1.001, abs=1e-5)
 
 
 def test_nothing_is_overwritten(mishaps):

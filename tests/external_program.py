@@ -63,6 +63,8 @@ def main():
         return
     if options.mishap == "hangs":
         time.sleep(600)
+    if options.task == "independent" and options.mishap != "no history":
+        sys.exit("independent: this program draws nothing itself")
     print(json.dumps({"event": "reading"}), flush=True)
     started = time.perf_counter()
     folder = Path(options.plan)
@@ -112,11 +114,12 @@ def main():
             "parameters/b": np.stack([b for _, b in kept.values()]),
             "val_y_hat": step["forward/y_hat"],
         }
-    while not Path(options.reference).exists():
+    while options.reference and not Path(options.reference).exists():
         time.sleep(0.02)
-    with np.load(options.reference) as states:
-        probe_W, probe_b = states["probe_W"], states["probe_b"]
-    for i, number in enumerate(plan["probes"]):
+    if options.reference:
+        with np.load(options.reference) as states:
+            probe_W, probe_b = states["probe_W"], states["probe_b"]
+    for i, number in enumerate(plan["probes"] if options.reference else ()):
         epoch, place = divmod(number, len(batches[0]))
         rows = batches[epoch][place]
         stages = one_step(probe_W[i], probe_b[i], X[rows], y[rows], lr)

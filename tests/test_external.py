@@ -12,6 +12,7 @@ import pytest
 
 from common.cache import CACHE_VARIABLE, cache_directory
 from common.environment import ROOT, choose, discover, find_environment
+from common.equivalence import LEAST_SEEDS
 from common.errors import ParityError
 from common.external import (
     ExternalBackend,
@@ -217,6 +218,7 @@ def test_a_named_program_is_taken_as_it_is(tmp_path, cache, kind):
 MISHAPS = {
     "good": ("done", None),
     "learns faster": ("done", None),
+    "no history": ("done", None),
     "exits": ("failed", ("exit status 1", "the licence has expired")),
     "rubbish": ("failed", ("bad record", "missing")),
     "breaks": ("failed", ("bad record", "unreadable")),
@@ -248,7 +250,7 @@ def mishaps(tmp_path_factory):
             *(sys.executable, "-W", "error", root / "compare.py", PLAIN),
             *(mishap.replace(" ", "_") for mishap in MISHAPS),
             *SMALL,
-            *("--implementation", "concise", "--timeout", "12", "--out", out),
+            *("--implementation", "concise", "--timeout", "25", "--out", out),
         ],
         root / "cache",
     )
@@ -291,6 +293,18 @@ def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
     assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "update")
     assert row["cause"]["name"] == "learning rate"
     assert row["cause"]["value"] == pytest.approx(1.001, abs=1e-5)
+
+
+def test_draws_that_a_program_does_not_make_are_a_reason(mishaps, tmp_path):
+    _, _, root = mishaps
+    out = tmp_path / "out"
+    words = [*(sys.executable, root / "compare.py", "good", "no_history"), *SMALL, "--quiet"]
+    words += ["--seeds", LEAST_SEEDS, "--independent", "--out", out]
+    process = run([*words, "--implementation", "concise"], root / "cache")
+    assert "Traceback" not in process.stderr
+    failed = Report.load(out).facts["seeds"]["failed"]
+    assert "draws nothing itself" in failed["good-concise"]
+    assert "history lacks val_loss" in failed["no_history-concise"]
 
 
 def test_nothing_is_overwritten(mishaps):

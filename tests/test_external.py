@@ -218,6 +218,7 @@ def test_a_named_program_is_taken_as_it_is(tmp_path, cache, kind):
 MISHAPS = {
     "good": ("done", None),
     "learns faster": ("done", None),
+    "other pixels": ("done", None),
     "no history": ("done", None),
     "exits": ("failed", ("exit status 1", "the licence has expired")),
     "rubbish": ("failed", ("bad record", "missing")),
@@ -288,7 +289,11 @@ def test_a_program_that_follows_the_protocol_is_judged_like_any_other(mishaps):
 
 def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
     _, out, _ = mishaps
-    (row,) = (row for row in Report.load(out).runs if row["backend"] == "learns_faster")
+    rows = {row["backend"]: row for row in Report.load(out).runs}
+    row = rows["other_pixels"]  # which says of itself that its batches are the plan's
+    assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "data")
+    assert row["fed_sha256"] != rows["good"]["fed_sha256"]
+    row = rows["learns_faster"]
     assert row["grade"] in ("drift", "disagree")
     assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "update")
     assert row["cause"]["name"] == "learning rate"

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,8 +76,13 @@ class Environment:
     reason: str | None = None
 
 
-def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
-    """The backends by name, in alphabetical order."""
+def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[str, Backend]:
+    """The backends by name, in alphabetical order.
+
+    Args:
+        folder: where they are.
+        external: also those that hold a ``command.toml`` and are not imported but called.
+    """
     found = {}
     for requirements in sorted(folder.glob(f"*/{PROJECT_FILE}")):
         lines = (line.partition("#")[0].strip() for line in _read(requirements).splitlines())
@@ -87,7 +93,11 @@ def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
                 name for name in IMPLEMENTATIONS if (requirements.parent / f"{name}.py").exists()
             ),
         )
-    return found
+    if not external:
+        return found
+    from common.external import discover_external  # it stands on this module
+
+    return dict(sorted((found | discover_external(folder)).items()))
 
 
 def choose(names: Iterable[str], found: Mapping[str, Backend]) -> list[Backend]:
@@ -121,7 +131,11 @@ def find_environment(
         tell: told what is being done.
         stop: when it is set, from another thread, what is being done is given up.
     """
+    from common.external import ExternalBackend, find_external
+
     stop = stop or threading.Event()
+    if isinstance(backend, ExternalBackend):
+        return find_external(backend, named, build, tell, stop)
     if named is not None:
         return _named(backend, named, stop)
     if _satisfied_here(backend.requirements):
@@ -223,7 +237,9 @@ def _run(
     what: str,
     stop: threading.Event,
     seconds: float = INSTALL_SECONDS,
+    path: str | None = None,
 ) -> str:
+    variables = clean_environment() | ({"PATH": path} if path is not None else {})
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
         command,
@@ -232,7 +248,7 @@ def _run(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=clean_environment(),
+        env=variables,
         cwd=folder if folder and folder.exists() else None,
         start_new_session=True,  # so that its helpers end with it
     ) as process:
@@ -267,9 +283,9 @@ def end_process_group(process: subprocess.Popen[str]) -> None:
 
 
 def _gist(text: str) -> str:
-    """The line of an output that says what went wrong: the first ERROR, else the last line."""
+    """The line of an output that says what went wrong: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith("ERROR")]
+    errors = [line for line in lines if re.match(r"(\w+ )?error", line, re.IGNORECASE)]
     return (errors or lines[-1:] or ["it said nothing"])[0]
 
 

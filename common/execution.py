@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from common.environment import Environment
+from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
 from common.reference import ENSEMBLE_MEMBERS
@@ -102,9 +103,11 @@ class Execution:
         """Train each contender on each seed, initialised and shuffled by its framework."""
         return self._run(
             [
-                replace(job, command=(*job.command, "--independent", str(seed)))
+                job
                 for seed in seeds
-                for job in self._worker_jobs(contenders, partial(seed_name, seed=seed))
+                for job in self._worker_jobs(
+                    contenders, partial(seed_name, seed=seed), task="independent", seed=seed
+                )
             ]
         )
 
@@ -113,14 +116,16 @@ class Execution:
         jobs = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
-            command = (
-                *(str(contender.environment.python), "-m", "common.worker", "--probe-only"),
-                *("--plan", str((place / "plan").absolute()), "--backend", contender.backend),
-                *("--implementation", contender.implementation),
-                *("--reference", str((place / "reference.npz").absolute())),
-                *("--out", str((place / "record").absolute())),
+            command, arguments = worker_command(
+                contender.environment,
+                contender.implementation,
+                plan=place / "plan",
+                reference=place / "reference.npz",
+                record=place / "record",
+                log=place / "log",
+                task="probe",
             )
-            jobs.append(Job(contender.name, command, place / "log"))
+            jobs.append(Job(contender.name, command, place / "log", arguments=arguments))
         return self._run(jobs)
 
     def reference_file(self, name: str) -> Path:
@@ -141,26 +146,35 @@ class Execution:
         return Job(name, command, log, essential=True)
 
     def _worker_jobs(
-        self, contenders: Sequence[Contender], name: Callable[[Contender], str]
+        self,
+        contenders: Sequence[Contender],
+        name: Callable[[Contender], str],
+        task: str = "train",
+        seed: int = 0,
     ) -> list[Job]:
         """A job for every process; those without an interpreter are passed over."""
         groups: dict[str, list[Job]] = {}
         for contender in contenders:
-            if contender.environment.python is not None:
-                job = self._worker_job(contender, name(contender))
-                groups.setdefault(job.name if self.alone else contender.backend, []).append(job)
+            environment = contender.environment
+            if environment.python is not None:
+                job = self._worker_job(contender, name(contender), task, seed)
+                alone = self.alone or isinstance(environment, ExternalEnvironment)
+                groups.setdefault(job.name if alone else contender.backend, []).append(job)
         return [replace(first, then=tuple(others)) for first, *others in groups.values()]
 
-    def _worker_job(self, contender: Contender, name: str) -> Job:
+    def _worker_job(
+        self, contender: Contender, name: str, task: str = "train", seed: int = 0
+    ) -> Job:
         log = self.folder / "runs" / f"{name}.log"
-        command = (
-            *(str(contender.environment.python), "-m", "common.worker"),
-            *("--plan", self._plan_folder(), "--backend", contender.backend),
-            *("--reference", str(self.reference_file(REFERENCE).absolute())),
-        )
-        arguments = (
-            *("--implementation", contender.implementation),
-            *("--out", str(self.record_folder(name).absolute()), "--log", str(log.absolute())),
+        command, arguments = worker_command(
+            contender.environment,
+            contender.implementation,
+            plan=self.folder / "plan",
+            reference=self.reference_file(REFERENCE),
+            record=self.record_folder(name),
+            log=log,
+            task=task,
+            seed=seed,
         )
         return Job(name, command, log, arguments=arguments)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.cache import CACHE_VARIABLE, DATA_VARIABLE
 from common.data import Synthetic
-from common.environment import ROOT
+from common.environment import ROOT, choose, discover
 from common.plan import Plan
 from common.recipe import Recipe
 from tests.conftest import BACKENDS
@@ -20,6 +20,8 @@ PLAIN = next(b.name for b in BACKENDS.values() if not b.is_framework)
 """A backend that needs no environment: the runner's own interpreter has all that it asks for."""
 
 FRAMEWORKS = [b.name for b in BACKENDS.values() if b.is_framework]
+DEFAULT = [b.name for b in choose((), discover())]
+"""What is compared if nothing is named: the frameworks, and external ones that can run here."""
 SMALL = ("--data", "synthetic:300x8x3", "--max-epochs", "2")
 REPORT = "report.json"
 WAIT_SECONDS = 60.0

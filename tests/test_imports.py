@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from common.environment import ROOT, WORKER_NEEDS
-from tests.conftest import BACKENDS
+from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, make_plan
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -22,7 +22,7 @@ FRAMEWORK_NAMES = {
     for backend in BACKENDS.values()
     if backend.is_framework
 }
-ALL_NAMES = set().union(*FRAMEWORK_NAMES.values())
+ALL_NAMES = set().union(*FRAMEWORK_NAMES.values(), EXTERNAL)
 
 
 def sources(*places):

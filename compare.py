@@ -41,6 +41,7 @@ from common.recipe import Recipe
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.specifier import parse_python
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
@@ -65,6 +66,7 @@ def compare(
     out: str | Path | None = None,
     overwrite: bool = False,
     pythons: Mapping[str, str | Path] | None = None,
+    find_links: Sequence[str | Path] = (),
     jobs: int | None = None,
     threads: int = 1,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
@@ -78,7 +80,8 @@ def compare(
     """Compare backends on one plan.
 
     Args:
-        backends: names of backends; every framework if none is given.
+        backends: names of backends, each with a version if another than the pinned one is
+            wanted (``NAME==VERSION``); every framework if none is given.
         implementations: ``scratch``, ``concise``; both if none is given.
         data: ``fashion-mnist``, ``digits``, ``synthetic[:EXAMPLESxFEATURESxCLASSES]`` or the path
             of an ``.npz``; Fashion-MNIST if not given, or digits where it cannot be had.
@@ -86,7 +89,8 @@ def compare(
         batch_size, lr, max_epochs, sigma, seed, dtype: see :class:`common.recipe.Recipe`.
         out: folder of the report; a new one in ``results/`` if not given.
         overwrite: replace a report that is there.
-        pythons: an interpreter for a backend, by its name.
+        pythons: an interpreter for a backend, by its name, with the version as it is named there.
+        find_links: where pip looks for the versions besides its index: folders or addresses.
         jobs: how many workers run at once; as many as the processors allow if not given.
         threads: threads of each worker.
         timeout: seconds after which a worker is ended.
@@ -104,10 +108,10 @@ def compare(
         ParityError: for unusable input, before anything is written.
     """
     found = discover()
-    chosen = choose(backends, found)
+    chosen = choose(backends, found, check_find_links(find_links))
     wanted = choose_implementations(implementations)
     named = {name: Path(path) for name, path in (pythons or {}).items()}
-    choose(named, found)
+    check_pythons(named, chosen, found)
     check_positive("--threads", threads)
     check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
     jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
@@ -127,7 +131,7 @@ def compare(
         plan.save(folder / "plan")
         execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
         contenders = [
-            Contender(environments[backend.name], implementation)
+            Contender(environments[backend.label], implementation)
             for backend in chosen
             for implementation in wanted
         ]
@@ -175,6 +179,37 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
     if value > most:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
+
+
+def check_pythons(
+    named: Mapping[str, Path], chosen: Sequence[Backend], found: Mapping[str, Backend]
+) -> None:
+    """Raise ParityError unless every interpreter is that of a backend, or of a version compared."""
+    labels = [backend.label for backend in chosen]
+    for backend in choose(named, found) if named else []:
+        if backend.version is not None and backend.label not in labels:
+            raise ParityError(
+                f"--python: expected an interpreter of {', '.join(labels)}; received one of "
+                f"{backend.label}; name {backend.label} among the backends, too"
+            )
+
+
+def check_find_links(places: Sequence[str | Path]) -> list[str]:
+    """Where pip looks for releases besides its index; folders by their absolute paths.
+
+    Raises:
+        ParityError: if one is neither a folder nor an address.
+    """
+    for place in places:
+        if "://" not in str(place) and not Path(place).expanduser().is_dir():
+            raise ParityError(
+                f"--find-links: expected a folder or an address; received {str(place)!r}; name "
+                "where the releases are"
+            )
+    return [
+        str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
+        for place in places
+    ]
 
 
 def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
@@ -269,18 +304,18 @@ def prepare_environments(
 
     def prepare(backend: Backend) -> Environment:
         def tell(what: str) -> None:
-            display.tell(backend.name, {"event": what})
+            display.tell(backend.label, {"event": what})
 
-        environment = find_environment(backend, pythons.get(backend.name), tell=tell, stop=stop)
+        environment = find_environment(backend, pythons.get(backend.label), tell=tell, stop=stop)
         if environment.python is None:
-            display.tell(backend.name, {"event": "unavailable"})
+            display.tell(backend.label, {"event": "unavailable"})
         else:
-            display.tell(backend.name, {"event": "ready"})
+            display.tell(backend.label, {"event": "ready"})
         return environment
 
     with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
         try:
-            return {environment.backend: environment for environment in pool.map(prepare, backends)}
+            return {environment.label: environment for environment in pool.map(prepare, backends)}
         except BaseException:
             stop.set()
             raise
@@ -292,7 +327,12 @@ def prepare_environments(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(prog="compare.py", description=__doc__, formatter_class=Formatter)
-    parser.add_argument("backends", nargs="*", metavar="BACKEND", help="default: every framework")
+    parser.add_argument(
+        "backends",
+        nargs="*",
+        metavar="BACKEND",
+        help="NAME or NAME==VERSION; default: every framework, as pinned",
+    )
     parser.add_argument(
         "--implementation",
         action="append",
@@ -356,7 +396,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="BACKEND=PATH",
-        help="interpreter of a backend, instead of an environment built for it",
+        help="interpreter of a backend (NAME or NAME==VERSION), instead of one built for it",
+    )
+    how.add_argument(
+        "--find-links",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="folder or address where pip looks for versions besides its index",
     )
     how.add_argument(
         "--timeout",
@@ -398,13 +445,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
-    """``BACKEND=PATH`` pairs as a mapping."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise ParityError(
-                f"--python: expected BACKEND=PATH; received {pair!r}; name the backend, too"
-            )
-    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+    """``BACKEND=PATH`` pairs as a mapping; a backend may carry its version."""
+    return dict(parse_python(pair) for pair in pairs)
 
 
 def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
@@ -434,7 +476,7 @@ def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
 
 def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     """Build the environments and fetch the data."""
-    chosen = choose(arguments.backends, discover())
+    chosen = choose(arguments.backends, discover(), check_find_links(arguments.find_links))
     with Display(arguments.quiet) as display:
         _, data, notice = fetch(arguments.data, arguments.batch_size, arguments.data_dir, display)
         named = {name: Path(path) for name, path in pythons.items()}
@@ -444,7 +486,7 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     print(f"data: {data.name} from {data.source}")
     for environment in environments.values():
         where = environment.python or environment.reason
-        print(f"{environment.backend} {environment.version}: {where}")
+        print(f"{environment.backend} {environment.version or environment.asked}: {where}")
     return 0 if all(e.python for e in environments.values()) else 3
 
 
@@ -476,6 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out=options.out,
             overwrite=options.overwrite,
             pythons=pythons,
+            find_links=options.find_links,
             jobs=options.jobs,
             threads=options.threads,
             timeout=options.timeout,

@@ -36,7 +36,7 @@ class Contender:
     @property
     def name(self) -> str:
         """How the run is called in files and in progress."""
-        return f"{self.backend}-{self.implementation}"
+        return f"{self.environment.label}-{self.implementation}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ParityError
+from common.specifier import label
 
 SCHEMA = 1
 FILE = "report.json"
@@ -50,11 +51,11 @@ class Report:
                 f"(the farthest at {worst:.2g} ×)."
             )
         if self.verdict == "incomplete":
-            names = ", ".join(f"{_name(run)} ({run['status']})" for run in missing)
+            names = ", ".join(f"{run_name(run)} ({run['status']})" for run in missing)
             rest = f" Of the others: {self._grades(done)}." if done else ""
             return f"incomplete: {names or 'nothing'} did not run.{rest}"
         odd = [run for run in done if run["grade"] == self.verdict]
-        named = ", ".join(_name(run) for run in odd)
+        named = ", ".join(run_name(run) for run in odd)
         if self.verdict == "drift":
             return f"drift: {named} outside rounding, with the same outcome."
         return f"disagree: {named} {'do' if len(odd) > 1 else 'does'} not agree with the reference."
@@ -106,5 +107,6 @@ class Report:
         return cls(facts, folder)
 
 
-def _name(run: dict[str, Any]) -> str:
-    return f"{run['backend']} {run['implementation']}"
+def run_name(run: dict[str, Any]) -> str:
+    """How a run is called in sentences: backend, version if one was asked for, implementation."""
+    return f"{label(run['backend'], run.get('asked_version'))} {run['implementation']}"

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.replay import WORST
-from common.report.report import Report
+from common.report.report import Report, run_name
 
 PLAIN_WIDTH = 170
 """Columns where the output is no terminal."""
@@ -35,7 +35,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(f"[bold]Note:[/] {escape(notice)}")
     for run in report.runs:
         if (repeats := run["repeats"]) and not repeats.get("identical"):
-            name = f"{run['backend']} {run['implementation']}"
+            name = run_name(run)
             console.print(f"[bold]Note:[/] {escape(f'{name}: {_unrepeated(repeats)}')}")
     recipe, data = report.facts["recipe"], report.facts["data"]
     console.print(
@@ -116,7 +116,7 @@ def _explanations(report: Report) -> Iterator[str]:
             f"{chaos['loss']:.1e}; the lock-step comparison decides."
         )
     for run in report.runs:
-        name = f"{run['backend']} {run['implementation']}"
+        name = run_name(run)
         if run["reason"]:
             yield f"{name}: {run['reason']}"
         if where := run["divergence"]:

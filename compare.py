@@ -17,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from common.agreement import Thresholds
+from common.bisection import Bisection
+from common.bisection_state import BY, STATE_FILE, Question, State, load_state
 from common.data import DataModule
 from common.environment import (
     IMPLEMENTATIONS,
@@ -38,10 +40,11 @@ from common.launcher import available_cpus
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
+from common.releases import list_releases
 from common.report import Report, print_report
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
-from common.specifier import parse_python
+from common.specifier import parse_python, parse_range
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_THRESHOLDS = Thresholds()
@@ -112,10 +115,7 @@ def compare(
     wanted = choose_implementations(implementations)
     named = {name: Path(path) for name, path in (pythons or {}).items()}
     check_pythons(named, chosen, found)
-    check_positive("--threads", threads)
-    check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
-    jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
-    check_positive("--jobs", jobs)
+    jobs = check_processes(jobs, threads, timeout)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
@@ -154,6 +154,77 @@ def compare(
     return report
 
 
+def bisect(
+    releases: str,
+    *,
+    by: str = BY[0],
+    implementations: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    max_epochs: int = Recipe.max_epochs,
+    sigma: float = Recipe.sigma,
+    seed: int = Recipe.seed,
+    dtype: str = Recipe.dtype,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    find_links: Sequence[str | Path] = (),
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    quiet: bool = True,
+) -> Report:
+    """Find the first release of a framework that does not train as the oldest one does.
+
+    Args:
+        releases: a backend and a range, such as ``NAME>=1.0,<=2.0``.
+        by: what tells two releases apart: their ``grade``, or the ``bits`` of their records.
+        out: folder of the report; if it holds a bisection that was interrupted, this goes on.
+
+    The other arguments are those of :func:`compare`.
+
+    Returns:
+        A report with a row for each release that was tried.
+
+    Raises:
+        ParityError: for unusable input, and if the ends do not differ.
+    """
+    name, wanted = parse_range(releases)
+    (backend,) = choose([name], discover())
+    if by not in BY:
+        raise ParityError(f"--bisect-by: expected {' or '.join(BY)}; received {by!r}; choose one")
+    places = check_find_links(find_links)
+    trained = choose_implementations(implementations)
+    jobs = check_processes(jobs, threads, timeout)
+    recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
+    folder = Path(out) if out is not None else default_folder()
+    state = None if overwrite else load_state(folder / STATE_FILE)
+    if state is None:
+        check_folder(folder, overwrite)
+        found = list_releases(backend.requirements[0].name, wanted, places)
+        check_releases(releases, found)
+    with Display(quiet) as display, writing(folder):
+        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
+        recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
+        plan = Plan.make(recipe, examples, data_folder)
+        question = Question(name, str(wanted), by, tuple(trained), tuple(places), plan.sha256)
+        if state is None:
+            prepare_folder(folder, overwrite)
+            plan.save(folder / "plan")
+            state = State(question, tuple(found))
+            state.save(folder / STATE_FILE)
+        state.check(question, folder / STATE_FILE)
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        facts = Bisection(state, backend, execution, examples, thresholds).run()
+        facts["notices"] += [notice] if notice else []
+        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report = Report(facts, folder)
+        report.save()
+    return report
+
+
 # The steps of a comparison
 
 
@@ -179,6 +250,24 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected a number above zero; received {value}; raise it")
     if value > most:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
+
+
+def check_processes(jobs: int | None, threads: int, timeout: float) -> int:
+    """How many workers run at once; ParityError if these are no numbers to run them with."""
+    check_positive("--threads", threads)
+    check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
+    jobs = max(1, len(available_cpus()) // threads) if jobs is None else jobs
+    check_positive("--jobs", jobs)
+    return jobs
+
+
+def check_releases(asked: str, found: Sequence[str]) -> None:
+    """Raise ParityError unless there are releases to choose between."""
+    if len(found) < 2:
+        raise ParityError(
+            f"--bisect: expected a range with two releases or more; received {asked!r}, which "
+            f"holds {', '.join(found) or 'none'} of those that pip finds; widen it"
+        )
 
 
 def check_pythons(
@@ -275,7 +364,8 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
             if old.exists():
                 shutil.rmtree(old)
         if overwrite:
-            (folder / FILE).unlink(missing_ok=True)
+            for name in (FILE, STATE_FILE):
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ParityError(
             f"{folder}: expected a folder that can be written; received {error.strerror or error}"
@@ -424,9 +514,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--setup", action="store_true", help="build the environments and fetch the data only"
     )
     instead.add_argument(
+        "--bisect",
+        metavar="RANGE",
+        help="find the release that changed a training, of a range such as 'NAME>=1.0,<=2.0'; "
+        "with the --out of an interrupted one, go on with it",
+    )
+    instead.add_argument(
         "--list", action="store_true", help="the backends, their versions and interpreters"
     )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument(
+        "--bisect-by",
+        choices=BY,
+        default=BY[0],
+        help="with --bisect: what tells two releases apart; %(default)s",
+    )
     return parser.parse_args(arguments)
 
 
@@ -447,6 +549,22 @@ class Parser(argparse.ArgumentParser):
 def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
     """``BACKEND=PATH`` pairs as a mapping; a backend may carry its version."""
     return dict(parse_python(pair) for pair in pairs)
+
+
+def check_bisection(options: argparse.Namespace) -> None:
+    """Raise ParityError if options are given that a bisection has no use for."""
+    useless = {
+        "BACKEND": options.backends,
+        "--python": options.python,
+        "--repeat": options.repeat != 1,
+        "--seeds": options.seeds != 1,
+        "--independent": options.independent,
+    }
+    if given := [name for name, value in useless.items() if value]:
+        raise ParityError(
+            f"--bisect: expected one range and a recipe; received {', '.join(given)}, too; leave "
+            "that out"
+        )
 
 
 def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
@@ -493,6 +611,7 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
+    resumed = ""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
@@ -504,35 +623,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.setup:
             return setup(options, pythons)
         started = time.perf_counter()
-        report = compare(
-            options.backends,
-            implementations=options.implementation,
-            data=options.data,
-            data_dir=options.data_dir,
-            batch_size=options.batch_size,
-            lr=options.lr,
-            max_epochs=options.max_epochs,
-            sigma=options.sigma,
-            seed=options.seed,
-            dtype=options.dtype,
-            out=options.out,
-            overwrite=options.overwrite,
-            pythons=pythons,
-            find_links=options.find_links,
-            jobs=options.jobs,
-            threads=options.threads,
-            timeout=options.timeout,
-            repeat=options.repeat,
-            seeds=options.seeds,
-            independent=options.independent,
-            margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
-            quiet=options.quiet,
-        )
+        common: dict[str, Any] = {
+            "implementations": options.implementation,
+            "data": options.data,
+            "data_dir": options.data_dir,
+            "batch_size": options.batch_size,
+            "lr": options.lr,
+            "max_epochs": options.max_epochs,
+            "sigma": options.sigma,
+            "seed": options.seed,
+            "dtype": options.dtype,
+            "out": options.out or default_folder(),
+            "overwrite": options.overwrite,
+            "find_links": options.find_links,
+            "jobs": options.jobs,
+            "threads": options.threads,
+            "timeout": options.timeout,
+            "quiet": options.quiet,
+        }
+        if options.bisect is not None:
+            check_bisection(options)
+            resumed = f"; --out {common['out']} goes on with it"
+            report = bisect(options.bisect, by=options.bisect_by, **common)
+        else:
+            report = compare(
+                options.backends,
+                pythons=pythons,
+                repeat=options.repeat,
+                seeds=options.seeds,
+                independent=options.independent,
+                margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
+                **common,
+            )
     except ParityError as error:
         print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USAGE
+        return error.exit_status
     except KeyboardInterrupt:
-        print("compare.py: interrupted; every worker was ended", file=sys.stderr)
+        print(f"compare.py: interrupted; every worker was ended{resumed}", file=sys.stderr)
         return EXIT_INTERRUPTED
     try:
         print_report(report)
@@ -540,7 +667,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return report.exit_status(options.fail_on)
+    # A bisection that found its pair did what was asked, whatever the grades of its releases.
+    return 0 if options.bisect is not None else report.exit_status(options.fail_on)
 
 
 def _interrupt(*_: object) -> None:

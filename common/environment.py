@@ -188,7 +188,7 @@ def find_environment(
             return replace(missing, reason="not built yet: compare.py --setup")
         try:
             _build(backend, folder, tell, stop)
-        except _BuildError as error:
+        except BuildError as error:
             return replace(missing, reason=str(error))
         except OSError as error:
             return replace(missing, reason=f"cannot build {folder}: {error}")
@@ -224,7 +224,7 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONNOUSERSITE": "1"}
 
 
-class _BuildError(Exception):
+class BuildError(Exception):
     """Why there is no environment; ``output`` is all that the failed program said."""
 
     def __init__(self, reason: str, output: str = "") -> None:
@@ -241,14 +241,14 @@ def _build(
     try:
         held = lock.acquire(cancel_check=stop.is_set)
     except filelock.Timeout:
-        raise _BuildError("interrupted") from None
+        raise BuildError("interrupted") from None
     with held:
         if (folder / "complete.json").exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
         try:
             tell("creating the environment")
-            _run([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
+            run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
             tell("installing")
             _install(backend, folder, stop)
             tell("importing for the first time")
@@ -272,14 +272,14 @@ def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
     for requirements in attempts:
         wanted.write_text("".join(f"{r}\n" for r in requirements), encoding="utf-8")
         try:
-            _run(pip, folder, "pip", stop)
+            run_program(pip, folder, "pip", stop)
             return
-        except _BuildError as error:
+        except BuildError as error:
             # Only a conflict is mended by fewer pins; to compile in vain takes minutes each time.
             if "ResolutionImpossible" not in error.output:
                 raise
     wanted.write_text("".join(f"{r}\n" for r in last), encoding="utf-8")
-    _run(pip, folder, "pip", stop)
+    run_program(pip, folder, "pip", stop)
 
 
 def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str]:
@@ -289,7 +289,7 @@ def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str
         "import importlib.metadata, json, sys; "
         "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"
     )
-    output = _run([str(python), "-c", code, *pins], None, "listing what is installed", stop)
+    output = run_program([str(python), "-c", code, *pins], None, "listing what is installed", stop)
     return [
         f"{name} {version} (pinned {', '.join(pin.version for pin in pins[name])})"
         for name, version in json.loads(output).items()
@@ -305,7 +305,7 @@ def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment
     missing = Environment(backend.name, None, asked=backend.version)
     try:
         version = _version(backend, found, stop)
-    except (_BuildError, OSError) as error:
+    except (BuildError, OSError) as error:
         return replace(missing, reason=f"{python}: {error}")
     if backend.version is not None and not is_release(version, backend.version):
         return replace(missing, reason=f"{python}: has {version}, not {backend.version}")
@@ -320,19 +320,31 @@ def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
         f"print('version', importlib.metadata.version({package!r}))"
     )
     what = f"importing {backend.name}"
-    words = _run([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
+    words = run_program([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
     if words[-2:-1] != ["version"]:
-        raise _BuildError(f"{what} printed no version; is it a Python interpreter?")
+        raise BuildError(f"{what} printed no version; is it a Python interpreter?")
     return words[-1]
 
 
-def _run(
+def run_program(
     command: list[str],
     folder: Path | None,
     what: str,
     stop: threading.Event,
     seconds: float = INSTALL_SECONDS,
 ) -> str:
+    """Run a program to its end, and give what it printed.
+
+    Args:
+        command: the program and its arguments.
+        folder: where it runs, if it is there.
+        what: what it is called in reasons.
+        stop: when it is set, from another thread, the program is ended.
+        seconds: after which it is ended.
+
+    Raises:
+        BuildError: if it did not end well.
+    """
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
         command,
@@ -352,15 +364,15 @@ def _run(
                     break
                 except subprocess.TimeoutExpired:
                     if stop.is_set():
-                        raise _BuildError(f"{what} was interrupted") from None
+                        raise BuildError(f"{what} was interrupted") from None
                     if time.monotonic() > deadline:
-                        raise _BuildError(f"{what} took more than {seconds:.0f} s") from None
+                        raise BuildError(f"{what} took more than {seconds:.0f} s") from None
         except BaseException:
             end_process_group(process)
             process.wait()
             raise
     if process.returncode:
-        raise _BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
+        raise BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
     return output
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +76,17 @@ class Execution:
         ]
         # The reference first: workers wait for its states at the end of their training.
         return self._run([oracle, *workers, *members])
+
+    def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
+        """Run workers alone, where the reference is there; what they left before is replaced."""
+        jobs = []
+        for repeat in range(repeats):
+            for contender in contenders:
+                name = repeat_name(contender, repeat)
+                shutil.rmtree(self.record_folder(name), ignore_errors=True)
+                shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
+                jobs.append(self._worker_job(contender, name))
+        return self._run(jobs)
 
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.replay import WORST
+from common.report.bisection import bisection_lines
 from common.report.report import Report, run_name
 
 PLAIN_WIDTH = 170
@@ -50,6 +51,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
+    if bisection := report.facts.get("bisection"):
+        for line in bisection_lines(bisection):
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _table(report: Report) -> Table:

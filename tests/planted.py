@@ -12,6 +12,13 @@ PACKAGE = "plantedsgd"
 RELEASES = [f"1.{minor}" for minor in range(1, 13)]
 FIRST_WRONG = "1.7"
 FACTOR = 1.001
+VERSIONS = f"""
+
+def versions():
+    import importlib.metadata
+
+    return {{"{PACKAGE}": importlib.metadata.version("{PACKAGE}")}}
+"""
 UPDATE = """
 def update(parameter, gradient, lr):
     parameter -= parameter.dtype.type(lr * {factor}) * gradient
@@ -64,6 +71,8 @@ def copy_project(folder):
         text = source.read_text().replace(f"backends.{PLAIN}", f"backends.{PACKAGE}")
         (folder / "backends" / PACKAGE / source.name).write_text(text)
     (folder / "backends" / PACKAGE / "optimizer.py").write_text(OPTIMIZER)
+    with (folder / "backends" / PACKAGE / "__init__.py").open("a") as face:
+        face.write(VERSIONS)
     pins = [f"{PACKAGE}=={RELEASES[-1]}", str(BACKENDS[PLAIN].requirements[0])]
     (folder / "backends" / PACKAGE / "requirements.txt").write_text("\n".join(pins) + "\n")
     return [sys.executable, "-W", "error", folder / "compare.py"]

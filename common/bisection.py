@@ -167,7 +167,7 @@ class Bisection:
             )
         high = next(i for i in reversed(places) if self._sign(self.releases[i]) is not None)
         if self._sign(self.releases[high]) == self._sign(self.releases[low]):
-            grades = ", ".join(self.trials[self.releases[low]].grades)
+            grades = ", ".join(dict.fromkeys(self.trials[self.releases[low]].grades))
             alike = "bit for bit the same" if self.question.by == "bits" else grades
             finer = "" if self.question.by == "bits" else " or compare bits (--bisect-by bits)"
             raise ParityError(

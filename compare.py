@@ -32,11 +32,13 @@ from common.environment import (
     find_environment,
 )
 from common.equivalence import LEAST_SEEDS
-from common.errors import ParityError
+from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
 from common.fetch import open_data
 from common.judging import judge_comparison
 from common.launcher import available_cpus
+from common.model_comparison import ModelComparison
+from common.own_model import OwnModel
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
@@ -218,6 +220,77 @@ def bisect(
         state.check(question, folder / STATE_FILE)
         execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
         facts = Bisection(state, backend, execution, examples, thresholds).run()
+        facts["notices"] += [notice] if notice else []
+        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report = Report(facts, folder)
+        report.save()
+    return report
+
+
+def compare_model(
+    path: str | Path,
+    backends: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    max_epochs: int = Recipe.max_epochs,
+    seed: int = Recipe.seed,
+    dtype: str = Recipe.dtype,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    pythons: Mapping[str, str | Path] | None = None,
+    find_links: Sequence[str | Path] = (),
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    quiet: bool = True,
+) -> Report:
+    """Compare a user's own model between the frameworks that its file gives it in.
+
+    Args:
+        path: the file; ``docs/own_model.md`` says what it holds.
+        backends: names of backends; every framework of the file if none is given.
+
+    The other arguments are those of :func:`compare`.
+
+    Raises:
+        ParityError: for unusable input, before anything is written, and if the reference fails.
+    """
+    found = discover()
+    model = OwnModel.load(Path(path), found)
+    frameworks = [name for name in model.backends if found[name].is_framework]
+    chosen = choose(backends or frameworks or model.backends, found, check_find_links(find_links))
+    model.check_backends([backend.name for backend in chosen])
+    plain = [name for name in model.backends if not found[name].is_framework]
+    reference = found[(plain or model.backends)[0]]
+    named = {name: Path(place) for name, place in (pythons or {}).items()}
+    check_pythons(named, chosen, found)
+    jobs = check_processes(jobs, threads, timeout)
+    folder = Path(out) if out is not None else default_folder()
+    Recipe(data or Recipe.data, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
+    check_folder(folder, overwrite)
+    with Display(quiet) as display, writing(folder):
+        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
+        recipe = Recipe(examples.name, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
+        plan = Plan.make(recipe, examples, data_folder)
+        prepare_folder(folder, overwrite)
+        wanted = {backend.label: backend for backend in (*chosen, reference)}
+        environments = prepare_environments(list(wanted.values()), named, display)
+        if environments[reference.label].python is None:
+            raise NotRunError(
+                f"{reference.label}: expected the framework of the reference; received none: "
+                f"{environments[reference.label].reason}; mend that or name another --python"
+            )
+        plan.save(folder / "plan")
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
+        comparison = ModelComparison(
+            model, execution, examples, environments[reference.label], contenders
+        )
+        facts = comparison.run(thresholds)
         facts["notices"] += [notice] if notice else []
         facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
         report = Report(facts, folder)
@@ -520,6 +593,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "with the --out of an interrupted one, go on with it",
     )
     instead.add_argument(
+        "--model",
+        metavar="FILE.py",
+        help="compare a model of your own, given in several frameworks; see docs/own_model.md",
+    )
+    instead.add_argument(
         "--list", action="store_true", help="the backends, their versions and interpreters"
     )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
@@ -551,19 +629,17 @@ def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
     return dict(parse_python(pair) for pair in pairs)
 
 
-def check_bisection(options: argparse.Namespace) -> None:
-    """Raise ParityError if options are given that a bisection has no use for."""
+def check_useless(what: str, options: argparse.Namespace, others: Mapping[str, object]) -> None:
+    """Raise ParityError if options are given for which there is no use beside ``what``."""
     useless = {
-        "BACKEND": options.backends,
-        "--python": options.python,
         "--repeat": options.repeat != 1,
         "--seeds": options.seeds != 1,
         "--independent": options.independent,
+        **others,
     }
     if given := [name for name, value in useless.items() if value]:
         raise ParityError(
-            f"--bisect: expected one range and a recipe; received {', '.join(given)}, too; leave "
-            "that out"
+            f"{what}: expected a recipe beside it; received {', '.join(given)}, too; leave that out"
         )
 
 
@@ -642,9 +718,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "quiet": options.quiet,
         }
         if options.bisect is not None:
-            check_bisection(options)
+            check_useless(
+                "--bisect",
+                options,
+                {"BACKEND": options.backends, "--python": options.python},
+            )
             resumed = f"; --out {common['out']} goes on with it"
             report = bisect(options.bisect, by=options.bisect_by, **common)
+        elif options.model is not None:
+            unused = {"--sigma": common.pop("sigma") != Recipe.sigma}
+            unused |= {"--implementation": common.pop("implementations")}
+            check_useless("--model", options, unused)
+            report = compare_model(options.model, options.backends, pythons=pythons, **common)
         else:
             report = compare(
                 options.backends,

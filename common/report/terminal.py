@@ -78,7 +78,7 @@ def _table(report: Report) -> Table:
         table.add_row(
             "reference",
             "float64",
-            "by hand",
+            reference.get("by", "by hand"),
             f"{reference['val_loss'][-1]:.6f}",
             f"{reference['val_accuracy'][-1]:.4f}",
             *[""] * 7,

@@ -129,8 +129,10 @@ def _explanations(report: Report) -> Iterator[str]:
                 f"{where['tensor']}: {where['statistic']} error {where['error']:.2g} "
                 f"({_times(where['envelopes'])}; {where['ulps']:.3g} ulps at most)"
             )
-            cause = run["cause"]
-            yield f"{name}: {cause['sentence'] if cause else 'no known cause fits'}"
+            if cause := run["cause"]:
+                yield f"{name}: {cause['sentence']}"
+            elif "model" not in report.facts:  # causes are known of softmax regression alone
+                yield f"{name}: no known cause fits"
         elif run["cause"]:
             yield f"{name}: {run['cause']['sentence']}"
         if flips := run["flips"]:

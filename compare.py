@@ -17,8 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from common.bisection import Bisection
+from common.bisection_state import BY, STATE_FILE, Question, State, load_state
 from common.data import DataModule
 from common.elsewhere import write_plan
 from common.environment import (
@@ -30,15 +32,18 @@ from common.environment import (
     find_environment,
 )
 from common.equivalence import LEAST_SEEDS
-from common.errors import ParityError
+from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
 from common.fetch import open_data
 from common.judging import judge_comparison
 from common.launcher import available_cpus
+from common.model_comparison import ModelComparison
+from common.own_model import OwnModel
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
 from common.regression import Regression
+from common.releases import list_releases
 from common.report import Report, print_report
 from common.report.exports import add_export_options, chosen_exports, export
 from common.report.report import EXIT_USAGE, FILE
@@ -46,6 +51,7 @@ from common.report.show import COMMAND as SHOW
 from common.report.show import DESCRIPTION as SHOWN
 from common.report.show import add_show_options, show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.specifier import parse_python, parse_range
 from common.thresholds import Thresholds
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
@@ -71,6 +77,7 @@ def compare(
     out: str | Path | None = None,
     overwrite: bool = False,
     pythons: Mapping[str, str | Path] | None = None,
+    find_links: Sequence[str | Path] = (),
     jobs: int | None = None,
     threads: int = 1,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
@@ -89,7 +96,8 @@ def compare(
     """Compare backends on one plan.
 
     Args:
-        backends: names of backends; every framework if none is given.
+        backends: names of backends, each with a version if another than the pinned one is
+            wanted (``NAME==VERSION``); every framework if none is given.
         implementations: ``scratch``, ``concise``; both if none is given.
         data: ``fashion-mnist``, ``digits``, ``synthetic[:EXAMPLESxFEATURESxCLASSES]`` or the path
             of an ``.npz``; Fashion-MNIST if not given, or digits where it cannot be had.
@@ -97,7 +105,8 @@ def compare(
         batch_size, lr, max_epochs, sigma, seed, dtype: see :class:`common.recipe.Recipe`.
         out: folder of the report; a new one in ``results/`` if not given.
         overwrite: replace a report that is there.
-        pythons: an interpreter for a backend, by its name.
+        pythons: an interpreter for a backend, by its name, with the version as it is named there.
+        find_links: where pip looks for the versions besides its index: folders or addresses.
         jobs: how many workers run at once; as many as the processors allow if not given.
         threads: threads of each worker.
         timeout: seconds after which a training is ended.
@@ -121,13 +130,11 @@ def compare(
         ParityError: for unusable input, before anything is written.
     """
     found = discover()
-    chosen = choose(backends, found)
+    chosen = choose(backends, found, check_find_links(find_links))
     wanted = choose_implementations(implementations)
     named = {name: Path(path) for name, path in (pythons or {}).items()}
-    choose(named, found)
-    check_positive("--threads", threads)
-    check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
-    jobs = choose_jobs(jobs, threads, benchmark)
+    check_pythons(named, chosen, found)
+    jobs = check_processes(jobs, threads, timeout, benchmark)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
@@ -145,7 +152,7 @@ def compare(
         plan.save(folder / "plan")
         execution = Execution(plan, folder, jobs, threads, timeout, display.tell, benchmark)
         contenders = [
-            Contender(environments[backend.name], implementation)
+            Contender(environments[backend.label], implementation)
             for backend in chosen
             for implementation in wanted
         ]
@@ -176,6 +183,148 @@ def compare(
     return report
 
 
+def bisect(
+    releases: str,
+    *,
+    by: str = BY[0],
+    implementations: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    max_epochs: int = Recipe.max_epochs,
+    sigma: float = Recipe.sigma,
+    seed: int = Recipe.seed,
+    dtype: str = Recipe.dtype,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    find_links: Sequence[str | Path] = (),
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    quiet: bool = True,
+) -> Report:
+    """Find the first release of a framework that does not train as the oldest one does.
+
+    Args:
+        releases: a backend and a range, such as ``NAME>=1.0,<=2.0``.
+        by: what tells two releases apart: their ``grade``, or the ``bits`` of their records.
+        out: folder of the report; if it holds a bisection that was interrupted, this goes on.
+
+    The other arguments are those of :func:`compare`.
+
+    Returns:
+        A report with a row for each release that was tried.
+
+    Raises:
+        ParityError: for unusable input, and if the ends do not differ.
+    """
+    name, wanted = parse_range(releases)
+    (backend,) = choose([name], discover())
+    if by not in BY:
+        raise ParityError(f"--bisect-by: expected {' or '.join(BY)}; received {by!r}; choose one")
+    places = check_find_links(find_links)
+    trained = choose_implementations(implementations)
+    jobs = check_processes(jobs, threads, timeout)
+    recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
+    folder = Path(out) if out is not None else default_folder()
+    state = None if overwrite else load_state(folder / STATE_FILE)
+    if state is None:
+        check_folder(folder, overwrite)
+        found = list_releases(backend.requirements[0].name, wanted, places)
+        check_releases(releases, found)
+    with Display(quiet) as display, writing(folder):
+        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
+        recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
+        plan = Plan.make(recipe, examples, data_folder)
+        question = Question(name, str(wanted), by, tuple(trained), tuple(places), plan.sha256)
+        if state is None:
+            prepare_folder(folder, overwrite)
+            plan.save(folder / "plan")
+            state = State(question, tuple(found))
+            state.save(folder / STATE_FILE)
+        state.check(question, folder / STATE_FILE)
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        facts = Bisection(state, backend, execution, examples, thresholds).run()
+        facts["notices"] += [notice] if notice else []
+        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report = Report(facts, folder)
+        report.save()
+    return report
+
+
+def compare_model(
+    path: str | Path,
+    backends: Sequence[str] = (),
+    *,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    batch_size: int = Recipe.batch_size,
+    lr: float = Recipe.lr,
+    max_epochs: int = Recipe.max_epochs,
+    seed: int = Recipe.seed,
+    dtype: str = Recipe.dtype,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    pythons: Mapping[str, str | Path] | None = None,
+    find_links: Sequence[str | Path] = (),
+    jobs: int | None = None,
+    threads: int = 1,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    quiet: bool = True,
+) -> Report:
+    """Compare a user's own model between the frameworks that its file gives it in.
+
+    Args:
+        path: the file; ``docs/own_model.md`` says what it holds.
+        backends: names of backends; every framework of the file if none is given.
+
+    The other arguments are those of :func:`compare`.
+
+    Raises:
+        ParityError: for unusable input, before anything is written, and if the reference fails.
+    """
+    found = discover()
+    model = OwnModel.load(Path(path), found)
+    frameworks = [name for name in model.backends if found[name].is_framework]
+    chosen = choose(backends or frameworks or model.backends, found, check_find_links(find_links))
+    model.check_backends([backend.name for backend in chosen])
+    plain = [name for name in model.backends if not found[name].is_framework]
+    reference = found[(plain or model.backends)[0]]
+    named = {name: Path(place) for name, place in (pythons or {}).items()}
+    check_pythons(named, chosen, found)
+    jobs = check_processes(jobs, threads, timeout)
+    folder = Path(out) if out is not None else default_folder()
+    Recipe(data or Recipe.data, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
+    check_folder(folder, overwrite)
+    with Display(quiet) as display, writing(folder):
+        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
+        recipe = Recipe(examples.name, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
+        plan = Plan.make(recipe, examples, data_folder)
+        prepare_folder(folder, overwrite)
+        wanted = {backend.label: backend for backend in (*chosen, reference)}
+        environments = prepare_environments(list(wanted.values()), named, display)
+        if environments[reference.label].python is None:
+            raise NotRunError(
+                f"{reference.label}: expected the framework of the reference; received none: "
+                f"{environments[reference.label].reason}; mend that or name another --python"
+            )
+        plan.save(folder / "plan")
+        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
+        comparison = ModelComparison(
+            model, execution, examples, environments[reference.label], contenders
+        )
+        facts = comparison.run(thresholds)
+        facts["notices"] += [notice] if notice else []
+        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
+        report = Report(facts, folder)
+        report.save()
+    return report
+
+
 # The steps of a comparison
 
 
@@ -203,8 +352,10 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
 
 
-def choose_jobs(jobs: int | None, threads: int, benchmark: bool) -> int:
-    """How many processes run at once."""
+def check_processes(jobs: int | None, threads: int, timeout: float, benchmark: bool = False) -> int:
+    """How many processes run at once; ParityError if these are no numbers to run them with."""
+    check_positive("--threads", threads)
+    check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
     if benchmark and jobs not in (None, 1):
         raise ParityError(
             f"--jobs: expected 1 with --benchmark, where each process runs alone; received {jobs}; "
@@ -214,6 +365,46 @@ def choose_jobs(jobs: int | None, threads: int, benchmark: bool) -> int:
         jobs = 1 if benchmark else max(1, len(available_cpus()) // threads)
     check_positive("--jobs", jobs)
     return jobs
+
+
+def check_releases(asked: str, found: Sequence[str]) -> None:
+    """Raise ParityError unless there are releases to choose between."""
+    if len(found) < 2:
+        raise ParityError(
+            f"--bisect: expected a range with two releases or more; received {asked!r}, which "
+            f"holds {', '.join(found) or 'none'} of those that pip finds; widen it"
+        )
+
+
+def check_pythons(
+    named: Mapping[str, Path], chosen: Sequence[Backend], found: Mapping[str, Backend]
+) -> None:
+    """Raise ParityError unless every interpreter is that of a backend, or of a version compared."""
+    labels = [backend.label for backend in chosen]
+    for backend in choose(named, found) if named else []:
+        if backend.version is not None and backend.label not in labels:
+            raise ParityError(
+                f"--python: expected an interpreter of {', '.join(labels)}; received one of "
+                f"{backend.label}; name {backend.label} among the backends, too"
+            )
+
+
+def check_find_links(places: Sequence[str | Path]) -> list[str]:
+    """Where pip looks for releases besides its index; folders by their absolute paths.
+
+    Raises:
+        ParityError: if one is neither a folder nor an address.
+    """
+    for place in places:
+        if "://" not in str(place) and not Path(place).expanduser().is_dir():
+            raise ParityError(
+                f"--find-links: expected a folder or an address; received {str(place)!r}; name "
+                "where the releases are"
+            )
+    return [
+        str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
+        for place in places
+    ]
 
 
 def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
@@ -279,7 +470,8 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
             if old.exists():
                 shutil.rmtree(old)
         if overwrite:
-            (folder / FILE).unlink(missing_ok=True)
+            for name in (FILE, STATE_FILE):
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ParityError(
             f"{folder}: expected a folder that can be written; received {error.strerror or error}"
@@ -308,18 +500,18 @@ def prepare_environments(
 
     def prepare(backend: Backend) -> Environment:
         def tell(what: str) -> None:
-            display.tell(backend.name, {"event": what})
+            display.tell(backend.label, {"event": what})
 
-        environment = find_environment(backend, pythons.get(backend.name), tell=tell, stop=stop)
+        environment = find_environment(backend, pythons.get(backend.label), tell=tell, stop=stop)
         if environment.python is None:
-            display.tell(backend.name, {"event": "unavailable"})
+            display.tell(backend.label, {"event": "unavailable"})
         else:
-            display.tell(backend.name, {"event": "ready"})
+            display.tell(backend.label, {"event": "ready"})
         return environment
 
     with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
         try:
-            return {environment.backend: environment for environment in pool.map(prepare, backends)}
+            return {environment.label: environment for environment in pool.map(prepare, backends)}
         except BaseException:
             stop.set()
             raise
@@ -342,7 +534,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=Formatter,
     )
     parser.set_defaults(show=False)
-    parser.add_argument("backends", nargs="*", metavar="BACKEND", help="default: every framework")
+    parser.add_argument(
+        "backends",
+        nargs="*",
+        metavar="BACKEND",
+        help="NAME or NAME==VERSION; default: every framework, as pinned",
+    )
     parser.add_argument(
         "--implementation",
         action="append",
@@ -411,7 +608,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="BACKEND=PATH",
-        help="interpreter of a backend, instead of an environment built for it",
+        help="interpreter of a backend (NAME or NAME==VERSION), instead of one built for it",
+    )
+    how.add_argument(
+        "--find-links",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="folder or address where pip looks for versions besides its index",
     )
     how.add_argument(
         "--timeout",
@@ -443,6 +647,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--setup", action="store_true", help="build the environments and fetch the data only"
     )
     instead.add_argument(
+        "--bisect",
+        metavar="RANGE",
+        help="find the release that changed a training, of a range such as 'NAME>=1.0,<=2.0'; "
+        "with the --out of an interrupted one, go on with it",
+    )
+    instead.add_argument(
+        "--model",
+        metavar="FILE.py",
+        help="compare a model of your own, given in several frameworks; see docs/own_model.md",
+    )
+    instead.add_argument(
         "--list", action="store_true", help="the backends, their versions and interpreters"
     )
     instead.add_argument(
@@ -451,6 +666,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="write plan, data and reference for other programs to train; docs/record.md",
     )
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument(
+        "--bisect-by",
+        choices=BY,
+        default=BY[0],
+        help="with --bisect: what tells two releases apart; %(default)s",
+    )
     return parser.parse_args(arguments)
 
 
@@ -488,13 +709,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
-    """``BACKEND=PATH`` pairs as a mapping."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise ParityError(
-                f"--python: expected BACKEND=PATH; received {pair!r}; name the backend, too"
-            )
-    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+    """``BACKEND=PATH`` pairs as a mapping; a backend may carry its version."""
+    return dict(parse_python(pair) for pair in pairs)
+
+
+def check_useless(what: str, options: argparse.Namespace, others: Mapping[str, object]) -> None:
+    """Raise ParityError if options are given for which there is no use beside ``what``."""
+    useless = {
+        "--repeat": options.repeat != 1,
+        "--seeds": options.seeds != 1,
+        "--independent": options.independent,
+        "--benchmark": options.benchmark,
+        "--baseline": options.baseline,
+        "--save-baseline": options.save_baseline,
+        "--because": options.because,
+        "--accept": options.accept,
+        **others,
+    }
+    if given := [name for name, value in useless.items() if value]:
+        raise ParityError(
+            f"{what}: expected a recipe beside it; received {', '.join(given)}, too; leave that out"
+        )
 
 
 def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
@@ -524,7 +759,7 @@ def list_backends(pythons: Mapping[str, str], as_json: bool) -> None:
 
 def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     """Build the environments and fetch the data."""
-    chosen = choose(arguments.backends, discover())
+    chosen = choose(arguments.backends, discover(), check_find_links(arguments.find_links))
     with Display(arguments.quiet) as display:
         _, data, notice = fetch(arguments.data, arguments.batch_size, arguments.data_dir, display)
         named = {name: Path(path) for name, path in pythons.items()}
@@ -534,7 +769,7 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
     print(f"data: {data.name} from {data.source}")
     for environment in environments.values():
         where = environment.python or environment.reason
-        print(f"{environment.backend} {environment.version}: {where}")
+        print(f"{environment.backend} {environment.version or environment.asked}: {where}")
     return 0 if all(e.python for e in environments.values()) else 3
 
 
@@ -559,6 +794,7 @@ def write_plan_for_others(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse(arguments)
+    resumed = ""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
@@ -575,41 +811,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.write_plan:
             return write_plan_for_others(options)
         started = time.perf_counter()
-        report = compare(
-            options.backends,
-            implementations=options.implementation,
-            data=options.data,
-            data_dir=options.data_dir,
-            batch_size=options.batch_size,
-            lr=options.lr,
-            max_epochs=options.max_epochs,
-            sigma=options.sigma,
-            seed=options.seed,
-            dtype=options.dtype,
-            out=options.out,
-            overwrite=options.overwrite,
-            pythons=pythons,
-            jobs=options.jobs,
-            threads=options.threads,
-            timeout=options.timeout,
-            repeat=options.repeat,
-            seeds=options.seeds,
-            independent=options.independent,
-            benchmark=options.benchmark,
-            margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
-            thresholds=Thresholds(options.threshold, options.drift_loss, options.drift_predictions),
-            baseline=options.baseline,
-            save_baseline=options.save_baseline,
-            because=options.because,
-            accept=options.accept,
-            quiet=options.quiet,
-        )
+        common: dict[str, Any] = {
+            "implementations": options.implementation,
+            "data": options.data,
+            "data_dir": options.data_dir,
+            "batch_size": options.batch_size,
+            "lr": options.lr,
+            "max_epochs": options.max_epochs,
+            "sigma": options.sigma,
+            "seed": options.seed,
+            "dtype": options.dtype,
+            "out": options.out or default_folder(),
+            "overwrite": options.overwrite,
+            "find_links": options.find_links,
+            "jobs": options.jobs,
+            "threads": options.threads,
+            "timeout": options.timeout,
+            "thresholds": Thresholds(
+                options.threshold, options.drift_loss, options.drift_predictions
+            ),
+            "quiet": options.quiet,
+        }
+        if options.bisect is not None:
+            check_useless(
+                "--bisect",
+                options,
+                {"BACKEND": options.backends, "--python": options.python},
+            )
+            resumed = f"; --out {common['out']} goes on with it"
+            report = bisect(options.bisect, by=options.bisect_by, **common)
+        elif options.model is not None:
+            unused = {"--sigma": common.pop("sigma") != Recipe.sigma}
+            unused |= {"--implementation": common.pop("implementations")}
+            check_useless("--model", options, unused)
+            report = compare_model(options.model, options.backends, pythons=pythons, **common)
+        else:
+            report = compare(
+                options.backends,
+                pythons=pythons,
+                repeat=options.repeat,
+                seeds=options.seeds,
+                independent=options.independent,
+                benchmark=options.benchmark,
+                margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
+                baseline=options.baseline,
+                save_baseline=options.save_baseline,
+                because=options.because,
+                accept=options.accept,
+                **common,
+            )
         export(report, exports, options.fail_on)
     except ParityError as error:
         print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USAGE
+        return error.exit_status
     except KeyboardInterrupt:
-        print("compare.py: interrupted; every worker was ended", file=sys.stderr)
+        print(f"compare.py: interrupted; every worker was ended{resumed}", file=sys.stderr)
         return EXIT_INTERRUPTED
     try:
         print_report(report)
@@ -617,7 +873,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return report.exit_status(options.fail_on)
+    # A bisection that found its pair did what was asked, whatever the grades of its releases.
+    return 0 if options.bisect is not None else report.exit_status(options.fail_on)
 
 
 def _interrupt(*_: object) -> None:

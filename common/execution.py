@@ -39,7 +39,7 @@ class Contender:
     @property
     def name(self) -> str:
         """How the run is called in files and in progress."""
-        return f"{self.backend}-{self.implementation}"
+        return f"{self.environment.label}-{self.implementation}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Execution:
             if environment.python is not None:
                 job = self._worker_job(contender, name(contender), task, seed)
                 alone = self.alone or isinstance(environment, ExternalEnvironment)
-                groups.setdefault(job.name if alone else contender.backend, []).append(job)
+                groups.setdefault(job.name if alone else environment.label, []).append(job)
         return [replace(first, then=tuple(others)) for first, *others in groups.values()]
 
     def _worker_job(

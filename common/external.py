@@ -24,9 +24,9 @@ from common.environment import (
     IMPLEMENTATIONS,
     IMPORT_SECONDS,
     Backend,
+    BuildError,
     Environment,
-    _BuildError,
-    _run,
+    run_program,
 )
 
 Tell = Callable[[str], None]
@@ -163,10 +163,10 @@ def find_external(
         def check() -> str:
             what = f"{backend.name}'s version"
             words = [str(program), *fill(command.version, places)]
-            lines = _run(words, folder, what, stop, IMPORT_SECONDS).splitlines()
+            lines = run_program(words, folder, what, stop, IMPORT_SECONDS).splitlines()
             if lines[-1:] != [command.release]:
                 received = lines[-1][:80] if lines else "nothing"
-                raise _BuildError(f"{what}: expected {command.release}; received {received}")
+                raise BuildError(f"{what}: expected {command.release}; received {received}")
             return command.release
 
         def make() -> str:
@@ -175,16 +175,16 @@ def find_external(
             for name, *words in command.setup:
                 tell(f"running {name}")
                 called = [*programs.get(name, (name,)), *fill(words, places)]
-                _run(called, folder, name, stop, path=path)
+                run_program(called, folder, name, stop, path=path)
             tell("starting for the first time")
             return check()
 
         if not _is_complete(folder) and not build:
-            raise _BuildError("not built yet: compare.py --setup")
+            raise BuildError("not built yet: compare.py --setup")
         _build_once(folder, make, tell, stop)
         if named is not None:
             check()
-    except (_BuildError, OSError) as error:
+    except (BuildError, OSError) as error:
         return ExternalEnvironment(backend=backend.name, python=None, reason=str(error))
     return ExternalEnvironment(
         backend=backend.name,
@@ -216,13 +216,13 @@ def _find_program(
     if named is not None:
         found = shutil.which(named if len(named.parts) == 1 else named.expanduser().absolute())
         if found is None:
-            raise _BuildError(f"{named}: expected a program; received none that can be run")
+            raise BuildError(f"{named}: expected a program; received none that can be run")
         return Path(found).absolute(), {}
     if (found := shutil.which(command.program)) is not None:
         return Path(found).absolute(), {}
     absent = f"{command.program} is not on the PATH"
     if command.requirement is None:
-        raise _BuildError(f"{absent}: install it")
+        raise BuildError(f"{absent}: install it")
     digest = hashlib.sha256((command.requirement + sys.version).encode()).hexdigest()[:12]
     folder = cache_directory() / "environments" / f"{command.program}-{digest}"
     places = {"package": str(folder)}
@@ -233,11 +233,11 @@ def _find_program(
         tell(f"fetching {command.program}")
         pip = [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
         pip += ["--disable-pip-version-check", "--target", str(folder), str(command.requirement)]
-        _run(pip, folder, f"{absent}, and pip", stop)
-        return _run([program, "--version"], folder, command.program, stop).strip()
+        run_program(pip, folder, f"{absent}, and pip", stop)
+        return run_program([program, "--version"], folder, command.program, stop).strip()
 
     if not _is_complete(folder) and not build:
-        raise _BuildError(f"{absent}: compare.py --setup")
+        raise BuildError(f"{absent}: compare.py --setup")
     _build_once(folder, make, tell, stop)
     return Path(program), programs
 
@@ -263,7 +263,7 @@ def _build_once(folder: Path, make: Callable[[], str], tell: Tell, stop: threadi
     try:
         held = lock.acquire(cancel_check=stop.is_set)
     except filelock.Timeout:
-        raise _BuildError("interrupted") from None
+        raise BuildError("interrupted") from None
     with held:
         if _is_complete(folder):
             return

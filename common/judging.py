@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -132,7 +132,7 @@ def _judge_comparison(
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-        "notices": [],
+        "notices": list(gave_way(contenders)),
         **plan_facts(plan, data),
         "machine": machine_facts(),
         "thresholds": vars(thresholds).copy(),
@@ -153,6 +153,14 @@ def _judge_comparison(
         **regression_facts,
         "runs": runs,
     }
+
+
+def gave_way(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What to say of environments in which a folder's other pins gave way to the release."""
+    environments = dict.fromkeys(contender.environment for contender in contenders)
+    for environment in environments:
+        if environment.gave_way:
+            yield f"{environment.label}: with {', '.join(environment.gave_way)}"
 
 
 def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
@@ -292,7 +300,8 @@ def run_facts(
     facts: dict[str, Any] = {
         "backend": contender.backend,
         "implementation": contender.implementation,
-        "version": contender.environment.version,
+        "version": contender.environment.version or contender.environment.asked,
+        "asked_version": contender.environment.asked,
         **dict.fromkeys(RUN_FACTS),
         "status": outcome.status,
         "reason": outcome.reason,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.report.bisection import bisection_lines
 from common.report.report import Report
 from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
 from common.thresholds import Thresholds
@@ -54,6 +55,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
+    if bisection := report.facts.get("bisection"):
+        for line in bisection_lines(bisection):
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _table(report: Report) -> Table:
@@ -81,7 +85,7 @@ def _table(report: Report) -> Table:
         table.add_row(
             "reference",
             "float64",
-            "by hand",
+            reference.get("by", "by hand"),
             f"{reference['val_loss'][-1]:.6f}",
             f"{reference['val_accuracy'][-1]:.4f}",
             *[""] * 7,

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from common.environment import IMPLEMENTATIONS
 from common.replay import WORST
 from common.report.flips import flip_lines
+from common.specifier import label
 
 BEYOND = ("drift", "disagree")
 
 
 def run_name(run: Mapping[str, Any]) -> str:
-    """How a run is called."""
-    return f"{run['backend']} {run['implementation']}"
+    """How a run is called: backend, version if one was asked for, implementation."""
+    return f"{label(run['backend'], run.get('asked_version'))} {run['implementation']}"
 
 
 def times(envelopes: float) -> str:
@@ -36,8 +38,10 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield str(run["reason"])
     if where := run["divergence"]:
         yield f"first divergence at {place(where)}"
-        cause = run["cause"]
-        yield cause["sentence"] if cause else "no known cause fits"
+        if cause := run["cause"]:
+            yield cause["sentence"]
+        elif run["implementation"] in IMPLEMENTATIONS:  # of a user's own model none is known
+            yield "no known cause fits"
     elif run["cause"]:
         yield run["cause"]["sentence"]
     yield from flip_lines(run)

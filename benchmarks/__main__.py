@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     options = build_parser().parse_args(arguments)
     from benchmarks.measure import check_device
-    from compare import parse_pythons
+    from common.options import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:

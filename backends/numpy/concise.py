@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backends.numpy.classifier import Classifier, log_softmax
+from backends.numpy.classifier import Classifier, row_max
 
 
 class SoftmaxRegression(Classifier):
@@ -26,7 +26,9 @@ class SoftmaxRegression(Classifier):
         return X @ self.W + self.b
 
     def gradients(self, X, y_hat, y):
-        error = np.exp(log_softmax(y_hat))
+        error = np.exp(y_hat - row_max(y_hat))
+        error /= error.sum(axis=1, keepdims=True)
         error[np.arange(len(y)), y] -= 1
         error /= error.dtype.type(len(y))
-        return {"W": X.reshape(len(X), -1).T @ error, "b": error.sum(axis=0)}
+        # (errorᵀ X)ᵀ is Xᵀ error, in less time where the error is narrow
+        return {"W": (error.T @ X.reshape(len(X), -1)).T, "b": error.sum(axis=0)}

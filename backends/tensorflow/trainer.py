@@ -110,9 +110,28 @@ def _step(model, optim, X, y):
     with tf.GradientTape() as tape:
         y_hat = model(X)
         loss = model.loss(y_hat, y)
-    gradients = tape.gradient(loss, variables)
+    gradients = [_turned(gradient) for gradient in tape.gradient(loss, variables)]
     optim.apply_gradients(zip(gradients, variables, strict=True))
     return y_hat, loss, gradients
+
+
+NARROW = 64
+"""Columns of a gradient up to which the usual product for it is slow."""
+
+
+def _turned(gradient):
+    """The same gradient, as (errorᵀ X)ᵀ where TensorFlow's own gradient of a product is Xᵀ error.
+
+    Half as long on a processor where the error is narrow. The product that is not used drops out
+    of the graph.
+    """
+    product = getattr(gradient, "op", None)  # None: no gradient; slices have none either
+    if product is None or product.type != "MatMul" or gradient.shape[-1] > NARROW:
+        return gradient
+    if not product.get_attr("transpose_a") or product.get_attr("transpose_b"):
+        return gradient
+    X, error = product.inputs
+    return tf.transpose(tf.matmul(error, X, transpose_a=True))
 
 
 def _train(model, optim, X, y, rows):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import aligned
 from common.plan import Plan
 from common.recipe import Recipe
 from common.replay import Training
@@ -288,9 +289,9 @@ def loops_by_hand_train_as_the_trainer(fixture):
     for name, make in module.LOOPS.items():
         start = {key: value.copy() for key, value in initial.items()}
         if name == "loader":
-            loop = make(pixels, y, start, 0.1, 32, data.image_shape, data.divisor)
+            loop = make(aligned(pixels.copy()), y, start, 0.1, 32, data.image_shape, data.divisor)
         else:
-            loop = make(X.copy(), y, start, 0.1, 32)
+            loop = make(aligned(X.copy()), y, start, 0.1, 32)
         losses, correct = zip(*[loop.epoch(order) for order in orders], strict=True)
         np.testing.assert_allclose(np.concatenate(losses), trainer.step_loss, 1e-4, err_msg=name)
         assert [int(c.sum()) for c in correct] == [

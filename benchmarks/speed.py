@@ -160,13 +160,18 @@ def summarize(
 
 
 def best_loop(name: str, tasks: Mapping[str, Task], fact: str, max_epochs: int) -> Task | None:
-    """The loop by hand that trains soonest, its first step included; None if there is none."""
+    """The loop by hand that trains soonest, its first step included.
+
+    None unless every one was measured: the best of some would flatter.
+    """
     found = []
     for task in tasks.values():
-        loop = task.settings.get("loop", "loader")
+        if task.settings["backend"] != name or task.settings.get("loop", "loader") == "loader":
+            continue
         first, epoch = task.values("first_step_seconds"), task.values(fact)
-        if task.settings["backend"] == name and loop != "loader" and first and epoch:
-            found.append((float(np.median(first) + max_epochs * np.median(epoch)), task.name))
+        if not first or not epoch:
+            return None
+        found.append((float(np.median(first) + max_epochs * np.median(epoch)), task.name))
     return tasks[min(found)[1]] if found else None
 
 

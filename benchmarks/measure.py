@@ -199,12 +199,16 @@ def left_out(facts: Mapping[str, Any]) -> str:
     return f"**Not measured**, because {minutes:g} minutes were over: {shown}.\n\n"
 
 
-def load_sentence(facts: Mapping[str, Any]) -> str:
-    """The load in a sentence for the report."""
+def load_sentence(facts: Mapping[str, Any], wall_only: bool = False) -> str:
+    """The load in a sentence for the report; ``wall_only`` where no processor time is used."""
     sentence = (
         f"Other programs kept {facts['other_cpus']:.2f} of {facts['cpus']} processors busy while "
         "this ran"
     )
+    if facts["busy"] and wall_only:
+        return f"{sentence}: **all times are wall times, and too long**."
+    if wall_only:
+        return f"{sentence}; all times are wall times."
     if facts["busy"]:
         return f"{sentence}: ratios are of processor seconds, and wall times are too long."
     return f"{sentence}; ratios are of wall seconds."
@@ -300,15 +304,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def heading(facts: Mapping[str, Any], title: str) -> str:
+def heading(facts: Mapping[str, Any], title: str, wall_only: bool = False) -> str:
     """The lines above a table: what was measured, by which command, on which machine."""
+    load = load_sentence(facts["load"], wall_only)
     machine = facts["machine"]
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown"
     return (
         f"# {title}\n\n`{facts['command']}`\n\n{machine['processor']}, {machine['cpus']} "
         f"processors, {memory}; {machine['system']}; Python {machine['python']}; "
         f"{facts['settings']['threads']} thread(s) per worker, pinned to its own processor(s), one "
-        f"worker at a time. {load_sentence(facts['load'])}\n\n{_versions(facts)}"
+        f"worker at a time. {load}\n\n{_versions(facts)}"
         f"{left_out(facts)}"
     )
 

@@ -76,7 +76,9 @@ def summarize(tasks: list[Task], options: argparse.Namespace) -> dict[str, Any]:
 
 def write(facts: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    text = measure.heading(facts, "Numerics: cross-entropy by indexing and with one-hot labels")
+    text = measure.heading(
+        facts, "Numerics: cross-entropy by indexing and with one-hot labels", wall_only=True
+    )
     text += (
         "The backend's own `cross_entropy` and `cross_entropy_one_hot` on probabilities, mean over "
         "examples, the result read back; microseconds, medians [quartiles] over processes. `Δ`: "

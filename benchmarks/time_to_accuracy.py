@@ -95,7 +95,7 @@ def summarize(data: str, tasks: list[Task], options: argparse.Namespace) -> dict
 def write(facts: Mapping[str, Any]) -> str:
     """The result as Markdown."""
     settings = facts["settings"]
-    text = measure.heading(facts, "Time to accuracy")
+    text = measure.heading(facts, "Time to accuracy", wall_only=True)
     text += (
         f"{settings['data']}, batch {settings['batch_size']}, at most {settings['max_epochs']} "
         "epochs; wall seconds from the start of the framework's import to the end of the first "

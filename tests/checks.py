@@ -6,6 +6,7 @@ run, so that a framework is imported once. Needs NumPy and the standard library 
 """
 
 import importlib
+import importlib.util
 import json
 import sys
 import traceback
@@ -301,6 +302,14 @@ def loops_by_hand_train_as_the_trainer(fixture):
             np.testing.assert_allclose(value, expected[key], 1e-4, 1e-6, err_msg=name)
 
 
+def what_only_this_backend_has(fixture):
+    name = f"{fixture.d2l.__name__}.own_checks"
+    if importlib.util.find_spec(name) is None:
+        return  # most backends have nothing of their own
+    for check in importlib.import_module(name).CHECKS:
+        check()
+
+
 def examples_in_chunks_train_the_same(fixture, implementation):
     data = fixture.problem(batch_size=8)
     parameters = []
@@ -432,6 +441,7 @@ CHECKS = [
     a_two_layer_classifier_trains,
     optimizers_can_be_exchanged,
     loops_by_hand_train_as_the_trainer,
+    what_only_this_backend_has,
 ]
 IMPLEMENTATION_CHECKS = [
     examples_in_chunks_train_the_same,

@@ -107,7 +107,8 @@ class _Search:
         self.recorded = [int(step) for step in record.arrays["snapshots"]]
         self.clues = Clues(judge, record, judgement, self.probes)
         self.loss_envelope = max(
-            self.ladder.envelopes[step, "loss", "largest"] for step in self.plan.probes
+            (self.ladder.envelopes[step, "loss", "largest"] for step in self.plan.probes),
+            default=0.0,
         )
 
     def run(self) -> Diagnosis | None:

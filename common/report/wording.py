@@ -40,7 +40,7 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield f"first divergence at {place(where)}"
         if cause := run["cause"]:
             yield cause["sentence"]
-        elif run["implementation"] in IMPLEMENTATIONS:  # of a user's own model none is known
+        elif run.get("implementation") in (None, *IMPLEMENTATIONS):  # else none is known
             yield "no known cause fits"
     elif run["cause"]:
         yield run["cause"]["sentence"]

@@ -37,7 +37,7 @@ from common.launcher import available_cpus
 from common.plan import Plan
 from common.progress import Display
 from common.recipe import Recipe
-from common.report import Report, print_report
+from common.report import PAGE, Report, print_report, write_page
 from common.report.report import EXIT_USAGE, FILE
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
 from common.thresholds import Thresholds
@@ -101,7 +101,7 @@ def compare(
         quiet: show no progress.
 
     Returns:
-        The report, which is also in ``out/report.json``.
+        The report, which is also in ``out/report.json`` and, to be looked at, ``out/report.html``.
 
     Raises:
         ParityError: for unusable input, before anything is written.
@@ -153,6 +153,7 @@ def compare(
         }
         report = Report(facts, folder)
         report.save()
+        write_page(report)
         display.tell("judging", {"event": "done"})
     return report
 
@@ -260,7 +261,8 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
             if old.exists():
                 shutil.rmtree(old)
         if overwrite:
-            (folder / FILE).unlink(missing_ok=True)
+            for name in (FILE, PAGE):
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ParityError(
             f"{folder}: expected a folder that can be written; received {error.strerror or error}"
@@ -529,7 +531,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     try:
         print_report(report)
-        print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
+        page = f" and {PAGE}" if (report.folder / PAGE).exists() else ""
+        print(f"{report.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

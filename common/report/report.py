@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ParityError
+from common.report.figures import Figures
 
 SCHEMA = 1
 FILE = "report.json"
@@ -15,7 +16,7 @@ EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Figures):
     """What a comparison found. Everything printed or drawn comes from ``facts``.
 
     Args:

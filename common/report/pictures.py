@@ -17,6 +17,8 @@ SHEET_COLUMNS = 24
 SHEET_PIXELS = 200_000
 """A sheet has no more pixels than this: 255 images of Fashion-MNIST."""
 
+SHOWN_PIXELS = 56
+
 WEIGHT_PIXELS = 40_000
 """Weights of more numbers than this are not drawn."""
 
@@ -40,6 +42,11 @@ class Sheet:
     height: int
     width: int
     places: dict[int, tuple[int, int]]
+
+    @property
+    def zoom(self) -> int:
+        """How many times its size an image is shown: about as large as 56 pixels."""
+        return max(1, round(SHOWN_PIXELS / self.height))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -42,7 +42,9 @@ def epoch_plot(facts: dict[str, Any], metric: str, digits: int) -> Plot:
     done = [run for run in facts["runs"] if run["status"] == "done"]
     for look, run in zip(_looks(facts, map(run_name, done)), done, strict=True):
         traces.append(_line(look, epochs, run[metric], shown))
-    return {"data": traces, "layout": _layout("epoch", rangemode="normal")}
+    layout = _layout("epoch")
+    layout["xaxis"] |= {"dtick": max(1, -(-len(epochs) // 6)), "tick0": 0}
+    return {"data": traces, "layout": layout}
 
 
 def error_plot(facts: dict[str, Any], details: Details, what: str) -> Plot:
@@ -67,11 +69,14 @@ def error_plot(facts: dict[str, Any], details: Details, what: str) -> Plot:
     ]
     for look in _looks(facts, details.runs):
         values: Floats = getattr(details.runs[look.name], f"{what}_error")
-        at, drawn = thinned(values) if what == "loss" else (snapshots[: len(values)], values)
-        traces.append(_line(look, at.tolist(), _short(drawn), shown))
+        at, error = thinned(values) if what == "loss" else (snapshots[: len(values)], values)
+        traces.append(_line(look, at.tolist(), _short(error), shown))
     layout = _layout("step, counted from 1")
     layout["xaxis"] |= {"type": "log", "dtick": 1}
-    layout["yaxis"] |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+    drawn = [y for trace in traces for y in trace["y"] if y]
+    decades = np.log10(max(drawn) / min(drawn)) if drawn else 0
+    layout["yaxis"] |= {"type": "log", "dtick": max(1, int(np.ceil(decades / 7)))}
+    layout["yaxis"] |= {"exponentformat": "power"}
     return {"data": traces, "layout": layout}
 
 
@@ -162,7 +167,9 @@ def _layout(xtitle: str, **yaxis: Any) -> Plot:
         "margin": {"l": 56, "r": 10, "t": 8, "b": 44},
         "height": 300,
         "showlegend": False,
+        "legend": {"traceorder": "normal"},
         "hovermode": "x unified",
+        "hoverdistance": -1,  # the nearest step, however far
         "hoverlabel": {"namelength": -1},
         "xaxis": axis | {"title": {"text": xtitle}},
         "yaxis": axis | yaxis,
@@ -171,7 +178,12 @@ def _layout(xtitle: str, **yaxis: Any) -> Plot:
 
 def _bars(xtitle: str, count: int) -> Plot:
     layout = _layout(xtitle, autorange="reversed", type="category", ticksuffix="  ")
-    return layout | {"height": 100 + 26 * count, "hovermode": "closest", "bargap": 0.35}
+    return layout | {
+        "height": 100 + 26 * count,
+        "hovermode": "closest",
+        "hoverdistance": 1,
+        "bargap": 0.35,
+    }
 
 
 def _short(values: Floats) -> list[float | None]:

@@ -31,15 +31,14 @@ def place(finding: dict[str, Any]) -> str:
 def next_steps(facts: dict[str, Any]) -> Iterator[str]:
     """What a reader can do about the verdict, the gravest first."""
     runs = facts["runs"]
+    failed: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         if run["status"] != "done":
-            reason = f": {run['reason']}" if run["reason"] else ""
-            log = (
-                ""
-                if run["status"] == "unavailable"
-                else (f" Its log is runs/{run['backend']}-{run['implementation']}.log.")
-            )
-            yield f"Mend {run_name(run)}, which is {run['status']}{reason}.{log}"
+            failed.setdefault((run["status"], run["reason"] or ""), []).append(run_name(run))
+    for (status, reason), names in failed.items():
+        log = "" if status == "unavailable" else " Their logs are in runs/."
+        said = f": {reason.rstrip('.')}" if reason else ""
+        yield f"Mend {' and '.join(names)}, {status}{said}.{log}"
     worst = [run for grade in ("disagree", "drift") for run in runs if run["grade"] == grade]
     for run in worst:
         cause = run["cause"]

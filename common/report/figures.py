@@ -11,6 +11,7 @@ import numpy as np
 
 from common.errors import ParityError
 from common.ladder import STAGES
+from common.replay import WORST
 from common.report.details import Details, load_details, run_name, thinned
 from common.report.style import NEUTRAL, Look, looks
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 MARKERS = {"circle": "o", "diamond": "D", "square": "s", "cross": "X"}
-LEAST_RATIO, MOST_RATIO = 1e-2, 1e6
-"""Numbers of envelopes are drawn between these: 0 and infinity have no place on a log axis."""
+LEAST_RATIO = 1e-2
+"""Fewer envelopes are drawn as this many: 0 has no place on a logarithmic axis."""
 
 SECONDS = ("import", "compile", "fit", "evaluate")
 
@@ -65,8 +66,10 @@ class Figures:
         )
         for axis, (title, envelope, error) in zip(axes, panels, strict=True):
             x, band = thinned(envelope) if title == "loss" else (snapshots, envelope)
-            axis.fill_between(x, band, limit * band, color=NEUTRAL, alpha=0.3, linewidth=0)
-            axis.plot(x, band, color=NEUTRAL, linewidth=1, label=f"rounding, 1 to {limit:g} ×")
+            shade: dict[str, Any] = {"color": NEUTRAL, "alpha": 0.3, "linewidth": 0}
+            name = f"rounding, 1 to {limit:g} ×"
+            axis.fill_between(x, band, limit * band, label=name, **shade)
+            axis.plot(x, band, color=NEUTRAL, linewidth=1)
             for look in self._looks(details.runs):
                 values = getattr(details.runs[look.name], error)
                 places = (snapshots[: len(values)], values) if title != "loss" else thinned(values)
@@ -82,11 +85,16 @@ class Figures:
         axis.axhspan(LEAST_RATIO, limit, color=NEUTRAL, alpha=0.15, linewidth=0)
         axis.axhline(limit, color=NEUTRAL, linewidth=1, label=f"limit, {limit:g} ×")
         done = [run for run in self.facts["runs"] if run["status"] == "done"]
-        for look, run in zip(self._looks(map(run_name, done)), done, strict=True):
-            found = [(run["stages"] or {}).get(stage) for stage in STAGES]
-            values = [np.nan if f is None else f["envelopes"] for f in found]
-            drawn = np.clip(values, LEAST_RATIO, MOST_RATIO)
-            axis.plot(range(len(STAGES)), drawn, **_line(look), marker=MARKERS[look.marker])
+        found = [[(run["stages"] or {}).get(stage) for stage in STAGES] for run in done]
+        values = np.array([[f["envelopes"] if f else np.nan for f in row] for row in found])
+        values = values.reshape(len(done), len(STAGES))
+        infinite = values >= WORST / 10
+        top = 10 * max([limit, *values[np.isfinite(values) & ~infinite]])
+        values = np.where(infinite, top, np.maximum(values, LEAST_RATIO))
+        for look, row in zip(self._looks(map(run_name, done)), values, strict=True):
+            axis.plot(range(len(STAGES)), row, **_line(look), marker=MARKERS[look.marker])
+        for place in np.unique(np.argwhere(infinite)[:, 1]):
+            axis.annotate("∞", (place, top), (0, 6), textcoords="offset points", ha="center")
         axis.set(yscale="log", xticks=range(len(STAGES)), xticklabels=STAGES)
         _legend(figure, axis)
         return figure
@@ -101,7 +109,7 @@ class Figures:
             1, "", width=1.6 + 0.85 * len(names), height=1.6 + 0.6 * len(names)
         )
         limit = self.facts["thresholds"]["envelopes"]
-        shades = np.log10(np.clip(ratios, LEAST_RATIO, MOST_RATIO) / limit)
+        shades = np.log10(np.maximum(ratios, LEAST_RATIO) / limit)
         axis.imshow(shades, cmap="coolwarm", vmin=-3, vmax=3)
         for i, row in enumerate(pairs):
             for j, (ratio, changed) in enumerate(row):

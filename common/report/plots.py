@@ -75,8 +75,8 @@ def error_plot(facts: dict[str, Any], details: Details, what: str) -> Plot:
     layout["xaxis"] |= {"type": "log", "dtick": 1}
     drawn = [y for trace in traces for y in trace["y"] if y]
     decades = np.log10(max(drawn) / min(drawn)) if drawn else 0
-    layout["yaxis"] |= {"type": "log", "dtick": max(1, int(np.ceil(decades / 7)))}
-    layout["yaxis"] |= {"exponentformat": "power"}
+    ticks = int(np.ceil(decades / 7)) if decades > 2 else "D2"  # 1, 2 and 5 of each decade
+    layout["yaxis"] |= {"type": "log", "dtick": ticks, "exponentformat": "power"}
     return {"data": traces, "layout": layout}
 
 

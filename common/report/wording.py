@@ -36,7 +36,7 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
         if run["status"] != "done":
             failed.setdefault((run["status"], run["reason"] or ""), []).append(run_name(run))
     for (status, reason), names in failed.items():
-        log = "" if status == "unavailable" else " Their logs are in runs/."
+        log = "" if status == "unavailable" else " Logs are in runs/."
         said = f": {reason.rstrip('.')}" if reason else ""
         yield f"Mend {' and '.join(names)}, {status}{said}.{log}"
     worst = [run for grade in ("disagree", "drift") for run in runs if run["grade"] == grade]

@@ -121,7 +121,7 @@ def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) ->
     """Every fault in the plans that it names."""
     found = []
     for environment, fault in product(environments, faults):
-        implementations = discover()[environment.backend].implementations
+        implementations = discover(external=False)[environment.backend].implementations
         for plan in fault.plans:
             most = None if plan == fault.plans[0] else 1
             for implementation, size in product(implementations[:most], fault.sizes[:most]):
@@ -139,7 +139,7 @@ def clean_recipes(quick: bool) -> dict[str, Recipe]:
 
 def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) -> list[Run]:
     """Runs without a fault: frameworks over the first seed, the others over all."""
-    found = discover()
+    found = discover(external=False)
     return [
         Run(name, environment.backend, implementation)
         for environment in environments
@@ -409,7 +409,7 @@ def find_environments(
     Raises:
         ParityError: if one cannot be had.
     """
-    found, named = discover(), dict(text.split("=", 1) for text in pythons)
+    found, named = discover(external=False), dict(text.split("=", 1) for text in pythons)
     environments = {}
     for name in names or found:
         if name not in found:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults import CATALOGUE, Fault
-from common.agreement import Thresholds
+from common.thresholds import Thresholds
 
 Row = dict[str, Any]
 FAULTS = {fault.name: fault for fault in CATALOGUE}

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
-from common.agreement import Thresholds
 from common.data import Array, DataModule
 from common.fetch import open_data
 from common.ladder import Ladder
@@ -41,6 +40,7 @@ from common.reference import (
     member,
 )
 from common.replay import FORMS, Floats, Training, Trajectory, losses_from_logits
+from common.thresholds import Thresholds
 
 RESULTS = Path(__file__).parent / "results"
 FRESH = range(48, 84)

@@ -79,7 +79,7 @@ def environments(
     names: Sequence[str], pythons: Mapping[str, str]
 ) -> dict[str, tuple[Backend, Environment]]:
     """The chosen backends that can be had, with their interpreters; the others are told of."""
-    found = discover()
+    found = discover(external=False)
     choose(pythons, found)
     usable = {}
     for backend in choose(names, found) if names else found.values():

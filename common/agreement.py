@@ -148,7 +148,7 @@ class Judge:
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
-        lockstep = max(found.envelopes for found in findings)
+        lockstep = max((found.envelopes for found in findings), default=0.0)
         metrics = list(self.metric_findings(record, W, b))
         judgement = Judgement(
             grade="rounding",
@@ -185,6 +185,14 @@ class Judge:
         A run may have made fewer or more steps than the plan has: that is a divergence, and
         judged as one.
         """
+        if (y_hat := record.facts.get("y_hat")) not in ("probabilities", "logits"):
+            raise RecordError(f"y_hat: expected probabilities or logits, received {y_hat!r}")
+        for name, array in record.arrays.items():
+            kind, _, rest = name.partition("/")
+            if kind == "probe" and not rest.partition("/")[0].isdigit():
+                raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
+            if kind == "probe" and name.endswith("_error") and array.shape:
+                raise RecordError(f"{name}: expected one number, received shape {array.shape}")
         num_inputs, num_outputs = self.plan.W.shape
         snapshots = record.arrays.get("snapshots", np.empty(0))
         recorded = tuple(np.ravel(snapshots).tolist())

@@ -250,7 +250,7 @@ class Clues:
     def feature_candidates(self) -> Iterator[Candidate]:
         """From the first batch as the framework held it: a scale, a shift, a format, an order."""
         received = self.probes.get(0, {}).get("data/X")
-        stored = self.data.X_train[self.ladder.rows(0)].astype(np.float64)
+        stored = self.data.stored_rows(self.ladder.rows(0)).astype(np.float64)
         planned = stored / self.data.divisor
         if received is None or received.shape != planned.shape:
             return

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.archive import map_arrays
 from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from common.errors import ParityError
 from common.hyperparameters import HyperParameters
@@ -202,6 +203,13 @@ class DataModule(HyperParameters):
             y[start : start + len(some)] = self.y_train[some]
             _drop_pages(self.X_train)
         return X, y, len(rows)
+
+    def stored_rows(self, rows: Array) -> Array:
+        """Training features of these rows, as stored; what else was read for them is not kept."""
+        X: Array = np.asarray(self.X_train[rows])
+        if self.is_large:
+            _drop_pages(self.X_train)
+        return X
 
     def stored_pieces(self) -> Iterator[Array]:
         """The rows of the training data as they are stored: all at once, or by chunks if large."""
@@ -508,7 +516,8 @@ def load_npz(path: Path) -> DataModule:
     """A user's own data: an ``.npz`` with ``X_train``, ``y_train``, ``X_val`` and ``y_val``.
 
     uint8 features are pixels, and divided by 255; others are taken as they are, as float32.
-    Features of more than one axis are flattened.
+    Features of more than one axis are flattened. Of a large archive, arrays that ``numpy.savez``
+    stored as uint8 or float32 are memory-mapped where they lie.
 
     Raises:
         ParityError: if an array is missing or unusable.
@@ -516,7 +525,11 @@ def load_npz(path: Path) -> DataModule:
     try:
         # Opened here: np.load leaves the file of a broken archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS if name in archive}
+            large = path.stat().st_size > memory_limit() // 4
+            arrays = dict[str, Array](map_arrays(path, ARRAYS) if large else {})
+            arrays |= {
+                name: archive[name] for name in ARRAYS if name in archive if name not in arrays
+            }
             held = sorted(archive)
     except FileNotFoundError:
         raise ParityError(
@@ -568,7 +581,7 @@ def _features(X: Array) -> Array:
     if X.dtype == np.uint8 or X.dtype.kind not in "fiu":
         return flat
     with np.errstate(over="ignore"):  # an overflow becomes inf, which the check names
-        return flat.astype(np.float32)
+        return flat.astype(np.float32, copy=False)
 
 
 def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -> None:

@@ -6,21 +6,24 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 from packaging.requirements import Requirement
 
 from common.cache import cache_directory
 from common.errors import ParityError
+from common.specifier import is_release, label, parse_backend
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPLEMENTATIONS = ("scratch", "concise")
@@ -41,11 +44,20 @@ class Backend:
         name: the folder's name, which is the framework's import name.
         requirements: lines of the requirements file, parsed; the framework itself comes first.
         implementations: which of ``scratch`` and ``concise`` it has.
+        version: the framework's release that was asked for; None for the one that is pinned.
+        find_links: where pip looks for releases besides its index.
     """
 
     name: str
     requirements: tuple[Requirement, ...]
     implementations: tuple[str, ...]
+    version: str | None = None
+    find_links: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called among others: the name, with the version if one was asked for."""
+        return label(self.name, self.version)
 
     @property
     def is_framework(self) -> bool:
@@ -57,6 +69,28 @@ class Backend:
         """The framework's version that the requirements pin."""
         return next(iter(self.requirements[0].specifier)).version
 
+    def at(self, version: str, find_links: Sequence[str] = ()) -> Backend:
+        """The same backend with another release of its framework."""
+        framework = Requirement(f"{self.requirements[0].name}=={version}")
+        requirements = (framework, *self.requirements[1:])
+        return replace(
+            self, requirements=requirements, version=version, find_links=tuple(find_links)
+        )
+
+    def attempts(self) -> list[tuple[Requirement, ...]]:
+        """What pip is asked for, one after the other, until a set can be installed.
+
+        Where a release was asked for, the folder's other pins give way if they must: first those
+        of the framework's companions, then all.
+        """
+        sets = [self.requirements]
+        if self.version is not None:
+            framework, *others = self.requirements
+            for kept in (WORKER_NEEDS, set[str]()):
+                loose = (r if r.name in kept else Requirement(r.name) for r in others)
+                sets.append((framework, *loose))
+        return list(dict.fromkeys(sets))
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -67,16 +101,30 @@ class Environment:
         python: its interpreter; None if there is none.
         version: the framework's version there; None if unknown.
         reason: why there is no interpreter, or None.
+        asked: the release that was asked for; None for the one that is pinned.
+        gave_way: what is installed there other than pinned, in words.
     """
 
     backend: str
     python: Path | None
     version: str | None = None
     reason: str | None = None
+    asked: str | None = None
+    gave_way: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called among others: the backend, with the version if one was asked for."""
+        return label(self.backend, self.asked)
 
 
-def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
-    """The backends by name, in alphabetical order."""
+def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[str, Backend]:
+    """The backends by name, in alphabetical order.
+
+    Args:
+        folder: where they are.
+        external: also those that hold a ``command.toml`` and are not imported but called.
+    """
     found = {}
     for requirements in sorted(folder.glob(f"*/{PROJECT_FILE}")):
         lines = (line.partition("#")[0].strip() for line in _read(requirements).splitlines())
@@ -87,22 +135,37 @@ def discover(folder: Path = ROOT / "backends") -> dict[str, Backend]:
                 name for name in IMPLEMENTATIONS if (requirements.parent / f"{name}.py").exists()
             ),
         )
-    return found
+    if not external:
+        return found
+    from common.external import discover_external  # it stands on this module
+
+    return dict(sorted((found | discover_external(folder)).items()))
 
 
-def choose(names: Iterable[str], found: Mapping[str, Backend]) -> list[Backend]:
+def choose(
+    names: Iterable[str], found: Mapping[str, Backend], find_links: Sequence[str] = ()
+) -> list[Backend]:
     """The backends of these names; every framework if none is named.
 
+    Args:
+        names: ``NAME`` or ``NAME==VERSION``.
+        found: what there is.
+        find_links: where pip looks for releases besides its index.
+
     Raises:
-        ParityError: if a name is not a backend's.
+        ParityError: if a name is not a backend's, or a version is malformed.
     """
-    names = list(dict.fromkeys(names))
-    if unknown := [name for name in names if name not in found]:
+    named = [parse_backend(name) for name in dict.fromkeys(names)]
+    if unknown := [name for name, _ in named if name not in found]:
         raise ParityError(
             f"backend: expected some of {', '.join(found)}; received {', '.join(unknown)}; "
             "compare.py --list shows what there is"
         )
-    return [found[name] for name in names] or [b for b in found.values() if b.is_framework]
+    chosen = [
+        found[name] if version is None else found[name].at(version, find_links)
+        for name, version in dict.fromkeys(named)
+    ]
+    return chosen or [b for b in found.values() if b.is_framework]
 
 
 def find_environment(
@@ -121,29 +184,47 @@ def find_environment(
         tell: told what is being done.
         stop: when it is set, from another thread, what is being done is given up.
     """
+    from common.external import ExternalBackend, find_external
+
     stop = stop or threading.Event()
+    if isinstance(backend, ExternalBackend):
+        return find_external(backend, named, build, tell, stop)
     if named is not None:
         return _named(backend, named, stop)
+    missing = Environment(backend.name, None, asked=backend.version)
     if _satisfied_here(backend.requirements):
         version = importlib.metadata.version(backend.requirements[0].name)
-        return Environment(backend.name, Path(sys.executable), version)
+        return replace(missing, python=Path(sys.executable), version=version)
     folder = environment_folder(backend)
     if not (folder / "complete.json").exists():
         if not build:
-            return Environment(backend.name, None, reason="not built yet: compare.py --setup")
+            return replace(missing, reason="not built yet: compare.py --setup")
         try:
             _build(backend, folder, tell, stop)
-        except _BuildError as error:
-            return Environment(backend.name, None, reason=str(error))
+        except BuildError as error:
+            return replace(missing, reason=str(error))
         except OSError as error:
-            return Environment(backend.name, None, reason=f"cannot build {folder}: {error}")
+            return replace(missing, reason=f"cannot build {folder}: {error}")
     facts = json.loads(_read(folder / "complete.json"))
-    return Environment(backend.name, _python(folder), facts["version"])
+    return replace(
+        missing,
+        python=_python(folder),
+        version=facts["version"],
+        gave_way=tuple(facts.get("gave_way", ())),
+    )
 
 
 def environment_folder(backend: Backend) -> Path:
-    """Where a backend's environment is kept: named after its requirements and the Python."""
+    """Where a backend's environment is kept: named after its requirements and the Python.
+
+    A release found in a folder of the user's may be built again under the same number, so its
+    files count, too.
+    """
     content = "\n".join(sorted(map(str, backend.requirements))) + sys.version
+    for place in backend.find_links:
+        content += f"\n{place}"
+        for file in sorted(Path(place).glob(f"*{backend.version}*")):
+            content += f"\n{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     return cache_directory() / "environments" / f"{backend.name}-{python}-{digest}"
@@ -156,8 +237,12 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONNOUSERSITE": "1"}
 
 
-class _BuildError(Exception):
-    pass
+class BuildError(Exception):
+    """Why there is no environment; ``output`` is all that the failed program said."""
+
+    def __init__(self, reason: str, output: str = "") -> None:
+        super().__init__(reason)
+        self.output = output
 
 
 def _build(
@@ -169,27 +254,60 @@ def _build(
     try:
         held = lock.acquire(cancel_check=stop.is_set)
     except filelock.Timeout:
-        raise _BuildError("interrupted") from None
+        raise BuildError("interrupted") from None
     with held:
         if (folder / "complete.json").exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
         try:
             tell("creating the environment")
-            _run([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
+            run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
             tell("installing")
-            wanted = folder / PROJECT_FILE
-            wanted.write_text("".join(f"{r}\n" for r in backend.requirements), encoding="utf-8")
-            pip = [str(_python(folder)), "-m", "pip", "install", "--no-input"]
-            _run([*pip, "--disable-pip-version-check", "-r", str(wanted)], folder, "pip", stop)
+            _install(backend, folder, stop)
             tell("importing for the first time")
-            version = _version(backend, _python(folder), stop)
+            facts: dict[str, Any] = {"version": _version(backend, _python(folder), stop)}
+            if backend.version is not None:
+                facts["gave_way"] = _gave_way(backend, _python(folder), stop)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         complete = folder / "complete.partial"
-        complete.write_text(json.dumps({"version": version}), encoding="utf-8")
+        complete.write_text(json.dumps(facts), encoding="utf-8")
         complete.replace(folder / "complete.json")
+
+
+def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
+    wanted = folder / PROJECT_FILE
+    pip = [str(_python(folder)), "-m", "pip", "install", "--no-input"]
+    pip += ["--disable-pip-version-check", "-r", str(wanted)]
+    pip += [word for place in backend.find_links for word in ("--find-links", place)]
+    *attempts, last = backend.attempts()
+    for requirements in attempts:
+        wanted.write_text("".join(f"{r}\n" for r in requirements), encoding="utf-8")
+        try:
+            run_program(pip, folder, "pip", stop)
+            return
+        except BuildError as error:
+            # Only a conflict is mended by fewer pins; to compile in vain takes minutes each time.
+            if "ResolutionImpossible" not in error.output:
+                raise
+    wanted.write_text("".join(f"{r}\n" for r in last), encoding="utf-8")
+    run_program(pip, folder, "pip", stop)
+
+
+def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str]:
+    """Which of the folder's other pins an environment does not keep."""
+    pins = {r.name: r.specifier for r in backend.requirements[1:]}
+    code = (
+        "import importlib.metadata, json, sys; "
+        "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"
+    )
+    output = run_program([str(python), "-c", code, *pins], None, "listing what is installed", stop)
+    return [
+        f"{name} {version} (pinned {', '.join(pin.version for pin in pins[name])})"
+        for name, version in json.loads(output).items()
+        if version not in pins[name]
+    ]
 
 
 def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment:
@@ -197,10 +315,14 @@ def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment
     found = python.expanduser().absolute()
     if len(python.parts) == 1 and not found.is_file() and (on_path := shutil.which(python)):
         found = Path(on_path).absolute()
+    missing = Environment(backend.name, None, asked=backend.version)
     try:
-        return Environment(backend.name, found, _version(backend, found, stop))
-    except (_BuildError, OSError) as error:
-        return Environment(backend.name, None, reason=f"{python}: {error}")
+        version = _version(backend, found, stop)
+    except (BuildError, OSError) as error:
+        return replace(missing, reason=f"{python}: {error}")
+    if backend.version is not None and not is_release(version, backend.version):
+        return replace(missing, reason=f"{python}: has {version}, not {backend.version}")
+    return replace(missing, python=found, version=version)
 
 
 def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
@@ -211,19 +333,34 @@ def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
         f"print('version', importlib.metadata.version({package!r}))"
     )
     what = f"importing {backend.name}"
-    words = _run([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
+    words = run_program([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
     if words[-2:-1] != ["version"]:
-        raise _BuildError(f"{what} printed no version; is it a Python interpreter?")
+        raise BuildError(f"{what} printed no version; is it a Python interpreter?")
     return words[-1]
 
 
-def _run(
+def run_program(
     command: list[str],
     folder: Path | None,
     what: str,
     stop: threading.Event,
     seconds: float = INSTALL_SECONDS,
+    path: str | None = None,
 ) -> str:
+    """Run a program to its end, and give what it printed.
+
+    Args:
+        command: the program and its arguments.
+        folder: where it runs, if it is there.
+        what: what it is called in reasons.
+        stop: when it is set, from another thread, the program is ended.
+        seconds: after which it is ended.
+        path: its PATH, if not that of this process.
+
+    Raises:
+        BuildError: if it did not end well.
+    """
+    variables = clean_environment() | ({"PATH": path} if path is not None else {})
     deadline = time.monotonic() + seconds
     with subprocess.Popen(
         command,
@@ -232,7 +369,7 @@ def _run(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=clean_environment(),
+        env=variables,
         cwd=folder if folder and folder.exists() else None,
         start_new_session=True,  # so that its helpers end with it
     ) as process:
@@ -243,15 +380,15 @@ def _run(
                     break
                 except subprocess.TimeoutExpired:
                     if stop.is_set():
-                        raise _BuildError(f"{what} was interrupted") from None
+                        raise BuildError(f"{what} was interrupted") from None
                     if time.monotonic() > deadline:
-                        raise _BuildError(f"{what} took more than {seconds:.0f} s") from None
+                        raise BuildError(f"{what} took more than {seconds:.0f} s") from None
         except BaseException:
             end_process_group(process)
             process.wait()
             raise
     if process.returncode:
-        raise _BuildError(f"{what} failed: {_gist(errors or output)}")
+        raise BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
     return output
 
 
@@ -267,10 +404,16 @@ def end_process_group(process: subprocess.Popen[str]) -> None:
 
 
 def _gist(text: str) -> str:
-    """The line of an output that says what went wrong: the first ERROR, else the last line."""
+    """The line of an output that says what went wrong: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith("ERROR")]
-    return (errors or lines[-1:] or ["it said nothing"])[0]
+    errors = [
+        line
+        for line in lines
+        if re.match(r"(\w+ )?error", line, re.IGNORECASE) and "Ignored" not in line
+    ]
+    said = (errors or lines[-1:] or ["it said nothing"])[0]
+    # pip lists every release that there is.
+    return re.sub(r"\(from versions: .*, (.*?, .*?, .*?)\)", r"(from versions: …, \1)", said)
 
 
 def _satisfied_here(requirements: Iterable[Requirement]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from common.environment import Environment
+from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
 from common.reference import ENSEMBLE_MEMBERS
@@ -37,7 +39,7 @@ class Contender:
     @property
     def name(self) -> str:
         """How the run is called in files and in progress."""
-        return f"{self.backend}-{self.implementation}"
+        return f"{self.environment.label}-{self.implementation}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ class Execution:
         # last, the longest first: they are short, and even out when the processors are done.
         return self._run([oracle, *workers, *reversed(members)])
 
+    def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
+        """Run workers alone, where the reference is there; what they left before is replaced."""
+        jobs = []
+        for repeat in range(repeats):
+            for contender in contenders:
+                name = repeat_name(contender, repeat)
+                shutil.rmtree(self.record_folder(name), ignore_errors=True)
+                shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
+                jobs.append(self._worker_job(contender, name))
+        return self._run(jobs)
+
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""
         return self._run([self._reference_job(REFERENCE)])
@@ -90,9 +103,11 @@ class Execution:
         """Train each contender on each seed, initialised and shuffled by its framework."""
         return self._run(
             [
-                replace(job, command=(*job.command, "--independent", str(seed)))
+                job
                 for seed in seeds
-                for job in self._worker_jobs(contenders, partial(seed_name, seed=seed))
+                for job in self._worker_jobs(
+                    contenders, partial(seed_name, seed=seed), task="independent", seed=seed
+                )
             ]
         )
 
@@ -101,14 +116,16 @@ class Execution:
         jobs = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
-            command = (
-                *(str(contender.environment.python), "-m", "common.worker", "--probe-only"),
-                *("--plan", str((place / "plan").absolute()), "--backend", contender.backend),
-                *("--implementation", contender.implementation),
-                *("--reference", str((place / "reference.npz").absolute())),
-                *("--out", str((place / "record").absolute())),
+            command, arguments = worker_command(
+                contender.environment,
+                contender.implementation,
+                plan=place / "plan",
+                reference=place / "reference.npz",
+                record=place / "record",
+                log=place / "log",
+                task="probe",
             )
-            jobs.append(Job(contender.name, command, place / "log"))
+            jobs.append(Job(contender.name, command, place / "log", arguments=arguments))
         return self._run(jobs)
 
     def reference_file(self, name: str) -> Path:
@@ -129,26 +146,35 @@ class Execution:
         return Job(name, command, log, essential=True)
 
     def _worker_jobs(
-        self, contenders: Sequence[Contender], name: Callable[[Contender], str]
+        self,
+        contenders: Sequence[Contender],
+        name: Callable[[Contender], str],
+        task: str = "train",
+        seed: int = 0,
     ) -> list[Job]:
         """A job for every process; those without an interpreter are passed over."""
         groups: dict[str, list[Job]] = {}
         for contender in contenders:
-            if contender.environment.python is not None:
-                job = self._worker_job(contender, name(contender))
-                groups.setdefault(job.name if self.alone else contender.backend, []).append(job)
+            environment = contender.environment
+            if environment.python is not None:
+                job = self._worker_job(contender, name(contender), task, seed)
+                alone = self.alone or isinstance(environment, ExternalEnvironment)
+                groups.setdefault(job.name if alone else environment.label, []).append(job)
         return [replace(first, then=tuple(others)) for first, *others in groups.values()]
 
-    def _worker_job(self, contender: Contender, name: str) -> Job:
+    def _worker_job(
+        self, contender: Contender, name: str, task: str = "train", seed: int = 0
+    ) -> Job:
         log = self.folder / "runs" / f"{name}.log"
-        command = (
-            *(str(contender.environment.python), "-m", "common.worker"),
-            *("--plan", self._plan_folder(), "--backend", contender.backend),
-            *("--reference", str(self.reference_file(REFERENCE).absolute())),
-        )
-        arguments = (
-            *("--implementation", contender.implementation),
-            *("--out", str(self.record_folder(name).absolute()), "--log", str(log.absolute())),
+        command, arguments = worker_command(
+            contender.environment,
+            contender.implementation,
+            plan=self.folder / "plan",
+            reference=self.reference_file(REFERENCE),
+            record=self.record_folder(name),
+            log=log,
+            task=task,
+            seed=seed,
         )
         return Job(name, command, log, arguments=arguments)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from common.machine import machine_facts
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, Envelope, measure_envelope
+from common.regression import Regression
 from common.replay import Training, Trajectory, epoch_means
 from common.report.report import SCHEMA
 from common.thresholds import Thresholds
@@ -57,6 +58,8 @@ RUN_FACTS = (
     "cause",
     "stages",
     "repeats",
+    "baseline",
+    "accepted",
     "prediction_flips",
     "flips",
     "unexplained_flips",
@@ -74,6 +77,7 @@ def judge_comparison(
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds,
     repeats: int = 1,
+    regression: Regression | None = None,
 ) -> dict[str, Any]:
     """Judge every record of a comparison; the facts of its report.
 
@@ -84,10 +88,14 @@ def judge_comparison(
         outcomes: of the processes, by name.
         thresholds: where the grades part.
         repeats: how often each contender trained.
+        regression: golden records to compare with, and accepted differences.
     """
+    regression = regression or Regression()
     # Small products on several threads wait for each other more than they compute.
     with threadpool_limits(1):
-        return _judge_comparison(execution, data, contenders, outcomes, thresholds, repeats)
+        return _judge_comparison(
+            execution, data, contenders, outcomes, thresholds, repeats, regression
+        )
 
 
 def _judge_comparison(
@@ -97,6 +105,7 @@ def _judge_comparison(
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds,
     repeats: int,
+    regression: Regression,
 ) -> dict[str, Any]:
     plan = execution.plan
     oracle, envelope = load_reference(execution, data, outcomes)
@@ -118,10 +127,12 @@ def _judge_comparison(
         judged |= zip(done, pool.map(partial(judge_record, judge, execution), done), strict=True)
         judged |= second_look(judge, execution, contenders, judged)
         runs = list(pool.map(facts, contenders))
+    found = [judged.get(contender.name) for contender in contenders]
+    regression_facts = regression.judge(judge, runs, found, execution.threads)
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-        "notices": [],
+        "notices": list(gave_way(contenders)),
         **plan_facts(plan, data),
         "machine": machine_facts(),
         "thresholds": vars(thresholds).copy(),
@@ -139,8 +150,17 @@ def _judge_comparison(
             "members": ENSEMBLE_MEMBERS,
         },
         "free_running": vars(judge.free_running).copy(),
+        **regression_facts,
         "runs": runs,
     }
+
+
+def gave_way(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What to say of environments in which a folder's other pins gave way to the release."""
+    environments = dict.fromkeys(contender.environment for contender in contenders)
+    for environment in environments:
+        if environment.gave_way:
+            yield f"{environment.label}: with {', '.join(environment.gave_way)}"
 
 
 def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
@@ -280,7 +300,8 @@ def run_facts(
     facts: dict[str, Any] = {
         "backend": contender.backend,
         "implementation": contender.implementation,
-        "version": contender.environment.version,
+        "version": contender.environment.version or contender.environment.asked,
+        "asked_version": contender.environment.asked,
         **dict.fromkeys(RUN_FACTS),
         "status": outcome.status,
         "reason": outcome.reason,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.data import Array, DataModule
+from common.lockstep import difference
 from common.plan import Plan
 from common.record import Record
 from common.reference import LEAST, LOCKSTEP_MEMBERS, member, unit_roundoff
@@ -219,11 +220,19 @@ class Ladder:
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
-        if "data/missing" in probe or "data/X_error" not in probe:
+        if "data/missing" in probe or not {"data/X_error", "data/y_error"} <= set(probe):
             yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
             return
+        rows = self.rows(step)
+        planned = {"data/y": np.asarray(self.data.y_train[rows])}
+        if "data/X" in probe:
+            planned["data/X"] = self.data.scale(self.data.X_train[rows])
         for tensor in ("X", "y"):
-            error = min(float(probe[f"data/{tensor}_error"]), WORST)
+            error = float(probe[f"data/{tensor}_error"])
+            if (key := f"data/{tensor}") in probe:
+                # A program that is not ours may compare with what it got wrong in the first place.
+                error = max(error, difference(probe[key], planned[key]))
+            error = min(error, WORST)
             worst = WORST if error else 0.0
             ulps = min(error / (2 * self.unit), WORST)
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)

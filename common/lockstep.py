@@ -62,7 +62,7 @@ def probe_steps(
         parameters = {"W": reference.probe_W[i], "b": reference.probe_b[i]}
         arrays = trainer.probe(parameters, X, y)
         X = arrays.pop("data/X")
-        arrays["data/X_error"] = np.array(difference(X, data.scale(data.X_train[planned])))
+        arrays["data/X_error"] = np.array(difference(X, data.scale(data.stored_rows(planned))))
         arrays["data/y_error"] = np.array(
             difference(arrays["data/y"], np.asarray(data.y_train[planned], np.int64))
         )

@@ -160,6 +160,9 @@ class Plan:
             "data_sha256": self.data_sha256,
             "sha256": self.sha256,
             "probed": self.probed,
+            # What follows from the rest, for programs that are not ours:
+            "snapshots": self.snapshots,
+            "probes": self.probes,
         }
         (folder / "plan.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 

@@ -145,7 +145,7 @@ class Training:
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         """A batch: scaled features and labels."""
-        X = (self.data.X_train if self.stored is None else self.stored)[rows]
+        X = self.data.stored_rows(rows) if self.stored is None else self.stored[rows]
         return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:

@@ -149,6 +149,8 @@ def _finals(
             raise RecordError(f"seed {seed}: {reason}")
         history = Record.load(execution.record_folder(name)).facts["history"]
         for metric in METRICS:
+            if not history.get(metric):
+                raise RecordError(f"seed {seed}: bad record: history lacks {metric}")
             finals[metric].append(float(history[metric][-1]))
     return finals
 

@@ -378,6 +378,18 @@ def optimizers_can_be_exchanged(fixture):
         )
 
 
+def a_seed_decides_whatever_was_drawn_before(fixture, implementation):
+    """Runs that share a process must not share their chance."""
+    data, histories = fixture.problem(batch_size=32), []
+    for _ in range(2):
+        fixture.d2l.seed(3)
+        trainer = fixture.d2l.Trainer(2)
+        trainer.fit(fixture.model(implementation, data), data)
+        histories.append((trainer.step_loss.tolist(), trainer.history))
+        trainer.shuffle(10)
+    assert histories[0] == histories[1]
+
+
 def another_thread_does_the_same(fixture, implementation):
     """As a notebook's widget or a server's handler calls: models made there, and made before."""
     data, before, made = fixture.problem(batch_size=32), [], []
@@ -431,6 +443,7 @@ IMPLEMENTATION_CHECKS = [
     ties_go_to_the_lowest_class,
     a_second_fit_starts_afresh,
     own_random_initial_parameters_train,
+    a_seed_decides_whatever_was_drawn_before,
     another_thread_does_the_same,
 ]
 

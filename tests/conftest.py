@@ -1,4 +1,4 @@
-"""Fixtures: the discovered backends, each with a process of its own interpreter."""
+"""Fixtures: the discovered backends in Python, each with a process of its own interpreter."""
 
 import json
 import subprocess
@@ -7,7 +7,9 @@ import pytest
 
 from common.environment import ROOT, clean_environment, discover, find_environment
 
-BACKENDS = discover()
+BACKENDS = discover(external=False)
+EXTERNAL = {name: backend for name, backend in discover().items() if name not in BACKENDS}
+"""Those that are not imported but called: docs/external.md."""
 
 
 def pytest_addoption(parser):

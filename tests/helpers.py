@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.cache import CACHE_VARIABLE, DATA_VARIABLE
 from common.data import Synthetic
-from common.environment import ROOT
+from common.environment import ROOT, choose, discover
 from common.plan import Plan
 from common.recipe import Recipe
 from tests.conftest import BACKENDS
@@ -20,6 +20,8 @@ PLAIN = next(b.name for b in BACKENDS.values() if not b.is_framework)
 """A backend that needs no environment: the runner's own interpreter has all that it asks for."""
 
 FRAMEWORKS = [b.name for b in BACKENDS.values() if b.is_framework]
+DEFAULT = [b.name for b in choose((), discover())]
+"""What is compared if nothing is named: the frameworks, and external ones that can run here."""
 SMALL = ("--data", "synthetic:300x8x3", "--max-epochs", "2")
 REPORT = "report.json"
 WAIT_SECONDS = 60.0
@@ -106,6 +108,12 @@ def interpreter(path, pattern, script):
     """An interpreter that runs a script instead if its arguments match the shell's pattern."""
     real = shlex.quote(sys.executable)
     return program(path, f'case "$*" in {pattern}) {script} ;; esac\nexec {real} "$@"')
+
+
+def off_by(path, factor):
+    """The runner's interpreter, but its workers train with a learning rate that is off."""
+    faulty = f"cd {shlex.quote(str(ROOT))}; exec {shlex.quote(sys.executable)} -m tests.other_rate"
+    return interpreter(path, "*common.worker*", f'{faulty} {factor} "$@"')
 
 
 def wait_until(condition):

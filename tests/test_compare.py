@@ -22,9 +22,10 @@ from common.plan import Plan
 from common.record import Record
 from common.report import Report, print_report
 from compare import compare
-from tests.conftest import BACKENDS
+from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import (
     COMPARE,
+    DEFAULT,
     FRAMEWORKS,
     PATCHED,
     PLAIN,
@@ -366,12 +367,13 @@ def test_list(cache):
     assert plain.returncode == as_json.returncode == 0
     assert plain.stderr == as_json.stderr == ""
     rows = json.loads(as_json.stdout)["backends"]
-    assert [row["name"] for row in rows] == list(BACKENDS) == sorted(BACKENDS)
+    found = BACKENDS | EXTERNAL
+    assert [row["name"] for row in rows] == sorted(found)
     lines = plain.stdout.splitlines()
     assert len(lines) == len(rows)
     for row, line in zip(rows, lines, strict=True):
-        assert row["implementations"] == list(BACKENDS[row["name"]].implementations)
-        assert row["version"] == BACKENDS[row["name"]].pinned_version
+        assert row["implementations"] == list(found[row["name"]].implementations)
+        assert row["version"] == found[row["name"]].pinned_version
         assert line.split()[:2] == [row["name"], row["version"]]
         assert row["name"] != PLAIN or row["python"] == sys.executable
         assert row["name"] == PLAIN or row["python"] is None  # listing builds nothing
@@ -507,11 +509,11 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
         "python": sys.executable,
     }
     # It belongs to the default comparison, where nothing else can be had.
-    others = [word for other in FRAMEWORKS for word in ("--python", f"{other}=/dev/null")]
+    others = [word for other in DEFAULT for word in ("--python", f"{other}=/dev/null")]
     process = run([*command, *SMALL, "--quiet", *others, "--out", tmp_path / "out"], cache)
     assert process.returncode == 3, process.stderr
     rows = Report.load(tmp_path / "out").runs
-    assert {row["backend"] for row in rows} == {name, *FRAMEWORKS}
+    assert {row["backend"] for row in rows} == {name, *DEFAULT}
     for row in rows:
         ours = row["backend"] == name
         assert row["status"] == ("done" if ours else "unavailable"), row["reason"]

@@ -1,8 +1,8 @@
 """The envelope's parts, asked of NumPy alone: ``python -m benchmarks.envelope``."""
 
 from benchmarks import envelope
-from common.agreement import Thresholds
 from common.recipe import Recipe
+from common.thresholds import Thresholds
 
 PLAN = Recipe("synthetic:600x300x2", 250, 0.1, 3)
 LIMIT = Thresholds().envelopes

@@ -146,8 +146,8 @@ def test_a_build_whose_import_fails_is_no_environment(cache, tmp_path, monkeypat
             (folder / "bin" / "python").symlink_to(sys.executable)
         return ""
 
-    run = environment._run
-    monkeypatch.setattr(environment, "_run", quick)
+    run = environment.run_program
+    monkeypatch.setattr(environment, "run_program", quick)
     wanted = backend(tmp_path / "backends", "absent-package==1.0\n", name="absent_package")
     found = find_environment(wanted)
     assert found.python is None

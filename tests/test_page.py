@@ -1,6 +1,7 @@
 """The page, in a real browser: Debian's Chromium, without a screen and without a network."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -15,11 +16,14 @@ from playwright.sync_api import sync_playwright
 
 import compare
 from common.data import DataModule, Digits, Synthetic
+from common.errors import ParityError
 from common.recipe import Recipe
 from common.report import PAGE, Report, page, write_page
-from common.report.details import CURVE_POINTS, run_name, thinned
+from common.report.details import CURVE_POINTS, thinned
+from common.report.wording import run_name
 from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, SMALL, run
+from tests.test_own_model import PLAIN_MODEL
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -280,11 +284,8 @@ def test_weights_are_pictures(report):
 
 
 def test_the_command_repeats_the_comparison(report):
-    (command,) = re.findall('<pre class="command">(.*?)</pre>', page_of(report))
-    python, program, *arguments = shlex.split(
-        command.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'")
-    )
-    assert (python, program) == ("python", "compare.py")
+    assert command_of(report)[:2] == ["python", "compare.py"]
+    arguments = command_of(report)[2:]
     options = compare.parse(arguments)
     assert options.backends == list(dict.fromkeys(run["backend"] for run in report.runs))
     assert options.implementation == ["scratch", "concise"]
@@ -408,6 +409,42 @@ def test_the_runner_writes_it(tmp_path, look):
     assert report.sentence in tab.locator("#verdict").inner_text()
     statuses = Counter(texts(tab, ".grades tbody .grade"))
     assert sum(statuses.values()) == len(report.runs) == 2
+
+
+def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
+    (tmp_path / "mine.py").write_text(PLAIN_MODEL)
+    out = tmp_path / "out"
+    words = [*COMPARE, "--model", tmp_path / "mine.py", PLAIN, *SMALL, "--quiet", "--out", out]
+    process = run(words, tmp_path)
+    assert process.returncode == 0, process.stderr
+    report = Report.load(out)
+    tab = look(report)
+    assert report.sentence in tab.locator("#verdict").inner_text()
+    assert texts(tab, ".grades thead th") == ["mine"]
+    assert tab.locator("#plot-val-loss .trace").count() == 2
+    assert not tab.locator("#error, #confusion, header .notice").count()
+    assert compare.parse(command_of(report)[2:]).model == "mine.py"
+    with pytest.raises(ParityError, match="one's own"):
+        report.plot_error()
+
+
+def test_what_moved_since_the_baseline_is_on_the_page(tmp_path, look):
+    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--implementation", "scratch"]
+    golden = tmp_path / "golden.zip"
+    first = run([*words, "--out", tmp_path / "one", "--save-baseline", golden], tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = run([*words, "--out", tmp_path / "two", "--baseline", golden], tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert not look(Report.load(tmp_path / "one")).locator("#baseline").count()
+    report = Report.load(tmp_path / "two")
+    assert "golden.zip, saved" in look(report).locator("#baseline").inner_text()
+    assert compare.parse(command_of(report)[2:]).baseline == str(golden)
+
+
+def command_of(report):
+    """The words of the command that repeats a comparison."""
+    (command,) = re.findall('<pre class="command">(.*?)</pre>', page_of(report))
+    return shlex.split(html.unescape(command))
 
 
 def page_of(report):

@@ -5,15 +5,16 @@ import os
 import numpy as np
 import pytest
 
+from common.archive import map_arrays
 from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
-from common.data import DataModule, Synthetic
+from common.data import ARRAYS, DataModule, Synthetic, load_npz
 from common.errors import ParityError
 from common.record import Record
 from common.replay import Training
 from common.report import Report
 from common.worker import Witness
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, check_complaint, make_plan, run
+from tests.helpers import COMPARE, PLAIN, check_complaint, make_plan, run
 
 CHUNK = 16
 MEMORY = str(32 * CHUNK * 8 * 4)
@@ -76,6 +77,74 @@ def test_all_backends_were_given_the_same_chunks(reports):
 def test_a_limit_that_is_no_number_is_a_clear_line(tmp_path):
     words = [*COMPARE, *DATA, "--out", tmp_path / "out"]
     check_complaint(run(words, tmp_path, **{MEMORY_VARIABLE: "4 GB"}), MEMORY_VARIABLE, "'4 GB'")
+
+
+# A user's own, larger than memory
+
+
+def own_data(path, save=np.savez, **changes):
+    """Pixels in an archive, with their arrays."""
+    random = np.random.default_rng(0)
+    y = np.arange(900) % 3
+    X = random.integers(0, 80, (900, 4, 2), dtype=np.uint8) + (60 * y[:, None, None]).astype("u1")
+    arrays = {"X_train": X[:700], "y_train": y[:700], "X_val": X[700:], "y_val": y[700:]} | changes
+    save(path, **arrays)
+    return arrays
+
+
+def test_an_archive_larger_than_memory_is_compared(tmp_path):
+    own_data(tmp_path / "own.npz")
+    found = []
+    for name, changes in {"memory": {}, "streamed": {MEMORY_VARIABLE: MEMORY}}.items():
+        words = [PLAIN, "--data", "own.npz", *DATA[2:], "--quiet", "--out", name]
+        process = run([*COMPARE, *words], tmp_path / "cache", cwd=tmp_path, **changes)
+        assert process.returncode == 0, process.stderr + process.stdout
+        found.append(Report.load(tmp_path / name))
+    for key in ("data", "reference", "envelope"):
+        assert found[0].facts[key] == found[1].facts[key]
+    assert [row["grade"] for row in found[1].runs] == ["rounding"] * 2
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_large_archives_are_mapped_where_they_lie(streamed, tmp_path, dtype, order):
+    path = tmp_path / "own.npz"
+    X = np.asarray(own_data(path)["X_train"], dtype, order)
+    arrays = own_data(path, X_train=X, X_val=X[:9], y_val=np.arange(9) % 3)
+    mapped = map_arrays(path, [*ARRAYS, "another"])
+    assert set(mapped) == set(ARRAYS)
+    for name, array in mapped.items():
+        assert isinstance(array, np.memmap)
+        np.testing.assert_array_equal(array, arrays[name])
+    data = load_npz(path)
+    assert data.is_large
+    np.testing.assert_array_equal(data.X_train, X.reshape(700, 8))
+    if order == "C":
+        assert not data.X_train.flags.owndata, "a view of the file"
+
+
+def test_compressed_archives_are_read(streamed, tmp_path):
+    path = tmp_path / "own.npz"
+    arrays = own_data(path, np.savez_compressed)
+    assert map_arrays(path, ARRAYS) == {}
+    np.testing.assert_array_equal(load_npz(path).y_train, arrays["y_train"])
+
+
+@pytest.mark.parametrize("damage", ["cut off", "objects", "another header", "a shorter array"])
+def test_broken_large_archives_are_refused(streamed, tmp_path, damage):
+    path = tmp_path / "own.npz"
+    objects = {"y_train": np.array([None] * 700, object)} if damage == "objects" else {}
+    own_data(path, **objects)
+    content = path.read_bytes()
+    if damage == "cut off":
+        content = content[:-3000]
+    elif damage == "another header":
+        content = b"rubbish" + content[7:]
+    elif damage == "a shorter array":
+        content = content.replace(b"(700, 4, 2)", b"(699, 4, 2)")
+    path.write_bytes(content)
+    with pytest.raises(ParityError, match=r"expected an \.npz archive of plain arrays; received"):
+        load_npz(path)
 
 
 # Its parts

@@ -6,9 +6,11 @@ The slowest test, hence last. Environments that are missing are built.
 import numpy as np
 import pytest
 
+from common.baseline import Baseline
 from common.cache import cache_directory
+from common.plan import Plan
 from common.report import Report
-from tests.helpers import FRAMEWORKS, start
+from tests.helpers import DEFAULT, start
 
 EXIT_STATUS = {"agree": 0, "drift": 0, "disagree": 1}
 
@@ -16,7 +18,8 @@ EXIT_STATUS = {"agree": 0, "drift": 0, "disagree": 1}
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("fashion-mnist") / "out"
-    with start(["--out", out], cache_directory()) as process:
+    words = ["--out", out, "--save-baseline", out / "golden.json"]
+    with start(words, cache_directory()) as process:
         output, errors = process.communicate()
     assert process.returncode in (0, 1), errors
     return process.returncode, output, Report.load(out)
@@ -24,7 +27,7 @@ def compared(tmp_path_factory):
 
 def test_every_framework_ran_in_both_implementations(compared):
     status, output, report = compared
-    expected = [(name, kind) for name in FRAMEWORKS for kind in ("scratch", "concise")]
+    expected = [(name, kind) for name in DEFAULT for kind in ("scratch", "concise")]
     assert [(row["backend"], row["implementation"]) for row in report.runs] == expected
     assert len(expected) >= 8
     assert {row["status"] for row in report.runs} == {"done"}
@@ -66,3 +69,12 @@ def test_outcomes_are_near_the_reference_and_grades_have_reasons(compared):
 def test_no_worker_needs_much_memory(compared):
     for row in compared[2].runs:
         assert row["peak_rss_bytes"] < 1.5e9, (row["backend"], row["implementation"])
+
+
+def test_its_golden_records_can_be_committed(compared):
+    report = compared[2]
+    file = report.folder / "golden.json"
+    assert file.stat().st_size < 1e6
+    baseline = Baseline.load(file)
+    baseline.check_plan(Plan.load(report.folder / "plan"))
+    assert len(baseline.runs) == len(report.runs)

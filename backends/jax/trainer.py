@@ -12,6 +12,11 @@ from backends.jax.classifier import get_key
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
 
+try:
+    from jax import enable_x64
+except ImportError:  # before 0.8
+    from jax.experimental import enable_x64
+
 # XLA's older emitters compile the loop in two thirds of the time, and it runs as fast.
 COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 # For the short last batch: to optimize its program takes longer than hundreds of epochs gain.
@@ -27,7 +32,7 @@ def _in_dtype(method):
 
     @functools.wraps(method)
     def wrapped(self, *args, **options):
-        with jax.enable_x64(self.dtype == "float64"):
+        with enable_x64(self.dtype == "float64"):
             return method(self, *args, **options)
 
     return wrapped

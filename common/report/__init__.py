@@ -1,4 +1,4 @@
-"""A comparison's result, and its forms: terminal, JSON, page, figures."""
+"""A comparison's result, and its forms: terminal, JSON, page, figures, JUnit, Markdown, CSV."""
 
 from common.report.page import PAGE, write_page
 from common.report.report import Report

@@ -19,6 +19,8 @@ from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import loss_envelope, running_envelope
 from common.replay import Floats, Trajectory
+from common.report.wording import run_name
+from common.specifier import label
 
 Ints = npt.NDArray[np.int64]
 
@@ -149,11 +151,6 @@ class Details:
         return run.W, run.b, run.predicted
 
 
-def run_name(run: dict[str, Any]) -> str:
-    """How a run of a report is called."""
-    return f"{run['backend']} {run['implementation']}"
-
-
 def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
     """Read what a comparison left in its folder.
 
@@ -173,8 +170,9 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
         if run["status"] != "done":
             continue
         try:
-            place = folder / "runs" / f"{run['backend']}-{run['implementation']}"
-            found[run_name(run)] = _run(Record.load(place, plan.sha256), oracle)
+            name = f"{label(run['backend'], run.get('asked_version'))}-{run['implementation']}"
+            record = Record.load(folder / "runs" / name, plan.sha256)
+            found[run_name(run)] = _run(record, oracle)
         except (RecordError, KeyError, ValueError) as error:
             missing.append(f"{run_name(run)}: its record cannot be drawn: {error}")
     data = None

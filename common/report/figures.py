@@ -12,8 +12,9 @@ import numpy as np
 from common.errors import ParityError
 from common.ladder import STAGES
 from common.replay import WORST
-from common.report.details import Details, load_details, run_name, thinned
+from common.report.details import Details, load_details, thinned
 from common.report.style import NEUTRAL, Look, looks
+from common.report.wording import run_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +42,14 @@ class Figures:
         """What is drawn and not in ``facts``, read from the folder when first asked for.
 
         Raises:
-            ParityError: if the records are gone.
+            ParityError: if the records are gone, or are those of a model of a user's own.
         """
+        if model := self.facts.get("model"):
+            raise ParityError(
+                f"{model['file']}: expected the classifier of this suite; received a model of "
+                "one's own, of which only losses, accuracies and timings are drawn; look at its "
+                "table"
+            )
         return load_details(self.folder, self.facts["runs"])
 
     def plot_loss(self) -> Figure:

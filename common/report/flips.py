@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 LISTED = 5
 """How many changed predictions of a run are shown one by one."""
 
 
-def flip_lines(run: dict[str, Any]) -> Iterator[str]:
+def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines on the changed predictions of a run; one by one only if it is not within rounding.
 
     Those that the error of the run's logits does not explain come first, then the widest margins.

@@ -11,12 +11,15 @@ import numpy as np
 
 from common.environment import IMPLEMENTATIONS
 from common.errors import ParityError
+from common.files import write_whole
 from common.ladder import STAGES
-from common.report import plots, wording
-from common.report.details import Details, run_name
+from common.report import advice, plots
+from common.report.details import Details
 from common.report.pictures import Sheet, room, sheet, weight_picture
 from common.report.report import Report
 from common.report.style import GLYPHS, NEUTRAL, looks
+from common.report.wording import accepted_lines, baseline_lines, run_name
+from common.specifier import label
 from common.thresholds import Thresholds
 
 PAGE = "report.html"
@@ -46,18 +49,16 @@ def write_page(report: Report) -> None:
     try:
         details, missing = report.details, report.details.missing
     except ParityError as error:
-        details, missing = None, (str(error),)
+        # Of a model of a user's own there never was more to draw.
+        details, missing = None, () if report.facts.get("model") else (str(error),)
     for pictures in (True, False):
         text = render(report, details, missing, pictures)
         if len(text.encode()) < MOST_BYTES:
             break
         missing = (*missing, f"Pictures are left out: the page would exceed {MOST_BYTES:,} bytes.")
-    partial = report.folder / f".{PAGE}.partial"
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(report.folder / PAGE)
+        write_whole(report.folder / PAGE, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         report.facts["notices"].append(f"{PAGE} was not written: {error.strerror or error}.")
 
 
@@ -81,7 +82,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["times"] = wording.times
+    environment.filters["times"] = advice.in_envelopes
     facts = report.facts
     return environment.get_template("report.html").render(
         report=report,
@@ -93,11 +94,12 @@ def render(
         neutral=NEUTRAL,
         looks=looks(facts["runs"]),
         name=run_name,
-        place=wording.place,
-        next_steps=list(wording.next_steps(facts)),
-        command=wording.command(facts),
+        place=advice.where,
+        next_steps=list(advice.next_steps(facts)),
+        command=advice.command(facts),
         grid=_grid(facts["runs"]),
         done=[run for run in facts["runs"] if run["status"] == "done"],
+        since=[*baseline_lines(facts), *accepted_lines(facts)],
         plots=_plots(facts, details),
         agreement=details and _agreement(details),
         examples=details and details.y_val is not None and _examples(details, pictures),
@@ -124,9 +126,11 @@ def _grid(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The runs by backend and implementation."""
     present = {run["implementation"] for run in runs}
     implementations = [name for name in IMPLEMENTATIONS if name in present]
+    implementations += sorted(present - set(IMPLEMENTATIONS))  # models of a user's own
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
-        rows.setdefault(run["backend"], {})[run["implementation"]] = run
+        backend = label(run["backend"], run.get("asked_version"))
+        rows.setdefault(backend, {})[run["implementation"]] = run
     return {"implementations": implementations, "rows": rows}
 
 

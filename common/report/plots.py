@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from common.replay import Floats
-from common.report.details import Details, run_name, thinned
+from common.report.details import Details, thinned
 from common.report.style import NEUTRAL, Look, looks
+from common.report.wording import run_name
 
 Plot = dict[str, Any]
 

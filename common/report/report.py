@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.agreement import GRADES, verdict
 from common.errors import ParityError
+from common.files import write_whole
 from common.report.figures import Figures
+from common.report.wording import failures, run_name
 
 SCHEMA = 1
 FILE = "report.json"
+VERDICTS = ("agree", "drift", "disagree", "incomplete")
+"""From best to worst."""
+
 EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 
 
@@ -39,7 +45,20 @@ class Report(Figures):
 
     @property
     def sentence(self) -> str:
-        """The verdict in a sentence."""
+        """The verdict in a sentence, and what else fails."""
+        return " ".join([self._verdict_sentence(), *self._baseline_sentence()])
+
+    def _baseline_sentence(self) -> list[str]:
+        """How many runs moved since the baseline, and how; what fails beside the grades."""
+        grades = [run["baseline"]["grade"] for run in self.runs if run.get("baseline")]
+        counted = ", ".join(f"{grades.count(g)} {g}" for g in GRADES if g in grades)
+        failed = "; ".join(self.failures)
+        return [
+            *([f"Against the baseline: {counted}."] if counted else []),
+            *([f"Failed: {failed}."] if failed else []),
+        ]
+
+    def _verdict_sentence(self) -> str:
         done = [run for run in self.runs if run["status"] == "done"]
         missing = [run for run in self.runs if run["status"] != "done"]
         limit = self.facts["thresholds"]["envelopes"]
@@ -51,11 +70,11 @@ class Report(Figures):
                 f"(the farthest at {worst:.2g} ×)."
             )
         if self.verdict == "incomplete":
-            names = ", ".join(f"{_name(run)} ({run['status']})" for run in missing)
+            names = ", ".join(f"{run_name(run)} ({run['status']})" for run in missing)
             rest = f" Of the others: {self._grades(done)}." if done else ""
             return f"incomplete: {names or 'nothing'} did not run.{rest}"
         odd = [run for run in done if run["grade"] == self.verdict]
-        named = ", ".join(_name(run) for run in odd)
+        named = ", ".join(f"{run_name(run)}{_accepted(run)}" for run in odd)
         if self.verdict == "drift":
             return f"drift: {named} outside rounding, with the same outcome."
         return f"disagree: {named} {'do' if len(odd) > 1 else 'does'} not agree with the reference."
@@ -65,24 +84,38 @@ class Report(Figures):
         grades = [run["grade"] for run in runs]
         return ", ".join(f"{grades.count(g)} {g}" for g in sorted(set(grades), key=grades.index))
 
+    @property
+    def deciding_verdict(self) -> str:
+        """The verdict over what no entry of accepted differences covers."""
+        open_runs = [run for run in self.runs if not run.get("accepted")]
+        if len(open_runs) == len(self.runs):
+            return self.verdict
+        grades = [run["grade"] for run in open_runs]
+        own = verdict([run["status"] for run in open_runs], grades) if open_runs else "agree"
+        seeds: list[str] = list((self.facts.get("seeds") or {}).get("verdicts", ()))
+        return max((own, *seeds), key=VERDICTS.index)
+
+    @property
+    def failures(self) -> list[str]:
+        """What fails beside the grades, in words: see :func:`common.report.wording.failures`."""
+        return failures(self.facts)
+
     def exit_status(self, fail_on: str = "disagree") -> int:
         """The exit status of ``compare.py``: 0, 1 or 3.
 
         Args:
             fail_on: ``drift`` or ``disagree``: the mildest verdict that fails.
         """
-        if self.verdict == "incomplete":
+        if self.deciding_verdict == "incomplete":
             return EXIT_INCOMPLETE
         failing = {"disagree", "drift"} if fail_on == "drift" else {"disagree"}
-        return EXIT_DISAGREE if self.verdict in failing else EXIT_AGREE
+        failed = self.deciding_verdict in failing or self.failures
+        return EXIT_DISAGREE if failed else EXIT_AGREE
 
     def save(self) -> None:
         """Write ``report.json``, whole or not at all."""
-        partial = self.folder / f".{FILE}.partial"
-        partial.write_text(
-            json.dumps(self.facts, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        partial.replace(self.folder / FILE)
+        text = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
+        write_whole(self.folder / FILE, text)
 
     @classmethod
     def load(cls, folder: Path) -> Report:
@@ -107,5 +140,6 @@ class Report(Figures):
         return cls(facts, folder)
 
 
-def _name(run: dict[str, Any]) -> str:
-    return f"{run['backend']} {run['implementation']}"
+def _accepted(run: dict[str, Any]) -> str:
+    accepted = run.get("accepted")
+    return f" (accepted until {accepted['until']})" if accepted else ""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.environment import IMPLEMENTATIONS
-from common.report.details import run_name
+from common.report.wording import run_name
+from common.specifier import label
 
 # The qualitative palette of Okabe and Ito (2008), "Color universal design", told apart by people
 # with any colour vision; those first that can be seen on white and on black.
@@ -51,12 +52,13 @@ class Look:
 
 def looks(runs: Sequence[dict[str, Any]]) -> dict[str, Look]:
     """The look of each run of a report, by its name."""
-    backends = list(dict.fromkeys(run["backend"] for run in runs))
+    labels = [label(run["backend"], run.get("asked_version")) for run in runs]
+    backends = list(dict.fromkeys(labels))
     others = [run["implementation"] for run in runs]
     implementations = list(dict.fromkeys([*IMPLEMENTATIONS, *others]))
     found = {}
-    for run in runs:
-        colour = COLOURS[backends.index(run["backend"]) % len(COLOURS)]
+    for run, backend in zip(runs, labels, strict=True):
+        colour = COLOURS[backends.index(backend) % len(COLOURS)]
         place = implementations.index(run["implementation"]) % len(LINES)
         found[run_name(run)] = Look(run_name(run), colour, LINES[place], MARKERS[place])
     return found

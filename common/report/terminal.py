@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.replay import WORST
-from common.report.flips import flip_lines
+from common.report.bisection import bisection_lines
 from common.report.report import Report
+from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
 from common.thresholds import Thresholds
 
-PLAIN_WIDTH = 170
+PLAIN_WIDTH = 190
 """Columns where the output is no terminal."""
 
 STYLES = {
@@ -37,8 +37,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(f"[bold]Note:[/] {escape(notice)}")
     for run in report.runs:
         if (repeats := run["repeats"]) and not repeats.get("identical"):
-            name = f"{run['backend']} {run['implementation']}"
-            console.print(f"[bold]Note:[/] {escape(f'{name}: {_unrepeated(repeats)}')}")
+            said = f"{run_name(run)}: {_unrepeated(repeats)}"
+            console.print(f"[bold]Note:[/] {escape(said)}")
     recipe, data = report.facts["recipe"], report.facts["data"]
     console.print(
         f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
@@ -55,6 +55,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
+    if bisection := report.facts.get("bisection"):
+        for line in bisection_lines(bisection):
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _table(report: Report) -> Table:
@@ -74,12 +77,15 @@ def _table(report: Report) -> Table:
     ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("grade")
+    with_baseline = bool(report.facts.get("baseline"))
+    if with_baseline:
+        table.add_column("baseline")
     reference = report.facts["reference"]
     if reference["val_loss"]:
         table.add_row(
             "reference",
             "float64",
-            "by hand",
+            reference.get("by", "by hand"),
             f"{reference['val_loss'][-1]:.6f}",
             f"{reference['val_accuracy'][-1]:.4f}",
             *[""] * 7,
@@ -87,14 +93,14 @@ def _table(report: Report) -> Table:
             end_section=True,
         )
     for run in report.runs:
-        table.add_row(*_row(run))
+        table.add_row(*_row(run), *([_since(run)] if with_baseline else []))
     return table
 
 
 def _row(run: dict[str, Any]) -> list[str]:
-    head = [escape(run["backend"]), escape(run["version"] or "?"), run["implementation"]]
+    head = [escape(run["backend"]), escape(run["version"] or "?"), escape(run["implementation"])]
     if run["status"] != "done":
-        return [*head, *[""] * 9, f"[bold magenta]{run['status']}[/]"]
+        return [*head, *[""] * 9, f"[bold magenta]{escape(run['status'])}[/]"]
     seconds = run["seconds"]
     return [
         *head,
@@ -111,6 +117,14 @@ def _row(run: dict[str, Any]) -> list[str]:
     ]
 
 
+def _since(run: dict[str, Any]) -> str:
+    """The column of a comparison with a baseline."""
+    if not (moved := run.get("baseline")):
+        return "new" if run["status"] == "done" else ""
+    far = "" if moved["grade"] == "exact" else f" ({moved['envelopes']:.2g} ×)"
+    return f"[{STYLES[moved['grade']]}]{moved['grade']}[/]{far}"
+
+
 def _explanations(report: Report) -> Iterator[str]:
     """A line or two for every run that is not within rounding: how bad, where."""
     chaos = report.facts["free_running"]
@@ -121,21 +135,11 @@ def _explanations(report: Report) -> Iterator[str]:
             f"{chaos['loss']:.1e}; the lock-step comparison decides."
         )
     for run in report.runs:
-        name = f"{run['backend']} {run['implementation']}"
-        if run["reason"]:
-            yield f"{name}: {run['reason']}"
-        if where := run["divergence"]:
-            yield (
-                f"{name}: first divergence at step {where['step']}, stage {where['stage']}, "
-                f"{where['tensor']}: {where['statistic']} error {where['error']:.2g} "
-                f"({_times(where['envelopes'])}; {where['ulps']:.3g} ulps at most)"
-            )
-            cause = run["cause"]
-            yield f"{name}: {cause['sentence'] if cause else 'no known cause fits'}"
-        elif run["cause"]:
-            yield f"{name}: {run['cause']['sentence']}"
-        for line in flip_lines(run):
-            yield f"{name}: {line}"
+        yield from (f"{run_name(run)}: {line}" for line in run_lines(run))
+    yield from baseline_lines(report.facts)
+    yield from accepted_lines(report.facts)
+    if saved := report.facts.get("baseline_saved"):
+        yield saved
 
 
 def _sharing(report: Report) -> Iterator[str]:
@@ -166,10 +170,6 @@ def _over_seeds(report: Report) -> Iterator[str]:
             )
     for name, reason in seeds.get("failed", {}).items():
         yield f"  {name}: {reason}"
-
-
-def _times(envelopes: float) -> str:
-    return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"
 
 
 def _unrepeated(repeats: dict[str, Any]) -> str:

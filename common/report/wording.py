@@ -1,86 +1,120 @@
-"""What the page says in words: what to do next, how many times rounding, how to repeat a run."""
+"""What a report says of its runs, in sentences; every form of it says the same."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from common.environment import IMPLEMENTATIONS
 from common.replay import WORST
-from common.report.details import run_name
+from common.report.flips import flip_lines
+from common.specifier import label
+
+BEYOND = ("drift", "disagree")
 
 
-def times(envelopes: float | None) -> str:
-    """A number of envelopes."""
-    if envelopes is None:
-        return ""
-    if envelopes >= WORST / 10:
-        return "∞ ×"
-    if envelopes >= 1e5:
-        return f"{envelopes:.1e} ×"
-    if envelopes >= 10:
-        return f"{envelopes:,.0f} ×"
-    return f"{envelopes:.1f} ×" if envelopes >= 1 else f"{envelopes:.2g} ×"
+def run_name(run: Mapping[str, Any]) -> str:
+    """How a run is called: backend, version if one was asked for, implementation."""
+    return f"{label(run['backend'], run.get('asked_version'))} {run['implementation']}"
 
 
-def place(finding: dict[str, Any]) -> str:
-    """Where a finding was made."""
-    return f"step {finding['step']}, stage {finding['stage']}, {finding['tensor']}"
+def times(envelopes: float) -> str:
+    """A number of envelopes in words."""
+    return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"
 
 
-def next_steps(facts: dict[str, Any]) -> Iterator[str]:
-    """What a reader can do about the verdict, the gravest first."""
-    runs = facts["runs"]
-    failed: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
-        if run["status"] != "done":
-            failed.setdefault((run["status"], run["reason"] or ""), []).append(run_name(run))
-    for (status, reason), names in failed.items():
-        log = "" if status == "unavailable" else " Logs are in runs/."
-        said = f": {reason.rstrip('.')}" if reason else ""
-        yield f"Mend {' and '.join(names)}, {status}{said}.{log}"
-    worst = [run for grade in ("disagree", "drift") for run in runs if run["grade"] == grade]
-    for run in worst:
-        cause = run["cause"]
-        known = f" {cause['sentence']}." if cause else " No known cause fits."
-        where = f": {place(run['divergence'])}" if run["divergence"] else ""
-        yield f"Start with {run_name(run)}{where}.{known if where or cause else ''}"
-    grades = {run["grade"] for run in runs}
-    if "drift" in grades and "disagree" not in grades:
-        yield "Drift passes, since the outcome is the same; with --fail-on drift it does not."
-    if runs and grades <= {"exact", "rounding"}:
-        yield (
-            "Nothing is to be mended. The same command after an upgrade, or on another machine, "
-            "tells whether that changes the training."
+def place(where: Mapping[str, Any]) -> str:
+    """A finding in words: where, and how large."""
+    return (
+        f"step {where['step']}, stage {where['stage']}, {where['tensor']}: {where['statistic']} "
+        f"error {where['error']:.2g} ({times(where['envelopes'])}; {where['ulps']:.3g} ulps at "
+        "most)"
+    )
+
+
+def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to say of a run that is not within rounding: how bad, where, why."""
+    if run["reason"]:
+        yield str(run["reason"])
+    if where := run["divergence"]:
+        yield f"first divergence at {place(where)}"
+        if cause := run["cause"]:
+            yield cause["sentence"]
+        elif run["implementation"] in IMPLEMENTATIONS:  # of a user's own model none is known
+            yield "no known cause fits"
+    elif run["cause"]:
+        yield run["cause"]["sentence"]
+    yield from flip_lines(run)
+
+
+def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
+    """How far a run moved from its golden record, and what changed beside it."""
+    name, grade = run_name(run), moved["grade"]
+    changed = {**moved["versions"], **moved["surroundings"]}
+    what = ", ".join(f"{n} {old or 'none'} → {new or 'none'}" for n, (old, new) in changed.items())
+    what = what or "no package, processor or system changed"
+    if grade == "exact":
+        return f"{name}: bit for bit as in the baseline ({what})"
+    if grade == "rounding":
+        return (
+            f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline, which is "
+            f"rounding; bits differ from {moved['first_bits']} on; {what}"
         )
-    if not runs or None in grades:
-        yield "Then repeat the comparison by the command at the end of this page."
+    outcome = "the same outcome" if grade == "drift" else "another outcome"
+    words = f"{name}: moved by {times(moved['envelopes'])} since the baseline, with {outcome}"
+    if moved["divergence"]:
+        words += f"; first beyond rounding at {place(moved['divergence'])}"
+    if moved["gone"]:
+        words += f"; gone since: {moved['gone']}"
+    elif run["cause"]:
+        words += f"; {run['cause']['sentence']}"
+    return f"{words}; {what}"
 
 
-def command(facts: dict[str, Any]) -> str:
-    """The command that repeats a comparison, but for interpreters and folders of the user's own."""
-    runs, recipe, settings = facts["runs"], facts["recipe"], facts["settings"]
-    name, source = recipe["data"], facts["data"]["source"]
-    own = name not in ("fashion-mnist", "digits") and not name.startswith("synthetic")
-    words = ["python", "compare.py", *dict.fromkeys(run["backend"] for run in runs)]
-    for implementation in dict.fromkeys(run["implementation"] for run in runs):
-        words += ["--implementation", implementation]
-    words += ["--data", source if own else name]
-    for option in ("max_epochs", "batch_size", "lr", "sigma", "seed", "dtype"):
-        words += [f"--{option.replace('_', '-')}", f"{recipe[option]}"]
-    words += ["--threads", f"{settings['threads']}", "--jobs", f"{settings['jobs']}"]
-    words += ["--timeout", f"{settings['timeout_seconds']:g}"]
-    words += ["--benchmark"] * bool(settings.get("benchmark"))
-    thresholds = facts["thresholds"]
-    words += ["--threshold", f"{thresholds['envelopes']:g}"]
-    words += ["--drift-loss", f"{thresholds['drift_loss']:g}"]
-    words += ["--drift-predictions", f"{thresholds['drift_predictions']:g}"]
-    repeats = max((run["repeats"]["asked"] for run in runs if run["repeats"]), default=1)
-    words += ["--repeat", f"{repeats}"] if repeats > 1 else []
-    if seeds := facts.get("seeds"):
-        words += ["--seeds", f"{len(seeds['seeds'])}"]
-        words += ["--independent"] if seeds["mode"] == "independent" else []
-        for metric, found in next(iter(seeds["runs"].values()), {}).items():
-            words += [f"--margin-{metric.removeprefix('val_')}", f"{found['margin']:g}"]
-            words += ["--level", f"{found['level']:g}"] if metric == "val_loss" else []
-    return shlex.join(words)
+def baseline_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the runs since the baseline."""
+    if not (baseline := facts.get("baseline")):
+        return
+    because = f", because: {baseline['because']}" if baseline["because"] else ""
+    yield f"Baseline {baseline['file']}, saved {baseline['saved']}{because}"
+    for run in facts["runs"]:
+        moved = run.get("baseline")
+        if moved and (moved["grade"] != "exact" or moved["versions"] or moved["surroundings"]):
+            yield moved_sentence(run, moved)
+    for name in baseline["new"]:
+        yield f"{name}: not in the baseline; --save-baseline adds it"
+    if baseline["not_trained"]:
+        yield f"in the baseline, not trained now: {', '.join(baseline['not_trained'])}"
+
+
+def accepted_sentence(entry: Mapping[str, Any]) -> str | None:
+    """What became of an accepted difference; None if its run was not compared."""
+    bound, until = f"{entry['bound']:g} × rounding", entry["expires"]
+    said = {
+        "accepted": f"accepted until {until} up to {bound}: {entry['reason']}",
+        "expired": f"was accepted until {until}, which is past: {entry['reason']}",
+        "exceeded": f"beyond what is accepted, {bound}: {entry['reason']}",
+        "unmatched": f"accepted until {until}, but matches nothing any more; remove the entry",
+    }.get(entry["state"])
+    return said and f"{run_name(entry)}, stage {entry['stage']}: {said}"
+
+
+def accepted_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the differences that are accepted."""
+    for entry in (facts.get("accepted") or {}).get("entries", ()):
+        if said := accepted_sentence(entry):
+            yield said
+
+
+def failures(facts: Mapping[str, Any]) -> list[str]:
+    """What fails beside the grades: movements since the baseline, acceptances that ended."""
+    found = [
+        f"{run_name(run)} moved since the baseline ({run['baseline']['grade']})"
+        for run in facts["runs"]
+        if (run.get("baseline") or {}).get("grade") in BEYOND and not run.get("accepted")
+    ]
+    for entry in (facts.get("accepted") or {}).get("entries", ()):
+        if entry["state"] in ("expired", "exceeded"):
+            ended = "is past its date" if entry["state"] == "expired" else "exceeds its bound"
+            found.append(f"{run_name(entry)}: its accepted difference {ended}")
+    return found

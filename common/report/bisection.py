@@ -1,0 +1,66 @@
+"""What a bisection found, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from common.specifier import label
+
+
+def bisection_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The pair of releases, what was passed over, and for each implementation what changed.
+
+    Args:
+        facts: ``bisection`` of a report.
+    """
+    name, before, after = facts["backend"], facts["last_alike"], facts["first_different"]
+    releases, tried = facts["releases"], facts["tried"]
+    for release, reason in facts["skipped"].items():
+        yield f"{label(name, release)}: passed over, it cannot be had: {reason}"
+    what = "grade is" if facts["by"] == "grade" else "record is, bit for bit,"
+    yield (
+        f"bisection: {label(name, after)} is the first of {len(releases)} releases from "
+        f"{releases[0]} to {releases[-1]} whose {what} not the oldest's; {label(name, before)} is "
+        f"the last before it; {len(tried)} tried."
+    )
+    if between := facts["between"]:
+        yield (
+            f"bisection: it may as well be one of those between them that cannot be had: "
+            f"{', '.join(between)}"
+        )
+    for change in facts["changes"]:
+        yield from _change_lines(change)
+
+
+def _change_lines(change: dict[str, Any]) -> Iterator[str]:
+    name = change["implementation"]
+    before, after = change["grades"]
+    if before != after:
+        yield f"{name}: {before} → {after}{_because(change['reason'])}"
+    if where := change["divergence"]:
+        yield (
+            f"{name}: first divergence at step {where['step']}, stage {where['stage']}, "
+            f"{where['tensor']}: {where['statistic']} error {where['error']:.2g} "
+            f"({where['envelopes']:.3g} × rounding)"
+        )
+    if change["cause"]:
+        yield f"{name}: {change['cause']}"
+    if first := change["first"]:
+        yield (
+            f"{name}: first difference of the two at step {first['step']}, stage "
+            f"{first['stage']}, {first['tensor']}: {first['error']:.2g} "
+            f"({first['envelopes']:.3g} × rounding)"
+        )
+    if change["parameter_error"] is not None:
+        yield (
+            f"{name}: after training a parameter differs by up to {change['parameter_error']:.2g} "
+            f"({change['parameter_envelopes']:.3g} × rounding)"
+        )
+    moved = [f"{library} {old} → {new}" for library, (old, new) in change["versions"].items()]
+    if moved:
+        yield f"{name}: libraries: {', '.join(moved)}"
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""

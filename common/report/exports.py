@@ -1,0 +1,71 @@
+"""Which files a report may be written to, beside its own folder, and the options that name them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from common.errors import ParityError
+from common.files import check_place, write_whole
+from common.report.junit import junit_xml
+from common.report.markdown import markdown
+from common.report.report import Report
+from common.report.spreadsheet import csv_text
+
+FORMATS = {
+    "junit": "the report as JUnit XML, for CI",
+    "markdown": "the report as Markdown, for the summary of a CI job",
+    "csv": "the report as CSV, a line for every run",
+}
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--junit FILE`` and its like to a command line."""
+    group = parser.add_argument_group("what else is written")
+    for name, what in FORMATS.items():
+        group.add_argument(f"--{name}", metavar="FILE", help=what)
+
+
+def chosen_exports(options: argparse.Namespace) -> dict[str, Path]:
+    """The files that a command line names, by format, once they are seen to be writable.
+
+    Raises:
+        ParityError: if one cannot be written, or is named twice.
+    """
+    named = {name: getattr(options, name) for name in FORMATS}
+    files = {name: Path(path) for name, path in named.items() if path is not None}
+    for name, path in files.items():
+        check_place(path, f"--{name}")
+    if len({path.resolve() for path in files.values()}) < len(files):
+        options_named = ", ".join(f"--{name}" for name in files)
+        raise ParityError(
+            f"{options_named}: expected a file for each; received one for several; name others"
+        )
+    return files
+
+
+def export(report: Report, files: Mapping[str, Path], fail_on: str) -> None:
+    """Write a report to files.
+
+    Args:
+        report: of a finished comparison.
+        files: by format, one of :data:`FORMATS`.
+        fail_on: as of :meth:`Report.exit_status`.
+
+    Raises:
+        ParityError: if one cannot be written.
+    """
+    for name, path in files.items():
+        texts = {
+            "junit": lambda: junit_xml(report, fail_on),
+            "markdown": lambda: markdown(report),
+            "csv": lambda: csv_text(report),
+        }
+        try:
+            write_whole(path, texts[name]())
+        except OSError as error:
+            raise ParityError(
+                f"--{name}: expected room and permission to write; received {path}, "
+                f"{error.strerror or error}; name another file"
+            ) from None

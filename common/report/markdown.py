@@ -1,0 +1,99 @@
+"""The report as Markdown that fits the summary of a CI job."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.report.report import Report
+from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+
+MOST_BYTES = 1_000_000
+"""GitHub takes a mebibyte for a step's summary, and drops what is larger as a whole."""
+
+LONGEST_LINE = 2000
+SIGNS = {"agree": "✅", "drift": "🟡", "disagree": "❌", "incomplete": "🟣"}
+INLINE = re.compile(r"([\\`*_\[\]|~$#@])")
+BLOCK = re.compile(r"^(\d*)([+\-=.)])(?=\s|[+\-=])")
+
+
+def markdown(report: Report) -> str:
+    """The verdict, the table and what there is to say of each run."""
+    lines = list(_lines(report))
+    size = 0
+    kept: list[str] = []
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > MOST_BYTES:
+            kept.append(f"\n… {len(lines) - len(kept)} more lines: `compare.py show` prints them.")
+            break
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def escaped(value: object) -> str:
+    """Text in which nothing is markup, on one line."""
+    text = " ".join(str(value).split())
+    if len(text) > LONGEST_LINE:
+        text = f"{text[:LONGEST_LINE]} …"
+    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return BLOCK.sub(r"\1\\\2", INLINE.sub(r"\\\1", html.escape(text, quote=False)))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    facts = report.facts
+    sign = SIGNS["disagree" if report.failures else report.deciding_verdict]
+    yield f"## {sign} framework-parity: {report.verdict}"
+    yield f"\n{escaped(report.sentence)}\n"
+    for notice in facts["notices"]:
+        yield f"> {escaped(notice)}\n"
+    with_baseline = bool(facts.get("baseline"))
+    heads = ["backend", "version", "implementation", "val loss", "val acc", "loss error"]
+    heads += ["parameter error", "flips", "fit", "grade", *(["baseline"] * with_baseline)]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'|'.join(['---'] * 3 + ['--:'] * 6 + ['---'] * (len(heads) - 9))}|"
+    for run in report.runs:
+        cells = [*_cells(run), *([_since(run)] if with_baseline else [])]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    for run in report.runs:
+        yield from (f"- {escaped(f'{run_name(run)}: {line}')}" for line in run_lines(run))
+    for line in (*baseline_lines(facts), *accepted_lines(facts)):
+        yield f"- {escaped(line)}"
+    recipe, data = facts["recipe"], facts["data"]
+    yield (
+        f"\n{escaped(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
+        f"validation examples; {recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr "
+        f"{recipe['lr']:g}, sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}; "
+        f"plan `{facts['plan_sha256'][:12]}`"
+    )
+
+
+def _cells(run: Mapping[str, Any]) -> list[str]:
+    head = [escaped(run[name] or "?") for name in ("backend", "version", "implementation")]
+    if run["status"] != "done":
+        return [*head, *[""] * 6, f"**{escaped(run['status'])}**"]
+    accepted = run.get("accepted")
+    return [
+        *head,
+        f"{run['val_loss'][-1]:.6f}",
+        f"{run['val_accuracy'][-1]:.4f}",
+        f"{run['loss_error']:.1e} ({run['loss_envelopes']:.2g} ×)",
+        f"{run['parameter_error']:.1e} ({run['parameter_envelopes']:.2g} ×)",
+        str(run["prediction_flips"]),
+        f"{run['seconds']['fit']:.2f} s",
+        _grade(run["grade"]) + (f" (accepted until {accepted['until']})" if accepted else ""),
+    ]
+
+
+def _since(run: Mapping[str, Any]) -> str:
+    if not (moved := run.get("baseline")):
+        return "new" if run["status"] == "done" else ""
+    far = "" if moved["grade"] == "exact" else f" ({moved['envelopes']:.2g} ×)"
+    return f"{_grade(moved['grade'])}{far}"
+
+
+def _grade(grade: str) -> str:
+    return f"**{grade}**" if grade in ("drift", "disagree") else grade

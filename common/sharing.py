@@ -1,0 +1,205 @@
+"""Comparisons that share their trainings: many in one test run, each training done once.
+
+Under one folder, a plan's reference and every backend's implementation is trained at most once,
+whichever process asks first; the others wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from common.agreement import Judge
+from common.data import DataModule
+from common.elsewhere import Found, judge_arrays, load_arrays
+from common.environment import IMPLEMENTATIONS, choose, discover, find_environment
+from common.errors import ParityError
+from common.execution import Contender, Execution
+from common.fetch import open_data
+from common.files import write_whole
+from common.judging import judge_comparison, load_reference
+from common.ladder import Ladder
+from common.launcher import Outcome, available_cpus
+from common.plan import Plan
+from common.recipe import Recipe
+from common.regression import Regression
+from common.report.report import Report
+from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+from common.thresholds import Thresholds
+
+TIMEOUT_SECONDS = 600.0
+SHARED = ("plan", "reference", "runs")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, to be asserted.
+
+    Args:
+        report: what was found.
+    """
+
+    report: Report
+
+    def assert_agreement(self, fail_on: str = "drift") -> None:
+        """Raise AssertionError, in a few lines, unless everything ran and agrees.
+
+        Args:
+            fail_on: ``drift`` or ``disagree``: the mildest verdict that fails. What moved beyond
+                rounding since a baseline fails in any case, and what is accepted does not.
+        """
+        __tracebackhide__ = True
+        if self.report.exit_status(fail_on):
+            raise AssertionError("\n".join(failure_lines(self.report)))
+
+
+def failure_lines(report: Report) -> list[str]:
+    """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
+    facts = report.facts
+    runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
+    return [report.sentence, *runs, *baseline_lines(facts), *accepted_lines(facts)]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A plan whose trainings are shared.
+
+    Args:
+        plan: what is trained.
+        data: its examples.
+        notice: what a report says on top, or None.
+        folder: where its trainings are.
+    """
+
+    plan: Plan
+    data: DataModule
+    notice: str | None
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path, data: str | None, data_dir: str | None, **recipe: Any) -> Shared:
+        """Make the plan of a recipe.
+
+        Args:
+            folder: that all comparisons share.
+            data, data_dir: as of ``compare.py``.
+            recipe: the other hyperparameters of :class:`common.recipe.Recipe`.
+
+        Raises:
+            ParityError: for unusable input.
+        """
+        known = [name for name in vars(Recipe()) if name != "data"]
+        if unknown := [name for name in recipe if name not in known]:
+            raise ParityError(
+                f"recipe: expected some of {', '.join(known)}; received {', '.join(unknown)}; "
+                "choose among them"
+            )
+        wanted = Recipe(data or Recipe.data, **recipe)
+        data_folder, examples, notice = open_data(
+            data, wanted.batch_size, data_dir, lambda *_: None
+        )
+        plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
+        return cls(plan, examples, notice, folder / plan.sha256[:16])
+
+    def execution(self, folder: Path, threads: int = 1) -> Execution:
+        """Runs this plan's processes in a folder."""
+        slots = max(1, len(available_cpus()) // threads)
+        return Execution(self.plan, folder, slots, threads, TIMEOUT_SECONDS)
+
+    def train(self, contenders: Sequence[Contender], threads: int = 1) -> dict[str, Outcome]:
+        """Train what is not trained yet; the outcome of every process so far by its name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        execution, kept = self.execution(self.folder, threads), self.folder / "outcomes.json"
+        with filelock.FileLock(f"{self.folder}.lock"):
+            outcomes: dict[str, Outcome] = {}
+            if kept.exists():
+                facts = json.loads(kept.read_text(encoding="utf-8"))
+                outcomes = {name: Outcome(**fact) for name, fact in facts.items()}
+            missing = [c for c in contenders if c.name not in outcomes and c.environment.python]
+            if not outcomes:
+                shutil.rmtree(self.folder)  # somebody was interrupted in it
+                self.plan.save(self.folder / "plan")
+                outcomes = execution.train(missing)
+            elif missing:
+                outcomes |= execution.train_again(missing)
+            write_whole(kept, json.dumps({n: vars(o) for n, o in outcomes.items()}))
+        return outcomes
+
+    def place(self) -> Path:
+        """A new folder for one comparison, from which the shared trainings can be reached."""
+        folder = self.folder / "comparisons" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        for name in SHARED:
+            (self.folder / name).mkdir(exist_ok=True)
+            (folder / name).symlink_to(self.folder / name, target_is_directory=True)
+        return folder
+
+
+def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
+    """Judge the arrays of other code by the reference of a plan, which is shared.
+
+    Args:
+        shared: the plan.
+        run: as of :func:`common.elsewhere.load_arrays`.
+        thresholds: where the grades part.
+
+    Raises:
+        ParityError: if the arrays cannot be used.
+    """
+    arrays, outcomes = load_arrays(run), shared.train([])
+    execution = shared.execution(shared.folder)
+    oracle, envelope = load_reference(execution, shared.data, outcomes)
+    ladder = Ladder(shared.plan, shared.data, oracle)
+    judge = Judge(shared.plan, shared.data, oracle, envelope, ladder, thresholds)
+    return judge_arrays(judge, arrays)
+
+
+def compare_shared(
+    shared: Shared,
+    backends: Sequence[str],
+    implementations: Sequence[str],
+    thresholds: Thresholds,
+    files: Mapping[str, Any],
+    threads: int = 1,
+) -> Comparison:
+    """Compare backends on a plan, by trainings that are shared.
+
+    Args:
+        shared: the plan.
+        backends: every framework if none is named.
+        implementations: all if none is named.
+        thresholds: where the grades part.
+        files: ``baseline`` and ``accepted`` of :class:`common.regression.Regression`.
+        threads: of each worker.
+
+    Raises:
+        ParityError: for unusable input.
+    """
+    chosen = choose(backends, discover())
+    names = list(implementations) or list(IMPLEMENTATIONS)
+    if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
+        raise ParityError(
+            f"implementations: expected some of {', '.join(IMPLEMENTATIONS)}; received "
+            f"{', '.join(unknown)}; choose among them"
+        )
+    regression = Regression(**files)
+    regression.check_plan(shared.plan)
+    environments = [find_environment(backend) for backend in chosen]
+    contenders = [Contender(found, name) for found in environments for name in names]
+    outcomes = shared.train(contenders, threads)
+    execution = shared.execution(shared.place(), threads)
+    facts = judge_comparison(
+        execution, shared.data, contenders, outcomes, thresholds, regression=regression
+    )
+    facts["notices"] += [shared.notice] if shared.notice else []
+    facts["settings"] = {"threads": threads, "timeout_seconds": TIMEOUT_SECONDS}
+    report = Report(facts, execution.folder)
+    report.save()
+    return Comparison(report)

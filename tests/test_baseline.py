@@ -1,0 +1,404 @@
+"""Golden records: the same bits, rounding, drift or more, against a file that a project commits."""
+
+import copy
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from common import variations
+from common.baseline import SCHEMA, Baseline
+from common.environment import Environment, find_environment
+from common.errors import ParityError
+from common.execution import Contender
+from common.golden import decode, encode, golden_record, projections
+from common.judging import run_facts
+from common.launcher import Outcome
+from common.moved import compare_with_golden
+from common.reference import member
+from common.replay import FORMS, Training
+from common.report import Report
+from tests.conftest import BACKENDS
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
+from tests.replays import digits_judge, record_of
+
+AROUND = {"processor": "one", "system": "another", "threads": 1}
+
+
+# Arrays in JSON
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_arrays_survive_bit_for_bit(kind):
+    array = np.random.default_rng(0).standard_normal((3, 5)).astype(kind)
+    again = decode(json.loads(json.dumps(encode(array))))
+    assert again.astype(kind).tobytes() == array.tobytes()
+
+
+def test_doubles_that_are_singles_take_half_the_room():
+    single = np.linspace(0, 1, 100).astype(np.float32)
+    assert encode(single.astype(np.float64)) == encode(single)
+    assert encode(np.array([1e300, 0.1]))["dtype"] == "<f8"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None,
+        {},
+        {"dtype": "<f4", "shape": [2], "base64": "AAAA"},
+        {"dtype": "|O", "shape": [1], "base64": "AAAAAAAAAAA="},
+        {"dtype": "<f4", "shape": [1], "base64": "*"},
+        encode(np.array([np.nan])),
+    ],
+)
+def test_what_is_no_array_is_refused(facts):
+    with pytest.raises(ValueError, match=r".+"):
+        decode(facts)
+
+
+def test_projections_see_a_change_wherever_it_is():
+    for place in np.ndindex(30, 4):
+        values = np.zeros((1, 30, 4))
+        values[(0, *place)] = 3.0
+        np.testing.assert_array_equal(np.abs(projections(values))[0, :, place[1]], 3.0)
+
+
+# Comparing with a golden record
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    return digits_judge(tmp_path_factory.mktemp("digits"))
+
+
+def trained(judge, training, version="1.0"):
+    """Record and report row of a worker that trained so."""
+    record = record_of(judge, training)
+    facts = dict(record.facts) | {
+        "versions": {"made-up": version},
+        "fed_sha256": "0",
+        "seconds": dict.fromkeys(("import", "compile", "fit", "evaluate"), 0.0),
+        "peak_rss_bytes": 1,
+    }
+    record = dataclasses.replace(record, facts=facts)
+    contender = Contender(Environment("made-up", None, version), "concise")
+    outcome = {contender.name: Outcome("done", None, 1.0)}
+    return record, run_facts(judge, contender, outcome, (record, judge.judge(record)))
+
+
+def golden(judge, training):
+    """The golden record of a worker that trained so, as it comes back from a file."""
+    kept = golden_record(judge, *trained(judge, training)) | {"surroundings": AROUND}
+    return json.loads(json.dumps(kept))
+
+
+@pytest.fixture(scope="module")
+def sound(judge):
+    return golden(judge, member(judge.plan, judge.data, 0))
+
+
+def moved(judge, kept, training, version="1.0"):
+    return compare_with_golden(judge, kept, *trained(judge, training, version), AROUND)
+
+
+def test_the_same_bits_are_exact(judge, sound):
+    found = moved(judge, sound, member(judge.plan, judge.data, 0))
+    assert (found.grade, found.envelopes, found.divergence, found.first_bits) == (
+        "exact",
+        0.0,
+        None,
+        None,
+    )
+    assert found.versions == found.surroundings == {}
+    assert found.parameter_error == found.loss_error == found.predictions == 0
+
+
+@pytest.mark.parametrize("block", [None, 8, 1])
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_other_summation_orders_are_rounding(judge, sound, form, block):
+    training = Training(judge.plan, judge.data, "float32", form=form, block=block)
+    found = moved(judge, sound, training, "2.0")
+    assert found.grade == "rounding"
+    assert 0 < found.envelopes < 8
+    assert found.first_bits
+    assert found.versions == {"made-up": ["1.0", "2.0"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "grade", "stage"),
+    [
+        (variations.LearningRate, 1 + 1e-5, "drift", "update"),
+        (variations.LearningRate, 1.1, "disagree", "update"),
+        (variations.Momentum, 0.9, "disagree", "update"),
+        (variations.LabelSmoothing, 0.1, "disagree", "example loss"),
+    ],
+)
+def test_a_change_is_located(judge, sound, kind, value, grade, stage):
+    training = kind(judge.plan, judge.data, value, dtype="float32")
+    found = moved(judge, sound, training)
+    assert (found.grade, found.divergence.stage) == (grade, stage)
+    assert found.envelopes > 8
+    assert found.was == "rounding"
+    # The way back is as long, and says what is gone.
+    back = moved(judge, golden(judge, training), member(judge.plan, judge.data, 0))
+    assert (back.grade, back.divergence.stage) == (grade, stage)
+    assert back.divergence.step == found.divergence.step
+    assert back.gone
+
+
+def test_a_single_weight_between_the_snapshots_kept_whole_is_seen(judge, sound):
+    record, row = trained(judge, member(judge.plan, judge.data, 0))
+    W = record.arrays["parameters/W"].copy()
+    W[2, 33, 4] += 1000 * judge.envelope.W[2]
+    record = dataclasses.replace(record, arrays={**record.arrays, "parameters/W": W})
+    found = compare_with_golden(judge, sound, record, row, AROUND)
+    assert found.grade == "drift"
+    assert found.divergence.step == judge.plan.snapshots[2] - 1
+    assert "updates" in found.first_bits
+
+
+def test_predictions_and_losses_are_compared_with_those_of_the_golden_record(judge, sound):
+    record, row = trained(judge, member(judge.plan, judge.data, 0))
+    y_hat = record.arrays["val_y_hat"].copy()
+    y_hat[:7] = np.roll(y_hat[:7], 1, axis=1)
+    other = dataclasses.replace(record, arrays={**record.arrays, "val_y_hat": y_hat})
+    found = compare_with_golden(judge, sound, other, row, AROUND)
+    assert found.predictions == 7
+    assert found.grade != "exact"
+    assert found.first_bits == "losses or predictions as reported"
+
+
+def test_a_missing_stage_and_another_length_are_never_passed_over(judge, sound):
+    record, row = trained(judge, member(judge.plan, judge.data, 0))
+    arrays = {k: a for k, a in record.arrays.items() if k != "probe/1/loss"}
+    arrays["step_loss"] = arrays["step_loss"] + 1e-12
+    found = compare_with_golden(
+        judge, sound, dataclasses.replace(record, arrays=arrays), row, AROUND
+    )
+    assert found.grade == "disagree"
+    assert found.divergence.statistic == "missing"
+    arrays = dict(record.arrays) | {"step_loss": record.arrays["step_loss"][:-1]}
+    found = compare_with_golden(
+        judge, sound, dataclasses.replace(record, arrays=arrays), row, AROUND
+    )
+    assert found.grade == "disagree"
+    assert found.divergence.tensor == "number of steps"
+
+
+def test_what_changed_around_is_named(judge, sound):
+    record, row = trained(judge, member(judge.plan, judge.data, 0))
+    found = compare_with_golden(judge, sound, record, row, AROUND | {"threads": 2})
+    assert found.surroundings == {"threads": [1, 2]}
+
+
+# The file, from the command line
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+ONE = (PLAIN, *SMALL, "--quiet", "--implementation", "scratch")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, cache):
+    """A saved baseline of both implementations, and its folder."""
+    folder = tmp_path_factory.mktemp("saved")
+    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--out", folder / "out"]
+    reason = "the first: <b>ours</b> | ünïcode"
+    process = run([*words, "--save-baseline", folder / "b.json", "--because", reason], cache)
+    assert process.returncode == 0, process.stderr
+    assert "baseline saved, 2 runs" in process.stdout
+    return folder / "b.json"
+
+
+def rows(out):
+    return {row["implementation"]: row for row in Report.load(out).runs}
+
+
+def test_the_file_is_readable_and_says_what_it_is(saved):
+    facts = json.loads(saved.read_text())
+    assert facts["schema"] == SCHEMA
+    assert facts["recipe"]["batch_size"] == 256
+    (entry,) = facts["history"]
+    assert entry["because"] == "the first: <b>ours</b> | ünïcode"
+    for row in facts["runs"]:
+        assert len(row["val_loss"]) == 2
+        assert row["versions"]["numpy"] == np.__version__
+        assert row["surroundings"]["threads"] == 1
+    assert max(map(len, saved.read_text().splitlines())) < 2000
+
+
+def test_nothing_changed_is_exact_and_the_baseline_stays(saved, cache, tmp_path):
+    before = saved.read_bytes()
+    process = run([*COMPARE, *ONE, "--baseline", saved, "--out", tmp_path / "out"], cache)
+    assert process.returncode == 0, process.stdout
+    row = rows(tmp_path / "out")["scratch"]
+    assert row["grade"] == row["baseline"]["grade"] == "exact"
+    assert Report.load(tmp_path / "out").verdict == "agree"
+    assert "Against the baseline: 1 exact." in process.stdout
+    assert "not trained now" in process.stdout
+    assert saved.read_bytes() == before
+
+
+def test_another_version_is_named(saved, cache, tmp_path):
+    """A real other NumPy: that of a framework's environment."""
+    for name in FRAMEWORKS:
+        python = find_environment(BACKENDS[name]).python
+        version = next(iter(r for r in BACKENDS[name].requirements if r.name == "numpy"), None)
+        if version is not None and np.__version__ not in version.specifier:
+            break
+    words = [*COMPARE, *ONE, "--python", f"{PLAIN}={python}", "--out", tmp_path / "out"]
+    process = run([*words, "--baseline", saved], cache)
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = rows(tmp_path / "out")["scratch"]["baseline"]
+    assert found["grade"] in ("exact", "rounding")
+    was, now = found["versions"]["numpy"]
+    assert was == np.__version__ != now
+    assert f"numpy {was} → {now}" in process.stdout
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """An interpreter whose workers train with a learning rate that is off."""
+    return lambda factor: off_by(tmp_path / f"python-{factor}", factor)
+
+
+@pytest.mark.parametrize(("factor", "grade"), [("1.00001", "drift"), ("1.5", "disagree")])
+def test_a_change_beyond_rounding_fails(saved, cache, tmp_path, faulty, factor, grade):
+    words = [*COMPARE, *ONE, "--python", f"{PLAIN}={faulty(factor)}", "--baseline", saved]
+    process = run([*words, "--out", tmp_path / "out"], cache)
+    assert process.returncode == 1, process.stdout + process.stderr
+    row = rows(tmp_path / "out")["scratch"]
+    assert row["baseline"]["grade"] == row["grade"] == grade
+    assert row["baseline"]["divergence"]["stage"] == "update"
+    assert f"{PLAIN} scratch moved since the baseline ({grade})" in process.stdout
+    assert "learning rate ×" in process.stdout
+
+
+def test_saving_again_keeps_the_other_runs_and_the_history(saved, cache, tmp_path, faulty):
+    file = tmp_path / "b.json"
+    file.write_bytes(saved.read_bytes())
+    words = [*COMPARE, *ONE, "--python", f"{PLAIN}={faulty('1.00001')}", "--save-baseline", file]
+    process = run([*words, "--because", "on purpose", "--out", tmp_path / "one"], cache)
+    assert process.returncode == 0, process.stdout  # drift is shown, and nothing was compared
+    old, new = (json.loads(path.read_text()) for path in (saved, file))
+    assert new["history"][:-1] == old["history"]
+    entry = new["history"][-1]
+    assert entry["because"] == "on purpose"
+    assert any("moved by" in change and "update" in change for change in entry["changes"])
+    concise, scratch = (
+        next(row for row in new["runs"] if row["implementation"] == name)
+        for name in ("concise", "scratch")
+    )
+    assert concise == next(row for row in old["runs"] if row["implementation"] == "concise")
+    assert scratch["grade"] == "drift"
+    process = run([*COMPARE, *ONE, "--baseline", file, "--out", tmp_path / "two"], cache)
+    assert process.returncode == 1
+    assert "gone since: learning rate ×" in process.stdout
+
+
+def test_what_did_not_run_is_not_saved(saved, cache, tmp_path):
+    file = tmp_path / "b.json"
+    file.write_bytes(saved.read_bytes())
+    words = [*COMPARE, PLAIN, FRAMEWORKS[0], *SMALL, "--quiet", "--out", tmp_path / "out"]
+    process = run(
+        [*words, "--python", f"{FRAMEWORKS[0]}=/dev/null", "--save-baseline", file], cache
+    )
+    assert process.returncode == 3
+    assert "not saved" in process.stdout
+    assert file.read_bytes() == saved.read_bytes()
+
+
+def test_a_run_that_is_not_in_the_baseline_is_named(saved, cache, tmp_path):
+    file = tmp_path / "b.json"
+    facts = json.loads(saved.read_text())
+    facts["runs"] = [row for row in facts["runs"] if row["implementation"] != "scratch"]
+    file.write_text(json.dumps(facts))
+    process = run([*COMPARE, *ONE, "--baseline", file, "--out", tmp_path / "out"], cache)
+    assert process.returncode == 0
+    assert f"{PLAIN} scratch: not in the baseline" in process.stdout
+
+
+# Unusable files
+
+
+def damaged(facts, damage):
+    facts = copy.deepcopy(facts)
+    damage(facts)
+    return json.dumps(facts)
+
+
+DAMAGES = {
+    "newer": lambda f: f.update(schema=SCHEMA + 1),
+    "no schema": lambda f: f.pop("schema"),
+    "another kind": lambda f: f.update(kind="diary"),
+    "no runs": lambda f: f.pop("runs"),
+    "runs of words": lambda f: f.update(runs=["one"]),
+    "no history": lambda f: f.pop("history"),
+    "no digests": lambda f: f["runs"][0].pop("sha256"),
+    "losses of words": lambda f: f["runs"][0].update(val_loss=["low", "lower"]),
+    "no base64": lambda f: f["runs"][0]["b"].update(base64="?"),
+    "another shape": lambda f: f["runs"][0]["b"].update(shape=[1, 1]),
+    "a stage of nothing": lambda f: f["runs"][0]["stages"].append({}),
+    "a short loss": lambda f: f["runs"][0].update(val_loss=[1.0]),
+    "no rows": lambda f: f["runs"][0].update(rows=encode(np.zeros(3))),
+    "too much of a number": lambda f: f["runs"][0].update(envelopes=float("inf")),
+}
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, option):
+    from compare import main
+
+    file = tmp_path / "b.json"
+    file.write_text(damaged(json.loads(saved.read_text()), DAMAGES[damage]))
+    before = file.read_bytes()
+    words = [*map(str, ONE), option, str(file), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert str(file) in said.err
+    assert file.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_baseline_is_refused(tmp_path, content):
+    file = tmp_path / "b.json"
+    file.write_bytes(content)
+    with pytest.raises(ParityError, match="expected a baseline"):
+        Baseline.load(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--baseline", "nowhere.json"), "nowhere.json"),
+        (("--save-baseline", "/proc/nowhere.json"), "/proc/nowhere.json"),
+        (("--save-baseline", "."), "a folder"),
+        (("--because", "no file"), "--save-baseline"),
+    ],
+)
+def test_places_that_cannot_be(cache, tmp_path, arguments, part):
+    process = run([*COMPARE, *ONE, *arguments, "--out", "out"], cache, cwd=tmp_path)
+    check_complaint(process, part)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
+@pytest.mark.parametrize(
+    ("changed", "part"), [(("--lr", "0.2"), "lr 0.1, not 0.2"), (("--seed", "5"), "seed 0, not 5")]
+)
+def test_a_baseline_of_another_plan_is_refused(saved, cache, tmp_path, option, changed, part):
+    before = saved.read_bytes()
+    words = [*COMPARE, *ONE, *changed, option, saved, "--out", tmp_path / "out"]
+    check_complaint(run(words, cache), saved, "another plan", part)
+    assert saved.read_bytes() == before
+    assert not (tmp_path / "out").exists()

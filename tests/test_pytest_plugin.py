@@ -1,0 +1,196 @@
+"""The pytest plugin as another project uses it, with real frameworks."""
+
+import json
+import re
+
+import pytest
+
+from common.cache import CACHE_VARIABLE, cache_directory
+from common.environment import IMPLEMENTATIONS
+from tests.conftest import BACKENDS
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, run
+
+pytest_plugins = "pytester"
+
+CACHE = cache_directory()
+"""Before pytester changes where home is."""
+
+SMALL = {"data": "synthetic:300x8x3", "max_epochs": 2}
+FIRST = FRAMEWORKS[0]
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """Another project, whose tests use the plugin; run in a process of their own."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(CACHE))
+
+    def check(test, *arguments, **outcomes):
+        pytester.makepyfile(test)
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
+        result.assert_outcomes(**outcomes)
+        return result
+
+    check.path = pytester.path
+    check.makeini = pytester.makeini
+    return check
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory):
+    """Golden records of the plain backend on the small recipe, and of another learning rate."""
+    folder = tmp_path_factory.mktemp("baseline")
+    words = [*COMPARE, PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
+    for name, more in (("own", ()), ("other", ("--lr", "0.2"))):
+        words_of_one = [*words, *more, "--save-baseline", folder / f"{name}.json"]
+        process = run([*words_of_one, "--out", folder / name], CACHE)
+        assert process.returncode == 0, process.stderr
+    facts = json.loads((folder / "own.json").read_text())
+    for row in facts["runs"]:  # as if an older release had had another learning rate
+        row["val_loss"][-1] *= 1.5
+        row["stages"][-2]["gain"] += 1e-3
+    (folder / "moved.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_agreement_of_two_frameworks_on_digits_as_the_documentation_has_it(project):
+    first, second = FRAMEWORKS[0], FRAMEWORKS[-1]
+    project(
+        f"""
+        def test_frameworks_agree(parity):
+            parity.compare("{first}", "{second}").assert_agreement()
+        """,
+        passed=1,
+    )
+
+
+SHARING = f"""
+import pytest
+
+def look(parity, *backends):
+    comparison = parity.compare(*backends, **{SMALL!r})
+    comparison.assert_agreement()
+    for run in comparison.report.runs:
+        name = f"{{run['backend']}}-{{run['implementation']}}"
+        place = comparison.report.folder / "runs" / name / "record.json"
+        with open("SEEN", "a") as file:
+            file.write(f"{{name}} {{place.stat().st_ino}} {{place.stat().st_mtime_ns}}\\n")
+
+@pytest.mark.parametrize("number", range(2))
+def test_one(parity, number):
+    look(parity, "{PLAIN}", "{FIRST}")
+
+def test_two(parity):
+    look(parity, "{FIRST}")
+
+def test_three(parity):
+    look(parity, "{PLAIN}")
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_what_is_trained_once_is_not_trained_again(project, tmp_path, arguments):
+    seen = tmp_path / "seen"
+    project(SHARING.replace("SEEN", str(seen)), *arguments, passed=4)
+    lines = seen.read_text().splitlines()
+    assert len(lines) == 2 * (2 + 2 + 1 + 1)
+    assert len(set(lines)) == len({line.split()[0] for line in lines}) == 4
+
+
+def test_backends_and_implementations_come_as_parameters(project):
+    result = project(
+        """
+        def test_one(parity_backend, parity_implementation):
+            print(f"saw {parity_backend}-{parity_implementation}.")
+        """,
+        "-s",
+        passed=len(FRAMEWORKS) * len(IMPLEMENTATIONS),
+    )
+    seen = re.findall(r"saw ([\w-]+)\.", result.stdout.str())
+    assert sorted(seen) == sorted(f"{b}-{i}" for b in FRAMEWORKS for i in IMPLEMENTATIONS)
+    assert set(FRAMEWORKS) == {b.name for b in BACKENDS.values() if b.is_framework}
+
+
+def test_a_failure_tells_step_stage_tensor_in_a_few_lines(project, baseline):
+    result = project(
+        f"""
+        def test_one(parity):
+            parity.compare("{PLAIN}", implementations=["scratch"], **{SMALL!r}).assert_agreement()
+        """,
+        f"--parity-baseline={baseline / 'moved.json'}",
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(["E * moved by * since the baseline*step *, stage *, *"])
+    said = [line for line in result.stdout.lines if line.startswith("E ")]
+    assert len(said) <= 5
+    assert "common/" not in result.stdout.str()  # no traceback through the suite
+
+
+OFF = f"""
+import numpy as np
+
+def test_one(parity):
+    comparison = parity.compare("{PLAIN}", **{SMALL!r})
+    assert comparison.report.facts["thresholds"]["envelopes"] == LIMIT
+    comparison.assert_agreement()
+    run = comparison.report.folder / "runs" / "{PLAIN}-scratch" / "arrays.npz"
+    with np.load(run) as archive:
+        arrays = dict(archive)
+    for name in arrays:
+        if name.startswith("probe/") and "/update/" in name:
+            arrays[name] = arrays[name] * 1.01
+    parity.assert_agreement(arrays, **{SMALL!r})
+"""
+"""A sound comparison, then other code whose updates are off."""
+
+
+def test_arrays_of_other_code_are_judged(project):
+    result = project(OFF.replace("LIMIT", "4.0"), failed=1)
+    result.stdout.fnmatch_lines(["E *first divergence at step 0, stage update, W: *"])
+
+
+def test_the_threshold_decides(project):
+    project(OFF.replace("LIMIT", "1e9"), "--parity-threshold", "1e9", passed=1)
+    result = project(OFF, "--parity-threshold", "much", failed=1)
+    result.stdout.fnmatch_lines(["threshold: expected a number of envelopes; received 'much'*"])
+
+
+def test_options_of_the_ini_file(project, baseline):
+    (project.path / "golden.json").write_bytes((baseline / "own.json").read_bytes())
+    project.makeini(
+        f"""
+        [pytest]
+        parity_baseline = golden.json
+        parity_data = {SMALL["data"]}
+        """
+    )
+    project(
+        f"""
+        def test_one(parity):
+            comparison = parity.compare("{PLAIN}", max_epochs=2)
+            assert {{row["grade"] for row in comparison.report.runs}} == {{"exact"}}
+            comparison.assert_agreement()
+        """,
+        passed=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "part"),
+    [
+        ('parity.compare("nonsense")', "nonsense"),
+        (f'parity.compare("{PLAIN}", lr=-1)', "lr"),
+        (f'parity.compare("{PLAIN}", speed=1)', "speed"),
+        (f'parity.compare("{PLAIN}", implementations=["slick"])', "slick"),
+        (f'parity.compare("{PLAIN}", threshold=0)', "threshold"),
+        (f'parity.compare("{PLAIN}", baseline="nowhere.json")', "nowhere.json"),
+        (f'parity.compare("{PLAIN}", accept="nowhere.toml")', "nowhere.toml"),
+        (f'parity.compare("{PLAIN}", baseline="OTHER", **{SMALL!r})', "another plan"),
+    ],
+)
+def test_unusable_input_is_one_line(project, baseline, call, part):
+    call = call.replace("OTHER", str(baseline / "other.json"))
+    result = project(f"def test_one(parity):\n    {call}\n", failed=1)
+    text = result.stdout.str()
+    assert part in text
+    assert "common/" not in text  # no traceback through the suite
+    assert "During handling" not in text

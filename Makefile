@@ -22,7 +22,8 @@ check: $(VENV)/.complete
 
 # The report's page is tested in Debian's Chromium; without it those tests fail, the others run.
 browser:
-	@command -v chromium > /dev/null || { \
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || \
+	command -v google-chrome > /dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
 	  $$root apt-get update -qq && \
 	  $$root env DEBIAN_FRONTEND=noninteractive \

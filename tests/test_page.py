@@ -25,7 +25,8 @@ from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, SMALL, run
 from tests.test_own_model import PLAIN_MODEL
 
-CHROMIUM = shutil.which("chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")  # Debian's, and where there is another
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -360,7 +361,8 @@ def test_without_the_data_set_there_are_no_pictures(report, tmp_path):
 
 
 def test_without_room_the_report_stands_alone(report, tmp_path):
-    copy = Report({**report.facts, "notices": []}, tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    copy = Report({**report.facts, "notices": []}, tmp_path / "file" / "nowhere")
     write_page(copy)
     (notice,) = copy.facts["notices"]
     assert notice.startswith(f"{PAGE} was not written")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import against
 from common.errors import ParityError
 from common.recipe import Recipe
 
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"benchmarks.{name}")
         summary = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=summary, description=summary)
-        add_shared(command)
+        add_shared(command, module.MINUTES)
         module.add_arguments(command)
         command.set_defaults(main=module.main)
     if (FOLDER / f"{OTHER}.py").exists():
@@ -34,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_shared(command: argparse.ArgumentParser) -> None:
-    """The options of every benchmark."""
+def add_shared(command: argparse.ArgumentParser, minutes: float) -> None:
+    """The options of every benchmark; ``minutes`` is how long this one may take by default."""
     command.add_argument("backends", nargs="*", metavar="BACKEND", help="default: all")
     command.add_argument(
         "--python", action="append", default=[], metavar="BACKEND=PATH", help="its interpreter"
@@ -45,6 +46,13 @@ def add_shared(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
     command.add_argument("--threads", type=int, default=1, help="of each worker; %(default)s")
     command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="%(default)s")
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=minutes,
+        help="past them no further process is started, and what is missing is named; %(default)s",
+    )
+    against.add_argument(command)
     command.add_argument(
         "--out", type=Path, default=FOLDER / "results", help="folder of the results; %(default)s"
     )
@@ -57,13 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = importlib.import_module(f"benchmarks.{OTHER}").main(arguments[1:])
         return status
     options = build_parser().parse_args(arguments)
-    from benchmarks.measure import check_device
-    from compare import parse_pythons
+    from benchmarks.measure import Budget, check_device
+    from common.options import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:
         check_device(options.device)
         options.pythons = parse_pythons(options.python)
+        options.budget = Budget(options.minutes)
         result: int = options.main(options)
     except ParityError as error:
         print(f"benchmarks: {' '.join(str(error).split())}", file=sys.stderr)

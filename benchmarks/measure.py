@@ -8,11 +8,10 @@ test behind ``--compare`` from SciPy.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from common.cache import cache_directory
 from common.environment import Backend, Environment, choose, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
@@ -32,11 +30,10 @@ from common.machine import machine_facts
 from common.plan import Plan
 from common.recipe import Recipe
 
-KERAS = "keras==3.15.1"
 BUSY = 0.15
 """Processors that other programs may use before a measurement calls its machine busy."""
-SLOWER, CERTAIN = 1.05, 0.05
-"""A row is slower if its median grew by this factor and chance explains it less often than that."""
+PROCESS_SECONDS = 900.0
+"""After so long a process is ended."""
 
 
 @dataclass
@@ -64,6 +61,11 @@ class Task:
     def failure(self) -> str | None:
         """Why the last run that failed did; None if none failed."""
         return next((s["failed"] for s in reversed(self.samples) if "failed" in s), None)
+
+    @property
+    def missing(self) -> str | None:
+        """Why there is nothing to show: a failure, or no run at all; None if there is."""
+        return self.failure or (None if self.samples else "not measured: the time was up")
 
 
 def make_plan(data: str | None, folder: Path, **recipe: Any) -> Plan:
@@ -94,14 +96,42 @@ def environments(
     return usable
 
 
-def run(tasks: Sequence[Task], runs: int, threads: int = 1, timeout: float = 900.0) -> None:
+class Budget:
+    """The time that a benchmark may take: past it no further process is started.
+
+    Args:
+        minutes: how long it may take.
+
+    Attributes:
+        left_out: what was not measured because the time was up.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.end = time.monotonic() + 60 * minutes
+        self.left_out: list[str] = []
+
+    @property
+    def seconds(self) -> float:
+        """What is left of it."""
+        return self.end - time.monotonic()
+
+    def spent(self, what: str) -> bool:
+        """Whether the time is up; if so, what was asked about is noted as left out."""
+        if self.seconds > 0:
+            return False
+        self.left_out.append(what)
+        return True
+
+
+def run(tasks: Sequence[Task], runs: int, budget: Budget, threads: int = 1) -> None:
     """Measure every task ``runs`` times, each round in another order, one process at a time."""
     shuffled = random.Random(0)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(runs):
             for task in shuffled.sample(list(tasks), len(tasks)):
-                if task.failure is None:
-                    task.samples.append(sample(task, Path(folder), threads, timeout))
+                if task.failure is None and not budget.spent(f"{task.name}, run {turn + 1}"):
+                    task.samples.append(sample(task, Path(folder), threads, PROCESS_SECONDS))
                     say(f"round {turn + 1}/{runs}: {task.name}: {gist(task.samples[-1])}")
 
 
@@ -159,12 +189,26 @@ def load(tasks: Iterable[Task]) -> dict[str, Any]:
     }
 
 
-def load_sentence(facts: Mapping[str, Any]) -> str:
-    """The load in a sentence for the report."""
+def left_out(facts: Mapping[str, Any]) -> str:
+    """What the time did not suffice for, as a paragraph; empty if it sufficed."""
+    names = facts["left_out"]
+    if not names:
+        return ""
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    minutes = facts["settings"]["minutes"]
+    return f"**Not measured**, because {minutes:g} minutes were over: {shown}.\n\n"
+
+
+def load_sentence(facts: Mapping[str, Any], wall_only: bool = False) -> str:
+    """The load in a sentence for the report; ``wall_only`` where no processor time is used."""
     sentence = (
         f"Other programs kept {facts['other_cpus']:.2f} of {facts['cpus']} processors busy while "
         "this ran"
     )
+    if facts["busy"] and wall_only:
+        return f"{sentence}: **all times are wall times, and too long**."
+    if wall_only:
+        return f"{sentence}; all times are wall times."
     if facts["busy"]:
         return f"{sentence}: ratios are of processor seconds, and wall times are too long."
     return f"{sentence}; ratios are of wall seconds."
@@ -187,43 +231,6 @@ def ratio(task: Task, other: Task | None, fact: str) -> float | None:
     return float(np.median(ratios)) if ratios else None
 
 
-def peers_folder(python: Path) -> str | None:
-    """A folder with Keras for an interpreter that has none; None where it cannot be had.
-
-    Kept in the cache, and put behind the environment's own packages, which thus stay as pinned.
-    """
-    has = subprocess.run(
-        [str(python), "-c", "import keras"], capture_output=True, check=False, cwd="/"
-    )
-    if not has.returncode:
-        return ""
-    found = subprocess.run(
-        [str(python), "-c", "import sys; print(*sys.version_info[:2], sep='.')"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    folder = cache_directory() / "environments" / f"{KERAS}-py{found.stdout.strip()}"
-    if not folder.exists():
-        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-        say(f"installing {KERAS} for {python}")
-        done = subprocess.run(
-            [
-                *(str(python), "-m", "pip", "install", "--quiet", "--no-input"),
-                *("--disable-pip-version-check", "--target", str(partial), KERAS),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            shutil.rmtree(partial, ignore_errors=True)
-            say(f"{KERAS}: not installed: {(done.stderr or 'pip failed').strip().splitlines()[-1]}")
-            return None
-        os.replace(partial, folder)
-    return str(folder)
-
-
 def check_device(device: str) -> None:
     """Raise ParityError for a device that is not there, or that the suite cannot use yet."""
     if device == "cpu":
@@ -242,15 +249,31 @@ def check_device(device: str) -> None:
 # Output
 
 
-def document(name: str, settings: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
-    """What every result states: command, machine, versions, settings."""
+def document(
+    name: str,
+    options: argparse.Namespace,
+    tasks: Iterable[Task],
+    settings: Mapping[str, Any],
+    **facts: Any,
+) -> dict[str, Any]:
+    """What every result states: command, machine, load, versions, settings, what is missing."""
     arguments = " ".join(sys.argv[1:])
+    tasks = list(tasks)
+    shared = {name: getattr(options, name) for name in ("threads", "runs", "minutes", "device")}
+    versions: dict[str, Any] = {}
+    for task in tasks:
+        for sample in task.samples:
+            if sample.get("versions"):
+                versions[task.settings["backend"]] = sample["versions"]
     return {
-        "schema": 1,
+        "schema": 2,
         "benchmark": name,
         "command": f"python -m benchmarks {arguments}",
         "machine": machine_facts() | {"numpy": np.__version__},
-        "settings": dict(settings),
+        "versions": versions,
+        "settings": {**shared, **settings},
+        "load": load(tasks),
+        "left_out": list(options.budget.left_out),
         **facts,
     }
 
@@ -281,16 +304,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def heading(facts: Mapping[str, Any], title: str) -> str:
+def heading(facts: Mapping[str, Any], title: str, wall_only: bool = False) -> str:
     """The lines above a table: what was measured, by which command, on which machine."""
+    load = load_sentence(facts["load"], wall_only)
     machine = facts["machine"]
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown"
     return (
         f"# {title}\n\n`{facts['command']}`\n\n{machine['processor']}, {machine['cpus']} "
         f"processors, {memory}; {machine['system']}; Python {machine['python']}; "
         f"{facts['settings']['threads']} thread(s) per worker, pinned to its own processor(s), one "
-        f"worker at a time. {load_sentence(facts['load'])}\n\n"
+        f"worker at a time. {load}\n\n{_versions(facts)}"
+        f"{left_out(facts)}"
     )
+
+
+def _versions(facts: Mapping[str, Any]) -> str:
+    found = [
+        f"{name} {version}"
+        for versions in facts["versions"].values()
+        for name, version in versions.items()
+    ]
+    return f"{', '.join(dict.fromkeys(found))}.\n\n" if found else ""
 
 
 def draw(path: Path, plot: Callable[[Any], None], **options: Any) -> None:
@@ -300,35 +334,6 @@ def draw(path: Path, plot: Callable[[Any], None], **options: Any) -> None:
     figure = Figure(layout="constrained", **options)
     plot(figure)
     figure.savefig(path, dpi=120)
-
-
-def compare_old(old: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Sentences for what became slower beyond the noise since an older result.
-
-    Values are compared as multiples of the machine's limit of their own round where both have
-    it; else as seconds. The test is Mann and Whitney's, one-sided.
-    """
-    from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
-
-    try:
-        before = json.loads(old.read_text(encoding="utf-8"))
-        earlier = before["series"]
-        if before["benchmark"] != facts["benchmark"]:
-            raise ValueError(f"a result of {before['benchmark']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ParityError(
-            f"{old}: expected a result of {facts['benchmark']}; received {error}; name another file"
-        ) from None
-    slower = []
-    for name, now in facts["series"].items():
-        then = earlier.get(name)
-        if not now or not then:
-            continue
-        factor = float(np.median(now) / np.median(then))
-        chance = float(mannwhitneyu(now, then, alternative="greater").pvalue)
-        if factor > SLOWER and chance < CERTAIN:
-            slower.append(f"{name}: {factor:.2f} × slower than before (p = {chance:.3f})")
-    return slower
 
 
 def say(line: str) -> None:

@@ -8,18 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+import numpy as np
+
+from benchmarks import against, measure
 from benchmarks.measure import Task, make_plan, quartiles
 
 FORMS = ("indexed", "one-hot")
 SHAPES = ((256, 10), (256, 1000), (10_000, 10))
 
 
+MINUTES = 2.0
+"""How long it may take."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
     parser.add_argument("--runs", type=int, default=3, help="processes per row; %(default)s")
     parser.add_argument("--repeats", type=int, default=50, help="calls per process; %(default)s")
-    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="say what got slower")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,67 +36,68 @@ def main(options: argparse.Namespace) -> int:
         tasks = []
         for name, (_, environment) in usable.items():
             assert environment.python is not None
-            for rows, classes in SHAPES:
-                settings = {"kind": "numerics", "backend": name, "plan": str(folder / "plan")}
-                settings |= {"rows": rows, "classes": classes, "repeats": options.repeats}
-                tasks.append(Task(f"{name} {rows}×{classes}", environment.python, settings))
-        measure.run(tasks, options.runs, options.threads)
+            settings = {"kind": "numerics", "backend": name, "plan": str(folder / "plan")}
+            settings |= {"shapes": SHAPES, "repeats": options.repeats}
+            tasks.append(Task(name, environment.python, settings))
+        measure.run(tasks, options.runs, options.budget, options.threads)
     facts = summarize(tasks, options)
     text = write(facts)
     measure.save(options.out, facts, text)
     draw = lambda figure: plot(figure, facts)  # noqa: E731
     measure.draw(options.out / "numerics.png", draw, figsize=(8, 4))
     print(text)
-    if options.compare is None:
-        return 0
-    slower = measure.compare_old(options.compare, facts)
-    print("\n".join(slower) or f"nothing is slower than in {options.compare}, beyond the noise")
-    return int(bool(slower))
+    return against.status(options, facts)
 
 
 def summarize(tasks: list[Task], options: argparse.Namespace) -> dict[str, Any]:
     """Rows with the spread of both forms and their ratio."""
     rows, series = [], {}
     for task in tasks:
-        good = [facts for facts in task.samples if "seconds" in facts]
-        medians = {
-            form: [float(measure.np.median(facts["seconds"][form])) for facts in good]
-            for form in FORMS
-        }
-        spreads = {form: quartiles(medians[form]) for form in FORMS}
-        ratios = [b / a for a, b in zip(*medians.values(), strict=True)]
-        values = [[facts[f"{form}_value"] for form in FORMS] for facts in good]
-        row = {
-            "name": task.name,
-            **spreads,
-            "ratio": float(measure.np.median(ratios)) if ratios else None,
-            "difference": max((abs(a / b - 1) for a, b in values), default=None),
-            "failed": task.failure,
-        }
-        rows.append(row)
-        series |= {f"{task.name} {form}": medians[form] for form in FORMS}
-    settings = {"runs": options.runs, "repeats": options.repeats, "threads": options.threads}
-    load = measure.load(tasks)
-    return measure.document("numerics", settings, load=load, rows=rows, series=series)
+        for i, (examples, classes) in enumerate(SHAPES):
+            found = [facts["shapes"][i] for facts in task.samples if "shapes" in facts]
+            row = {"name": f"{task.name} {examples}×{classes}", "failed": task.missing}
+            medians = {
+                form: [float(np.median(facts[form]["seconds"])) for facts in found]
+                for form in FORMS
+            }
+            ratios = [b / a for a, b in zip(*medians.values(), strict=True)]
+            values = [[facts[form]["value"] for form in FORMS] for facts in found]
+            row |= {form: quartiles(medians[form]) for form in FORMS}
+            row["ratio"] = float(np.median(ratios)) if ratios else None
+            row["difference"] = max((abs(a / b - 1) for a, b in values), default=None)
+            rows.append(row)
+            series |= {f"{row['name']} {form}": medians[form] for form in FORMS}
+    settings = {"repeats": options.repeats, "shapes": [list(shape) for shape in SHAPES]}
+    samples = [measure.plain(task) for task in tasks]
+    return measure.document(
+        "numerics", options, tasks, settings, rows=rows, series=series, samples=samples
+    )
 
 
 def write(facts: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    text = measure.heading(facts, "Numerics: cross-entropy by indexing and with one-hot labels")
+    text = measure.heading(
+        facts, "Numerics: cross-entropy by indexing and with one-hot labels", wall_only=True
+    )
     text += (
         "The backend's own `cross_entropy` and `cross_entropy_one_hot` on probabilities, mean over "
-        "examples, the result read back; microseconds, medians over processes. `Δ`: relative "
-        "difference of the two results.\n\n"
+        "examples, the result read back; microseconds, medians [quartiles] over processes. `Δ`: "
+        "relative difference of the two results.\n\n"
     )
     lines = []
     for row in facts["rows"]:
         if row["failed"] or row["ratio"] is None:
             lines.append([row["name"], f"failed: {row['failed']}", "", "", ""])
             continue
-        micro = [f"{1e6 * row[form]['median']:.0f}" for form in FORMS]
+        micro = [_micro(row[form]) for form in FORMS]
         lines.append([row["name"], *micro, f"{row['ratio']:.2f}", f"{row['difference']:.1e}"])
     header = ["backend, examples × classes", "indexed µs", "one-hot µs", "one-hot ÷ indexed", "Δ"]
     return text + measure.table(header, lines)
+
+
+def _micro(spread: Mapping[str, Any]) -> str:
+    low, middle, high = (f"{1e6 * spread[name]:.0f}" for name in ("q1", "median", "q3"))
+    return f"{middle} [{low}–{high}]"
 
 
 def plot(figure: Any, facts: Mapping[str, Any]) -> None:

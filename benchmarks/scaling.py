@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measure
+from benchmarks import against, measure
 from benchmarks.measure import Task, say
 from common.data import ARRAYS, DataModule
-from common.errors import ParityError
 from common.plan import Plan
 from common.recipe import Recipe
 
@@ -37,8 +35,11 @@ AT: dict[str, dict[str, int]] = {
 STRAIGHT = 0.25
 """How far from the straight line through the other points a point may lie."""
 LARGE = (10_000_000, 784)
-LARGE_BYTES = 2 * 2**30
 PIECE = 100_000
+
+
+MINUTES = 15.0
+"""How long it may take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,19 +61,23 @@ def main(options: argparse.Namespace) -> int:
     usable = measure.environments(options.backends, options.pythons)
     pythons = {name: environment.python for name, (_, environment) in usable.items()}
     if options.large:
+        from benchmarks.large import large
+
         return large(options, pythons)
-    points = []
+    points, tasks = [], []
     for axis in options.axes:
         for value in AXES[axis]:
             if options.most is None or value <= options.most:
-                points += measure_point(axis, value, pythons, options.runs)
-    facts = summarize(points, options)
+                measured = measure_point(axis, value, pythons, options)
+                points += [point(task, axis, value, size) for task, size in measured]
+                tasks += [task for task, _ in measured]
+    facts = summarize(points, tasks, options)
     text = write(facts)
     measure.save(options.out, facts, text)
     path = options.out / "scaling.png"
     measure.draw(path, lambda figure: plot(figure, facts), figsize=(11, 7))
     print(text)
-    return 0
+    return against.status(options, facts)
 
 
 # Points
@@ -108,21 +113,23 @@ def make_plan(folder: Path, data: DataModule, data_folder: Path, batch: int, epo
 
 
 def measure_point(
-    axis: str, value: int, pythons: Mapping[str, Path | None], runs: int
-) -> list[dict[str, Any]]:
-    """One size of one axis in every backend."""
+    axis: str, value: int, pythons: Mapping[str, Path | None], options: argparse.Namespace
+) -> list[tuple[Task, dict[str, int]]]:
+    """One size of one axis in every backend: what ran, and its size."""
     size = BASE | AT.get(axis, {}) | {axis: value}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data_folder = make_data(
-            folder / "data", size["examples"], size["features"], size["classes"]
-        )
-        data = DataModule.open(data_folder, size["batch"])
-        make_plan(folder, data, data_folder, size["batch"], size["epochs"])
         tasks = [fit_task(name, python, folder) for name, python in pythons.items()]
-        say(f"{axis} = {value:,}")
-        measure.run(tasks, runs, size["threads"])
-    return [point(task, axis, value, size) for task in tasks]
+        if options.budget.seconds > 0:
+            say(f"{axis} = {value:,}")
+            shape = size["examples"], size["features"], size["classes"]
+            data_folder = make_data(folder / "data", *shape)
+            data = DataModule.open(data_folder, size["batch"])
+            make_plan(folder, data, data_folder, size["batch"], size["epochs"])
+        for task in tasks:
+            task.settings |= {"axis": axis, "value": value}
+        measure.run(tasks, options.runs, options.budget, size["threads"])
+    return [(task, size) for task in tasks]
 
 
 def fit_task(name: str, python: Path | None, folder: Path) -> Task:
@@ -135,6 +142,7 @@ def fit_task(name: str, python: Path | None, folder: Path) -> Task:
 def point(task: Task, axis: str, value: int, size: Mapping[str, int]) -> dict[str, Any]:
     """What one size cost in one backend."""
     good = [facts for facts in task.samples if "failed" not in facts]
+    residents = [facts["resident_bytes"] for facts in good if facts["resident_bytes"]]
     epochs = [sum(facts["epoch_cpu_seconds"]) for facts in good]
     walls = [sum(facts["epoch_seconds"]) for facts in good]
     later = 1 if axis != "epochs" else 0
@@ -147,9 +155,11 @@ def point(task: Task, axis: str, value: int, size: Mapping[str, int]) -> dict[st
         "size": dict(size),
         "cpu_seconds": float(np.median(epochs)) / count if good else None,
         "wall_seconds": float(np.median(walls)) / count if good else None,
+        "spread": measure.quartiles([seconds / count for seconds in epochs]),
         "grown_bytes": float(np.median(grown)) if good else None,
+        "resident_bytes": residents[0] if residents else None,
         "other_cpus": float(np.median([f.get("other_cpus", 0) for f in good])) if good else None,
-        "failed": task.failure,
+        "failed": task.missing,
     }
 
 
@@ -174,7 +184,9 @@ def bends(values: Sequence[float], costs: Sequence[float]) -> list[float]:
     return [float(value) for value, far in zip(values, off, strict=True) if far > STRAIGHT]
 
 
-def summarize(points: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def summarize(
+    points: list[dict[str, Any]], tasks: list[Task], options: argparse.Namespace
+) -> dict[str, Any]:
     """Exponents of time and memory for every axis and backend."""
     fits = []
     for axis in options.axes:
@@ -193,10 +205,16 @@ def summarize(points: list[dict[str, Any]], options: argparse.Namespace) -> dict
                 "failed": {str(p["value"]): p["failed"] for p in own if p["failed"]},
             }
             fits.append(fit)
-    settings = {"threads": options.threads, "runs": options.runs, "base": BASE, "at": AT}
-    others = float(np.median([p["other_cpus"] for p in points if p["other_cpus"] is not None]))
-    load = measure.load([]) | {"other_cpus": others, "busy": others > measure.BUSY}
-    return measure.document("scaling", settings, load=load, points=points, fits=fits)
+    settings = {"base": BASE, "at": AT}
+    series = {
+        f"{task.name} {task.settings['axis']}={task.settings['value']}": task.values(
+            "epoch_cpu_seconds"
+        )
+        for task in tasks
+    }
+    return measure.document(
+        "scaling", options, tasks, settings, points=points, fits=fits, series=series
+    )
 
 
 def write(facts: Mapping[str, Any]) -> str:
@@ -252,58 +270,3 @@ def plot(figure: Any, facts: Mapping[str, Any]) -> None:
         panel.set_xlabel(axis)
         panel.set_ylabel("seconds")
         panel.legend(fontsize="x-small")
-
-
-# Data larger than memory
-
-
-def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> int:
-    """One epoch of every backend on data that is read while the training goes on."""
-    try:
-        rows, features = map(int, options.large.split("x"))
-    except ValueError:
-        raise ParityError(
-            f"large: expected ROWSxFEATURES; received {options.large!r}; give for example 1000x784"
-        ) from None
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if shutil.disk_usage(folder).free < rows * features * 1.1:
-            raise ParityError(
-                f"large: expected {rows * features / 1e9:.1f} GB of free disk; received less in "
-                f"{folder}; set TMPDIR to another folder"
-            )
-        say(f"writing {rows:,} × {features} uint8")
-        data_folder = make_data(folder / "data", rows, features, 10)
-        data = DataModule.open(data_folder, options.batch_size)
-        make_plan(folder, data, data_folder, options.batch_size, 1)
-        tasks = [fit_task(name, python, folder) for name, python in pythons.items()]
-        measure.run(tasks, 1, options.threads, timeout=3600)
-    points = [point(task, "examples", rows, {"epochs": 1, "features": features}) for task in tasks]
-    settings = {"rows": rows, "features": features, "threads": options.threads}
-    facts = measure.document("scaling_large", settings, load=measure.load(tasks), points=points)
-    text = write_large(facts)
-    measure.save(options.out, facts, text)
-    print(text)
-    return 0
-
-
-def write_large(facts: Mapping[str, Any]) -> str:
-    """The result as Markdown."""
-    settings = facts["settings"]
-    size = settings["rows"] * settings["features"] / 1e9
-    text = measure.heading(facts, "Data larger than memory")
-    text += (
-        f"{settings['rows']:,} × {settings['features']} uint8 ({size:.1f} GB on disk; scaled, "
-        f"{4 * size:.1f} GB), one epoch in random order. Goal: at most {LARGE_BYTES / 2**30:.0f} "
-        "GiB of resident memory over what the import takes.\n\n"
-    )
-    lines = []
-    for found in facts["points"]:
-        if found["failed"]:
-            lines.append([found["backend"], f"failed: {found['failed'][:200]}", "", "", ""])
-            continue
-        met = "met" if found["grown_bytes"] <= LARGE_BYTES else "missed"
-        seconds = [f"{found[name]:.1f}" for name in ("wall_seconds", "cpu_seconds")]
-        lines.append([found["backend"], *seconds, f"{found['grown_bytes'] / 2**30:.2f}", met])
-    header = ["backend", "epoch s (wall)", "epoch s (processor)", "GiB over import", "goal"]
-    return text + measure.table(header, lines)

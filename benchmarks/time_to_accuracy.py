@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+from benchmarks import against, measure
 from benchmarks.measure import Task, make_plan, quartiles
+
+MINUTES = 4.0
+"""How long it may take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure and write."""
+    """Measure and write; 1 if ``--compare`` found something slower."""
     usable = measure.environments(options.backends, options.pythons)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -38,14 +41,14 @@ def main(options: argparse.Namespace) -> int:
                 settings = {"kind": "fit", "backend": name, "implementation": implementation}
                 settings |= {"plan": str(folder / "plan"), "accuracies": options.accuracies}
                 tasks.append(Task(f"{name} {implementation}", environment.python, settings))
-        measure.run(tasks, options.runs, options.threads)
+        measure.run(tasks, options.runs, options.budget, options.threads)
     facts = summarize(plan.recipe.data, tasks, options)
     text = write(facts)
     measure.save(options.out, facts, text)
     path = options.out / "time_to_accuracy.png"
     measure.draw(path, lambda figure: plot(figure, facts), figsize=(8, 4))
     print(text)
-    return 0
+    return against.status(options, facts)
 
 
 def summarize(data: str, tasks: list[Task], options: argparse.Namespace) -> dict[str, Any]:
@@ -66,25 +69,33 @@ def summarize(data: str, tasks: list[Task], options: argparse.Namespace) -> dict
                 "reached": reached,
                 "import_seconds": imports,
                 "best": max(best, default=None),
-                "failed": task.failure,
+                "failed": task.missing,
             }
         )
     settings = {
         "data": data,
         "batch_size": options.batch_size,
         "max_epochs": options.max_epochs,
-        "threads": options.threads,
-        "runs": options.runs,
     }
-    load = measure.load(tasks)
+    series = {
+        f"{task.name} to {accuracy}": [
+            s["reached_seconds"][accuracy][0]
+            for s in task.samples
+            if "failed" not in s and accuracy in s["reached_seconds"]
+        ]
+        for task in tasks
+        for accuracy in map(str, options.accuracies)
+    }
     samples = [measure.plain(task) for task in tasks]
-    return measure.document("time_to_accuracy", settings, load=load, rows=rows, samples=samples)
+    return measure.document(
+        "time_to_accuracy", options, tasks, settings, rows=rows, series=series, samples=samples
+    )
 
 
 def write(facts: Mapping[str, Any]) -> str:
     """The result as Markdown."""
     settings = facts["settings"]
-    text = measure.heading(facts, "Time to accuracy")
+    text = measure.heading(facts, "Time to accuracy", wall_only=True)
     text += (
         f"{settings['data']}, batch {settings['batch_size']}, at most {settings['max_epochs']} "
         "epochs; wall seconds from the start of the framework's import to the end of the first "

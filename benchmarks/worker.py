@@ -6,6 +6,7 @@ The settings say what (:data:`KINDS`), and where the plan is and the result goes
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import Watch, resident_bytes
 from common.data import aligned
 from common.plan import Plan
 from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
@@ -55,6 +57,7 @@ class Measurement:
         self.facts["import_seconds"] = time.perf_counter() - self.started
         self.facts["import_cpu_seconds"] = time.process_time() - cpu
         self.facts["import_rss_bytes"] = peak_rss_bytes()
+        self.facts["import_resident_bytes"] = resident_bytes()
         self.data = self.plan.data()
         self.orders = [np.asarray(order) for order in self.plan.order]
 
@@ -101,7 +104,12 @@ def fit(measurement):
     trainer = backend.Trainer(plan.recipe.max_epochs, callbacks=[note])
     trainer.fit_epoch = measurement.clock(trainer.fit_epoch)
     orders, initial = measurement.orders, plan.parameters
-    trainer.fit(model, data, orders=orders, parameters=initial, dtype=plan.recipe.dtype)
+    if measurement.settings.get("chunked"):
+        data.memory_bytes = 0  # as if the memory were too small for any data
+    watch = Watch() if data.is_large else contextlib.nullcontext()  # none where time is measured
+    with watch:
+        trainer.fit(model, data, orders=orders, parameters=initial, dtype=plan.recipe.dtype)
+    measurement.facts["resident_bytes"] = getattr(watch, "peaks", None)
     if data.is_large:  # an epoch is many calls then, and waits for its chunks between them
         measurement.clock.wall = [trainer.seconds["fit"]]
         measurement.clock.cpu = [time.process_time() - began[0]]
@@ -115,19 +123,18 @@ def fit(measurement):
 def loop(measurement):
     """A loop written by hand, of the backend's ``raw_loop.py``."""
     name = f"backends.{measurement.settings['backend']}.raw_loop"
-    plan = measurement.plan
+    plan, data = measurement.plan, measurement.data
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
-    X, y = measurement.data.examples(train=True, dtype=plan.recipe.dtype)
-    as_stored = measurement.settings["loop"] == "loader"
-    if as_stored:
-        X = aligned(np.array(measurement.data.X_train))
-    made = importlib.import_module(name).LOOPS[measurement.settings["loop"]](
-        X, y, initial, plan.recipe.lr, plan.recipe.batch_size
-    )
-    if as_stored:
-        made.divisor = measurement.data.divisor
+    X, y = data.examples(train=True, dtype=plan.recipe.dtype)
+    shared = plan.recipe.lr, plan.recipe.batch_size
+    make = importlib.import_module(name).LOOPS[measurement.settings["loop"]]
+    if measurement.settings["loop"] == "loader":  # it converts what is stored, one by one
+        shape = data.image_shape or (1, data.num_inputs)
+        made = make(aligned(np.array(data.X_train)), y, initial, *shared, shape, data.divisor)
+    else:
+        made = make(X, y, initial, *shared)
     epoch = measurement.clock(made.epoch)
-    for order in measurement.orders:
+    for order in measurement.orders[: measurement.settings.get("epochs")]:
         losses, _ = epoch(order)
     measurement.parameters = made.get_parameters()
     measurement.facts["loss"] = float(np.mean(losses))
@@ -194,26 +201,33 @@ def limit(measurement):
 def numerics(measurement):
     """Cross-entropy from scratch, by indexing and with one-hot labels, on random probabilities.
 
-    Each function runs on ``rows`` probabilities, in ``repeats`` turns; the array that it returns
-    is read, so that the work is done when the clock stops.
+    Each function runs on every shape in ``repeats`` turns; the number that it returns is read, so
+    that the work is done when the clock stops.
     """
-    backend, random = measurement.backend, np.random.default_rng(0)
-    rows, classes = measurement.settings["rows"], measurement.settings["classes"]
+    measurement.facts["shapes"] = [
+        _cross_entropies(measurement.backend, *shape, measurement.settings["repeats"])
+        for shape in measurement.settings["shapes"]
+    ]
+
+
+def _cross_entropies(backend, rows, classes, repeats):
+    random = np.random.default_rng(0)
     p = random.random((rows, classes), dtype=np.float32) + np.float32(0.01)
+    p /= p.sum(axis=1, keepdims=True)
     labels = random.integers(0, classes, rows).astype(np.int32)
     data = backend.DataModule(p, labels, p, labels, num_outputs=classes)
     y_hat, y = data.tensors(p, labels)
     functions = {"indexed": backend.cross_entropy, "one-hot": backend.cross_entropy_one_hot}
-    times = {name: [] for name in functions}
-    for turn in range(measurement.settings["repeats"] + 3):
+    found = {name: {"seconds": []} for name in functions}
+    for turn in range(repeats + 3):
         for name, function in functions.items():
             started = time.perf_counter()
             value = float(function(y_hat, y))
             seconds = time.perf_counter() - started
-            if turn >= 3:
-                times[name].append(seconds)
-            measurement.facts[f"{name}_value"] = value
-    measurement.facts["seconds"] = times
+            if turn >= 3:  # the first calls compile and warm up
+                found[name]["seconds"].append(seconds)
+            found[name]["value"] = value
+    return found
 
 
 KINDS = {f.__name__: f for f in (fit, loop, keras, limit, numerics)}

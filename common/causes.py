@@ -106,6 +106,9 @@ class _Search:
         self.probes = {step: self.ladder.probe(record, step) for step in self.plan.probes}
         self.recorded = [int(step) for step in record.arrays["snapshots"]]
         self.clues = Clues(judge, record, judgement, self.probes)
+        self.loss_envelope = max(
+            self.ladder.envelopes[step, "loss", "largest"] for step in self.plan.probes
+        )
 
     def run(self) -> Diagnosis | None:
         candidates = list(self.clues.candidates())
@@ -222,6 +225,10 @@ class _Search:
             if name in ("largest", "offset"):
                 envelope *= growth
             envelope = max([envelope, *(v[name] for v in own_values if np.isfinite(v[name]))])
+            if key == "loss":
+                # A few replays measure a single number badly, and nothing is graded by it here:
+                # a fit that is worth a name may be as far off as the largest of the probed steps.
+                envelope = max(envelope, self.loss_envelope)
             worst = max(worst, value / envelope)
         return worst
 

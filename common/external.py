@@ -28,6 +28,7 @@ from common.environment import (
     Environment,
     run_program,
 )
+from common.errors import ParityError
 
 Tell = Callable[[str], None]
 
@@ -53,6 +54,13 @@ class ExternalBackend(Backend):
     def pinned_version(self) -> str:
         """The release that the file names."""
         return self.command.release
+
+    def at(self, version: str, find_links: Sequence[str] = ()) -> Backend:
+        """Raise ParityError: only its own files know how to set another release up."""
+        raise ParityError(
+            f"{self.name}=={version}: expected a backend in Python; received one whose release, "
+            f"{self.command.release}, its {COMMAND_FILE} sets up; copy its folder and change that"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ run, so that a framework is imported once. Needs NumPy and the standard library 
 """
 
 import importlib
+import importlib.util
 import json
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import aligned
 from common.plan import Plan
 from common.recipe import Recipe
 from common.replay import Training
@@ -273,6 +275,57 @@ def predictions_are_those_of_the_parameters(fixture, implementation):
     assert len([1 for _ in trainer.validation_batches(7)]) == 3
 
 
+def loops_by_hand_train_as_the_trainer(fixture):
+    pixels = fixture.random.integers(0, 256, (100, 12)).astype(np.uint8)
+    y = (pixels[:, 0] // 86).astype(np.int32)
+    data = fixture.d2l.DataModule(
+        pixels, y, pixels, y, divisor=255, image_shape=(4, 3), num_outputs=3, batch_size=32
+    )
+    orders, initial = fixture.orders(data, 2), fixture.parameters(data)
+    model = fixture.model("concise", data)
+    trainer = fixture.d2l.Trainer(2)
+    trainer.fit(model, data, orders=orders, parameters=initial)
+    expected, (X, y) = model.get_parameters(), data.examples(train=True)
+    module = importlib.import_module(f"{fixture.d2l.__name__}.raw_loop")
+    assert {"raw scratch", "raw concise", "loader"} <= set(module.LOOPS)
+    for name, make in module.LOOPS.items():
+        start = {key: value.copy() for key, value in initial.items()}
+        if name == "loader":
+            loop = make(aligned(pixels.copy()), y, start, 0.1, 32, data.image_shape, data.divisor)
+        else:
+            loop = make(aligned(X.copy()), y, start, 0.1, 32)
+        losses, correct = zip(*[loop.epoch(order) for order in orders], strict=True)
+        np.testing.assert_allclose(np.concatenate(losses), trainer.step_loss, 1e-4, err_msg=name)
+        assert [int(c.sum()) for c in correct] == [
+            round(100 * a) for a in trainer.history["train_accuracy"]
+        ], name
+        for key, value in loop.get_parameters().items():
+            np.testing.assert_allclose(value, expected[key], 1e-4, 1e-6, err_msg=name)
+
+
+def what_only_this_backend_has(fixture):
+    name = f"{fixture.d2l.__name__}.own_checks"
+    if importlib.util.find_spec(name) is None:
+        return  # most backends have nothing of their own
+    for check in importlib.import_module(name).CHECKS:
+        check()
+
+
+def examples_in_chunks_train_the_same(fixture, implementation):
+    data = fixture.problem(batch_size=8)
+    parameters = []
+    for memory_bytes in (data.memory_bytes, 0):
+        data.memory_bytes = memory_bytes
+        data.chunk_bytes = 2 * 8 * 4 * data.num_inputs  # two batches: the last chunk is short
+        assert data.is_large == (memory_bytes == 0)
+        model = fixture.model(implementation, data)
+        trainer = fixture.fit(model, data)
+        assert trainer.step_loss.shape == (2 * 13,)
+        parameters.append(model.get_parameters())
+    for name, value in parameters[0].items():
+        np.testing.assert_allclose(parameters[1][name], value, rtol=1e-5, atol=1e-7)
+
+
 def one_class_and_one_example(fixture, implementation):
     for shape in ({"num_outputs": 1}, {"num_train": 1, "num_val": 1}):
         data = fixture.problem(batch_size=1, **shape)
@@ -427,8 +480,11 @@ CHECKS = [
     chapter_concise,
     a_two_layer_classifier_trains,
     optimizers_can_be_exchanged,
+    loops_by_hand_train_as_the_trainer,
+    what_only_this_backend_has,
 ]
 IMPLEMENTATION_CHECKS = [
+    examples_in_chunks_train_the_same,
     parameters_make_the_round_trip,
     loss_falls_and_history_is_complete,
     training_follows_the_reference,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import measure, numerics, scaling
+from benchmarks import against, numerics, scaling
 from benchmarks.__main__ import main
+from common.errors import ParityError
 
 HERE = f"numpy={sys.executable}"
 ROOT = Path(__file__).parent.parent
@@ -19,9 +20,10 @@ def run(name, out, *options):
     status = main([name, *TINY, "--out", str(out), *options])
     facts = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
     assert facts["benchmark"] == name
-    assert {"command", "machine", "settings", "load"} <= set(facts)
+    assert {"command", "machine", "versions", "settings", "load", "left_out"} <= set(facts)
     text = (out / f"{name}.md").read_text(encoding="utf-8")
     assert text.startswith("# ")
+    assert "Other programs kept" in text
     assert f"`{facts['command']}`" in text
     assert (out / f"{name}.png").stat().st_size > 1000
     return status, facts, text
@@ -38,33 +40,122 @@ def test_speed(tmp_path):
     assert rows["numpy scratch"]["grade"] in ("exact", "rounding")
     assert rows["numpy loader"]["grade"] == "right"
     assert rows["numpy concise"]["epoch_seconds"]["runs"] == 2
-    assert set(rows["numpy concise"]["ratios"]) == {"raw", "loader", "limit"} | {"keras"}
-    assert "| numpy concise | raw |" in text
+    assert set(rows["numpy concise"]["ratios"]) == {"raw", "best", "keras", "loader", "limit"}
+    assert rows["numpy concise"]["best_loop"] in ("numpy raw scratch", "numpy raw concise")
+    for peer in ("raw", "best", "loader"):
+        met = "met" if rows["numpy concise"]["ratios"][peer] <= facts["goals"][peer] else "missed"
+        line = next(x for x in text.splitlines() if x.startswith(f"| numpy concise | {peer}"))
+        assert line.endswith(f"| {met} |")
+
+
+def report(folder, grade):
+    facts = {
+        "runs": [
+            {"backend": "numpy", "implementation": i, "grade": g, "status": "done"}
+            for i, g in (("scratch", grade), ("concise", "rounding"))
+        ]
+    }
+    (folder / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    return folder
 
 
 def test_a_wrong_answer_is_not_ranked(tmp_path):
-    report = {
-        "runs": [
-            {"backend": "numpy", "implementation": i, "grade": g, "status": "done"}
-            for i, g in (("scratch", "disagree"), ("concise", "rounding"))
-        ]
-    }
-    (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")
-    _, _, text = run("speed", tmp_path, "--runs", "1", "--report", str(tmp_path))
+    graded = str(report(tmp_path, "disagree"))
+    _, _, text = run("speed", tmp_path, "--runs", "1", "--report", graded)
     assert "**disagree**, not ranked" in text
     assert "| numpy scratch | raw |" not in text
+    assert "| numpy concise | raw |" in text
 
 
-def test_what_got_slower(tmp_path):
-    facts = {"benchmark": "speed", "series": {"a": [2.0, 2.1, 2.2, 2.0], "b": [1.0, 1.1, 1.2, 1.0]}}
-    old = {"benchmark": "speed", "series": {"a": [1.0, 1.1, 1.2, 1.0], "b": [1.0, 1.1, 1.2, 1.0]}}
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old")
+    _, facts, _ = run("numerics", folder, *QUICK)
+    assert all(len(values) == 3 for values in facts["series"].values())
+    return facts
+
+
+QUICK = ("--runs", "3", "--repeats", "2")
+
+
+def doctored(tmp_path, facts, **changes):
     path = tmp_path / "old.json"
-    path.write_text(json.dumps(old), encoding="utf-8")
-    (slower,) = measure.compare_old(path, facts)
-    assert slower.startswith("a: ")
-    path.write_text("[]", encoding="utf-8")
-    with pytest.raises(measure.ParityError, match="expected a result of speed"):
-        measure.compare_old(path, facts)
+    path.write_text(json.dumps(facts | changes), encoding="utf-8")
+    return path
+
+
+def times(facts, factor):
+    return {name: [factor * v for v in values] for name, values in facts["series"].items()}
+
+
+def test_slower_than_an_old_result_is_status_1(tmp_path, measured, capsys):
+    old = doctored(tmp_path, measured, series=times(measured, 1e-4))
+    status, facts, _ = run("numerics", tmp_path, *QUICK, "--compare", str(old))
+    assert status == 1
+    lines = capsys.readouterr().out.splitlines()
+    for name in facts["series"]:
+        assert any(line.startswith(f"{name}: ") and "slower than before" in line for line in lines)
+
+
+def test_faster_than_an_old_result_is_status_0(tmp_path, measured, capsys):
+    old = doctored(tmp_path, measured, series=times(measured, 1e4))
+    assert run("numerics", tmp_path, *QUICK, "--compare", str(old))[0] == 0
+    assert f"nothing is slower than in {old}" in capsys.readouterr().out
+
+
+def test_only_the_row_that_is_slower_is_named(tmp_path, measured):
+    series = {"a": [1.0, 1.1, 1.2, 1.0], "b": [1.0, 1.1, 1.2, 1.0]}
+    old = doctored(tmp_path, measured, series=series)
+    now = measured | {"series": series | {"a": [2.0, 2.1, 2.2, 2.0]}}
+    (slower,), _ = against.compare(old, now)
+    assert slower.startswith("a: 1.95 × slower")
+
+
+def test_noise_is_not_slower(tmp_path, measured):
+    old = doctored(tmp_path, measured, series={"a": [1.0, 3.0, 2.0]})
+    assert against.compare(old, measured | {"series": {"a": [2.5, 3.1, 1.9]}})[0] == []
+
+
+def test_what_cannot_be_compared_is_named(tmp_path, measured):
+    other = measured["machine"] | {"processor": "another"}
+    old = doctored(tmp_path, measured, series={"a": [1.0], "gone": [1.0] * 3}, machine=other)
+    slower, notes = against.compare(old, measured | {"series": {"a": [9.0] * 3}})
+    assert slower == []
+    assert "note: the old result is of another machine: processor another" in notes[0]
+    assert notes[1].endswith("not compared: a, gone")
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        ({"benchmark": "speed"}, "one of speed"),
+        ({"series": {"a": ["x"]}}, "no durations"),
+        ({"series": {"a": [0]}}, "no durations"),
+        ({"settings": {}}, "another device"),
+    ],
+)
+def test_an_unusable_old_result_is_refused(tmp_path, measured, change, received):
+    with pytest.raises(ParityError, match=received):
+        against.compare(doctored(tmp_path, measured, **change), measured)
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path, measured):
+    for content in ("[]", "{}", "not JSON"):
+        path = tmp_path / "old.json"
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ParityError, match="expected a result of numerics"):
+            against.compare(path, measured)
+
+
+@pytest.mark.parametrize("name", ["speed", "time_to_accuracy", "numerics", "scaling"])
+def test_when_the_time_is_up_the_report_says_so(tmp_path, name):
+    options = ("--axes", "features") if name == "scaling" else ()
+    options = ("--report", str(report(tmp_path, "exact"))) if name == "speed" else options
+    status, facts, text = run(name, tmp_path, "--minutes", "0", *options)
+    assert status == 0
+    assert facts["left_out"]
+    assert "**Not measured**, because 0 minutes were over: " in text
+    assert "not measured: the time was up" in text
 
 
 def test_numerics(tmp_path):
@@ -92,7 +183,11 @@ def test_scaling(tmp_path):
 def test_scaling_of_data_larger_than_memory(tmp_path):
     assert main(["scaling", *TINY, "--out", str(tmp_path), "--large", "1000x8"]) == 0
     facts = json.loads((tmp_path / "scaling_large.json").read_text(encoding="utf-8"))
-    assert facts["points"][0]["failed"] is None
+    (point,) = facts["points"]
+    assert point["failed"] is None
+    assert point["resident_bytes"]["anonymous"] > 2**27  # a chunk at least
+    assert "≤ 2.00: met" in (tmp_path / "scaling_large.md").read_text(encoding="utf-8")
+    assert (tmp_path / "scaling_large.png").stat().st_size > 1000
 
 
 def test_exponents_and_bends():

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import compare
 from common.data import DataModule, Digits, Synthetic
 from common.errors import ParityError
+from common.options import parse
 from common.recipe import Recipe
 from common.report import PAGE, Report, page, write_page
 from common.report.details import CURVE_POINTS, thinned
@@ -287,7 +287,7 @@ def test_weights_are_pictures(report):
 def test_the_command_repeats_the_comparison(report):
     assert command_of(report)[:2] == ["python", "compare.py"]
     arguments = command_of(report)[2:]
-    options = compare.parse(arguments)
+    options = parse(arguments)
     assert options.backends == list(dict.fromkeys(run["backend"] for run in report.runs))
     assert options.implementation == ["scratch", "concise"]
     for name, value in report.facts["recipe"].items():
@@ -425,7 +425,7 @@ def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
     assert texts(tab, ".grades thead th") == ["mine"]
     assert tab.locator("#plot-val-loss .trace").count() == 2
     assert not tab.locator("#error, #confusion, header .notice").count()
-    assert compare.parse(command_of(report)[2:]).model == "mine.py"
+    assert parse(command_of(report)[2:]).model == "mine.py"
     with pytest.raises(ParityError, match="one's own"):
         report.plot_error()
 
@@ -440,7 +440,7 @@ def test_what_moved_since_the_baseline_is_on_the_page(tmp_path, look):
     assert not look(Report.load(tmp_path / "one")).locator("#baseline").count()
     report = Report.load(tmp_path / "two")
     assert "golden.zip, saved" in look(report).locator("#baseline").inner_text()
-    assert compare.parse(command_of(report)[2:]).baseline == str(golden)
+    assert parse(command_of(report)[2:]).baseline == str(golden)
 
 
 def command_of(report):

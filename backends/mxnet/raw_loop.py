@@ -6,6 +6,7 @@ of every step and whether each example was classified rightly, ``get_parameters(
 
 import mxnet
 from mxnet import autograd, gluon, np, npx
+from mxnet.gluon.data.vision import transforms
 
 from backends.mxnet.trainer import _array
 
@@ -91,15 +92,23 @@ class ByHand(Logits):
 class Loader(Logits):
     """The book's way: a data loader converts examples one by one, and each batch is one step."""
 
-    divisor = 1.0
-    """Set by the benchmark: what the stored features are divided by, example by example."""
+    def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
+        super().__init__(X.reshape(len(X), *image_shape, 1), y, parameters, lr, batch_size)
+        # The book's transforms; the labels stay in NumPy, as in gluon's own FashionMNIST.
+        resize, to_tensor = transforms.Resize(image_shape[::-1]), transforms.ToTensor()
+        if divisor == 255:
+            transform = transforms.Compose([resize, to_tensor])
+        else:
+            transform = lambda image: to_tensor(resize(image)) * (255 / divisor)  # noqa: E731
+        self.examples = gluon.data.ArrayDataset(self.X, y).transform_first(transform)
+
+    def forward(self, X):
+        return super().forward(X.reshape(len(X), -1))
 
     def epoch(self, order):
-        examples = gluon.data.ArrayDataset(self.X, self.y)
-        examples = examples.transform_first(lambda x: x.astype("float32") / self.divisor)
         sampler = gluon.data.BatchSampler(order.tolist(), self.batch_size, "keep")
         losses, correct = [], []
-        for X, y in gluon.data.DataLoader(examples, batch_sampler=sampler):
+        for X, y in gluon.data.DataLoader(self.examples, batch_sampler=sampler, num_workers=0):
             with autograd.record():
                 y_hat = self.forward(X)
                 loss = self.loss(y_hat, y)

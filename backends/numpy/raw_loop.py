@@ -45,17 +45,21 @@ class Logits:
 
 
 class Loader(Logits):
-    """The book's way: examples one by one, put together to a batch, and each batch is one step."""
+    """A data loader's way: examples one by one, put together to a batch, each one step."""
 
-    divisor = 1.0
-    """Set by the benchmark: what the stored features are divided by, example by example."""
+    def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
+        super().__init__(X, y, parameters, lr, batch_size)
+        self.images, self.divisor = X.reshape(len(X), *image_shape), np.float32(divisor)
+
+    def __getitem__(self, index):
+        image, target = self.images[index], int(self.y[index])
+        return np.ravel(np.array(image, dtype=np.float32)) / self.divisor, target
 
     def epoch(self, order):
         losses, correct = [], []
         for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            examples = [(self.X[i] / np.float32(self.divisor), self.y[i]) for i in rows]
-            X, y = (np.stack(parts) for parts in zip(*examples, strict=True))
+            rows = order[start : start + self.batch_size].tolist()
+            X, y = map(np.stack, zip(*[self[index] for index in rows], strict=True))
             z = X @ self.W + self.b
             z -= z.max(axis=1, keepdims=True)
             p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)

@@ -93,31 +93,51 @@ class ByHand(Logits):
         return losses.numpy(), (logs.T.contiguous().argmax(1) == y).numpy()
 
 
+class Examples(torch.utils.data.Dataset):
+    """Images made into tensors one by one, as ``torchvision`` does it with an array.
+
+    The steps are those of its ``MNIST.__getitem__`` and ``ToTensor``. The book's data set goes
+    through a PIL image and ``Resize`` besides, which cannot be had without ``torchvision``.
+    """
+
+    def __init__(self, images, targets, divisor):
+        self.images, self.targets, self.divisor = images, targets, divisor
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        image, target = self.images[index], int(self.targets[index])
+        return self.to_tensor(image.numpy()), target
+
+    def to_tensor(self, image):
+        tensor = torch.from_numpy(image[:, :, None].transpose((2, 0, 1))).contiguous()
+        return tensor.to(dtype=torch.get_default_dtype()).div(self.divisor)
+
+
 class Loader(Logits):
     """The book's way: a data loader converts examples one by one, and each batch is one step."""
 
-    divisor = 1.0
-    """Set by the benchmark: what the stored features are divided by, example by example."""
-
-    def __len__(self):
-        return len(self.y)
-
-    def __getitem__(self, i):
-        return self.X[i].float().div(self.divisor), self.y[i]
+    def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
+        super().__init__(X, y, parameters, lr, batch_size)
+        self.examples = Examples(self.X.reshape(len(X), *image_shape), self.y, divisor)
+        layer = torch.nn.Linear(*parameters["W"].shape)
+        layer.weight, layer.bias = (torch.nn.Parameter(t.detach()) for t in (self.W, self.b))
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), layer)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=lr)
 
     def epoch(self, order):
-        module = torch.nn.Linear(self.W.shape[1], len(self.W))
-        module.weight, module.bias = (torch.nn.Parameter(t.detach()) for t in (self.W, self.b))
-        optimizer = torch.optim.SGD(module.parameters(), lr=self.lr)
-        loader = torch.utils.data.DataLoader(self, self.batch_size, sampler=order.tolist())
+        loader = torch.utils.data.DataLoader(
+            self.examples, self.batch_size, sampler=order.tolist(), num_workers=0
+        )
         losses, correct = [], []
         for X, y in loader:
-            y_hat = module(X)
-            loss = functional.cross_entropy(y_hat, y)
-            optimizer.zero_grad()
+            y_hat = self.net(X)
+            loss = self.loss(y_hat, y)
+            self.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            losses.append(float(loss))
+            self.optimizer.step()
+            losses.append(float(loss.detach()))
             correct.append((y_hat.argmax(1) == y).numpy())
         return np.array(losses), np.concatenate(correct)
 

@@ -4,12 +4,12 @@ PYTHON ?= python3.11
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: compare test setup check clean
+.PHONY: compare test setup check browser clean
 
 compare: setup
 	$(RUN) compare.py
 
-test: setup check
+test: setup check browser
 	$(RUN) -m pytest
 
 setup: $(VENV)/.complete
@@ -19,6 +19,16 @@ check: $(VENV)/.complete
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The report's page is tested in Debian's Chromium; without it those tests fail, the others run.
+browser:
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || \
+	command -v google-chrome > /dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	  $$root apt-get update -qq && \
+	  $$root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install --yes -qq --no-install-recommends chromium > /dev/null; \
+	} || echo "expected Chromium; it could not be installed: tests/test_page.py will fail" >&2
 
 $(VENV)/.complete: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

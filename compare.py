@@ -55,7 +55,7 @@ from common.progress import Display
 from common.recipe import Recipe
 from common.regression import Regression
 from common.releases import list_releases
-from common.report import Report, print_report
+from common.report import PAGE, Report, print_report, write_page
 from common.report.exports import chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
@@ -128,7 +128,7 @@ def compare(
         quiet: show no progress.
 
     Returns:
-        The report, which is also in ``out/report.json``.
+        The report, which is also in ``out/report.json`` and, to be looked at, ``out/report.html``.
 
     Raises:
         ParityError: for unusable input, before anything is written.
@@ -183,6 +183,7 @@ def compare(
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = Report(facts, folder)
         report.save()
+        write_page(report)
         display.tell("judging", {"event": "done"})
     return report
 
@@ -257,6 +258,7 @@ def bisect(
         facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
         report = Report(facts, folder)
         report.save()
+        write_page(report)
     return report
 
 
@@ -328,6 +330,7 @@ def compare_model(
         facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
         report = Report(facts, folder)
         report.save()
+        write_page(report)
     return report
 
 
@@ -471,7 +474,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     try:
         print_report(report)
-        print(f"{report.folder / FILE} written after {time.perf_counter() - started:.1f} s")
+        page = f" and {PAGE}" if (report.folder / PAGE).exists() else ""
+        print(f"{report.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

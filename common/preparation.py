@@ -20,6 +20,7 @@ from common.errors import ParityError
 from common.fetch import open_data
 from common.launcher import available_cpus
 from common.progress import Display
+from common.report.page import PAGE
 from common.report.report import FILE
 from common.seeds import Margins
 
@@ -169,7 +170,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
             if old.exists():
                 shutil.rmtree(old)
         if overwrite:
-            for name in (FILE, STATE_FILE):
+            for name in (FILE, PAGE, STATE_FILE):
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise ParityError(

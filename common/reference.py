@@ -120,14 +120,7 @@ def measure_envelope(
     unit = unit_roundoff(plan)
 
     def largest(of: Callable[[Trajectory], Array], least: float = 0.0) -> Floats:
-        exact = of(oracle)
-        values = np.maximum(_largest_entries(exact), least)
-        errors = [_largest_entries(of(member) - exact) for member in members]
-        # A member whose plain softmax overflowed has no error to give, only the others have.
-        finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
-        least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
-        floor = np.maximum(unit * values, least_of_all)
-        return np.asarray(np.maximum.accumulate(np.maximum(finite, floor)))
+        return running_envelope(plan, oracle, members, of, least)
 
     X_val = data.examples(train=False, dtype="float64")[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
@@ -147,12 +140,8 @@ def measure_envelope(
         for (i, epoch), product in zip(ends, products[1:], strict=True):
             exact_loss = losses_from_logits(product + member.b[i], y_val)[0].mean()
             metric.append(np.nan_to_num(abs(member.val_loss[epoch] - exact_loss), posinf=0.0))
-    # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
-    loss = largest(lambda t: t.step_loss, least=1.0)
-    # A few errors of one number tell too little: the first steps share the largest of theirs.
-    loss[:pooled_steps] = loss[:pooled_steps].max()
     return Envelope(
-        loss=loss,
+        loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),
         train_loss=largest(lambda t: epoch_means(t.step_loss, plan), least=1.0),
         val_loss=largest(lambda t: t.val_loss, least=1.0),
         W=largest(lambda t: t.W),
@@ -161,6 +150,50 @@ def measure_envelope(
         forward=float(max(max(forward), unit * max(np.abs(oracle.val_logits).max(), LEAST))),
         metric=float(max(metric)),
     )
+
+
+def running_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    of: Callable[[Trajectory], Array],
+    least: float = 0.0,
+) -> Floats:
+    """The largest error of any member up to each place along the first axis of an array.
+
+    Args:
+        plan: the plan.
+        oracle: its reference.
+        members: trainings that differ from it by rounding alone.
+        of: the array that is compared, shape ``(n, …)``.
+        least: the smallest magnitude whose rounding counts.
+
+    Returns:
+        Shape ``(n,)``; never below half a unit in the last place.
+    """
+    unit, exact = unit_roundoff(plan), of(oracle)
+    values = np.maximum(_largest_entries(exact), least)
+    errors = [_largest_entries(of(member) - exact) for member in members]
+    # A member whose plain softmax overflowed has no error to give, only the others have.
+    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
+    least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
+    floor = np.maximum(unit * values, least_of_all)
+    return np.asarray(np.maximum.accumulate(np.maximum(finite, floor)))
+
+
+def loss_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    *,
+    pooled_steps: int = POOLED_STEPS,
+) -> Floats:
+    """The envelope of each step's loss, shape ``(num_steps,)``; see :func:`measure_envelope`."""
+    # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
+    loss = running_envelope(plan, oracle, members, lambda t: t.step_loss, least=1.0)
+    # A few errors of one number tell too little: the first steps share the largest of theirs.
+    loss[:pooled_steps] = loss[:pooled_steps].max()
+    return loss
 
 
 def unit_roundoff(plan: Plan) -> float:

@@ -15,7 +15,7 @@ from tests.helpers import PLAIN, make_plan
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
 PLUGIN = ROOT / "common" / "pytest_plugin.py"
-IMPORT_NAMES = {"scikit-learn": "sklearn"}
+IMPORT_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 
 FRAMEWORK_NAMES = {
     backend.name: {backend.name, *(r.name for r in backend.requirements)} - WORKER_NEEDS

@@ -10,6 +10,7 @@ from typing import Any
 from common.agreement import GRADES, verdict
 from common.errors import ParityError
 from common.files import write_whole
+from common.report.figures import Figures
 from common.report.wording import failures, run_name
 
 SCHEMA = 1
@@ -21,7 +22,7 @@ EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Figures):
     """What a comparison found. Everything printed or drawn comes from ``facts``.
 
     Args:

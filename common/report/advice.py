@@ -1,0 +1,102 @@
+"""What the page says in words: what to do next, how many times rounding, how to repeat a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from common.replay import WORST
+from common.report.wording import failures, run_name
+from common.specifier import label
+
+
+def in_envelopes(envelopes: float | None) -> str:
+    """A number of envelopes."""
+    if envelopes is None:
+        return ""
+    if envelopes >= WORST / 10:
+        return "∞ ×"
+    if envelopes >= 1e5:
+        return f"{envelopes:.1e} ×"
+    if envelopes >= 10:
+        return f"{envelopes:,.0f} ×"
+    return f"{envelopes:.1f} ×" if envelopes >= 1 else f"{envelopes:.2g} ×"
+
+
+def where(finding: dict[str, Any]) -> str:
+    """Where a finding was made."""
+    return f"step {finding['step']}, stage {finding['stage']}, {finding['tensor']}"
+
+
+def next_steps(facts: dict[str, Any]) -> Iterator[str]:
+    """What a reader can do about the verdict, the gravest first."""
+    runs = facts["runs"]
+    failed: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run["status"] != "done":
+            failed.setdefault((run["status"], run["reason"] or ""), []).append(run_name(run))
+    for (status, reason), names in failed.items():
+        log = "" if status == "unavailable" else " Logs are in runs/."
+        said = f": {reason.rstrip('.')}" if reason else ""
+        yield f"Mend {' and '.join(names)}, {status}{said}.{log}"
+    for failure in failures(facts):
+        yield f"Settle this: {failure}."
+    beyond = [run for grade in ("disagree", "drift") for run in runs if run["grade"] == grade]
+    worst = [run for run in beyond if not run.get("accepted")]
+    for run in worst:
+        cause = run["cause"]
+        known = f" {cause['sentence']}." if cause else " No known cause fits."
+        found = f": {where(run['divergence'])}" if run["divergence"] else ""
+        yield f"Start with {run_name(run)}{found}.{known if found or cause else ''}"
+    grades = {run["grade"] for run in runs if not run.get("accepted")}
+    if "drift" in grades and "disagree" not in grades:
+        yield "Drift passes, since the outcome is the same; with --fail-on drift it does not."
+    if runs and grades <= {"exact", "rounding"}:
+        yield (
+            "Nothing is to be mended. The same command after an upgrade, or on another machine, "
+            "tells whether that changes the training."
+        )
+    if not runs or None in grades:
+        yield "Then repeat the comparison by the command at the end of this page."
+
+
+def command(facts: dict[str, Any]) -> str:
+    """The command that repeats a comparison, but for interpreters and folders of the user's own."""
+    runs, recipe, settings = facts["runs"], facts["recipe"], facts["settings"]
+    name, source = recipe["data"], facts["data"]["source"]
+    own = name not in ("fashion-mnist", "digits") and not name.startswith("synthetic")
+    model, bisection = facts.get("model"), facts.get("bisection")
+    words = ["python", "compare.py"]
+    if bisection:
+        words += ["--bisect", f"{bisection['backend']}{bisection['range']}"]
+        words += ["--bisect-by", bisection["by"]]
+    else:
+        labels = (label(run["backend"], run.get("asked_version")) for run in runs)
+        words += dict.fromkeys(labels)
+    if model:
+        words += ["--model", model["file"]]
+    for implementation in dict.fromkeys(run["implementation"] for run in runs if not model):
+        words += ["--implementation", implementation]
+    words += ["--data", source if own else name]
+    options = ("max_epochs", "batch_size", "lr", *(["sigma"] * (not model)), "seed", "dtype")
+    for option in options:
+        words += [f"--{option.replace('_', '-')}", f"{recipe[option]}"]
+    words += ["--threads", f"{settings['threads']}", "--jobs", f"{settings['jobs']}"]
+    words += ["--timeout", f"{settings['timeout_seconds']:g}"]
+    words += ["--benchmark"] * bool(settings.get("benchmark"))
+    thresholds = facts["thresholds"]
+    words += ["--threshold", f"{thresholds['envelopes']:g}"]
+    words += ["--drift-loss", f"{thresholds['drift_loss']:g}"]
+    words += ["--drift-predictions", f"{thresholds['drift_predictions']:g}"]
+    repeats = max((run["repeats"]["asked"] for run in runs if run["repeats"]), default=1)
+    words += ["--repeat", f"{repeats}"] if repeats > 1 else []
+    if seeds := facts.get("seeds"):
+        words += ["--seeds", f"{len(seeds['seeds'])}"]
+        words += ["--independent"] if seeds["mode"] == "independent" else []
+        for metric, found in next(iter(seeds["runs"].values()), {}).items():
+            words += [f"--margin-{metric.removeprefix('val_')}", f"{found['margin']:g}"]
+            words += ["--level", f"{found['level']:g}"] if metric == "val_loss" else []
+    for option, what in (("--baseline", "baseline"), ("--accept", "accepted")):
+        words += [option, facts[what]["file"]] if facts.get(what) else []
+    return shlex.join(words)

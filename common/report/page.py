@@ -1,0 +1,225 @@
+"""The report as a page: ``report.html``, one file that needs no network to be read."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.environment import IMPLEMENTATIONS
+from common.errors import ParityError
+from common.files import write_whole
+from common.ladder import STAGES
+from common.report import advice, plots
+from common.report.details import Details
+from common.report.pictures import Sheet, room, sheet, weight_picture
+from common.report.report import Report
+from common.report.style import GLYPHS, NEUTRAL, looks
+from common.report.wording import accepted_lines, baseline_lines, run_name
+from common.specifier import label
+from common.thresholds import Thresholds
+
+PAGE = "report.html"
+MOST_BYTES = 6_000_000
+TEMPLATES = Path(__file__).parent / "templates"
+
+PLOTLY = "plotly/package_data/plotly.min.js"
+DATATABLES = "itables/html/dt_bundle.js"
+"""Scripts of others that the page holds: where they lie in the distributions that bring them."""
+
+WRONG_SHOWN = 48
+"""How many wrongly classified examples are shown."""
+
+DIFFERENCES_SHOWN = 200
+"""How many examples on which runs differ are shown."""
+
+MOST_CLASSES = 30
+"""Confusion matrices of more classes than this are not shown."""
+
+
+def write_page(report: Report) -> None:
+    """Write the page beside the report: whole or not at all.
+
+    Where the records are gone, what is drawn from them is left out, with a line that says so.
+    Where there is no room for the page, the report stands without it, with a notice.
+    """
+    try:
+        details, missing = report.details, report.details.missing
+    except ParityError as error:
+        # Of a model of a user's own there never was more to draw.
+        details, missing = None, () if report.facts.get("model") else (str(error),)
+    for pictures in (True, False):
+        text = render(report, details, missing, pictures)
+        if len(text.encode()) < MOST_BYTES:
+            break
+        missing = (*missing, f"Pictures are left out: the page would exceed {MOST_BYTES:,} bytes.")
+    try:
+        write_whole(report.folder / PAGE, text)
+    except OSError as error:
+        report.facts["notices"].append(f"{PAGE} was not written: {error.strerror or error}.")
+
+
+def render(
+    report: Report, details: Details | None, missing: tuple[str, ...], pictures: bool = True
+) -> str:
+    """The page's HTML.
+
+    Args:
+        report: the report.
+        details: what is drawn and not in its facts; None if that is gone.
+        missing: what could not be had, a line each.
+        pictures: whether to show pictures of examples and weights.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["times"] = advice.in_envelopes
+    facts = report.facts
+    return environment.get_template("report.html").render(
+        report=report,
+        facts=facts,
+        missing=missing,
+        thresholds=Thresholds(**facts["thresholds"]),
+        glyphs=GLYPHS,
+        stages=STAGES,
+        neutral=NEUTRAL,
+        looks=looks(facts["runs"]),
+        name=run_name,
+        place=advice.where,
+        next_steps=list(advice.next_steps(facts)),
+        command=advice.command(facts),
+        grid=_grid(facts["runs"]),
+        done=[run for run in facts["runs"] if run["status"] == "done"],
+        since=[*baseline_lines(facts), *accepted_lines(facts)],
+        plots=_plots(facts, details),
+        agreement=details and _agreement(details),
+        examples=details and details.y_val is not None and _examples(details, pictures),
+        weights=_weights(details) if details and pictures else [],
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
+        plotly=_library("plotly", PLOTLY),
+        # A module, for its exports; those after it have no other way to its names.
+        datatables=re.sub(
+            r"export\{.*\b(\w+) as default\b.*?\}",
+            r"window.DataTable=\1",
+            _library("itables", DATATABLES),
+        ),
+    )
+
+
+def _library(name: str, place: str) -> str:
+    path = Path(str(distribution(name).locate_file(place)))
+    # Inside a script element nothing else ends it; in JavaScript the two are the same.
+    return path.read_text(encoding="utf-8").replace("</script", "<\\/script")
+
+
+def _grid(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs by backend and implementation."""
+    present = {run["implementation"] for run in runs}
+    implementations = [name for name in IMPLEMENTATIONS if name in present]
+    implementations += sorted(present - set(IMPLEMENTATIONS))  # models of a user's own
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        backend = label(run["backend"], run.get("asked_version"))
+        rows.setdefault(backend, {})[run["implementation"]] = run
+    return {"implementations": implementations, "rows": rows}
+
+
+def _plots(facts: dict[str, Any], details: Details | None) -> dict[str, plots.Plot]:
+    drawn = {
+        "train-loss": plots.epoch_plot(facts, "train_loss", 6),
+        "val-loss": plots.epoch_plot(facts, "val_loss", 6),
+        "train-accuracy": plots.epoch_plot(facts, "train_accuracy", 4),
+        "val-accuracy": plots.epoch_plot(facts, "val_accuracy", 4),
+        "seconds": plots.seconds_plot(facts),
+        "memory": plots.memory_plot(facts),
+    }
+    if details:
+        drawn |= {
+            f"error-{what}": plots.error_plot(facts, details, what) for what in ("loss", *"Wb")
+        }
+    return drawn
+
+
+def _agreement(details: Details) -> list[tuple[str, list[tuple[float, int] | None]]]:
+    """For each run and the reference: how far each other one is apart; none from itself."""
+    names = [None, *details.runs]
+    return [
+        (one or "reference", [None if one == o else details.pair(one, o) for o in names])
+        for one in names
+    ]
+
+
+def _examples(details: Details, pictures: bool) -> dict[str, Any]:
+    """Confusion matrices, wrongly classified examples, examples on which runs differ."""
+    predicted = {"reference": details.predicted}
+    predicted |= {name: run.predicted for name, run in details.runs.items()}
+    matrices: list[dict[str, Any]] = []
+    exact = details.confusion(details.predicted)
+    for name, classes in predicted.items() if len(details.labels) <= MOST_CLASSES else ():
+        counts = details.confusion(classes)
+        for matrix in matrices:
+            if np.array_equal(matrix["counts"], counts):
+                matrix["names"].append(name)
+                break
+        else:
+            matrices.append({"names": [name], "counts": counts, "change": counts - exact})
+    most = max((int(matrix["counts"].max()) for matrix in matrices), default=1)
+    for matrix in matrices:
+        matrix["counts"], matrix["change"] = matrix["counts"].tolist(), matrix["change"].tolist()
+    differences = details.differences[:DIFFERENCES_SHOWN]
+    wrong = details.wrong(details.predicted)
+    shown = wrong[:WRONG_SHOWN].tolist()
+    picture: Sheet | None = None
+    if details.images and pictures:
+        wanted = [*(difference.example for difference in differences), *shown]
+        picture = sheet(details.images, wanted)
+        shown = shown[: max(0, room(details.images) - len(differences))]
+    assert details.y_val is not None
+    return {
+        "labels": details.labels,
+        "matrices": matrices,
+        "most": most,
+        "differences": differences,
+        "num_differences": len(details.differences),
+        "num_wrong": len(wrong),
+        "wrong": [
+            (i, details.labels[details.y_val[i]], details.labels[details.predicted[i]])
+            for i in shown
+        ],
+        "wrong_of_runs": {
+            name: int(np.count_nonzero(classes != details.y_val))
+            for name, classes in predicted.items()
+        },
+        "sheet": picture,
+    }
+
+
+def _weights(details: Details) -> list[dict[str, Any]]:
+    """The learned weights of the reference and of each run, and how those differ from it."""
+    if details.images is None or details.images.image_shape is None:
+        return []
+    shape, exact = details.images.image_shape, details.oracle.W[-1]
+    if not (picture := weight_picture(exact, shape)):
+        return []
+    rows = [{"name": "reference", "picture": picture, "difference": None, "largest": 0.0}]
+    for name, run in details.runs.items():
+        difference = run.W - exact
+        rows.append(
+            {
+                "name": name,
+                "picture": weight_picture(run.W, shape),
+                "difference": weight_picture(difference, shape),
+                "largest": float(np.abs(difference).max()),
+            }
+        )
+    return rows

@@ -1,0 +1,68 @@
+"""Finished comparisons whose runs are replays in NumPy, with the faults that a test asks for."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from common.environment import Environment
+from common.execution import MEMBERS, REFERENCE, Contender, Execution
+from common.judging import judge_comparison
+from common.launcher import Outcome
+from common.reference import member
+from common.replay import Training
+from common.report import Report, write_page
+from common.thresholds import Thresholds
+from tests.helpers import make_plan
+from tests.replays import record_of
+
+SECONDS = {"import": 0.5, "compile": 0.25, "fit": 1.5, "evaluate": 0.1}
+
+
+def finished(folder, runs, data=None, **recipe):
+    """Leave in a folder what a comparison leaves there; its report.
+
+    Args:
+        folder: a new one.
+        runs: by backend and implementation: the factor of the learning rate that the run trains
+            with, or the reason why it is unavailable.
+        data: a data set.
+        recipe: hyperparameters.
+    """
+    plan, data = make_plan(folder, data, **recipe)
+    execution = Execution(plan, folder, slots=1, threads=1, timeout=60.0)
+    (folder / "reference").mkdir()
+    oracle = Training(plan, data).run()
+    oracle.save(execution.reference_file(REFERENCE))
+    for index, name in enumerate(MEMBERS):
+        member(plan, data, index).run().save(execution.reference_file(name))
+    outcomes = dict.fromkeys((REFERENCE, *MEMBERS), Outcome("done", None, 1.0))
+    contenders = []
+    for (backend, implementation), what in runs.items():
+        ran = not isinstance(what, str)
+        python, reason = (Path(sys.executable), None) if ran else (None, what)
+        contender = Contender(Environment(backend, python, "1.0", reason), implementation)
+        contenders.append(contender)
+        if not ran:
+            continue
+        training = Training(plan, data, dtype=plan.recipe.dtype)
+        training.lr = training.lr * training.lr.dtype.type(what)
+        record = record_of(SimpleNamespace(plan=plan, data=data, oracle=oracle), training)
+        record.facts.update(
+            {
+                "backend": backend,
+                "implementation": implementation,
+                "plan_sha256": plan.sha256,
+                "fed_sha256": "0" * 64,
+                "versions": {"python": "3.11.7", backend: "1.0"},
+                "seconds": SECONDS,
+                "peak_rss_bytes": 123_000_000,
+            }
+        )
+        record.save(execution.record_folder(contender.name))
+        outcomes[contender.name] = Outcome("done", None, 2.5)
+    facts = judge_comparison(execution, data, contenders, outcomes, Thresholds())
+    facts["settings"] = {"jobs": 1, "threads": 1, "timeout_seconds": 60.0, "benchmark": False}
+    report = Report(facts, folder)
+    report.save()
+    write_page(report)
+    return report

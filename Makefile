@@ -10,7 +10,7 @@ compare: setup
 	$(RUN) compare.py
 
 test: setup check browser
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 setup: $(VENV)/.complete
 	$(RUN) compare.py --setup --quiet

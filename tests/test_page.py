@@ -381,15 +381,16 @@ def test_the_page_is_small_enough(report):
     assert (report.folder / PAGE).stat().st_size < page.MOST_BYTES == 6_000_000
 
 
-def test_pictures_go_where_the_page_would_be_too_large(report, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("room", "gone"), [(1_000, "weights"), (50_000, "weights and examples")])
+def test_pictures_go_where_the_page_would_be_too_large(report, tmp_path, monkeypatch, room, gone):
     folder = tmp_path / "copy"
     shutil.copytree(report.folder, folder)
-    monkeypatch.setattr(page, "MOST_BYTES", (report.folder / PAGE).stat().st_size - 1000)
+    monkeypatch.setattr(page, "MOST_BYTES", (report.folder / PAGE).stat().st_size - room)
     write_page(Report.load(folder))
     text = (folder / PAGE).read_text()
-    assert "Pictures are left out" in text
-    assert 'class="example"' not in text
-    assert 'class="weights"' not in text
+    assert f"Pictures of {gone} are left out" in text
+    for name in ("weights", "example"):
+        assert (f'class="{name}"' in text) == (name not in gone)
 
 
 @pytest.mark.parametrize("steps", [1, 2, CURVE_POINTS, CURVE_POINTS + 1, 23_450])

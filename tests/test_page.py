@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from common.data import DataModule, Digits, Synthetic
 from common.errors import ParityError
@@ -33,7 +33,7 @@ FLAGS = (
 )
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 380, "height": 800}
 
-MARKUP = "<img src=x onerror=alert(1)>"
+MARKUP = "<b><img src=x onerror=alert(1)>"
 REASON = "no <script>alert(2)</script> & <b>nothing</b>"
 RUNS = {
     ("alpha", "scratch"): 1.0,
@@ -159,21 +159,27 @@ def test_the_first_screen_says_what_is_and_what_to_do(report, look):
 
 def test_the_table_is_sorted_and_filtered(report, look):
     tab = look(report)
-    first = "#run-table tbody tr td:first-child"
+    first = tab.locator("#run-table tbody tr td:first-child")
+    field = tab.get_by_placeholder("a backend, a grade")
     names = [run_name(run) for run in report.runs]
-    assert texts(tab, first) == names
-    tab.get_by_placeholder("a backend, a grade").fill("disagree")
-    assert texts(tab, first) == [TOO_FAST]
-    tab.get_by_placeholder("a backend, a grade").fill("alpha")
-    assert texts(tab, first) == names[:2]
-    tab.get_by_placeholder("a backend, a grade").fill("")
+    expect(first).to_have_text(names)
+    field.fill("disagree")
+    expect(first).to_have_text([TOO_FAST])
+    field.fill("alpha")
+    expect(first).to_have_text(names[:2])
+    field.fill("")
+    expect(first).to_have_text(names)
     header = tab.locator("#run-table th", has_text="loss error")
     header.click()
-    ascending = texts(tab, first)
-    header.click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    expect(first.last).to_have_text(TOO_FAST)
     errors = {run_name(run): run["loss_envelopes"] or -1 for run in report.runs}
-    assert [errors[name] for name in ascending] == sorted(errors.values())
-    assert texts(tab, first)[0] == TOO_FAST
+    assert [errors[name] for name in texts(tab, "#run-table td:first-child")] == sorted(
+        errors.values()
+    )
+    header.click()
+    expect(header).to_have_attribute("aria-sort", "descending")
+    expect(first.first).to_have_text(TOO_FAST)
 
 
 def test_runs_are_switched_off_and_on(report, look):
@@ -375,15 +381,16 @@ def test_the_page_is_small_enough(report):
     assert (report.folder / PAGE).stat().st_size < page.MOST_BYTES == 6_000_000
 
 
-def test_pictures_go_where_the_page_would_be_too_large(report, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("room", "gone"), [(1_000, "weights"), (50_000, "weights and examples")])
+def test_pictures_go_where_the_page_would_be_too_large(report, tmp_path, monkeypatch, room, gone):
     folder = tmp_path / "copy"
     shutil.copytree(report.folder, folder)
-    monkeypatch.setattr(page, "MOST_BYTES", (report.folder / PAGE).stat().st_size - 1000)
+    monkeypatch.setattr(page, "MOST_BYTES", (report.folder / PAGE).stat().st_size - room)
     write_page(Report.load(folder))
     text = (folder / PAGE).read_text()
-    assert "Pictures are left out" in text
-    assert 'class="example"' not in text
-    assert 'class="weights"' not in text
+    assert f"Pictures of {gone} are left out" in text
+    for name in ("weights", "example"):
+        assert (f'class="{name}"' in text) == (name not in gone)
 
 
 @pytest.mark.parametrize("steps", [1, 2, CURVE_POINTS, CURVE_POINTS + 1, 23_450])

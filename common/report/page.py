@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,14 @@ def write_page(report: Report) -> None:
     except ParityError as error:
         # Of a model of a user's own there never was more to draw.
         details, missing = None, () if report.facts.get("model") else (str(error),)
-    for pictures in (True, False):
-        text = render(report, details, missing, pictures)
+    text = ""
+    for pictures in (("examples", "weights"), ("examples",), ()):
+        left_out = [name for name in ("weights", "examples") if name not in pictures]
+        why = f"the page would exceed {MOST_BYTES:,} bytes."
+        said = [f"Pictures of {' and '.join(left_out)} are left out: {why}"] * bool(left_out)
+        text = render(report, details, (*missing, *said), pictures)
         if len(text.encode()) < MOST_BYTES:
             break
-        missing = (*missing, f"Pictures are left out: the page would exceed {MOST_BYTES:,} bytes.")
     try:
         write_whole(report.folder / PAGE, text)
     except OSError as error:
@@ -63,7 +67,7 @@ def write_page(report: Report) -> None:
 
 
 def render(
-    report: Report, details: Details | None, missing: tuple[str, ...], pictures: bool = True
+    report: Report, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
 ) -> str:
     """The page's HTML.
 
@@ -71,7 +75,7 @@ def render(
         report: the report.
         details: what is drawn and not in its facts; None if that is gone.
         missing: what could not be had, a line each.
-        pictures: whether to show pictures of examples and weights.
+        pictures: of what: ``examples``, ``weights``.
     """
     import jinja2
 
@@ -102,8 +106,10 @@ def render(
         since=[*baseline_lines(facts), *accepted_lines(facts)],
         plots=_plots(facts, details),
         agreement=details and _agreement(details),
-        examples=details and details.y_val is not None and _examples(details, pictures),
-        weights=_weights(details) if details and pictures else [],
+        examples=details
+        and details.y_val is not None
+        and _examples(details, "examples" in pictures),
+        weights=_weights(details) if details and "weights" in pictures else [],
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
         plotly=_library("plotly", PLOTLY),

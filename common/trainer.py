@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from common.board import ProgressBoard
 from common.classifier import Classifier, Parameters
 from common.data import DataModule
+from common.fit_display import shown
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -72,6 +74,8 @@ class Trainer(ABC):
         callbacks: called with the trainer and a :class:`Progress` as training goes on.
         pauses: numbers of updates after which training pauses for the callbacks (kind
             ``segment``), so that they can read the parameters there.
+        board: whether a fit shows how far it is: as curves in a notebook, as a bar in a
+            terminal, nowhere else. A :class:`ProgressBoard` of one's own is drawn on instead.
 
     Attributes:
         history: per epoch ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy``,
@@ -87,10 +91,13 @@ class Trainer(ABC):
         max_epochs: int = 10,
         callbacks: Iterable[Callback] = (),
         pauses: Iterable[int] = (),
+        board: bool | ProgressBoard = True,
     ) -> None:
         self.max_epochs = max_epochs
+        self.board = board
         self.callbacks = list(callbacks)
         self.pauses = sorted(set(pauses))
+        self._displays: Sequence[Callback] = ()
         self.history: dict[str, list[float]] = {}
         self.step_loss: Floats = np.empty(0)
         self.step_accuracy: Floats = np.empty(0)
@@ -214,13 +221,17 @@ class Trainer(ABC):
         if parameters is not None:
             model.set_parameters(parameters)
         self.prepare(model, data, dtype)
-        self._tell("compiling")
-        with self._clock("compile"):
-            self.compile()
+        with shown(self.board, self.max_epochs) as self._displays:
+            self._tell("compiling")
+            with self._clock("compile"):
+                self.compile()
+            self._fit_epochs(orders)
+
+    def _fit_epochs(self, orders: Sequence[Indices] | None) -> None:
         for epoch in range(self.max_epochs):
             self.epoch = epoch
             order = (
-                np.asarray(self.shuffle(data.num_train), dtype=np.int32)
+                np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
                 if orders is None
                 else np.asarray(orders[epoch])
             )
@@ -288,7 +299,7 @@ class Trainer(ABC):
 
     def _tell(self, kind: str, epoch: int | None = None) -> None:
         where = Progress(kind, self.epoch if epoch is None else epoch, self.step)
-        for callback in self.callbacks:
+        for callback in (*self.callbacks, *self._displays):
             callback(self, where)
 
     def _clock(self, what: str) -> _Clock:

@@ -35,6 +35,9 @@ INSTALL_SECONDS = 3600.0
 IMPORT_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
+LENT: list[Path] = []
+"""Folders of packages that this process has from another environment: see common.activation."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -193,7 +196,7 @@ def find_environment(
         return _named(backend, named, stop)
     missing = Environment(backend.name, None, asked=backend.version)
     if _satisfied_here(backend.requirements):
-        version = importlib.metadata.version(backend.requirements[0].name)
+        version = _version_here(backend.requirements[0].name)
         return replace(missing, python=Path(sys.executable), version=version)
     folder = environment_folder(backend)
     if not (folder / "complete.json").exists():
@@ -419,13 +422,18 @@ def _gist(text: str) -> str:
 def _satisfied_here(requirements: Iterable[Requirement]) -> bool:
     """Whether the current interpreter has what the requirements ask for."""
     for requirement in requirements:
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            return False
-        if version not in requirement.specifier:
+        version = _version_here(requirement.name)
+        if version is None or version not in requirement.specifier:
             return False
     return True
+
+
+def _version_here(package: str) -> str | None:
+    """The version that this interpreter has; what was lent to the process does not count."""
+    for found in importlib.metadata.distributions(name=package):
+        if Path(str(found.locate_file(""))) not in LENT:
+            return found.version
+    return None
 
 
 def _python(folder: Path) -> Path:

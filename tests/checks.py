@@ -126,6 +126,18 @@ def batches_are_tensors_of_the_framework(fixture):
     np.testing.assert_array_equal(arrays(y), data.y_val)
 
 
+def tensors_are_made_and_read_by_the_books_names(fixture):
+    d2l = fixture.d2l
+    for values, dtype in (([[1.5, 2.0], [3.0, 4.0]], "float32"), ([2, 0, 1], "int")):
+        given = np.array(values, np.float32) if dtype == "float32" else values
+        for tensor in (d2l.tensor(values), d2l.tensor(given)):
+            received = d2l.numpy(tensor)
+            np.testing.assert_array_equal(received, values)
+            assert received.dtype.name.startswith(dtype)
+    o = d2l.numpy(d2l.softmax(d2l.tensor([[0.0, 0.0]])))
+    np.testing.assert_allclose(o, [[0.5, 0.5]])
+
+
 # The contract, per implementation
 
 
@@ -476,6 +488,7 @@ CHECKS = [
     cross_entropy_of_the_books_example,
     cross_entropy_of_each_example,
     batches_are_tensors_of_the_framework,
+    tensors_are_made_and_read_by_the_books_names,
     chapter_from_scratch,
     chapter_concise,
     a_two_layer_classifier_trains,

@@ -7,6 +7,7 @@ import jax
 import jaxlib
 import optax
 
+from backends.jax.arrays import numpy, tensor
 from backends.jax.classifier import Classifier, evaluate_accuracy, get_key, get_seed
 from backends.jax.concise import SoftmaxRegression
 from backends.jax.data import DataModule, Digits, FashionMNIST, Synthetic
@@ -18,6 +19,7 @@ from backends.jax.scratch import (
     softmax,
 )
 from backends.jax.trainer import Trainer
+from common.board import ProgressBoard
 from common.hyperparameters import HyperParameters, add_to_class
 
 Module = Classifier
@@ -30,6 +32,7 @@ __all__ = [
     "FashionMNIST",
     "HyperParameters",
     "Module",
+    "ProgressBoard",
     "SoftmaxRegression",
     "SoftmaxRegressionScratch",
     "Synthetic",
@@ -40,8 +43,10 @@ __all__ = [
     "evaluate_accuracy",
     "get_key",
     "get_seed",
+    "numpy",
     "seed",
     "softmax",
+    "tensor",
     "versions",
 ]
 

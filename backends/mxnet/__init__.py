@@ -4,6 +4,7 @@ import mxnet
 
 mxnet.npx.set_np()
 
+from backends.mxnet.arrays import numpy, tensor  # noqa: E402
 from backends.mxnet.classifier import Classifier, evaluate_accuracy  # noqa: E402
 from backends.mxnet.concise import SoftmaxRegression  # noqa: E402
 from backends.mxnet.data import DataModule, Digits, FashionMNIST, Synthetic  # noqa: E402
@@ -15,6 +16,7 @@ from backends.mxnet.scratch import (  # noqa: E402
     softmax,
 )
 from backends.mxnet.trainer import Trainer  # noqa: E402
+from common.board import ProgressBoard  # noqa: E402
 from common.hyperparameters import HyperParameters, add_to_class  # noqa: E402
 
 Module = Classifier
@@ -27,6 +29,7 @@ __all__ = [
     "FashionMNIST",
     "HyperParameters",
     "Module",
+    "ProgressBoard",
     "SoftmaxRegression",
     "SoftmaxRegressionScratch",
     "Synthetic",
@@ -35,8 +38,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "numpy",
     "seed",
     "softmax",
+    "tensor",
     "versions",
 ]
 

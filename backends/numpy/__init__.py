@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from backends.numpy.arrays import numpy, tensor
 from backends.numpy.classifier import Classifier, evaluate_accuracy
 from backends.numpy.concise import SoftmaxRegression
 from backends.numpy.optimizer import SGD
@@ -13,6 +14,7 @@ from backends.numpy.scratch import (
 )
 from backends.numpy.trainer import Trainer
 from common import data as _data
+from common.board import ProgressBoard
 from common.hyperparameters import HyperParameters, add_to_class
 
 FashionMNIST = _data.FashionMNIST
@@ -29,6 +31,7 @@ __all__ = [
     "FashionMNIST",
     "HyperParameters",
     "Module",
+    "ProgressBoard",
     "SoftmaxRegression",
     "SoftmaxRegressionScratch",
     "Synthetic",
@@ -37,8 +40,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "numpy",
     "seed",
     "softmax",
+    "tensor",
     "versions",
 ]
 

@@ -3,6 +3,7 @@
 from backends.tensorflow.runtime import tf
 
 # isort: split
+from backends.tensorflow.arrays import numpy, tensor
 from backends.tensorflow.classifier import Classifier, evaluate_accuracy
 from backends.tensorflow.concise import SoftmaxRegression
 from backends.tensorflow.data import DataModule, Digits, FashionMNIST, Synthetic
@@ -14,6 +15,7 @@ from backends.tensorflow.scratch import (
     softmax,
 )
 from backends.tensorflow.trainer import Trainer
+from common.board import ProgressBoard
 from common.hyperparameters import HyperParameters, add_to_class
 
 Module = Classifier
@@ -26,6 +28,7 @@ __all__ = [
     "FashionMNIST",
     "HyperParameters",
     "Module",
+    "ProgressBoard",
     "SoftmaxRegression",
     "SoftmaxRegressionScratch",
     "Synthetic",
@@ -34,8 +37,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "numpy",
     "seed",
     "softmax",
+    "tensor",
     "versions",
 ]
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from backends.torch.arrays import numpy, tensor
 from backends.torch.classifier import Classifier, evaluate_accuracy
 from backends.torch.concise import SoftmaxRegression
 from backends.torch.data import DataModule, Digits, FashionMNIST, Synthetic
@@ -13,6 +14,7 @@ from backends.torch.scratch import (
     softmax,
 )
 from backends.torch.trainer import Trainer
+from common.board import ProgressBoard
 from common.hyperparameters import HyperParameters, add_to_class
 
 Module = Classifier
@@ -25,6 +27,7 @@ __all__ = [
     "FashionMNIST",
     "HyperParameters",
     "Module",
+    "ProgressBoard",
     "SoftmaxRegression",
     "SoftmaxRegressionScratch",
     "Synthetic",
@@ -33,8 +36,10 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_one_hot",
     "evaluate_accuracy",
+    "numpy",
     "seed",
     "softmax",
+    "tensor",
     "versions",
 ]
 

@@ -1,0 +1,29 @@
+"""What the book's exercises ask of JAX: exp, in every number format."""
+
+import numpy as np
+from jax import numpy as jnp
+
+from backends.jax.trainer import enable_x64
+
+TYPES = {
+    "FP64": jnp.float64,
+    "FP32": jnp.float32,
+    "BF16": jnp.bfloat16,
+    "FP16": jnp.float16,
+    "INT8": jnp.int8,
+}
+
+
+def exp(values, number_format):
+    """e to the power of each value, computed in a number format.
+
+    Args:
+        values: float64, shape ``(n,)``, numbers that the format holds.
+        number_format: a key of :data:`TYPES`.
+
+    Returns:
+        The powers as float64, and the name of the type in which they came.
+    """
+    with enable_x64(number_format == "FP64"):
+        powers = jnp.exp(jnp.asarray(values.astype(TYPES[number_format])))
+        return np.asarray(powers).astype(np.float64), powers.dtype.name

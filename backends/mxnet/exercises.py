@@ -1,0 +1,25 @@
+"""What the book's exercises ask of MXNet: exp, in every number format."""
+
+from mxnet import np
+
+TYPES = {
+    "FP64": "float64",
+    "FP32": "float32",
+    "BF16": "bfloat16",
+    "FP16": "float16",
+    "INT8": "int8",
+}
+
+
+def exp(values, number_format):
+    """e to the power of each value, computed in a number format.
+
+    Args:
+        values: float64, shape ``(n,)``, numbers that the format holds.
+        number_format: a key of :data:`TYPES`.
+
+    Returns:
+        The powers as float64, and the name of the type in which they came.
+    """
+    powers = np.exp(np.array(values, dtype=TYPES[number_format])).asnumpy()
+    return powers.astype("float64"), powers.dtype.name

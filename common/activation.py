@@ -11,6 +11,7 @@ import importlib
 import importlib.abc
 import importlib.metadata
 import json
+import os
 import site
 import sys
 import threading
@@ -23,6 +24,7 @@ from packaging.utils import canonicalize_name
 
 from common.environment import (
     LENT,
+    THREAD_VARIABLES,
     BuildError,
     Environment,
     choose,
@@ -45,7 +47,7 @@ print(json.dumps([sys.implementation.cache_tag, sys.version.split()[0], sys.path
 _active: list[str] = []
 
 
-def activate(name: str, python: str | Path | None = None) -> ModuleType:
+def activate(name: str, python: str | Path | None = None, threads: int | None = 1) -> ModuleType:
     """Make a framework importable in this process, and give its face, as ``d2l``.
 
     The environment is the one that comparisons use, built if it is not there yet; what it holds
@@ -55,6 +57,10 @@ def activate(name: str, python: str | Path | None = None) -> ModuleType:
     Args:
         name: a backend, or another release of it as ``NAME==VERSION``.
         python: an interpreter that has it, in place of that environment's.
+        threads: with which it computes; one, as in comparisons, if not given: the products of
+            softmax regression are so narrow that threads wait for each other, and much longer
+            on a busy machine. None leaves it to the framework, and what the environment's
+            variables say comes first.
 
     Returns:
         The module ``backends.NAME``.
@@ -86,6 +92,9 @@ def activate(name: str, python: str | Path | None = None) -> ModuleType:
             )
         if environment.python != Path(sys.executable):
             _lend(_packages(environment))
+        if threads is not None:
+            for variable in THREAD_VARIABLES:
+                os.environ.setdefault(variable, str(threads))
         _active.append(backend.label)
     return importlib.import_module(f"backends.{backend.name}")
 

@@ -35,6 +35,8 @@ INSTALL_SECONDS = 3600.0
 IMPORT_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 LENT: list[Path] = []
 """Folders of packages that this process has from another environment: see common.activation."""
 

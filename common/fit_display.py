@@ -24,7 +24,11 @@ TRAIN_POINTS = 2
 """Points of the training loss per epoch, each the mean over its part of the epoch: the book's."""
 
 BAR_SECONDS = 0.1
-BAR_WIDTH = 20
+BAR_WIDTH = 12
+"""Characters, so that the whole line fits into 80."""
+
+SHOWN = {"train_loss": "train_loss", "val_loss": "val_loss", "val_acc": "val_accuracy"}
+"""What is shown, by the book's names, and how the trainer's history calls it."""
 
 
 class FitDisplay(ABC):
@@ -60,8 +64,8 @@ class FitBoard(FitDisplay):
         for x, loss in zip(*parts, strict=True):
             if len(x):
                 self.board.draw(float(x.mean()), float(loss.mean()), "train_loss")
-        for label, name in (("val_loss", "val_loss"), ("val_acc", "val_accuracy")):
-            self.board.draw(progress.epoch, trainer.history[name][-1], label)
+        for name in ("val_loss", "val_acc"):
+            self.board.draw(progress.epoch, trainer.history[SHOWN[name]][-1], name)
 
     def close(self) -> None:
         self.board.flush()
@@ -82,12 +86,12 @@ class TerminalBar(FitDisplay):
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         if progress.kind == "segment":
             return
-        epoch, total = (progress.epoch, trainer.max_epochs)
+        epoch, total = progress.epoch, trainer.max_epochs
         done = BAR_WIDTH * epoch // total
         self._line = f"epoch {epoch}/{total} [{'=' * done}{' ' * (BAR_WIDTH - done)}]"
-        for name in ("train_loss", "val_loss", "val_accuracy"):
-            if trainer.history[name]:
-                self._line += f" {name} {trainer.history[name][-1]:.4f}"
+        for name, key in SHOWN.items():
+            if trainer.history[key]:
+                self._line += f" {name} {trainer.history[key][-1]:.4f}"
         if time.monotonic() >= self._not_before:
             self._show()
 

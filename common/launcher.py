@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.environment import ROOT, clean_environment, end_process_group
+from common.environment import ROOT, THREAD_VARIABLES, clean_environment, end_process_group
 from common.worker import NEXT
 
 LOG_LINES = 5
@@ -26,8 +26,6 @@ LOG_LINES = 5
 
 ENDED = "ended because another process failed"
 """The reason of a process that is not at fault itself."""
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)

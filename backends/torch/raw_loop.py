@@ -6,6 +6,7 @@ of every step and whether each example was classified rightly, ``get_parameters(
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
 RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
@@ -94,10 +95,9 @@ class ByHand(Logits):
 
 
 class Examples(torch.utils.data.Dataset):
-    """Images made into tensors one by one, as ``torchvision`` does it with an array.
+    """Images made into tensors one by one, as ``torchvision``'s FashionMNIST does it.
 
-    The steps are those of its ``MNIST.__getitem__`` and ``ToTensor``. The book's data set goes
-    through a PIL image and ``Resize`` besides, which cannot be had without ``torchvision``.
+    The steps of its ``__getitem__``, of ``Resize`` (nothing to do) and of ``ToTensor``, unwrapped.
     """
 
     def __init__(self, images, targets, divisor):
@@ -108,10 +108,12 @@ class Examples(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         image, target = self.images[index], int(self.targets[index])
-        return self.to_tensor(image.numpy()), target
+        return self.to_tensor(Image.fromarray(image.numpy())), target
 
     def to_tensor(self, image):
-        tensor = torch.from_numpy(image[:, :, None].transpose((2, 0, 1))).contiguous()
+        tensor = torch.from_numpy(np.array(image, copy=True))
+        tensor = tensor.view(image.size[1], image.size[0], len(image.getbands()))
+        tensor = tensor.permute((2, 0, 1)).contiguous()
         return tensor.to(dtype=torch.get_default_dtype()).div(self.divisor)
 
 

@@ -53,7 +53,9 @@ def main(options: argparse.Namespace) -> int:
         recipe = {"batch_size": options.batch_size, "max_epochs": options.max_epochs}
         plan = make_plan(options.data, folder, **recipe)
         tasks = make_tasks(usable, folder, options)
-        measure.run(list(tasks.values()), options.runs, options.budget, options.threads)
+        measure.run(
+            list(tasks.values()), options.runs, options.budget, options.threads, options.device
+        )
         grades = find_grades(options, usable)
         judge_peers(plan, tasks.values())
     facts = summarize(plan, tasks, grades, options)
@@ -118,6 +120,7 @@ def find_grades(
                 batch_size=options.batch_size,
                 max_epochs=options.max_epochs,
                 pythons={name: str(env.python) for name, (_, env) in usable.items()},
+                device=options.device,
                 out=folder,
             ).facts["runs"]
     return {

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.memory import Watch, resident_bytes
 from common.data import aligned
+from common.device import asked_device
 from common.plan import Plan
 from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
 
@@ -54,6 +55,8 @@ class Measurement:
         self.started, cpu = time.perf_counter(), time.process_time()
         name = settings["backend"]
         self.backend = importlib.import_module(f"backends.{name}") if name else None
+        if self.backend:
+            self.backend.Trainer.use_device(asked_device())
         self.facts["import_seconds"] = time.perf_counter() - self.started
         self.facts["import_cpu_seconds"] = time.process_time() - cpu
         self.facts["import_rss_bytes"] = peak_rss_bytes()

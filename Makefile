@@ -28,7 +28,7 @@ browser:
 	  $$root apt-get update -qq && \
 	  $$root env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install --yes -qq --no-install-recommends chromium > /dev/null; \
-	} || echo "expected Chromium; it could not be installed: tests/test_page.py will fail" >&2
+	} || echo "expected Chromium; it could not be installed: the tests of pages will fail" >&2
 
 # Executes every notebook and keeps what it shows.
 notebooks: setup

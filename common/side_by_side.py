@@ -20,15 +20,16 @@ from common.steps import Fragment, choose_step, cut_step
 GAP = 3
 """Spaces between two columns of a terminal."""
 
-# In the elements themselves, and no more than front ends let through that do not trust a notebook:
-# columns are as wide as their code, and where the page is too narrow they stand below each other.
+# In the elements themselves, and no more than front ends let through that do not trust a notebook
+# (those know no functions, hence the plain widths). Two columns or more stand next to each other,
+# and scroll where they are too narrow; on a screen with no room for two they are as wide as it.
 COLUMN = (
-    "display: inline-block; vertical-align: top; box-sizing: border-box; max-width: 100%; "
-    "margin: 0 24px 12px 0; text-align: left"
+    "display: inline-block; vertical-align: top; box-sizing: border-box; text-align: left; "
+    "min-width: 280px; max-width: 48%; max-width: max(48%, min(100%, 400px)); margin: 0 1% 12px 0"
 )
 CODE = (
     "margin: 0 0 12px 0; padding: 0; overflow: auto; white-space: pre; text-align: left; "
-    "font-size: 12px; line-height: 1.4; background: transparent"
+    "font-size: 11px; line-height: 1.4; background: transparent"
 )
 HEAD = "font-weight: bold; font-size: 14px; margin: 0 0 6px 0"
 PLACE = "font-size: 11px; color: #7c7c7c"

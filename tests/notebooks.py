@@ -27,8 +27,14 @@ ALL_FRAMEWORKS = "all-frameworks"
 CELL_SECONDS = 600
 
 
-# ipykernel's own, as it ends: its do_shutdown is no coroutine.
-IGNORED = "ignore:For consistency across implementations:PendingDeprecationWarning"
+STRICT = (
+    "import warnings; "
+    r"warnings.filterwarnings('error', module=r'(__main__|backends|common|compare)(\.|$)')"
+)
+"""Warnings that the notebook or the project cause are errors, as in the tests.
+
+Not those inside a framework that a notebook imports: MXNet's own imports bring some.
+"""
 
 
 class OwnKernel(AsyncKernelManager):
@@ -36,9 +42,9 @@ class OwnKernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self):
-        """How it is started; every warning in it is an error, as in the tests."""
-        python = [sys.executable, "-Xfrozen_modules=off", "-W", "error", "-W", IGNORED]
-        words = [*python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        """How it is started."""
+        launcher = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
+        words = [*launcher, "-f", "{connection_file}", f"--IPKernelApp.exec_lines={STRICT}"]
         return KernelSpec(argv=words, language="python")
 
 
@@ -83,6 +89,16 @@ def _assigned(source):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "framework"
     ]
     return value
+
+
+def clean_folder(parent):
+    """An empty folder for notebooks, beside which lies what lies beside the project's."""
+    for path in ROOT.iterdir():
+        if path != NOTEBOOKS and not path.name.startswith("."):
+            (parent / path.name).symlink_to(path)
+    folder = parent / NOTEBOOKS.name
+    folder.mkdir()
+    return folder
 
 
 def execute(notebook, folder):

@@ -19,6 +19,7 @@ from tests.notebooks import (
     ALL_FRAMEWORKS,
     PARAMETERS,
     PATHS,
+    clean_folder,
     default_framework,
     execute,
     for_framework,
@@ -134,11 +135,9 @@ def test_its_links_lead_somewhere(path):
 
 @pytest.mark.parametrize(("path", "framework"), [*executions()])
 def test_it_runs_from_a_clean_kernel(path, framework, tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
     committed = read(path)
     wanted = for_framework(committed, framework)
-    executed = execute(wanted, folder)
+    executed = execute(wanted, clean_folder(tmp_path))
     said = text_of(executed)
     for output in outputs(executed):
         assert output.get("name") != "stderr", output.text
@@ -161,10 +160,27 @@ def notebook_of(*sources, tags=()):
     return new_notebook(cells=cells)
 
 
-@pytest.mark.parametrize("source", ["1 / 0", "import warnings; warnings.warn('old')"])
+WARN = "import warnings\nwarnings.warn_explicit('old', {}, 'file.py', 1, module='{}')"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "1 / 0",
+        "import warnings\nwarnings.warn('old')",
+        "import warnings\nwarnings.warn('old', DeprecationWarning)",
+        WARN.format("FutureWarning", "common.plan"),
+        WARN.format("DeprecationWarning", "compare"),
+    ],
+)
 def test_an_exception_or_a_warning_fails(source, tmp_path):
     with pytest.raises(CellExecutionError):
         execute(notebook_of(source), tmp_path)
+
+
+def test_a_deprecation_inside_a_library_does_not(tmp_path):
+    executed = execute(notebook_of(WARN.format("DeprecationWarning", "commonplace")), tmp_path)
+    assert outputs(executed) == []
 
 
 def test_the_kernel_is_this_interpreter_and_clean(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from common.code_style import InkStyle
@@ -20,6 +21,7 @@ from common.steps import STEPS
 from compare import side_by_side
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import FRAMEWORKS, PLAIN
+from tests.test_page import CHROMIUM, FLAGS
 
 EVERY = [(step, implementation) for step, has in STEPS.items() for implementation in has]
 every_step = pytest.mark.parametrize(("step", "implementation"), EVERY)
@@ -283,3 +285,35 @@ def test_a_prompt_shows_it_and_so_does_rich(monkeypatch):
     with console.capture() as captured:
         console.print(found)
     assert [line.rstrip() for line in captured.get().splitlines()] == str(found).splitlines()
+
+
+@pytest.fixture(scope="module")
+def tab():
+    """A page of Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser.new_page()
+        browser.close()
+
+
+def corners(tab, step, width):
+    """Where the columns of a step are on a screen of some width, which they do not exceed."""
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.set_content(side_by_side(step)._repr_html_())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [tab.locator(f"body > div:nth-child({i + 2})").bounding_box() for i in range(4)]
+    return [(box["x"], box["y"]) for box in boxes]
+
+
+@pytest.mark.parametrize("step", ["softmax", "training"])
+def test_columns_stand_next_to_each_other_where_there_is_room(tab, step):
+    (x, y), (next_x, next_y), *_ = corners(tab, step, 1000)
+    assert next_x > x
+    assert next_y == y
+    narrow = corners(tab, step, 380)
+    assert {x for x, _ in narrow} == {narrow[0][0]}
+    assert len({y for _, y in narrow}) == len(narrow)
+
+
+def test_all_stand_in_a_row_where_they_fit(tab):
+    assert len({y for _, y in corners(tab, "softmax", 2200)}) == 1

@@ -85,7 +85,7 @@ def choose_step(step: str, implementation: str | None) -> tuple[str, ...]:
         implementation = next(name for name in IMPLEMENTATIONS if name in has)
     if implementation not in has:
         raise ParityError(
-            f"implementation: expected {' or '.join(has)}, which have the step {step}; received "
+            f"implementation: expected {' or '.join(has)} for the step {step}; received "
             f"{implementation!r}; choose one that has it"
         )
     return tuple(name for name in has if has[name] == has[implementation])

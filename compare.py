@@ -61,8 +61,11 @@ from common.report.exports import chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.side_by_side import side_by_side
 from common.specifier import parse_range
 from common.thresholds import Thresholds
+
+__all__ = ["bisect", "compare", "compare_model", "main", "side_by_side"]
 
 EXIT_INTERRUPTED = 130
 

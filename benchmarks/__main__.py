@@ -45,7 +45,12 @@ def add_shared(command: argparse.ArgumentParser, minutes: float) -> None:
     command.add_argument("--batch-size", type=int, default=Recipe.batch_size, help="%(default)s")
     command.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
     command.add_argument("--threads", type=int, default=1, help="of each worker; %(default)s")
-    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="%(default)s")
+    command.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="gpu: one that the framework of an interpreter named with --python sees; %(default)s",
+    )
     command.add_argument(
         "--minutes",
         type=float,
@@ -65,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = importlib.import_module(f"benchmarks.{OTHER}").main(arguments[1:])
         return status
     options = build_parser().parse_args(arguments)
-    from benchmarks.measure import Budget, check_device
+    from benchmarks.measure import Budget
+    from common.device import check_device
     from common.options import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same

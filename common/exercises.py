@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from common.classifier import Classifier
+from common.device import asked_device
 from common.errors import ParityError
 from common.number_formats import COMPUTED_IN, FORMATS, limits_of_exp
 from common.plan import Plan
@@ -168,6 +169,7 @@ def main() -> None:
     end_with_parent()
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     backend = importlib.import_module(f"backends.{settings['backend']}")
+    backend.Trainer.use_device(asked_device())
     answer = ANSWERS[settings["question"]](backend, settings)
     Path(settings["out"]).write_text(json.dumps(answer), encoding="utf-8")
 

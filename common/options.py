@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from common.bisection_state import BY
+from common.device import DEVICES
 from common.errors import ParityError
 from common.recipe import Recipe
 from common.report.exports import add_export_options
@@ -108,6 +109,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--benchmark",
         action="store_true",
         help="one process at a time, and one for each training: seconds and memory are its own",
+    )
+    how.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=DEVICES[0],
+        help="gpu: one that the framework sees; name an interpreter that does with --python; "
+        "%(default)s",
     )
     how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
@@ -227,6 +235,7 @@ def check_useless(what: str, options: argparse.Namespace, others: Mapping[str, o
         "--seeds": options.seeds != 1,
         "--independent": options.independent,
         "--benchmark": options.benchmark,
+        "--device": options.device != DEVICES[0],
         "--baseline": options.baseline,
         "--save-baseline": options.save_baseline,
         "--because": options.because,

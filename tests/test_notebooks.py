@@ -32,6 +32,25 @@ SHOWN = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", 
 """What a committed output may be: no scripts, no widgets."""
 
 SAID = {
+    "from_scratch": (
+        r"of each example: \[2\.30258\d* 0\.693147\d*\]",
+        r"'val_accuracy': 0\.8\d+",
+        r"\[-110\.0, -111\.0, -112\.0\] +plain +\[nan nan nan\]",
+        r"\[-110\.0, -111\.0, -112\.0\] +stable +\[0\.66524\d* 0\.24472\d* 0\.0900\d*\]",
+        r"indexed: \[-0\. inf\]\s+one-hot: \[nan nan\]",
+        r"from the scores: +\[ *1\.31326\d* +50\. +110\. +1000\. *\]",
+        r"0\.9 +[45]\d\.\d% +[1-4]\.\d%",
+        r"least expected cost +mean cost 0\.[34]\d\d",
+        r"10,000 +[\d.]+ +650,000 +9\.2\d+ +9\.210",
+    ),
+    "concise": (
+        r"from scratch +losses +\[1\.3132\d+ +inf +nan +inf\]",
+        r"concise +losses +\[1\.3132\d+e\+00 1\.0000\d+e\+02 3\.132\d+e-01 1\.0000\d+e\+03\]",
+        r"\| INT8 \| 127 .* 42 dB \|",
+        r"probabilities in INT8 +accuracy 0\.8\d+, loss inf",
+        r"best 0\.84\d+ in epoch \d+, last 0\.8",
+        r"validation loss: best 0\.6\d+ in epoch \d+, last 0\.[67]",
+    ),
     "side_by_side": (
         *(rf"backends/{name}/scratch\.py:\d+ softmax" for name in FRAMEWORKS),
         *(rf"backends/{name}/trainer\.py:\d+ Trainer\.fit_epoch" for name in FRAMEWORKS),
@@ -53,7 +72,7 @@ SAID = {
 }
 """What must be read in the outputs of a notebook, as regular expressions."""
 
-FIGURES = {"side_by_side": 5, "upgrade": 2}
+FIGURES = {"from_scratch": 6, "concise": 4, "side_by_side": 5, "upgrade": 2}
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 

@@ -17,11 +17,25 @@ FOLDER = Path(__file__).parent
 NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
 OTHER = "detection"
 """A benchmark with a command line of its own."""
+EPILOG = """
+python -m benchmarks BENCHMARK --help names the options of one. Each writes BENCHMARK.json, .md and
+.png to --out, by default benchmarks/results, which replaces what is kept there. They run one
+process at a time, pinned, for some minutes; the machine should do nothing else meanwhile.
+docs/benchmarks.md says how they measure. Of their own: python -m benchmarks.envelope --help.
+
+exit status: 0 done; 1 something is slower than in --compare OLD.json; 2 unusable input; 130
+interrupted.
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with one sub-command per benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name in NAMES:
         module = importlib.import_module(f"benchmarks.{name}")

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from common.data import Array, DataModule
 from common.fetch import open_data
@@ -250,6 +251,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
     facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}
     (options.out / "envelope.json").write_text(json.dumps(facts, indent=1) + "\n")
+    envelope_figure.save(facts, options.out / "envelope.png")
     print(options.out / "envelope.md")
     return 0
 

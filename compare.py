@@ -403,12 +403,12 @@ def write_plan_for_others(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(arguments)
     resumed = ""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        options = parse(arguments)
         if options.show:
             return show(options)
         pythons = parse_pythons(options.python)

@@ -18,7 +18,11 @@ PLUGIN = ROOT / "common" / "pytest_plugin.py"
 IMPORT_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 
 FRAMEWORK_NAMES = {
-    backend.name: {backend.name, *(r.name for r in backend.requirements)} - WORKER_NEEDS
+    backend.name: {
+        *(backend.name, backend.requirements[0].name),
+        # A companion may be a library that the runner has, too.
+        *{r.name for r in backend.requirements[1:]} - WORKER_NEEDS - DEPENDENCIES,
+    }
     for backend in BACKENDS.values()
     if backend.is_framework
 }

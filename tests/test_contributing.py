@@ -14,7 +14,7 @@ from common.report import Report
 from tests.helpers import user_environment
 
 SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COPIED = ("backends", "benchmarks", "common", "tests", "compare.py", "pyproject.toml")
+COPIED = ("backends", "benchmarks", "common", "docs", "tests", "compare.py", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_it_is_discovered(call, name):
 
 
 def test_it_keeps_the_contract(call, name):
-    tests = ["tests/test_backends.py", "tests/test_pictures.py", "-k", name]
-    for words, least in ((tests, 40), (["tests/test_imports.py"], 100)):
+    tests = [f"tests/test_{part}.py" for part in ("backends", "pictures", "docs")]
+    for words, least in (([*tests, "-k", name], 40), (["tests/test_imports.py"], 100)):
         process = call("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
         assert process.returncode == 0, process.stdout + process.stderr
         assert int(re.search(r"(\d+) passed", process.stdout)[1]) > least

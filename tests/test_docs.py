@@ -209,7 +209,7 @@ def face(code, name):
 
 def check_says(member):
     """A docstring says what, and what each argument is, unless it refers to another."""
-    assert member.docstring, member.path
+    assert member.docstring, f"{member.path}: has no docstring"
     text = member.docstring.value
     first = text.splitlines()[0]
     assert first.endswith("."), member.path
@@ -220,7 +220,8 @@ def check_says(member):
     parameters = parameters if member.is_function else parameters.parameters
     for parameter in parameters:
         if parameter.name not in ("self", "cls") and not refers:
-            assert re.search(rf"\b{parameter.name}\b", text), (member.path, parameter.name)
+            said = re.search(rf"\b{parameter.name}\b", text)
+            assert said, f"{member.path}: its docstring says nothing of {parameter.name}"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -213,9 +213,20 @@ def each_bound(
 
 def main(arguments: Sequence[str]) -> int:
     """Train, judge, write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envelope", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.envelope",
+        description="What each part of the rounding envelope is for: judge faultless trainings in "
+        "NumPy by the whole envelope and by one that lacks a part, and count what is flagged. "
+        "Writes envelope.json, envelope.md and envelope.png.",
+    )
     parser.add_argument("--quick", action="store_true", help="a few plans")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder of the results, which are replaced; default: benchmarks/results",
+    )
     options = parser.parse_args(arguments)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"

@@ -1,5 +1,7 @@
 """The documentation: it builds without a warning or a network, and what it says is so."""
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -13,8 +15,12 @@ import yaml
 from griffe_inherited_docstrings import InheritDocstringsExtension
 from playwright.sync_api import sync_playwright
 
-from benchmarks.__main__ import NAMES
+import benchmarks.__main__ as benchmarks
+from benchmarks import detection, envelope
+from common import elsewhere
 from common.environment import ROOT, clean_environment
+from common.options import parse
+from common.pytest_plugin import OPTIONS
 from tests.conftest import BACKENDS
 from tests.test_page import CHROMIUM, FLAGS
 
@@ -35,18 +41,17 @@ from mkdocs.__main__ import cli
 cli(sys.argv[1:])
 """
 PROGRAMS = {
-    "compare.py": ["compare.py"],
-    "compare.py show": ["compare.py", "show"],
-    "pytest": ["-m", "pytest"],
+    "compare.py": parse,
+    "compare.py show": lambda words: parse(["show", *words]),
     **{
-        f"-m {module}": ["-m", *module.split()]
-        for module in (
-            *(f"benchmarks {name}" for name in NAMES),
-            *("benchmarks.detection", "benchmarks.envelope", "common.elsewhere"),
-        )
+        f"-m benchmarks {name}": lambda words, name=name: benchmarks.main([name, *words])
+        for name in (*benchmarks.NAMES, benchmarks.OTHER)
     },
+    "-m benchmarks.detection": detection.main,
+    "-m benchmarks.envelope": envelope.main,
+    "-m common.elsewhere": elsewhere.main,
 }
-"""What the pages call, by the words that they call it by."""
+"""What the pages call, by the words that they call it by, and what takes the options."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -249,12 +254,12 @@ def test_the_entry_points_say_what_they_take_and_raise(code):
 @pytest.fixture(scope="module")
 def options():
     """The options of each program that pages call, as its help names them."""
-    found = {}
-    for name, words in PROGRAMS.items():
-        process = subprocess.run(
-            [sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        found[name] = set(OPTION.findall(process.stdout)) | {"--help"}
+    found = {"pytest": {f"--parity-{name}" for name in OPTIONS}}
+    for name, call in PROGRAMS.items():
+        with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
+            call(["--help"])
+        found[name] = set(OPTION.findall(printed.getvalue()))
+        assert "--help" in found[name]
     return found
 
 
@@ -263,7 +268,8 @@ def commands(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         for line in block.splitlines():
-            found = [name for name in PROGRAMS if re.search(rf"(^|[\s/]){re.escape(name)}\b", line)]
+            known = (*PROGRAMS, "pytest")
+            found = [name for name in known if re.search(rf"(^|[\s/]){re.escape(name)}\b", line)]
             if found and re.match(r"(\$ |[\w./]*python |[A-Z_]+=\S+ |compare\.py|pytest)", line):
                 yield max(found, key=len), line
 

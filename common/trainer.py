@@ -266,7 +266,11 @@ class Trainer(ABC):
         return X, y
 
     def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-        """:meth:`training_batch` of rows of the whole training data, wherever they are."""
+        """What :meth:`training_batch` gives, wherever the training data are.
+
+        Args:
+            rows: of the whole training data, int32, shape ``(n,)``.
+        """
         if not self.data.is_large:
             return self.training_batch(rows)
         X, y, count = next(self.data.chunks(rows, self._dtype))

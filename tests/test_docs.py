@@ -225,7 +225,8 @@ def check_says(member):
     parameters = parameters if member.is_function else parameters.parameters
     for parameter in parameters:
         if parameter.name not in ("self", "cls") and not refers:
-            said = re.search(rf"\b{parameter.name}\b", text)
+            listed, mentioned = rf"^ *{parameter.name}: ", rf"``[^`]*\b{parameter.name}\b"
+            said = re.search(f"{listed}|{mentioned}", text, re.MULTILINE)
             assert said, f"{member.path}: its docstring says nothing of {parameter.name}"
 
 

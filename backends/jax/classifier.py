@@ -83,14 +83,21 @@ class Classifier(nn.Module, AbstractClassifier):
         return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
 
     def name_leaves(self, tree):
-        """A tree of parameters, or of their gradients, as NumPy by name: its path.
+        """A tree of arrays as NumPy by name: its path.
+
+        Args:
+            tree: parameters, or their gradients.
 
         A model whose parameters have better names overrides this and :meth:`build_tree`.
         """
         return {name: np.array(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
 
     def build_tree(self, parameters):
-        """The tree of parameters by name; undoes :meth:`name_leaves`."""
+        """The tree of parameters; undoes :meth:`name_leaves`.
+
+        Args:
+            parameters: arrays by name.
+        """
         return unflatten_dict(parameters, sep="/")
 
     def hold(self, params):

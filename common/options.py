@@ -40,6 +40,9 @@ examples:
 """
 
 EXPLANATION = f"""
+the first run builds an environment for each framework, which takes minutes, and fetches the data;
+  --setup does that alone. What is set up runs without a network.
+
 how to read the result: each run's errors against a float64 reference are given in rounding
   envelopes (×), how far faultless trainings of the same plan stray from it. Grades: exact,
   rounding (within --threshold), drift (beyond, with the same outcome), disagree. The verdict is

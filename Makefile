@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: compare test setup check docs browser clean
+.PHONY: compare test setup check browser docs notebooks clean
 
 compare: setup
 	$(RUN) compare.py
@@ -32,7 +32,11 @@ browser:
 	  $$root apt-get update -qq && \
 	  $$root env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install --yes -qq --no-install-recommends chromium > /dev/null; \
-	} || echo "expected Chromium; it could not be installed: tests/test_page.py will fail" >&2
+	} || echo "expected Chromium; it could not be installed: the tests of pages will fail" >&2
+
+# Executes every notebook and keeps what it shows.
+notebooks: setup
+	$(RUN) -m tests.notebooks
 
 $(VENV)/.complete: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

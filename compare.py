@@ -15,6 +15,7 @@ from typing import Any
 
 from common.bisection import Bisection
 from common.bisection_state import BY, STATE_FILE, Question, State, load_state
+from common.device import DEVICES, check_device
 from common.elsewhere import write_plan
 from common.environment import (
     choose,
@@ -60,8 +61,11 @@ from common.report.exports import chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.side_by_side import side_by_side
 from common.specifier import parse_range
 from common.thresholds import Thresholds
+
+__all__ = ["bisect", "compare", "compare_model", "main", "side_by_side"]
 
 EXIT_INTERRUPTED = 130
 
@@ -89,6 +93,7 @@ def compare(
     seeds: int = 1,
     independent: bool = False,
     benchmark: bool = False,
+    device: str = DEVICES[0],
     margins: Margins = DEFAULT_MARGINS,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     baseline: str | Path | None = None,
@@ -124,6 +129,7 @@ def compare(
         independent: over seeds, let each framework draw initial parameters and orders itself.
         benchmark: run one process at a time, and each training in its own, so that seconds and
             memory are those of one training on an otherwise idle machine.
+        device: the kind of device that the frameworks compute on: ``cpu`` or ``gpu``.
         margins: of the equivalence tests over seeds.
         thresholds: where the grades part.
         baseline: a file of golden records to compare with.
@@ -144,6 +150,7 @@ def compare(
     named = {name: Path(path) for name, path in (pythons or {}).items()}
     check_pythons(named, chosen, found)
     jobs = check_processes(jobs, threads, timeout, benchmark)
+    check_device(device)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
@@ -159,7 +166,8 @@ def compare(
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
         plan.save(folder / "plan")
-        execution = Execution(plan, folder, jobs, threads, timeout, display.tell, benchmark)
+        how = (jobs, threads, timeout, display.tell, benchmark, device)
+        execution = Execution(plan, folder, *how)
         contenders = [
             Contender(environments[backend.label], implementation)
             for backend in chosen
@@ -184,6 +192,7 @@ def compare(
             "threads": threads,
             "timeout_seconds": timeout,
             "benchmark": benchmark,
+            "device": device,
         }
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = Report(facts, folder)
@@ -463,6 +472,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seeds=options.seeds,
                 independent=options.independent,
                 benchmark=options.benchmark,
+                device=options.device,
                 margins=Margins(options.margin_loss, options.margin_accuracy, options.level),
                 baseline=options.baseline,
                 save_baseline=options.save_baseline,

@@ -80,7 +80,11 @@ def add_shared(command: argparse.ArgumentParser, minutes: float) -> None:
             help=f"{meaning}; default: %(default)s",
         )
     command.add_argument(
-        "--device", choices=("cpu", "gpu"), default="cpu", help="default: %(default)s"
+        "--device",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="gpu: one that the framework of an interpreter named with --python sees; default: "
+        "%(default)s",
     )
     command.add_argument(
         "--minutes",
@@ -107,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = importlib.import_module(f"benchmarks.{OTHER}").main(arguments[1:])
         return status
     options = build_parser().parse_args(arguments)
-    from benchmarks.measure import Budget, check_device
+    from benchmarks.measure import Budget
+    from common.device import check_device
     from common.options import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same

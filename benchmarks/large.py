@@ -40,7 +40,7 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
         tasks = [scaling.fit_task(name, python, folder) for name, python in pythons.items()]
         for task in tasks:
             task.settings["chunked"] = True
-        measure.run(tasks, 1, options.budget, options.threads)
+        measure.run(tasks, 1, options.budget, options.threads, options.device)
     points = [
         scaling.point(task, "examples", rows, {"epochs": 1, "features": features}) for task in tasks
     ]

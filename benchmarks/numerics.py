@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
             settings = {"kind": "numerics", "backend": name, "plan": str(folder / "plan")}
             settings |= {"shapes": SHAPES, "repeats": options.repeats}
             tasks.append(Task(name, environment.python, settings))
-        measure.run(tasks, options.runs, options.budget, options.threads)
+        measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(tasks, options)
     text = write(facts)
     measure.save(options.out, facts, text)

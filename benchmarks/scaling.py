@@ -32,6 +32,8 @@ AT: dict[str, dict[str, int]] = {
     "batch": {"examples": 60_000, "features": 16, "epochs": 2},
 }
 """What differs from :data:`BASE` while an axis grows, so that its far end fits."""
+SHRINKING = ("batch", "threads")
+"""Axes along which less is to be done; there is no straight line to leave."""
 STRAIGHT = 0.25
 """How far from the straight line through the other points a point may lie."""
 LARGE = (10_000_000, 784)
@@ -137,7 +139,7 @@ def measure_point(
             make_plan(folder, data, data_folder, size["batch"], size["epochs"])
         for task in tasks:
             task.settings |= {"axis": axis, "value": value}
-        measure.run(tasks, options.runs, options.budget, size["threads"])
+        measure.run(tasks, options.runs, options.budget, size["threads"], options.device)
     return [(task, size) for task in tasks]
 
 
@@ -193,27 +195,39 @@ def bends(values: Sequence[float], costs: Sequence[float]) -> list[float]:
     return [float(value) for value, far in zip(values, off, strict=True) if far > STRAIGHT]
 
 
-def summarize(
-    points: list[dict[str, Any]], tasks: list[Task], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Exponents of time and memory for every axis and backend."""
+def fit_all(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Exponents of time and memory, and bends, for every axis and backend."""
     fits = []
-    for axis in options.axes:
+    for axis in dict.fromkeys(p["axis"] for p in points):
         for backend in dict.fromkeys(p["backend"] for p in points):
             own = [p for p in points if (p["axis"], p["backend"]) == (axis, backend)]
             good = [p for p in own if not p["failed"]]
             key = "wall_seconds" if axis == "threads" else "cpu_seconds"
-            values, costs = [p["value"] for p in good], [p[key] for p in good]
+            values, costs = [_amount(p) for p in good], [p[key] for p in good]
             memory = [max(1.0, p["grown_bytes"]) for p in good]
             fit = {
                 "axis": axis,
                 "backend": backend,
                 "exponent": exponent(values, costs),
                 "memory_exponent": exponent(values, memory),
-                "bends": [] if axis in ("batch", "threads") else bends(values, costs),
+                "bends": [] if axis in SHRINKING else bends(values, costs),
                 "failed": {str(p["value"]): p["failed"] for p in own if p["failed"]},
             }
             fits.append(fit)
+    return fits
+
+
+def _amount(point: Mapping[str, Any]) -> int:
+    """How much was measured: the first epoch is the warm-up, so one less of those than trained."""
+    value: int = point["value"]
+    return value - 1 if point["axis"] == "epochs" else value
+
+
+def summarize(
+    points: list[dict[str, Any]], tasks: list[Task], options: argparse.Namespace
+) -> dict[str, Any]:
+    """All points, with what was fitted to them."""
+    fits = fit_all(points)
     settings = {"base": BASE, "at": AT}
     series = {
         f"{task.name} {task.settings['axis']}={task.settings['value']}": task.values(
@@ -231,9 +245,9 @@ def write(facts: Mapping[str, Any]) -> str:
     text = measure.heading(facts, "Scaling")
     text += (
         "Processor seconds per epoch after the first of the concise implementation (axis `epochs`: "
-        "of all epochs after the first; axis `threads`: wall seconds), and resident memory over "
-        "what the import takes. `time ~`, `memory ~`: exponents fitted to all points. `bends`: "
-        f"points over {STRAIGHT:.0%} off the straight line a + b × size.\n\n"
+        "of all epochs after the first, and fitted to their number; axis `threads`: wall seconds), "
+        "and resident memory over what the import takes. `time ~`, `memory ~`: exponents fitted to "
+        f"all points. `bends`: points over {STRAIGHT:.0%} off the straight line a + b × size.\n\n"
     )
     for axis in dict.fromkeys(point["axis"] for point in facts["points"]):
         own = [point for point in facts["points"] if point["axis"] == axis]
@@ -275,7 +289,10 @@ def plot(figure: Any, facts: Mapping[str, Any]) -> None:
             ]
             key = "wall_seconds" if axis == "threads" else "cpu_seconds"
             label = f"{fit['backend']} {_power(fit['exponent'])}"
-            panel.loglog([p["value"] for p in own], [p[key] for p in own], "o-", label=label)
-        panel.set_xlabel(axis)
+            panel.loglog([_amount(p) for p in own], [p[key] for p in own], "o-", label=label)
+        values = list(dict.fromkeys(_amount(p) for p in facts["points"] if p["axis"] == axis))
+        panel.set_xticks(values, [f"{value:,}" for value in values], fontsize="small")
+        panel.minorticks_off()
+        panel.set_xlabel(f"{axis} after the first" if axis == "epochs" else axis)
         panel.set_ylabel("seconds")
         panel.legend(fontsize="x-small")

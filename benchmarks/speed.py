@@ -33,8 +33,12 @@ HEADER = (
 )
 RIGHT = 1e-3
 """How far a peer's last training loss may be from the reference's, as a part of it."""
-KERAS_RIGHT = 0.05
-"""The same for Keras, which draws an order of its own."""
+DRAWN = ("keras", "own")
+"""What draws an order, or initial parameters, of its own."""
+DRAWN_RIGHT = 0.05
+"""The same for those."""
+FITS = ("fit", "own")
+"""``Trainer.fit``: of the shipped models, and of one that a user defines."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +64,9 @@ def main(options: argparse.Namespace) -> int:
         recipe = {"batch_size": options.batch_size, "max_epochs": options.max_epochs}
         plan = make_plan(options.data, folder, **recipe)
         tasks = make_tasks(usable, folder, options)
-        measure.run(list(tasks.values()), options.runs, options.budget, options.threads)
+        measure.run(
+            list(tasks.values()), options.runs, options.budget, options.threads, options.device
+        )
         grades = find_grades(options, usable)
         judge_peers(plan, tasks.values())
     facts = summarize(plan, tasks, grades, options)
@@ -87,6 +93,7 @@ def make_tasks(
 
         for implementation in backend.implementations:
             add(f"{name} {implementation}", kind="fit", implementation=implementation, **shared)
+        add(f"{name} own concise", kind="own", implementation="concise", **shared)
         for loop in loops(name):
             if loop != "loader":
                 add(f"{name} {loop}", kind="loop", loop=loop, **shared)
@@ -125,6 +132,7 @@ def find_grades(
                 batch_size=options.batch_size,
                 max_epochs=options.max_epochs,
                 pythons={name: str(env.python) for name, (_, env) in usable.items()},
+                device=options.device,
                 out=folder,
             ).facts["runs"]
     return {
@@ -138,7 +146,7 @@ def judge_peers(plan: Plan, tasks: Sequence[Task] | Any) -> None:
     losses = epoch_means(oracle.step_loss, plan)
     for task in tasks:
         expected = float(losses[: task.settings.get("epochs")][-1])
-        allowed = KERAS_RIGHT if task.settings["kind"] == "keras" else RIGHT
+        allowed = DRAWN_RIGHT if task.settings["kind"] in DRAWN else RIGHT
         for facts in task.samples:
             if "loss" in facts:
                 facts["right"] = bool(abs(facts["loss"] / expected - 1) <= allowed)
@@ -193,7 +201,7 @@ def row(
     """One row of the table."""
     settings = task.settings
     name, implementation = settings["backend"], settings.get("implementation")
-    best = best_loop(name, tasks, fact, max_epochs) if settings["kind"] == "fit" else None
+    best = best_loop(name, tasks, fact, max_epochs) if settings["kind"] in FITS else None
     peers = {
         "raw": tasks.get(f"{name} raw {implementation}"),
         "best": best,
@@ -279,7 +287,7 @@ def goals(facts: Mapping[str, Any]) -> str:
     """Each ratio beside its goal."""
     lines = []
     for row in facts["rows"]:
-        if row["kind"] != "fit" or not ranked(row):
+        if row["kind"] not in FITS or not ranked(row):
             continue
         for peer, goal in facts["goals"].items():
             value = row["ratios"].get(peer)
@@ -307,7 +315,7 @@ def draw(figure: Any, facts: Mapping[str, Any]) -> None:
     middles = [1000 * row[name]["median"] for row in rows]
     low = [m - 1000 * row[name]["q1"] for m, row in zip(middles, rows, strict=True)]
     high = [1000 * row[name]["q3"] - m for m, row in zip(middles, rows, strict=True)]
-    colors = ["tab:blue" if row["kind"] == "fit" else "lightgrey" for row in rows]
+    colors = ["tab:blue" if row["kind"] in FITS else "lightgrey" for row in rows]
     axes.barh([row["name"] for row in rows], middles, xerr=[low, high], color=colors)
     axes.set_xscale("log")
     axes.set_xlabel(f"ms per epoch ({facts['load']['clock']} seconds; blue: Trainer.fit)")

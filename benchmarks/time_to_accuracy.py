@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
                 settings = {"kind": "fit", "backend": name, "implementation": implementation}
                 settings |= {"plan": str(folder / "plan"), "accuracies": options.accuracies}
                 tasks.append(Task(f"{name} {implementation}", environment.python, settings))
-        measure.run(tasks, options.runs, options.budget, options.threads)
+        measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(plan.recipe.data, tasks, options)
     text = write(facts)
     measure.save(options.out, facts, text)

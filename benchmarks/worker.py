@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.memory import Watch, resident_bytes
 from common.data import aligned
+from common.device import asked_device
 from common.plan import Plan
 from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
 
@@ -54,6 +55,8 @@ class Measurement:
         self.started, cpu = time.perf_counter(), time.process_time()
         name = settings["backend"]
         self.backend = importlib.import_module(f"backends.{name}") if name else None
+        if self.backend:
+            self.backend.Trainer.use_device(asked_device())
         self.facts["import_seconds"] = time.perf_counter() - self.started
         self.facts["import_cpu_seconds"] = time.process_time() - cpu
         self.facts["import_rss_bytes"] = peak_rss_bytes()
@@ -84,9 +87,23 @@ class Measurement:
 
 
 def fit(measurement):
-    """``Trainer.fit`` of a shipped implementation."""
+    """``Trainer.fit`` of a shipped implementation, from the plan's initial parameters."""
+    plan, implementation = measurement.plan, measurement.settings["implementation"]
+    model = build_model(measurement.backend, implementation, plan, measurement.data)
+    fit_model(measurement, model, plan.parameters)
+
+
+def own(measurement):
+    """``Trainer.fit`` of a model that a user defines, the book's way; it draws its parameters."""
+    chapters = importlib.import_module(f"backends.{measurement.settings['backend']}.chapters")
+    make, data = getattr(chapters, measurement.settings["implementation"]), measurement.data
+    shape = data.num_inputs, data.num_outputs
+    fit_model(measurement, make(measurement.backend, *shape, measurement.plan.recipe.lr), None)
+
+
+def fit_model(measurement, model, initial):
+    """``Trainer.fit`` of any model, timed."""
     backend, plan, data = measurement.backend, measurement.plan, measurement.data
-    model = build_model(backend, measurement.settings["implementation"], plan, data)
     wanted = list(measurement.settings.get("accuracies", ()))
     reached = measurement.facts["reached_seconds"] = {}
 
@@ -103,7 +120,7 @@ def fit(measurement):
 
     trainer = backend.Trainer(plan.recipe.max_epochs, callbacks=[note])
     trainer.fit_epoch = measurement.clock(trainer.fit_epoch)
-    orders, initial = measurement.orders, plan.parameters
+    orders = measurement.orders
     if measurement.settings.get("chunked"):
         data.memory_bytes = 0  # as if the memory were too small for any data
     watch = Watch() if data.is_large else contextlib.nullcontext()  # none where time is measured
@@ -230,7 +247,7 @@ def _cross_entropies(backend, rows, classes, repeats):
     return found
 
 
-KINDS = {f.__name__: f for f in (fit, loop, keras, limit, numerics)}
+KINDS = {f.__name__: f for f in (fit, own, loop, keras, limit, numerics)}
 
 
 def main():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from common.device import DEVICES
 from common.environment import Environment
 from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
@@ -55,6 +56,7 @@ class Execution:
         tell: told of progress.
         alone: a process for every run, so that what it took is its own; else one process trains
             all implementations of a backend, one after the other.
+        device: the kind of device that they compute on; the reference is NumPy's everywhere.
     """
 
     plan: Plan
@@ -64,6 +66,7 @@ class Execution:
     timeout: float
     tell: Tell = lambda *_: None
     alone: bool = False
+    device: str = DEVICES[0]
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run everything; the outcome of each process by its name.
@@ -183,7 +186,12 @@ class Execution:
 
     def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
         return run_jobs(
-            jobs, slots=self.slots, threads=self.threads, timeout=self.timeout, tell=self.tell
+            jobs,
+            slots=self.slots,
+            threads=self.threads,
+            timeout=self.timeout,
+            tell=self.tell,
+            device=self.device,
         )
 
 

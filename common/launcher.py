@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.device import DEVICE_VARIABLE
 from common.environment import ROOT, clean_environment, end_process_group
 from common.worker import NEXT
 
@@ -86,6 +87,7 @@ def run_jobs(
     threads: int,
     timeout: float,
     tell: Tell = lambda *_: None,
+    device: str = "cpu",
 ) -> dict[str, Outcome]:
     """Run processes side by side; give the outcome of each job by its name.
 
@@ -96,6 +98,7 @@ def run_jobs(
             that no worker's time depends on its neighbour's.
         timeout: seconds that a job may take before its process is killed.
         tell: told of progress, from several threads.
+        device: the kind of device that workers are told to compute on.
 
     Raises:
         KeyboardInterrupt: after every process is ended.
@@ -106,14 +109,14 @@ def run_jobs(
     for slot in range(slots):
         own = cpus[slot * threads : (slot + 1) * threads]
         places.put(own if slots * threads <= len(cpus) else None)
-    running = _Running()
+    running = _Running(threads, device)
 
     def run(job: Job) -> dict[str, Outcome]:
         waiting, outcomes = [job, *job.then], dict[str, Outcome]()
         place = places.get()
         try:
             while waiting:
-                outcomes |= _run_process(waiting, place, threads, timeout, tell, running)
+                outcomes |= _run_process(waiting, place, timeout, tell, running)
                 if job.essential and any(o.status != "done" for o in outcomes.values()):
                     running.end_all()
                 waiting = [j for j in waiting if j.name not in outcomes]
@@ -134,17 +137,15 @@ def run_jobs(
 class _Running:
     """The processes under way, so that all can be ended at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int, device: str) -> None:
+        self.variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {DEVICE_VARIABLE: device}
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen[str]] = set()
         self.ended = False
 
-    def start(
-        self, jobs: Sequence[Job], cpus: Iterable[int] | None, threads: int
-    ) -> subprocess.Popen[str]:
+    def start(self, jobs: Sequence[Job], cpus: Iterable[int] | None) -> subprocess.Popen[str]:
         job = jobs[0]
         command = [*job.command, *(word for each in jobs for word in each.arguments)]
-        variables = clean_environment() | dict.fromkeys(THREAD_VARIABLES, str(threads))
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, job.log.open("w", encoding="utf-8") as log:
             if self.ended:
@@ -154,7 +155,7 @@ class _Running:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=variables,
+                env=clean_environment() | self.variables,
                 stdin=subprocess.PIPE,  # a worker ends itself when this closes
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -179,7 +180,6 @@ class _Running:
 def _run_process(
     jobs: Sequence[Job],
     cpus: Sequence[int] | None,
-    threads: int,
     timeout: float,
     tell: Tell,
     running: _Running,
@@ -187,7 +187,7 @@ def _run_process(
     """Run jobs one by one in one process; the outcomes of those that it began."""
     job, started = jobs[0], time.perf_counter()
     try:
-        process = running.start(jobs, cpus, threads)
+        process = running.start(jobs, cpus)
     except InterruptedError:
         return {job.name: Outcome("failed", ENDED, 0.0) for job in jobs}
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from common.bisection_state import BY
 from common.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
+from common.device import DEVICES
 from common.environment import discover
 from common.errors import ParityError
 from common.recipe import Recipe
@@ -183,6 +184,13 @@ def add_running_options(parser: argparse.ArgumentParser) -> None:
         help="one process at a time, and one for each training: seconds and memory are its own",
     )
     how.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=DEVICES[0],
+        help="gpu: one that the framework sees; name an interpreter that does with --python; "
+        "default: %(default)s",
+    )
+    how.add_argument(
         "--python",
         action="append",
         default=[],
@@ -327,6 +335,7 @@ def check_useless(what: str, options: argparse.Namespace, others: Mapping[str, o
         "--seeds": options.seeds != 1,
         "--independent": options.independent,
         "--benchmark": options.benchmark,
+        "--device": options.device != DEVICES[0],
         "--baseline": options.baseline,
         "--save-baseline": options.save_baseline,
         "--because": options.because,

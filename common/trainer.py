@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from common.classifier import Classifier, Parameters
 from common.data import DataModule
+from common.device import DEVICES
+from common.errors import ParityError
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -100,6 +102,24 @@ class Trainer(ABC):
         self.optim: Any = None
 
     # The framework's half
+
+    @staticmethod
+    def use_device(device: str) -> None:
+        """Compute on this kind of device from now on; called once, before all else.
+
+        A framework that can use a GPU overrides this, puts its tensors there and reads them back.
+
+        Args:
+            device: one of :data:`common.device.DEVICES`.
+
+        Raises:
+            ParityError: if the framework has no such device.
+        """
+        if device != DEVICES[0]:
+            raise ParityError(
+                f"device: expected {DEVICES[0]}, all that this backend can use; received {device}; "
+                "leave the backend or --device away"
+            )
 
     @abstractmethod
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 
 from common.classifier import Parameters
 from common.data import Array, DataModule, hash_arrays
+from common.device import asked_device
 from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan
 from common.record import Record
@@ -236,6 +237,8 @@ def run(
         recorder.say("importing")
     backend = importlib.import_module(f"backends.{backend_name}")
     recorder.import_seconds = recorder.import_seconds or time.perf_counter() - started
+    if not recorder.earlier:
+        backend.Trainer.use_device(asked_device())
     data = Witness.open(plan.data_folder, plan.recipe.batch_size)
     assert isinstance(data, Witness)
     facts = {"backend": backend_name, "implementation": implementation}

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data import aligned
+from common.errors import ParityError
 from common.plan import Plan
 from common.recipe import Recipe
 from common.replay import Training
@@ -303,6 +304,17 @@ def loops_by_hand_train_as_the_trainer(fixture):
             np.testing.assert_allclose(value, expected[key], 1e-4, 1e-6, err_msg=name)
 
 
+def a_gpu_that_the_framework_does_not_see_is_refused(fixture):
+    # The environments pin builds for the processor: none sees a GPU, whatever the machine.
+    said = ""
+    try:
+        fixture.d2l.Trainer.use_device("gpu")
+    except ParityError as error:
+        said = str(error)
+    assert said.startswith("device: expected ")
+    assert "; received " in said
+
+
 def what_only_this_backend_has(fixture):
     name = f"{fixture.d2l.__name__}.own_checks"
     if importlib.util.find_spec(name) is None:
@@ -481,6 +493,7 @@ CHECKS = [
     a_two_layer_classifier_trains,
     optimizers_can_be_exchanged,
     loops_by_hand_train_as_the_trainer,
+    a_gpu_that_the_framework_does_not_see_is_refused,
     what_only_this_backend_has,
 ]
 IMPLEMENTATION_CHECKS = [

@@ -66,11 +66,16 @@ def run(command, cache, *, cwd=None, **changes):
     )
 
 
+def heed_interrupts():
+    """In a child, before its program: a background shell's children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(arguments, cache, prepare=None):
     """Start ``compare.py`` in a session of its own, as a terminal's shell does."""
 
     def begin():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background shell's children ignore it
+        heed_interrupts()
         if prepare is not None:
             prepare()
 

@@ -73,6 +73,8 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("nonsense", parts=("nonsense", PLAIN, "--list")),
         case(PLAIN, "../common", parts=("../common",)),
         case("--implementation", "slick", parts=("slick", "scratch", "concise")),
+        case("--device", "abacus", parts=("abacus", "cpu", "gpu")),
+        case("--device", "gpu", parts=("device: expected", "; received ")),
         case("--lr", "-1", parts=("lr", "-1")),
         case("--lr", "nan", parts=("lr", "nan")),
         case("--lr", "inf", parts=("lr", "inf")),

@@ -34,11 +34,12 @@ def test_speed(tmp_path):
     assert status == 0
     rows = {row["name"]: row for row in facts["rows"]}
     assert set(rows) == {
-        *("limit", "numpy scratch", "numpy concise"),
+        *("limit", "numpy scratch", "numpy concise", "numpy own concise"),
         *("numpy raw scratch", "numpy raw concise", "numpy loader"),
     }
     assert rows["numpy scratch"]["grade"] in ("exact", "rounding")
-    assert rows["numpy loader"]["grade"] == "right"
+    assert rows["numpy loader"]["grade"] == rows["numpy own concise"]["grade"] == "right"
+    assert "| numpy own concise | raw |" in text
     assert rows["numpy concise"]["epoch_seconds"]["runs"] == 2
     assert set(rows["numpy concise"]["ratios"]) == {"raw", "best", "keras", "loader", "limit"}
     assert rows["numpy concise"]["best_loop"] in ("numpy raw scratch", "numpy raw concise")

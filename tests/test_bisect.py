@@ -22,6 +22,7 @@ from tests.helpers import (
     PLAIN,
     SMALL,
     check_complaint,
+    heed_interrupts,
     run,
     user_environment,
     wait_until,
@@ -197,7 +198,8 @@ def test_a_bisection_that_is_done_is_not_trained_again(found, project):
 @pytest.mark.usefixtures("found")  # its environments
 def test_an_interrupted_bisection_goes_on(project, tmp_path):
     out = tmp_path / "out"
-    process = project(WHOLE, "--out", out, *TWICE, start=subprocess.Popen, start_new_session=True)
+    how = {"start": subprocess.Popen, "start_new_session": True, "preexec_fn": heed_interrupts}
+    process = project(WHOLE, "--out", out, *TWICE, **how)
     state = out / "bisection.json"
     wait_until(lambda: state.exists() and len(json.loads(state.read_text())["trials"]) >= 2)
     os.kill(process.pid, signal.SIGINT)

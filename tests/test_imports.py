@@ -91,7 +91,8 @@ def test_backends_import_themselves_and_what_they_require(path):
         assert path == ROOT / "backends" / "__init__.py"
         assert not list(imported(parsed(path)))
         return
-    allowed = {backend.name, "numpy", "common", *(r.name for r in backend.requirements)}
+    required = {IMPORT_NAMES.get(r.name, r.name) for r in backend.requirements}
+    allowed = {backend.name, "numpy", "common", *required}
     for name in imported(parsed(path)):
         if top(name) == "backends":
             assert name.split(".")[1] == backend.name

@@ -9,6 +9,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from backends.jax.classifier import get_key
+from common.device import no_gpu
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
 
@@ -44,6 +45,13 @@ class Trainer(AbstractTrainer):
     Attributes:
         state: Flax's train state; ``state.params`` are the parameters, a tree.
     """
+
+    @staticmethod
+    def use_device(device):
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        elif jax.default_backend() != "gpu":
+            raise no_gpu("JAX", jax.__version__, "jax")
 
     def prepare(self, model, data, dtype):
         self.model, self.data, self.dtype = model, data, dtype

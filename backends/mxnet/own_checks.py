@@ -5,9 +5,11 @@ import warnings
 from pathlib import Path
 
 import mxnet
+import numpy
 from mxnet import autograd, gluon, np
 
-from backends.mxnet.optimizer import FrameworkTrainer
+from backends.mxnet import DataModule, SoftmaxRegression, SoftmaxRegressionScratch, Trainer
+from backends.mxnet.optimizer import FrameworkTrainer, array_of
 
 
 def the_update_is_gluons_own():
@@ -53,4 +55,22 @@ def _save_and_load(trainer):
         trainer.load_states(str(Path(folder) / "states"))
 
 
-CHECKS = [the_update_is_gluons_own]
+def tensors_follow_the_device_in_use():
+    """With a second processor of MXNet's in place of a GPU."""
+    data = DataModule(*_examples(), *_examples(), num_outputs=3, batch_size=4)
+    with mxnet.cpu(1):
+        for model in (SoftmaxRegression(3, 0.1), SoftmaxRegressionScratch(5, 3, 0.1)):
+            trainer = Trainer(1)
+            trainer.fit(model, data)
+            probed = trainer.probe(model.get_parameters(), *data.examples(train=False))
+            assert np.isfinite(np.array(probed["loss"]))
+            arrays = [array_of(tensor) for tensor in model.named_tensors().values()]
+            assert {array.ctx for array in [*arrays, trainer.X, trainer.y]} == {mxnet.cpu(1)}
+
+
+def _examples():
+    random = numpy.random.default_rng(0)
+    return random.random((10, 5), numpy.float32), numpy.arange(10, dtype=numpy.int32) % 3
+
+
+CHECKS = [the_update_is_gluons_own, tensors_follow_the_device_in_use]

@@ -3,6 +3,7 @@
 import mxnet
 from mxnet import autograd, np
 
+from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
 
@@ -12,6 +13,13 @@ class Trainer(AbstractTrainer):
 
     Every call below only queues work for MXNet's engine; reading a value is what waits.
     """
+
+    @staticmethod
+    def use_device(device):
+        if device == "gpu":
+            if not mxnet.context.num_gpus():
+                raise no_gpu("MXNet", mxnet.__version__, "mxnet")
+            mxnet.gpu().__enter__()  # and never leave it
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -93,8 +101,12 @@ class Trainer(AbstractTrainer):
 
 
 def _array(array):
-    """The array in MXNet, of the same type; it shares the memory where that may be written."""
+    """The array on MXNet's device in use, of the same type.
+
+    It shares the memory where that is the processor's own and may be written.
+    """
     if not (array.flags.writeable and array.flags.c_contiguous):
         array = array.copy()
     # Of a view, since MXNet forbids writing to what it is given.
-    return mxnet.nd.from_numpy(array.view(), array_cls=np.ndarray)
+    array = mxnet.nd.from_numpy(array.view(), array_cls=np.ndarray)
+    return array.as_in_ctx(mxnet.current_context())

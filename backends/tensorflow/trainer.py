@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from common.device import no_gpu
 from common.errors import ParityError
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
@@ -12,6 +13,13 @@ from common.trainer import Trainer as AbstractTrainer
 
 class Trainer(AbstractTrainer):
     """Trains a TensorFlow :class:`Classifier`; a graph runs the batches of an epoch."""
+
+    @staticmethod
+    def use_device(device):
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        elif not tf.config.list_physical_devices("GPU"):
+            raise no_gpu("TensorFlow", tf.__version__, "tensorflow")
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -138,5 +146,12 @@ def _gather(X, y, rows):
 
 
 def _tensor(array):
-    """The array as a tensor that shares its memory: it is aligned as TensorFlow asks."""
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    """The array as a tensor on the device in use; on the CPU it shares the memory.
+
+    It is aligned as TensorFlow asks.
+    """
+    tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    if not tf.config.get_visible_devices("GPU"):
+        return tensor
+    with tf.device("GPU:0"):  # else each call of a graph would copy it there
+        return tf.identity(tensor)

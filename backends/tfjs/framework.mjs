@@ -15,6 +15,9 @@ export const { zipSync, unzipSync } = load("fflate");
 if (!(await tf.setBackend("wasm"))) throw new Error("TensorFlow.js has no WebAssembly backend here");
 await tf.ready();
 
+const device = process.env.FRAMEWORK_PARITY_DEVICE ?? "cpu";
+if (device !== "cpu") throw new Error(`device: expected cpu, all that WebAssembly has; received ${device}`);
+
 /** The framework's version and those of what it runs on. */
 export const versions = {
   node: process.versions.node,

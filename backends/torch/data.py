@@ -7,8 +7,8 @@ from common import data
 
 class _Tensors:
     def tensors(self, X, y):
-        X = torch.from_numpy(X)
-        return X.unsqueeze(1) if X.ndim == 3 else X, torch.from_numpy(y).long()
+        X = torch.as_tensor(X)
+        return X.unsqueeze(1) if X.ndim == 3 else X, torch.as_tensor(y).long()
 
 
 class DataModule(_Tensors, data.DataModule):

@@ -6,6 +6,7 @@ of every step and whether each example was classified rightly, ``get_parameters(
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
 RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
@@ -16,10 +17,15 @@ class Logits:
     """Linear layer, cross-entropy and one fused update; no module, no optimizer, no ``grad``."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y.astype(np.int64))
+        self.X, self.y = torch.as_tensor(X), torch.as_tensor(y.astype(np.int64))
         self.W = torch.tensor(parameters["W"].T.copy(), requires_grad=True)
         self.b = torch.tensor(parameters["b"], requires_grad=True)
         self.lr, self.batch_size = lr, batch_size
+        self.batch = self.X.new_empty(batch_size, *X.shape[1:])
+
+    def gather(self, rows):
+        """A batch, always in the same memory: new memory costs a fault for every page of it."""
+        return torch.index_select(self.X, 0, rows, out=self.batch[: len(rows)])
 
     def forward(self, X):
         return functional.linear(X, self.W, self.b)
@@ -28,12 +34,12 @@ class Logits:
         return functional.cross_entropy(y_hat, y)
 
     def epoch(self, order):
-        order = torch.from_numpy(order)
+        order = torch.as_tensor(order)
         y, leaves, one = self.y.index_select(0, order), (self.W, self.b), (torch.ones(()),)
         losses, scores = [], []
         batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
         for rows, y_batch in batches:
-            y_hat = self.forward(self.X.index_select(0, rows))
+            y_hat = self.forward(self.gather(rows))
             loss = self.loss(y_hat, y_batch)
             gradients = RUN_BACKWARD(
                 (loss,), one, False, False, leaves, allow_unreachable=True, accumulate_grad=False
@@ -42,10 +48,11 @@ class Logits:
                 torch._foreach_add_(leaves, gradients, alpha=-self.lr)
             losses.append(loss.detach())
             scores.append(y_hat.detach())
-        return torch.stack(losses).numpy(), (torch.cat(scores).argmax(1) == y).numpy()
+        correct = torch.cat(scores).argmax(1) == y
+        return torch.stack(losses).cpu().numpy(), correct.cpu().numpy()
 
     def get_parameters(self):
-        return {"W": self.W.detach().numpy().T, "b": self.b.detach().numpy()}
+        return {"W": self.W.detach().cpu().numpy().T, "b": self.b.detach().cpu().numpy()}
 
 
 class Probabilities(Logits):
@@ -75,13 +82,13 @@ class ByHand(Logits):
 
     @torch.inference_mode()
     def epoch(self, order):
-        order, size = torch.from_numpy(order), self.batch_size
+        order, size = torch.as_tensor(order), self.batch_size
         W, b = self.W.detach(), self.b.detach()[:, None]
         y = self.y.index_select(0, order)
         one_hot = functional.one_hot(y, len(W)).to(W.dtype).T.contiguous()
         logs = torch.empty_like(one_hot)
         for start in range(0, len(order), size):
-            X = self.X.index_select(0, order[start : start + size])
+            X = self.gather(order[start : start + size])
             log_p = torch.addmm(b, W, X.T).log_softmax(0)
             logs[:, start : start + size] = log_p
             error = log_p.exp_().sub_(one_hot[:, start : start + size])
@@ -90,14 +97,14 @@ class ByHand(Logits):
             W.addmm_(error, X, alpha=-rate)
         losses = -(logs * one_hot).sum(0)
         losses = torch.stack([part.mean() for part in losses.split(size)])
-        return losses.numpy(), (logs.T.contiguous().argmax(1) == y).numpy()
+        correct = logs.T.contiguous().argmax(1) == y
+        return losses.cpu().numpy(), correct.cpu().numpy()
 
 
 class Examples(torch.utils.data.Dataset):
-    """Images made into tensors one by one, as ``torchvision`` does it with an array.
+    """Images made into tensors one by one, as ``torchvision``'s FashionMNIST does it.
 
-    The steps are those of its ``MNIST.__getitem__`` and ``ToTensor``. The book's data set goes
-    through a PIL image and ``Resize`` besides, which cannot be had without ``torchvision``.
+    The steps of its ``__getitem__``, of ``Resize`` (nothing to do) and of ``ToTensor``, unwrapped.
     """
 
     def __init__(self, images, targets, divisor):
@@ -108,10 +115,12 @@ class Examples(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         image, target = self.images[index], int(self.targets[index])
-        return self.to_tensor(image.numpy()), target
+        return self.to_tensor(Image.fromarray(image)), target
 
     def to_tensor(self, image):
-        tensor = torch.from_numpy(image[:, :, None].transpose((2, 0, 1))).contiguous()
+        tensor = torch.from_numpy(np.array(image, copy=True))
+        tensor = tensor.view(image.size[1], image.size[0], len(image.getbands()))
+        tensor = tensor.permute((2, 0, 1)).contiguous()
         return tensor.to(dtype=torch.get_default_dtype()).div(self.divisor)
 
 
@@ -120,7 +129,7 @@ class Loader(Logits):
 
     def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
         super().__init__(X, y, parameters, lr, batch_size)
-        self.examples = Examples(self.X.reshape(len(X), *image_shape), self.y, divisor)
+        self.examples = Examples(X.reshape(len(X), *image_shape), y, divisor)
         layer = torch.nn.Linear(*parameters["W"].shape)
         layer.weight, layer.bias = (torch.nn.Parameter(t.detach()) for t in (self.W, self.b))
         self.net = torch.nn.Sequential(torch.nn.Flatten(), layer)
@@ -132,13 +141,14 @@ class Loader(Logits):
         )
         losses, correct = [], []
         for X, y in loader:
+            X, y = X.to(self.y.device), y.to(self.y.device)
             y_hat = self.net(X)
             loss = self.loss(y_hat, y)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             losses.append(float(loss.detach()))
-            correct.append((y_hat.argmax(1) == y).numpy())
+            correct.append((y_hat.argmax(1) == y).cpu().numpy())
         return np.array(losses), np.concatenate(correct)
 
 

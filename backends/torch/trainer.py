@@ -1,21 +1,35 @@
 """PyTorch's half of Trainer."""
 
 import copy
+import functools
 
 import numpy as np
 import torch
 
+from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
 
 
 class Trainer(AbstractTrainer):
-    """Trains a PyTorch :class:`Classifier`, eagerly, on data that is in memory as one tensor."""
+    """Trains a PyTorch :class:`Classifier`, eagerly, on data that is in memory as one tensor.
+
+    Every batch is gathered into the same memory: a model that keeps one must copy it. New memory
+    costs a fault for every page of it, up to a third of an epoch's time.
+    """
+
+    @staticmethod
+    def use_device(device):
+        if device == "gpu":
+            if not torch.cuda.is_available():
+                raise no_gpu("PyTorch", torch.__version__, "torch")
+            torch.set_default_device("cuda")
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
+        _move(model, self.X.device)
         with torch.no_grad():
             model(self.X[:1])  # builds lazy layers
         _lay_out(model, self.X[:1])
@@ -23,20 +37,21 @@ class Trainer(AbstractTrainer):
 
     def place(self, X, y):
         self.X, self.y = _tensor(X), _tensor(y)
+        self.X_batch = self.X.new_empty(self.batch_size, *self.X.shape[1:])
 
     def fit_epoch(self, order):
-        order = torch.from_numpy(np.ascontiguousarray(order))
+        order = torch.as_tensor(np.ascontiguousarray(order))
         y = self.y.index_select(0, order)
         losses, scores = [], []
         batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
         for rows, y_batch in batches:
-            X_batch = self.X.index_select(0, rows)
+            X_batch = torch.index_select(self.X, 0, rows, out=self.X_batch[: len(rows)])
             y_hat, loss = self._step(self.model, self.optim, X_batch, y_batch)
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(torch.cat(scores), y, averaged=False)
         return EpochMetrics(
-            torch.stack(losses).double().numpy(), batch_means(correct.numpy(), self.batch_size)
+            _numpy(torch.stack(losses).double()), batch_means(_numpy(correct), self.batch_size)
         )
 
     @staticmethod
@@ -49,12 +64,12 @@ class Trainer(AbstractTrainer):
         return y_hat.detach(), loss.detach()
 
     def shuffle(self, num_examples):
-        return torch.randperm(num_examples).numpy()
+        return _numpy(torch.randperm(num_examples))
 
     def training_batch(self, rows):
-        rows = torch.from_numpy(np.ascontiguousarray(rows))
+        rows = torch.as_tensor(np.ascontiguousarray(rows))
         X, y = self.X.index_select(0, rows), self.y.index_select(0, rows)
-        return X.numpy(), y.numpy().astype(np.int32)
+        return _numpy(X), _numpy(y).astype(np.int32)
 
     def validation_batches(self, size):
         yield from zip(self.X_val.split(size), self.y_val.split(size), strict=True)
@@ -66,7 +81,7 @@ class Trainer(AbstractTrainer):
 
     @torch.no_grad()
     def predict(self, X):
-        return self.model(X).numpy()
+        return _numpy(self.model(X))
 
     def probe(self, parameters, X, y):
         model = copy.deepcopy(self.model)
@@ -82,7 +97,7 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        arrays = {name: value.numpy() for name, value in arrays.items()}
+        arrays = {name: _numpy(value) for name, value in arrays.items()}
         for name, value in model.get_parameters().items():
             arrays[f"update/{name}"] = value
         for name, value in model.get_gradients().items():
@@ -90,10 +105,16 @@ class Trainer(AbstractTrainer):
         return arrays
 
 
+def _move(model, device):
+    """Bring what the model holds to a device; ``torch.normal`` knows no default device."""
+    model.to(device)
+    for tensor in model.named_tensors().values():
+        if tensor.device != device:  # made by hand, hence not registered
+            tensor.data = tensor.data.to(device)
+
+
 NARROW = 64
 """Columns up to which a product with more rows is slow in the usual layout."""
-
-_ONE = torch.ones(())
 
 
 def _lay_out(model, X):
@@ -126,14 +147,26 @@ def _backward(loss):
 
     Megatron-LM calls the engine likewise (``custom_backward`` in its pipeline schedules).
     """
-    one = _ONE if loss.dtype == _ONE.dtype else _ONE.to(loss.dtype)
+    one = _one(loss.dtype, loss.device)
     torch.autograd.Variable._execution_engine.run_backward(
         (loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True
     )
 
 
+@functools.cache
+def _one(dtype, device):
+    return torch.ones((), dtype=dtype, device=device)
+
+
 def _tensor(array):
-    """The array as a tensor; labels in the type that PyTorch indexes with."""
+    """The array as a tensor on the device in use, which shares its memory if that is the CPU.
+
+    Labels get the type that PyTorch indexes with.
+    """
     if array.dtype.kind != "f":
         array = array.astype(np.int64)
-    return torch.from_numpy(array)
+    return torch.as_tensor(array)
+
+
+def _numpy(tensor):
+    return tensor.cpu().numpy()

@@ -85,6 +85,8 @@ def command(facts: dict[str, Any]) -> str:
     words += ["--threads", f"{settings['threads']}", "--jobs", f"{settings['jobs']}"]
     words += ["--timeout", f"{settings['timeout_seconds']:g}"]
     words += ["--benchmark"] * bool(settings.get("benchmark"))
+    if settings.get("device", "cpu") != "cpu":
+        words += ["--device", settings["device"]]
     thresholds = facts["thresholds"]
     words += ["--threshold", f"{thresholds['envelopes']:g}"]
     words += ["--drift-loss", f"{thresholds['drift_loss']:g}"]

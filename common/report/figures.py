@@ -264,9 +264,9 @@ class Figures:
 def _panels(
     count: int, ylabel: str, *, width: float, height: float = 4.2, columns: int | None = None
 ) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.figure import Figure
+    from common.report.drawing import Drawing
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Drawing(figsize=(width, height), layout="constrained")
     columns = columns or count
     axes = figure.subplots(-(-count // columns), columns, squeeze=False).ravel().tolist()
     axes[0].set_ylabel(ylabel)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from common.report.style import GLYPHS, NEUTRAL, looks
 from common.report.wording import accepted_lines, baseline_lines, run_name
 from common.specifier import label
 from common.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    import jinja2
 
 PAGE = "report.html"
 MOST_BYTES = 6_000_000
@@ -77,34 +80,13 @@ def render(
         missing: what could not be had, a line each.
         pictures: of what: ``examples``, ``weights``.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["times"] = advice.in_envelopes
-    facts = report.facts
-    return environment.get_template("report.html").render(
-        report=report,
-        facts=facts,
+    return template("report.html").render(
+        **shared(report),
         missing=missing,
-        thresholds=Thresholds(**facts["thresholds"]),
-        glyphs=GLYPHS,
         stages=STAGES,
         neutral=NEUTRAL,
-        looks=looks(facts["runs"]),
-        name=run_name,
-        place=advice.where,
-        next_steps=list(advice.next_steps(facts)),
-        command=advice.command(facts),
-        grid=_grid(facts["runs"]),
-        done=[run for run in facts["runs"] if run["status"] == "done"],
-        since=[*baseline_lines(facts), *accepted_lines(facts)],
-        plots=_plots(facts, details),
+        command=advice.command(report.facts),
+        plots=_plots(report.facts, details),
         agreement=details and _agreement(details),
         examples=details
         and details.y_val is not None
@@ -120,6 +102,40 @@ def render(
             _library("itables", DATATABLES),
         ),
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder; everything put into it is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["times"] = advice.in_envelopes
+    return environment.get_template(name)
+
+
+def shared(report: Report) -> dict[str, Any]:
+    """What ``parts.html`` says of a report, for the page and for a notebook."""
+    facts = report.facts
+    return {
+        "report": report,
+        "facts": facts,
+        "thresholds": Thresholds(**facts["thresholds"]),
+        "glyphs": GLYPHS,
+        "inks": {},
+        "looks": looks(facts["runs"]),
+        "name": run_name,
+        "place": advice.where,
+        "next_steps": list(advice.next_steps(facts)),
+        "grid": _grid(facts["runs"]),
+        "done": [run for run in facts["runs"] if run["status"] == "done"],
+        "since": [*baseline_lines(facts), *accepted_lines(facts)],
+    }
 
 
 def _library(name: str, place: str) -> str:

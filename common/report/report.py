@@ -21,7 +21,7 @@ VERDICTS = ("agree", "drift", "disagree", "incomplete")
 EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Figures):
     """What a comparison found. Everything printed or drawn comes from ``facts``.
 
@@ -111,6 +111,14 @@ class Report(Figures):
         failing = {"disagree", "drift"} if fail_on == "drift" else {"disagree"}
         failed = self.deciding_verdict in failing or self.failures
         return EXIT_DISAGREE if failed else EXIT_AGREE
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.folder}: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        from common.report.notebook import notebook_html  # it stands on this module
+
+        return notebook_html(self)
 
     def save(self) -> None:
         """Write ``report.json``, whole or not at all."""

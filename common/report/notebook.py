@@ -1,0 +1,25 @@
+"""The report in a cell of a notebook: what the page's first screen and its tables say."""
+
+from __future__ import annotations
+
+import os
+
+from common.report.page import PAGE, shared, template
+from common.report.report import Report
+
+# Each has a contrast of 4 and more to white and to #111111: a notebook may be light or dark, and
+# where it is not trusted its style sheets are dropped.
+GOOD, WARN, BAD, MISS = "#008a5e", "#b36b00", "#e0382c", "#a35bc4"
+INKS = {
+    **dict.fromkeys(("agree", "exact", "rounding"), GOOD),
+    "drift": WARN,
+    "disagree": BAD,
+    **dict.fromkeys(("incomplete", "failed", "timeout", "unavailable"), MISS),
+}
+
+
+def notebook_html(report: Report) -> str:
+    """The verdict, the grades, the runs, the first divergences, and the way to the page."""
+    page = report.folder / PAGE
+    found = os.path.relpath(page) if page.exists() else None
+    return template("notebook.html").render(shared(report) | {"inks": INKS, "page": found})

@@ -79,7 +79,7 @@ def test_it_is_discovered(call, name):
 
 
 def test_it_keeps_the_contract(call, name):
-    tests = [f"tests/test_{part}.py" for part in ("backends", "pictures", "docs")]
+    tests = [f"tests/test_{part}.py" for part in ("backends", "pictures", "docs", "side_by_side")]
     for words, least in (([*tests, "-k", name], 40), (["tests/test_imports.py"], 100)):
         process = call("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
         assert process.returncode == 0, process.stdout + process.stderr

@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: compare test setup check browser notebooks clean
+.PHONY: compare test setup check browser docs notebooks clean
 
 compare: setup
 	$(RUN) compare.py
@@ -19,6 +19,10 @@ check: $(VENV)/.complete
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The documentation, in site/: open site/index.html. Needs no network, neither to build nor to read.
+docs: $(VENV)/.complete
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 # The report's page is tested in Debian's Chromium; without it those tests fail, the others run.
 browser:
@@ -40,4 +44,4 @@ $(VENV)/.complete: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results site

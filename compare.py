@@ -111,14 +111,19 @@ def compare(
         data: ``fashion-mnist``, ``digits``, ``synthetic[:EXAMPLESxFEATURESxCLASSES]`` or the path
             of an ``.npz``; Fashion-MNIST if not given, or digits where it cannot be had.
         data_dir: folder of the publisher's Fashion-MNIST files.
-        batch_size, lr, max_epochs, sigma, seed, dtype: see :class:`common.recipe.Recipe`.
+        batch_size: examples per update; the short last batch of an epoch is used.
+        lr: learning rate of plain minibatch SGD.
+        max_epochs: passes over the training data.
+        sigma: standard deviation of the initial weights.
+        seed: of the initial weights and of the order of the examples.
+        dtype: floating-point type of the training, ``float32`` or ``float64``.
         out: folder of the report; a new one in ``results/`` if not given.
         overwrite: replace a report that is there.
         pythons: an interpreter for a backend, by its name, with the version as it is named there.
         find_links: where pip looks for the versions besides its index: folders or addresses.
         jobs: how many workers run at once; as many as the processors allow if not given.
         threads: threads of each worker.
-        timeout: seconds after which a training is ended.
+        timeout: seconds after which a training is ended, and reported as such.
         repeat: how often each worker trains, to see whether it repeats itself.
         seeds: compare over so many seeds, from ``seed`` on.
         independent: over seeds, let each framework draw initial parameters and orders itself.
@@ -407,12 +412,12 @@ def write_plan_for_others(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = parse(arguments)
     resumed = ""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        options = parse(arguments)
         if options.show:
             return show(options)
         pythons = parse_pythons(options.python)

@@ -1,4 +1,4 @@
-"""Benchmarks of the suite and its backends: ``python -m benchmarks {speed,scaling,…}``."""
+"""Benchmarks of the suite and its backends: python -m benchmarks {speed,scaling,…}."""
 
 from __future__ import annotations
 
@@ -17,16 +17,35 @@ FOLDER = Path(__file__).parent
 NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
 OTHER = "detection"
 """A benchmark with a command line of its own."""
+EPILOG = """
+python -m benchmarks BENCHMARK --help names the options of one. Each writes BENCHMARK.json, .md and
+.png to --out, by default benchmarks/results, and replaces what is kept there. They run one
+process at a time, pinned, for some minutes; the machine should do nothing else meanwhile.
+docs/benchmarks.md says how they measure. Of their own: python -m benchmarks.envelope --help.
+
+exit status: 0 done; 1 something is slower than in --compare OLD.json; 2 unusable input; 130
+interrupted.
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with one sub-command per benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name in NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
         summary = (module.__doc__ or "").strip()
-        command = commands.add_parser(name, help=summary, description=summary)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary} Writes {name}.json, {name}.md and {name}.png.",
+            epilog=f"example: python -m benchmarks {name} --data digits --out results/{name}",
+        )
         add_shared(command, module.MINUTES)
         module.add_arguments(command)
         command.set_defaults(main=module.main)
@@ -37,29 +56,51 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_shared(command: argparse.ArgumentParser, minutes: float) -> None:
     """The options of every benchmark; ``minutes`` is how long this one may take by default."""
-    command.add_argument("backends", nargs="*", metavar="BACKEND", help="default: all")
     command.add_argument(
-        "--python", action="append", default=[], metavar="BACKEND=PATH", help="its interpreter"
+        "backends", nargs="*", metavar="BACKEND", help="which ones; default: all that can be had"
+    )
+    command.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="interpreter of a backend, instead of one built for it; several times for several",
     )
     command.add_argument("--data", help="as of compare.py; default: fashion-mnist")
-    command.add_argument("--batch-size", type=int, default=Recipe.batch_size, help="%(default)s")
-    command.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
-    command.add_argument("--threads", type=int, default=1, help="of each worker; %(default)s")
+    for name, default, meaning in (
+        ("batch-size", Recipe.batch_size, "examples per update"),
+        ("max-epochs", Recipe.max_epochs, "passes over the training data"),
+        ("threads", 1, "of each worker"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning}; default: %(default)s",
+        )
     command.add_argument(
         "--device",
         choices=("cpu", "gpu"),
         default="cpu",
-        help="gpu: one that the framework of an interpreter named with --python sees; %(default)s",
+        help="gpu: one that the framework of an interpreter named with --python sees; default: "
+        "%(default)s",
     )
     command.add_argument(
         "--minutes",
         type=float,
         default=minutes,
-        help="past them no further process is started, and what is missing is named; %(default)s",
+        metavar="M",
+        help="past them no further process is started, and what is missing is named; "
+        "default: %(default)g",
     )
     against.add_argument(command)
     command.add_argument(
-        "--out", type=Path, default=FOLDER / "results", help="folder of the results; %(default)s"
+        "--out",
+        type=Path,
+        default=FOLDER / "results",
+        metavar="DIR",
+        help="folder of the results, which are replaced; default: benchmarks/results",
     )
 
 

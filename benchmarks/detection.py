@@ -384,13 +384,27 @@ def show(what: str, detail: str) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.detection",
+        description="The suite's test of itself: plant known faults into every backend's workers, "
+        "and count what the suite and the usual fixed tolerances find; train many faultless plans, "
+        "and count false alarms. Writes detection.json (every run), detection.md and .png.",
+        epilog="example: python -m benchmarks.detection --quick --faults momentum --out results",
+    )
     parser.add_argument("--quick", action="store_true", help="a few faults, a few clean runs")
-    parser.add_argument("--backends", nargs="+", metavar="BACKEND", help="all if not given")
-    parser.add_argument("--faults", nargs="+", metavar="FAULT", help="all if not given")
+    parser.add_argument("--backends", nargs="+", metavar="BACKEND", help="default: all")
+    parser.add_argument(
+        "--faults", nargs="+", metavar="FAULT", help="by name, such as momentum; default: all"
+    )
     parser.add_argument("--no-clean", action="store_true", help="no search for false alarms")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--keep", type=Path, help="keep plans and records in this folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder of the results, which are replaced; default: benchmarks/results",
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep plans and records there")
     parser.add_argument(
         "--python",
         action="append",

@@ -382,7 +382,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axis.plot(thresholds, [(scores > t).mean() for t in thresholds], style, label=label)
     limit = Thresholds().envelopes
     axis.axvline(limit, color="0.5", linewidth=0.8)
-    axis.annotate(f" threshold {limit:g}", (limit, 0.5), color="0.3")
+    axis.annotate(f" threshold {limit:g}", (limit, 0.9), color="0.3")
     axis.set_xscale("log")
     axis.set_xlabel("threshold, in rounding envelopes")
     axis.set_ylabel("share of runs beyond it")

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from common.data import Array, DataModule
 from common.fetch import open_data
@@ -212,9 +213,20 @@ def each_bound(
 
 def main(arguments: Sequence[str]) -> int:
     """Train, judge, write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envelope", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.envelope",
+        description="What each part of the rounding envelope is for: judge faultless trainings in "
+        "NumPy by the whole envelope and by one that lacks a part, and count what is flagged. "
+        "Writes envelope.json, envelope.md and envelope.png.",
+    )
     parser.add_argument("--quick", action="store_true", help="a few plans")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder of the results, which are replaced; default: benchmarks/results",
+    )
     options = parser.parse_args(arguments)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
@@ -250,6 +262,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
     facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}
     (options.out / "envelope.json").write_text(json.dumps(facts, indent=1) + "\n")
+    envelope_figure.save(facts, options.out / "envelope.png")
     print(options.out / "envelope.md")
     return 0
 

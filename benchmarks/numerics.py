@@ -23,8 +23,16 @@ MINUTES = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument("--runs", type=int, default=3, help="processes per row; %(default)s")
-    parser.add_argument("--repeats", type=int, default=50, help="calls per process; %(default)s")
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=50,
+        metavar="N",
+        help="calls per process; default: %(default)s",
+    )
 
 
 def main(options: argparse.Namespace) -> int:

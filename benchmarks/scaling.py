@@ -46,15 +46,24 @@ MINUTES = 15.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument("--runs", type=int, default=1, help="processes per point; %(default)s")
-    parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES), help="default: all")
-    parser.add_argument("--most", type=int, help="leave out sizes beyond this")
+    parser.add_argument(
+        "--runs", type=int, default=1, metavar="N", help="processes per point; default: %(default)s"
+    )
+    parser.add_argument(
+        "--axes",
+        nargs="+",
+        choices=AXES,
+        default=list(AXES),
+        metavar="AXIS",
+        help=f"what grows, of {', '.join(AXES)}; default: all",
+    )
+    parser.add_argument("--most", type=int, metavar="N", help="leave out sizes beyond this")
     parser.add_argument(
         "--large",
         nargs="?",
         const=f"{LARGE[0]}x{LARGE[1]}",
         metavar="ROWSxFEATURES",
-        help="instead: one epoch on data larger than memory; %(const)s",
+        help="instead: one epoch on data larger than memory; default: %(const)s",
     )
 
 

@@ -43,10 +43,17 @@ FITS = ("fit", "own")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument("--runs", type=int, default=3, help="processes per row; %(default)s")
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
+    )
     parser.add_argument("--no-keras", action="store_true", help="leave Keras 3 out")
     parser.add_argument("--no-loader", action="store_true", help="leave the data loader out")
-    parser.add_argument("--report", type=Path, help="a comparison's folder that has the grades")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="a finished comparison that has the grades; default: one is run",
+    )
 
 
 def main(options: argparse.Namespace) -> int:

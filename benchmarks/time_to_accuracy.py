@@ -17,13 +17,16 @@ MINUTES = 4.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument("--runs", type=int, default=3, help="processes per row; %(default)s")
+    parser.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
+    )
     parser.add_argument(
         "--accuracies",
         type=float,
         nargs="+",
         default=[0.80, 0.82, 0.83],
-        help="validation accuracies; %(default)s",
+        metavar="A",
+        help="validation accuracies; default: %(default)s",
     )
 
 

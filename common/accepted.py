@@ -25,7 +25,8 @@ class Entry:
     """One accepted difference.
 
     Args:
-        backend, implementation: the run.
+        backend: the run's backend.
+        implementation: the run's implementation.
         stage: where its first divergence is.
         bound: the largest number of envelopes, of anything that decides its grade.
         reason: why it is accepted.

@@ -141,6 +141,7 @@ class Clues:
         return lambda value, **options: cls(self.plan, self.data, value, **options)
 
     def update_candidates(self) -> Iterator[Candidate]:
+        """What may be wrong with the update: learning rate, decay, momentum, clipping."""
         yield Candidate(
             "learning rate",
             self.of(LearningRate),
@@ -188,6 +189,7 @@ class Clues:
             )
 
     def loss_candidates(self) -> Iterator[Candidate]:
+        """What may be wrong with the loss: its reduction, its form."""
         yield self.simple("sum instead of mean", Sum)
         yield self.simple("last batch over batch_size", LastBatchOverBatchSize)
         yield self.simple("last batch over batch_size", LastBatchGradientOverBatchSize)
@@ -220,6 +222,7 @@ class Clues:
         yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
 
     def forward_candidates(self) -> Iterator[Candidate]:
+        """What may be wrong with the forward pass: a missing bias, narrow formats."""
         yield self.simple("no bias", NoBias)
         for name, narrow in FORMATS.items():
             for kind in (RoundedProducts, ForwardOnly, StraightThrough, RoundedResults):
@@ -227,6 +230,7 @@ class Clues:
                 yield Candidate(f"{name} products", make)
 
     def order_candidates(self) -> Iterator[Candidate]:
+        """What may be wrong with the order of the examples: repeated, cut short."""
         yield self.simple("order reused", OrderReused)
         yield self.simple("last batch dropped", LastBatchDropped)
         if blocks := self.blocks():
@@ -236,6 +240,7 @@ class Clues:
             )
 
     def data_candidates(self) -> Iterator[Candidate]:
+        """What may be wrong with what was fed: initial parameters, features, labels."""
         initial = tuple(self.record.arrays[f"initial/{name}"] for name in "Wb")
         if not np.array_equal(initial[0], self.plan.W):
             make = self.of(InitialParameters, given=initial)

@@ -48,7 +48,7 @@ class Classifier(HyperParameters, ABC):
     def accuracy(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
         """Part of the examples whose largest score is that of their class.
 
-        Arguments as in :meth:`loss`; a tie goes to the lowest class.
+        Arguments as of :meth:`loss`; a tie goes to the lowest class.
         """
 
     @abstractmethod
@@ -60,10 +60,14 @@ class Classifier(HyperParameters, ABC):
         """Copies of the parameters; softmax regression gives ``W`` and ``b``.
 
         Returns:
-            ``{"W": (num_inputs, num_outputs), "b": (num_outputs,)}``, whatever layout the
-            framework keeps inside.
+            By name, ``W`` of shape ``(num_inputs, num_outputs)`` and ``b`` of shape
+            ``(num_outputs,)``, whatever layout the framework keeps inside.
         """
 
     @abstractmethod
     def set_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Set the parameters by name; a lazy layer is built from their shapes."""
+        """Set the parameters by name; a lazy layer is built from their shapes.
+
+        Args:
+            parameters: arrays as :meth:`get_parameters` gives them; their dtype is kept.
+        """

@@ -397,6 +397,12 @@ class Digits(DataModule):
     """Scikit-learn's bundled digits: 1,797 images of 8 × 8 pixels; the last 360 validate.
 
     Scikit-learn is imported here: the class serves the runner and notebooks, not workers.
+
+    Args:
+        batch_size: examples per batch.
+
+    Raises:
+        ParityError: where there is no scikit-learn.
     """
 
     def __init__(self, batch_size: int = 64) -> None:

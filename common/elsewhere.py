@@ -336,10 +336,21 @@ def _refuse(received: str, mend: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m common.elsewhere", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m common.elsewhere",
+        description="Judge a training of other code by the arrays that it left; docs/record.md "
+        "says which. compare.py --write-plan DIR writes what is to be trained.",
+        epilog="exit status: 0 it agrees; 1 drift (see --fail-on) or disagreement; 2 unusable "
+        "arrays or plan.",
+    )
     parser.add_argument("run", metavar="RUN.npz", help="the arrays that a training left")
-    parser.add_argument("--plan", required=True, help="folder of compare.py --write-plan")
-    parser.add_argument("--fail-on", choices=tuple(FAILING), default="drift", help="%(default)s")
+    parser.add_argument("--plan", required=True, metavar="DIR", help="of compare.py --write-plan")
+    parser.add_argument(
+        "--fail-on",
+        choices=tuple(FAILING),
+        default="drift",
+        help="the mildest grade that ends in exit status 1; default: %(default)s",
+    )
     options = parser.parse_args(arguments)
     try:
         judge = open_plan(Path(options.plan), Thresholds())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from common.cache import cache_directory
 from common.errors import ParityError
@@ -129,15 +129,17 @@ def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[st
     Args:
         folder: where they are.
         external: also those that hold a ``command.toml`` and are not imported but called.
+
+    Raises:
+        ParityError: if a backend's requirements cannot be read, or do not pin its framework.
     """
     found = {}
-    for requirements in sorted(folder.glob(f"*/{PROJECT_FILE}")):
-        lines = (line.partition("#")[0].strip() for line in _read(requirements).splitlines())
-        found[requirements.parent.name] = Backend(
-            name=requirements.parent.name,
-            requirements=tuple(Requirement(line) for line in lines if line),
+    for path in sorted(folder.glob(f"*/{PROJECT_FILE}")):
+        found[path.parent.name] = Backend(
+            name=path.parent.name,
+            requirements=_requirements(path),
             implementations=tuple(
-                name for name in IMPLEMENTATIONS if (requirements.parent / f"{name}.py").exists()
+                name for name in IMPLEMENTATIONS if (path.parent / f"{name}.py").exists()
             ),
         )
     if not external:
@@ -145,6 +147,23 @@ def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[st
     from common.external import discover_external  # it stands on this module
 
     return dict(sorted((found | discover_external(folder)).items()))
+
+
+def _requirements(path: Path) -> tuple[Requirement, ...]:
+    """The lines of a requirements file; the first one pins the framework."""
+    lines = (line.partition("#")[0].strip() for line in _read(path).splitlines())
+    given = [line for line in lines if line]
+    try:
+        parsed = tuple(Requirement(line) for line in given)
+        pins = [pin.operator for pin in parsed[0].specifier]
+    except (InvalidRequirement, IndexError):
+        pins = []
+    if pins != ["=="]:
+        raise ParityError(
+            f"{path}: expected lines of NAME==VERSION, the framework's first; received "
+            f"{'; '.join(given) or 'none'}; pin a release of it"
+        )
+    return parsed
 
 
 def choose(

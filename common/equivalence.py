@@ -31,8 +31,9 @@ class Equivalence:
         mean: of this side.
         deviation: its standard deviation over seeds.
         difference: the mean difference to the other side.
-        low, high: its confidence interval at 1 − 2 × level: equivalence means that it lies
-            inside ± margin.
+        low: where its confidence interval at 1 − 2 × level begins; equivalence means that the
+            interval lies inside ± margin.
+        high: where that interval ends.
         margin: the largest difference that counts as none.
         level: of each one-sided test.
         p: the larger of the two p-values.

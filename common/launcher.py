@@ -292,4 +292,6 @@ def log_tail(log: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return " | ".join(line.strip() for line in lines[-LOG_LINES:] if line.strip())
+    # Lines of nothing but marks point at a part of the line above, which no longer stands there.
+    said = [line.strip() for line in lines if line.strip(" ^~")]
+    return " | ".join(said[-LOG_LINES:])

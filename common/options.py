@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from common.bisection_state import BY
+from common.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
 from common.device import DEVICES
+from common.environment import discover
 from common.errors import ParityError
 from common.recipe import Recipe
 from common.report.exports import add_export_options
@@ -28,17 +30,68 @@ DEFAULT_THRESHOLDS = Thresholds()
 DEFAULT_MARGINS = Margins()
 
 
+EXAMPLES = """
+examples:
+  compare.py                             every framework, Fashion-MNIST, the book's recipe
+  compare.py {one} {other} --data digits --max-epochs 30
+  compare.py {one} --implementation concise --out results/mine
+  compare.py show results/mine           its table again, without training
+  compare.py --save-baseline golden.json --because "as of today"
+  compare.py --baseline golden.json      what moved since then, and where
+"""
+
+EXPLANATION = f"""
+the first run builds an environment for each framework, which takes minutes, and fetches the data;
+  --setup does that alone. What is set up runs without a network.
+
+how to read the result: each run's errors against a float64 reference are given in rounding
+  envelopes (×), how far faultless trainings of the same plan stray from it. Grades: exact,
+  rounding (within --threshold), drift (beyond, with the same outcome), disagree. The verdict is
+  the worst grade: agree, drift, disagree; or incomplete. docs/verdict.md has the whole of it.
+
+what is left behind: DIR/report.html (to look at), DIR/report.json (every figure), DIR/runs (records
+  and logs). DIR is --out, else a new folder in results/.
+
+exit status: 0 agree, or drift (1 with --fail-on drift); 1 disagreement, or what moved since a
+  baseline; 2 wrong usage or unusable input; 3 something asked for did not run; 130 interrupted.
+
+environment variables:
+  {CACHE_VARIABLE}    where environments and data are kept; ~/.cache/framework-parity
+  {DATA_VARIABLE}     folder of the publisher's Fashion-MNIST files, as --data-dir
+  {MEMORY_VARIABLE}   bytes of training data from which on they are read in chunks; 4 GiB
+"""
+
+SHOW_EPILOG = """
+examples:
+  compare.py show results/mine
+  compare.py show results/mine --quiet --markdown summary.md --csv runs.csv --junit tests.xml
+
+exit status: the one that the comparison had; 2 if DIR holds no report.
+"""
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == [SHOW]:
-        shown = Parser(prog=f"compare.py {SHOW}", description=SHOWN)
+        shown = Parser(
+            prog=f"compare.py {SHOW}",
+            description=SHOWN,
+            epilog=SHOW_EPILOG,
+            formatter_class=Formatter,
+        )
         shown.set_defaults(show=True)
         add_show_options(shown)
         return shown.parse_args(words[1:])
+    found = discover(external=False)
+    frameworks = [backend.name for backend in found.values() if backend.is_framework]
+    one, other = [*frameworks, "NAME", "NAME"][:2]
     parser = Parser(
         prog="compare.py",
-        description=f"{DESCRIPTION}\n\n{SHOW} DIR prints or converts a finished comparison.",
+        usage=f"%(prog)s [BACKEND ...] [options]\n       %(prog)s {SHOW} DIR [options]",
+        description=f"{DESCRIPTION}\n\n{SHOW} DIR prints or converts a finished comparison: "
+        f"compare.py {SHOW} --help.",
+        epilog=EXAMPLES.format(one=one, other=other) + EXPLANATION,
         formatter_class=Formatter,
     )
     parser.set_defaults(show=False)
@@ -46,65 +99,85 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "backends",
         nargs="*",
         metavar="BACKEND",
-        help="NAME or NAME==VERSION; default: every framework, as pinned",
+        help="NAME or NAME==VERSION (--list has the names); default: every framework, as pinned",
     )
     parser.add_argument(
         "--implementation",
         action="append",
         default=[],
+        metavar="NAME",
         help="scratch or concise, several times for several; default: both",
     )
-    what = parser.add_argument_group("what is trained")
+    add_recipe_options(parser)
+    add_running_options(parser)
+    add_seed_options(parser)
+    add_threshold_options(parser)
+    add_regression_options(parser)
+    add_export_options(parser)
+    add_other_tasks(parser)
+    return parser.parse_args(arguments)
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """The options that make the recipe: data and hyperparameters."""
+    what = parser.add_argument_group("what is trained; the defaults are the book's")
     what.add_argument(
         "--data",
         help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with "
         "X_train, y_train, X_val, y_val; default: fashion-mnist, or digits where that fails",
     )
-    what.add_argument("--data-dir", help="folder of the publisher's Fashion-MNIST files")
-    what.add_argument("--max-epochs", type=int, default=Recipe.max_epochs, help="%(default)s")
-    what.add_argument("--batch-size", type=int, default=Recipe.batch_size, help="%(default)s")
-    what.add_argument("--lr", type=float, default=Recipe.lr, help="learning rate; %(default)s")
-    what.add_argument(
-        "--sigma",
-        type=float,
-        default=Recipe.sigma,
-        help="deviation of initial weights; %(default)s",
-    )
-    what.add_argument("--seed", type=int, default=Recipe.seed, help="%(default)s")
-    what.add_argument("--dtype", default=Recipe.dtype, help="float32 or float64; %(default)s")
+    what.add_argument("--data-dir", metavar="DIR", help="the publisher's Fashion-MNIST files")
+    for name, kind, metavar, meaning in (
+        ("max-epochs", int, "N", "passes over the training data"),
+        ("batch-size", int, "N", "examples per update"),
+        ("lr", float, "X", "learning rate of plain SGD"),
+        ("sigma", float, "X", "standard deviation of the initial weights"),
+        ("seed", int, "N", "decides initial weights and the order of the examples"),
+        ("dtype", str, "TYPE", "float32 or float64"),
+    ):
+        what.add_argument(
+            f"--{name}",
+            type=kind,
+            default=getattr(Recipe, name.replace("-", "_")),
+            metavar=metavar,
+            help=f"{meaning}; default: %(default)s",
+        )
+
+
+def add_running_options(parser: argparse.ArgumentParser) -> None:
+    """The options of processes, interpreters and places."""
     how = parser.add_argument_group("how it runs")
-    how.add_argument("--out", help="folder of the report; default: a new one in results/")
+    how.add_argument(
+        "--out", metavar="DIR", help="folder of the report; default: a new one in results/"
+    )
     how.add_argument("--overwrite", action="store_true", help="replace a report that is there")
-    how.add_argument("--jobs", type=int, help="workers at once; default: processors / threads")
+    how.add_argument("--quiet", action="store_true", help="no progress, only the report")
+    how.add_argument(
+        "--fail-on",
+        choices=("drift", "disagree"),
+        default="disagree",
+        help="the mildest verdict that ends in exit status 1; default: %(default)s",
+    )
+    how.add_argument(
+        "--jobs", type=int, metavar="N", help="workers at once; default: processors / threads"
+    )
+    how.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of a worker; default: %(default)s"
+    )
+    how.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="S",
+        help="seconds after which a training is ended; default: %(default)g",
+    )
     how.add_argument(
         "--repeat",
         type=int,
         default=1,
         metavar="N",
-        help="train each N times, to see whether it repeats itself bit for bit; %(default)s",
+        help="train each N times: does it repeat itself bit for bit? default: %(default)s",
     )
-    how.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="compare over N seeds, from --seed on: distributions and equivalence tests",
-    )
-    how.add_argument(
-        "--independent",
-        action="store_true",
-        help="over seeds, let each framework draw initial parameters and orders itself",
-    )
-    for name, default in vars(DEFAULT_MARGINS).items():
-        how.add_argument(
-            f"--margin-{name.removeprefix('val_')}" if name != "level" else "--level",
-            type=float,
-            default=default,
-            metavar="M",
-            help="level of the equivalence tests over seeds; %(default)s"
-            if name == "level"
-            else f"largest difference of {name} over seeds that counts as none; %(default)s",
-        )
     how.add_argument(
         "--benchmark",
         action="store_true",
@@ -115,15 +188,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=DEVICES,
         default=DEVICES[0],
         help="gpu: one that the framework sees; name an interpreter that does with --python; "
-        "%(default)s",
+        "default: %(default)s",
     )
-    how.add_argument("--threads", type=int, default=1, help="threads of a worker; %(default)s")
     how.add_argument(
         "--python",
         action="append",
         default=[],
         metavar="BACKEND=PATH",
-        help="interpreter of a backend (NAME or NAME==VERSION), instead of one built for it",
+        help="interpreter of a backend (NAME or NAME==VERSION), instead of one built for it; "
+        "several times for several",
     )
     how.add_argument(
         "--find-links",
@@ -132,62 +205,89 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PLACE",
         help="folder or address where pip looks for versions besides its index",
     )
-    how.add_argument(
-        "--timeout",
-        type=float,
-        default=DEFAULT_TIMEOUT_SECONDS,
-        metavar="S",
-        help="seconds after which a training is ended; %(default)g",
+
+
+def add_seed_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison over several seeds."""
+    seeds = parser.add_argument_group("over several seeds: distributions and equivalence tests")
+    seeds.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="compare over N seeds, from --seed on; default: %(default)s",
     )
-    how.add_argument(
-        "--fail-on",
-        choices=("drift", "disagree"),
-        default="disagree",
-        help="the mildest verdict that ends in exit status 1; %(default)s",
+    seeds.add_argument(
+        "--independent",
+        action="store_true",
+        help="let each framework draw initial parameters and orders itself",
     )
+    for name, default in vars(DEFAULT_MARGINS).items():
+        level = name == "level"
+        meaning = "of each test" if level else f"largest difference of {name} that counts as none"
+        seeds.add_argument(
+            "--level" if level else f"--margin-{name.removeprefix('val_')}",
+            type=float,
+            default=default,
+            metavar="X",
+            help=f"{meaning}; default: %(default)s",
+        )
+
+
+def add_threshold_options(parser: argparse.ArgumentParser) -> None:
+    """The options that part the grades."""
     grades = parser.add_argument_group("where the grades part; every report states it")
     for name, default, meaning in (
         ("threshold", DEFAULT_THRESHOLDS.envelopes, "rounding: at most so many envelopes"),
-        ("drift-loss", DEFAULT_THRESHOLDS.drift_loss, "drift: an epoch's loss, relative"),
-        ("drift-predictions", DEFAULT_THRESHOLDS.drift_predictions, "drift: changed predictions"),
+        ("drift-loss", DEFAULT_THRESHOLDS.drift_loss, "drift: error of an epoch's loss, relative"),
+        (
+            "drift-predictions",
+            DEFAULT_THRESHOLDS.drift_predictions,
+            "drift: changed predictions, as a part of all",
+        ),
     ):
         grades.add_argument(
-            f"--{name}", type=float, default=default, metavar="T", help=f"{meaning}; %(default)g"
+            f"--{name}",
+            type=float,
+            default=default,
+            metavar="X",
+            help=f"{meaning}; default: %(default)g",
         )
-    how.add_argument("--quiet", action="store_true", help="no progress, only the report")
-    add_regression_options(parser)
-    add_export_options(parser)
-    instead = parser.add_argument_group("instead of comparing").add_mutually_exclusive_group()
-    instead.add_argument(
+
+
+def add_other_tasks(parser: argparse.ArgumentParser) -> None:
+    """What the command line does instead of a comparison."""
+    instead = parser.add_argument_group("instead of comparing, one of")
+    one_of = instead.add_mutually_exclusive_group()
+    one_of.add_argument(
         "--setup", action="store_true", help="build the environments and fetch the data only"
     )
-    instead.add_argument(
+    one_of.add_argument(
+        "--list", action="store_true", help="the backends, their versions and interpreters"
+    )
+    instead.add_argument("--json", action="store_true", help="with --list: as JSON")
+    one_of.add_argument(
         "--bisect",
         metavar="RANGE",
         help="find the release that changed a training, of a range such as 'NAME>=1.0,<=2.0'; "
         "with the --out of an interrupted one, go on with it",
     )
     instead.add_argument(
+        "--bisect-by",
+        choices=BY,
+        default=BY[0],
+        help="with --bisect: what tells two releases apart; default: %(default)s",
+    )
+    one_of.add_argument(
         "--model",
         metavar="FILE.py",
         help="compare a model of your own, given in several frameworks; see docs/own_model.md",
     )
-    instead.add_argument(
-        "--list", action="store_true", help="the backends, their versions and interpreters"
-    )
-    instead.add_argument(
+    one_of.add_argument(
         "--write-plan",
         metavar="DIR",
-        help="write plan, data and reference for other programs to train; docs/record.md",
+        help="write plan, data and reference for other programs to train; see docs/record.md",
     )
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
-    parser.add_argument(
-        "--bisect-by",
-        choices=BY,
-        default=BY[0],
-        help="with --bisect: what tells two releases apart; %(default)s",
-    )
-    return parser.parse_args(arguments)
 
 
 def add_regression_options(parser: argparse.ArgumentParser) -> None:

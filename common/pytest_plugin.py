@@ -86,9 +86,15 @@ class Parity:
         Args:
             backends: every framework if none is named.
             implementations: ``scratch``, ``concise``; both if none is named.
-            threshold, baseline, accept, data: instead of the options of the test run.
+            threshold: how many envelopes still count as rounding; the test run's if not given.
+            baseline: a file of golden records to compare with; likewise.
+            accept: a TOML file of known differences; likewise.
+            data: the data set; likewise.
             data_dir: folder of the publisher's Fashion-MNIST files.
             recipe: ``batch_size``, ``lr``, ``max_epochs``, ``sigma``, ``seed``, ``dtype``.
+
+        Raises:
+            ParityError: for unusable input.
         """
         from common.sharing import compare_shared
 
@@ -121,7 +127,14 @@ class Parity:
         Args:
             run: the arrays that it left, or an ``.npz`` file of them; see ``docs/record.md``.
             fail_on: ``drift`` or ``disagree``: the mildest grade that fails.
-            threshold, data, data_dir, recipe: as of :meth:`compare`.
+            threshold: as of :meth:`compare`.
+            data: as of :meth:`compare`.
+            data_dir: as of :meth:`compare`.
+            recipe: as of :meth:`compare`.
+
+        Raises:
+            AssertionError: if it does not agree; says where, and why if a cause is known.
+            ParityError: for unusable input.
         """
         from common.sharing import judge_shared
 

@@ -194,19 +194,41 @@ class Trainer(ABC):
 
     @abstractmethod
     def shuffle(self, num_examples: int) -> Indices:
-        """A random order of so many examples, drawn by the framework's own generator."""
+        """A random order, drawn by the framework's own generator.
+
+        Args:
+            num_examples: how many rows there are.
+
+        Returns:
+            Each row once, int32 or int64, shape ``(num_examples,)``.
+        """
 
     @abstractmethod
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """``forward``'s result for examples, as NumPy, shape ``(n, num_outputs)``."""
+        """What ``forward`` gives for examples, as NumPy, shape ``(n, num_outputs)``.
+
+        Args:
+            X: features in the framework's tensors, shape ``(n, num_inputs)``.
+        """
 
     @abstractmethod
     def training_batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-        """A batch as :meth:`fit_epoch` gathers it, read back from the framework."""
+        """A batch as :meth:`fit_epoch` gathers it, read back from the framework.
+
+        Args:
+            rows: of what :meth:`place` was given, int32, shape ``(n,)``.
+
+        Returns:
+            Features, shape ``(n, num_inputs)``, and classes, int32, shape ``(n,)``.
+        """
 
     @abstractmethod
     def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
-        """The validation data in the framework's tensors, ``size`` examples at a time."""
+        """The validation data in the framework's tensors, ``size`` examples at a time.
+
+        Args:
+            size: examples per batch; the last one may be short.
+        """
 
     # The shared half
 
@@ -262,7 +284,11 @@ class Trainer(ABC):
             self._tell("epoch", epoch=epoch + 1)
 
     def training_examples(self, dtype: str) -> tuple[Any, Any]:
-        """What :meth:`prepare` places: all training examples, or room for a chunk of them."""
+        """What :meth:`prepare` places: all training examples, or room for a chunk of them.
+
+        Args:
+            dtype: floating-point type of the features.
+        """
         if not self.data.is_large:
             X, y = self.data.examples(train=True, dtype=dtype)
             return X, y
@@ -271,7 +297,11 @@ class Trainer(ABC):
         return X, y
 
     def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-        """:meth:`training_batch` of rows of the whole training data, wherever they are."""
+        """What :meth:`training_batch` gives, wherever the training data are.
+
+        Args:
+            rows: of the whole training data, int32, shape ``(n,)``.
+        """
         if not self.data.is_large:
             return self.training_batch(rows)
         X, y, count = next(self.data.chunks(rows, self._dtype))

@@ -1,7 +1,9 @@
 """Fixtures: the discovered backends in Python, each with a process of its own interpreter."""
 
+import contextlib
 import json
 import subprocess
+import tempfile
 
 import pytest
 
@@ -33,28 +35,34 @@ class BackendProcess:
         environment = find_environment(BACKENDS[name])
         assert environment.python, f"{name} cannot be had: {environment.reason}"
         self.python = environment.python
+        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (see close)
         self.process = subprocess.Popen(
             [str(environment.python), "-m", "tests.checks", name],
             cwd=ROOT,
             env=clean_environment() | {"OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.log,
             text=True,
         )
 
     def check(self, *words):
-        """Run one check; fail with its traceback."""
-        self.process.stdin.write(" ".join(words) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, f"the process ended with status {self.process.wait()}"
+        """Run one check; fail with its traceback, or with what the process said at its end."""
+        with contextlib.suppress(BrokenPipeError):  # it ended: then it has no answer
+            self.process.stdin.write(" ".join(words) + "\n")
+            self.process.stdin.flush()
+        if not (answer := self.process.stdout.readline()):
+            status = self.process.wait()
+            self.log.seek(0)
+            pytest.fail(f"it ended with status {status}:\n{self.log.read()[-4000:]}", pytrace=False)
         if wrong := json.loads(answer)["wrong"]:
             pytest.fail(wrong, pytrace=False)
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.stdout.close()
+        self.log.close()
         self.process.wait(timeout=30)
 
 

@@ -8,6 +8,7 @@ import pty
 import re
 import resource
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -18,10 +19,11 @@ from common import fetch
 from common.cache import CACHE_VARIABLE
 from common.data import Synthetic
 from common.environment import ROOT
+from common.errors import ParityError
 from common.plan import Plan
 from common.record import Record
 from common.report import Report, print_report
-from compare import compare
+from compare import compare, main
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import (
     COMPARE,
@@ -518,3 +520,17 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
         ours = row["backend"] == name
         assert row["status"] == ("done" if ours else "unavailable"), row["reason"]
         assert row["grade"] == ("rounding" if ours else None)
+
+
+def test_a_folder_that_is_no_backend_is_one_line(monkeypatch, capsys):
+    def refuse(**_):
+        raise ParityError("new/requirements.txt: expected a pin; received none; add one")
+
+    monkeypatch.setattr("common.options.discover", refuse)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main(["--list"]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "compare.py: new/requirements.txt: expected a pin; received none; add one"
+    ]
+    assert shown.out == ""

@@ -1,6 +1,8 @@
 """The envelope's parts, asked of NumPy alone: ``python -m benchmarks.envelope``."""
 
-from benchmarks import envelope
+from matplotlib.figure import Figure
+
+from benchmarks import envelope, envelope_figure
 from common.recipe import Recipe
 from common.thresholds import Thresholds
 
@@ -25,3 +27,20 @@ def test_fresh_members_are_within_the_whole_envelope_and_not_all_without_blocks(
     lines = list(envelope.table([rows], LIMIT))
     assert len(lines) == 2 + len(envelope.BOUNDS)
     assert "| nothing | 0 of 12 | 0 |" in lines[2]
+
+
+def test_the_figure_counts_what_lies_beyond_a_threshold(tmp_path):
+    facts = {
+        "command": "this",
+        "nothing": [{"plan": "a", "ratios": "1 3"}, {"plan": "b", "ratios": "2 0.5"}],
+        "a part": [{"plan": "a", "ratios": "1 9"}, {"plan": "b", "ratios": "2 5"}],
+    }
+    figure = Figure()
+    envelope_figure.plot(figure, facts)
+    whole, lacking = figure.axes[0].lines[:2]
+    assert [whole.get_label(), lacking.get_label()] == ["nothing", "a part"]
+    assert whole.get_xdata().tolist() == [0.5, 1, 2, 3]
+    assert whole.get_ydata().tolist() == lacking.get_ydata().tolist() == [4, 3, 2, 1]
+    assert lacking.get_xdata().tolist() == [1, 2, 5, 9]
+    envelope_figure.save(facts, tmp_path / "envelope.png")
+    assert (tmp_path / "envelope.png").stat().st_size > 1000

@@ -12,6 +12,7 @@ import pytest
 from common import environment
 from common.cache import CACHE_VARIABLE
 from common.environment import ROOT, discover, environment_folder, find_environment
+from common.errors import ParityError
 from tests.conftest import BACKENDS
 from tests.helpers import PLAIN, interpreter, program, user_environment
 
@@ -58,6 +59,12 @@ def test_a_backend_is_a_folder_with_requirements(tmp_path):
     assert found.implementations == ("scratch",)
     assert found.pinned_version == "2.1"
     assert found.is_framework
+
+
+@pytest.mark.parametrize("lines", ["", "full", "full>=1.0", "full = 1.0", "numpy>=1\nfull==1.0"])
+def test_requirements_that_pin_no_framework_are_refused(tmp_path, lines):
+    with pytest.raises(ParityError, match=r"full/requirements\.txt: expected .* pin a release"):
+        backend(tmp_path, lines, "full")
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -19,9 +19,11 @@ ACTIVATION = ROOT / "common" / "activation.py"
 IMPORT_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 
 FRAMEWORK_NAMES = {
-    backend.name: {backend.name, *(r.name for r in backend.requirements)}
-    - WORKER_NEEDS
-    - DEPENDENCIES
+    backend.name: {
+        *(backend.name, backend.requirements[0].name),
+        # A companion may be a library that the runner has, too.
+        *{r.name for r in backend.requirements[1:]} - WORKER_NEEDS - DEPENDENCIES,
+    }
     for backend in BACKENDS.values()
     if backend.is_framework
 }

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from common.launcher import log_tail
 from common.record import Record
 from common.report import Report
 from tests.helpers import (
@@ -207,3 +208,8 @@ def test_workers_end_when_the_runner_is_killed(tmp_path, cache):
     wait_until(lambda: not processes(str(out)))
     assert not (out / REPORT).exists()
     shutil.rmtree(out)
+
+
+def test_a_reason_quotes_no_lines_of_mere_marks(tmp_path):
+    (tmp_path / "log").write_text("Traceback\n    x = y.z\n        ^^^\n  \nValueError: no z\n")
+    assert log_tail(tmp_path / "log") == "Traceback | x = y.z | ValueError: no z"

@@ -58,5 +58,9 @@ def versions():
 
 
 def seed(number):
-    """Seed the generator that keys, hence initial parameters and shuffles, are drawn from."""
+    """Seed the generator that keys, hence initial parameters and shuffles, are drawn from.
+
+    Args:
+        number: a whole number, zero or larger.
+    """
     random.seed(number)

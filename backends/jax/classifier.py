@@ -41,6 +41,18 @@ class Classifier(nn.Module, AbstractClassifier):
         return self.net(X)
 
     def loss(self, params, X, y, state, averaged=True):
+        """Cross-entropy of the model's logits; see the class for why it takes parameters.
+
+        Args:
+            params: a tree of arrays.
+            X: the tuple of the model's inputs.
+            y: classes, integers, shape ``(n,)``.
+            state: the train state, whose ``apply_fn`` is ``forward``.
+            averaged: the mean over examples, a scalar; else the loss of each, shape ``(n,)``.
+
+        Returns:
+            A pair, the loss and a dictionary of auxiliary data.
+        """
         y_hat = state.apply_fn({"params": params}, *X)
         losses = optax.softmax_cross_entropy_with_integer_labels(
             y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1)
@@ -48,6 +60,10 @@ class Classifier(nn.Module, AbstractClassifier):
         return (losses.mean() if averaged else losses), {}
 
     def accuracy(self, params, X, y, state, averaged=True):
+        """Part of the examples whose largest score is that of their class.
+
+        Arguments as of :meth:`loss`; a tie goes to the lowest class.
+        """
         y_hat = state.apply_fn({"params": params}, *X)
         y_hat = y_hat.reshape(-1, y_hat.shape[-1])
         correct = (y_hat.argmax(axis=1).astype(y.dtype) == y.reshape(-1)).astype(jnp.float32)
@@ -57,24 +73,39 @@ class Classifier(nn.Module, AbstractClassifier):
         return optax.sgd(self.lr)
 
     def train_state(self, params):
-        """A train state that starts from a tree of parameters, with a new optimizer."""
+        """A train state with a new optimizer.
+
+        Args:
+            params: the tree of parameters that it starts from.
+        """
         optimizer = self.configure_optimizers()
         state = TrainState.create(apply_fn=self.apply, params=params, tx=optimizer)
         return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
 
     def name_leaves(self, tree):
-        """A tree of parameters, or of their gradients, as NumPy by name: its path.
+        """A tree of arrays as NumPy by name: its path.
+
+        Args:
+            tree: parameters, or their gradients.
 
         A model whose parameters have better names overrides this and :meth:`build_tree`.
         """
         return {name: np.array(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
 
     def build_tree(self, parameters):
-        """The tree of parameters by name; undoes :meth:`name_leaves`."""
+        """The tree of parameters; undoes :meth:`name_leaves`.
+
+        Args:
+            parameters: arrays by name.
+        """
         return unflatten_dict(parameters, sep="/")
 
     def hold(self, params):
-        """Note a tree of parameters on the instance, which is frozen."""
+        """Note parameters on the instance, which is frozen.
+
+        Args:
+            params: a tree of arrays.
+        """
         object.__setattr__(self, "held", params)
 
     def get_parameters(self):
@@ -92,7 +123,15 @@ class Classifier(nn.Module, AbstractClassifier):
 
 
 def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module."""
+    """Accuracy of a model on the validation examples of a data module.
+
+    Args:
+        model: a :class:`Classifier` that has parameters.
+        data: gives the batches.
+
+    Returns:
+        The part of the examples that is classified rightly, 0 to 1.
+    """
     params = model.build_tree(model.get_parameters())
     state = model.train_state(params)
     accuracy = jax.jit(lambda X, y: model.accuracy(params, (X,), y, state, averaged=False))

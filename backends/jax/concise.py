@@ -8,7 +8,7 @@ from backends.jax.classifier import Classifier
 class SoftmaxRegression(Classifier):
     """Softmax regression; the model gives logits, and the first batch sets the input width.
 
-    Args:
+    Attributes:
         num_outputs: classes.
         lr: learning rate.
     """

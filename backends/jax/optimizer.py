@@ -16,9 +16,15 @@ class SGD:
     lr: float
 
     def init(self, params):
-        """The optimizer's memory: it has none."""
+        """The optimizer's memory for a tree ``params``: it has none."""
         return ()
 
     def update(self, gradients, state, params=None):
-        """What to add to the parameters, a tree as the gradients are, and the memory."""
+        """What to add to the parameters, and the memory.
+
+        Args:
+            gradients: a tree of arrays, as what is returned.
+            state: the memory, returned as it is.
+            params: the parameters, which are not needed.
+        """
         return jax.tree.map(lambda gradient: -self.lr * gradient, gradients), state

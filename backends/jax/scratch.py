@@ -35,7 +35,10 @@ def cross_entropy(y_hat, y, averaged=True):
 
 
 def cross_entropy_one_hot(y_hat, y, averaged=True):
-    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels.
+
+    Arguments as of :func:`cross_entropy`.
+    """
     y_hat, y = jnp.asarray(y_hat), jnp.asarray(y)
     one_hot = (y[:, None] == jnp.arange(y_hat.shape[1])).astype(y_hat.dtype)
     losses = -(one_hot * jnp.log(y_hat)).sum(axis=1)
@@ -45,7 +48,7 @@ def cross_entropy_one_hot(y_hat, y, averaged=True):
 class SoftmaxRegressionScratch(Classifier):
     """Softmax regression by hand; ``forward`` gives probabilities.
 
-    Args:
+    Attributes:
         num_inputs: features of an example, flattened.
         num_outputs: classes.
         lr: learning rate.
@@ -58,6 +61,7 @@ class SoftmaxRegressionScratch(Classifier):
     sigma: float = 0.01
 
     def setup(self):
+        """Declare the parameters, as Flax asks for."""
         shape = (self.num_inputs, self.num_outputs)
         self.W = self.param("W", nn.initializers.normal(self.sigma), shape)
         self.b = self.param("b", nn.initializers.zeros, (self.num_outputs,))

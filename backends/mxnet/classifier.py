@@ -41,11 +41,19 @@ class Classifier(gluon.Block, AbstractClassifier):
         return correct.mean() if averaged else correct
 
     def training_step(self, batch):
-        """Loss of one batch ``(X, y)``."""
+        """Mean loss of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
         return self.loss(self(*batch[:-1]), batch[-1])
 
     def validation_step(self, batch):
-        """Loss and accuracy of one batch ``(X, y)``."""
+        """Mean loss and accuracy of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
         y_hat = self(*batch[:-1])
         return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
@@ -117,11 +125,18 @@ class Classifier(gluon.Block, AbstractClassifier):
         """Give lazy layers their shapes from a batch, in the model's own floating-point type.
 
         MXNet's random initializers know float32 only: a model is built, then cast.
+
+        Args:
+            X: examples, shape ``(n, num_inputs)``.
         """
         self(X.astype(next((t.dtype for t in self.named_tensors().values()), X.dtype)))
 
     def cast(self, dtype):
-        """Convert everything trained to a floating-point type."""
+        """Convert everything trained.
+
+        Args:
+            dtype: a floating-point type.
+        """
         super().cast(dtype)
         for name, array in self._by_hand().items():
             if array.dtype != numpy.dtype(dtype):
@@ -159,7 +174,15 @@ class Classifier(gluon.Block, AbstractClassifier):
 
 
 def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module."""
+    """Accuracy of a model on the validation examples of a data module.
+
+    Args:
+        model: a :class:`Classifier` that has parameters.
+        data: gives the batches.
+
+    Returns:
+        The part of the examples that is classified rightly, 0 to 1.
+    """
     correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
     return float(np.concatenate(correct).mean())
 

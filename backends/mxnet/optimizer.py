@@ -15,8 +15,12 @@ class SGD:
         self.params = list(params.values() if hasattr(params, "values") else params)
         self.lr = lr
 
-    def step(self, _):
-        """Update every parameter from its gradient; the loss is a mean, so no batch size."""
+    def step(self, batch_size):
+        """Update every parameter from its gradient.
+
+        Args:
+            batch_size: as gluon's trainer takes it; not needed, since the loss is a mean.
+        """
         for param in map(array_of, self.params):
             param -= self.lr * param.grad
 

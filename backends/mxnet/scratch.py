@@ -33,7 +33,10 @@ def cross_entropy(y_hat, y, averaged=True):
 
 
 def cross_entropy_one_hot(y_hat, y, averaged=True):
-    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels.
+
+    Arguments as of :func:`cross_entropy`.
+    """
     one_hot = npx.one_hot(y, y_hat.shape[1], dtype=y_hat.dtype)
     losses = -(one_hot * np.log(y_hat)).sum(1)
     return losses.mean() if averaged else losses
@@ -58,6 +61,7 @@ class SoftmaxRegressionScratch(Classifier):
         self.b.attach_grad()
 
     def collect_params(self):
+        """What is trained, by hand: gluon knows of no parameter here."""
         return [self.W, self.b]
 
     def forward(self, X):

@@ -75,6 +75,14 @@ def row_max(logits):
 
 
 def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module."""
+    """Accuracy of a model on the validation examples of a data module.
+
+    Args:
+        model: a :class:`Classifier` that has parameters.
+        data: gives the batches.
+
+    Returns:
+        The part of the examples that is classified rightly, 0 to 1.
+    """
     correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
     return float(np.concatenate(correct).mean())

@@ -14,7 +14,7 @@ class SGD:
         self.lr = lr
 
     def step(self, gradients):
-        """Update every parameter from its gradient, given by the same name."""
+        """Update every parameter; ``gradients`` has an array for each, by the same name."""
         for name, gradient in gradients.items():
             parameter = self.parameters[name]
             parameter -= parameter.dtype.type(self.lr) * gradient

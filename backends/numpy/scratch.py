@@ -33,7 +33,10 @@ def cross_entropy(y_hat, y, averaged=True):
 
 
 def cross_entropy_one_hot(y_hat, y, averaged=True):
-    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels.
+
+    Arguments as of :func:`cross_entropy`.
+    """
     y_hat = np.asarray(y_hat)
     one_hot = np.eye(y_hat.shape[1], dtype=y_hat.dtype)[y]
     losses = -(one_hot * np.log(y_hat)).sum(axis=1)

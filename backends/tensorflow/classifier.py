@@ -38,11 +38,19 @@ class Classifier(AbstractClassifier):
         return tf.reduce_mean(correct) if averaged else correct
 
     def training_step(self, batch):
-        """Loss of one batch ``(X, y)``."""
+        """Mean loss of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
         return self.loss(self(*batch[:-1]), batch[-1])
 
     def validation_step(self, batch):
-        """Loss and accuracy of one batch ``(X, y)``."""
+        """Mean loss and accuracy of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
         y_hat = self(*batch[:-1])
         return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
@@ -84,7 +92,15 @@ class Classifier(AbstractClassifier):
 
 
 def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module."""
+    """Accuracy of a model on the validation examples of a data module.
+
+    Args:
+        model: a :class:`Classifier` that has parameters.
+        data: gives the batches.
+
+    Returns:
+        The part of the examples that is classified rightly, 0 to 1.
+    """
     correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
     return float(tf.reduce_mean(tf.concat(correct, 0)))
 

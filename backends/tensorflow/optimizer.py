@@ -12,6 +12,10 @@ class SGD:
         self.lr = lr
 
     def apply_gradients(self, grads_and_vars):
-        """Update variables, given in pairs: gradient, variable."""
+        """Update variables.
+
+        Args:
+            grads_and_vars: pairs of a gradient and its variable.
+        """
         for grad, param in grads_and_vars:
             param.assign_sub(self.lr * grad)

@@ -32,7 +32,10 @@ def cross_entropy(y_hat, y, averaged=True):
 
 
 def cross_entropy_one_hot(y_hat, y, averaged=True):
-    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels.
+
+    Arguments as of :func:`cross_entropy`.
+    """
     y_hat = tf.convert_to_tensor(y_hat)
     one_hot = tf.one_hot(y, depth=y_hat.shape[-1], dtype=y_hat.dtype)
     losses = -tf.reduce_sum(one_hot * tf.math.log(y_hat), 1)

@@ -50,5 +50,9 @@ def versions():
 
 
 def seed(number):
-    """Seed the generator that initial parameters and shuffles are drawn from."""
+    """Seed the generator that initial parameters and shuffles are drawn from.
+
+    Args:
+        number: a whole number, zero or larger.
+    """
     torch.manual_seed(number)

@@ -32,7 +32,10 @@ def cross_entropy(y_hat, y, averaged=True):
 
 
 def cross_entropy_one_hot(y_hat, y, averaged=True):
-    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels."""
+    """The same from the definition: −Σ_j y_j log ŷ_j with one-hot labels.
+
+    Arguments as of :func:`cross_entropy`.
+    """
     one_hot = torch.nn.functional.one_hot(y.long(), y_hat.shape[1])
     losses = -(one_hot * torch.log(y_hat)).sum(1)
     return losses.mean() if averaged else losses
@@ -55,6 +58,7 @@ class SoftmaxRegressionScratch(Classifier):
         self.b = torch.zeros(num_outputs, requires_grad=True)
 
     def parameters(self):
+        """What is trained, by hand: the module knows of no parameter here."""
         return [self.W, self.b]
 
     def forward(self, X):

@@ -277,7 +277,8 @@ def _panels(
 
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    columns = max(1, int(figure.get_figwidth() // 2.5))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _line(look: Look) -> dict[str, Any]:

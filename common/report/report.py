@@ -129,6 +129,9 @@ class Report(Figures):
     def load(cls, folder: Path) -> Report:
         """Read a report.
 
+        Args:
+            folder: ``--out`` of a finished comparison, which holds ``report.json``.
+
         Raises:
             ParityError: if there is none, or it is of another schema.
         """

@@ -23,7 +23,7 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
         "--fail-on",
         choices=("drift", "disagree"),
         default="disagree",
-        help="the mildest verdict that ends in exit status 1; %(default)s",
+        help="the mildest verdict that ends in exit status 1; default: %(default)s",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing, only convert")
     add_export_options(parser)

@@ -1,0 +1,33 @@
+"""Griffe extensions: what docstrings need to be read without importing anything."""
+
+import re
+
+import griffe
+
+ROLE = re.compile(r":(?:class|meth|func|data|mod|attr):`~?([^`]+)`")
+
+
+class Roles(griffe.Extension):
+    """Turns Sphinx's roles, which Markdown does not know, into code."""
+
+    def on_instance(self, *, obj, **_):
+        """Called for every object that was read."""
+        if obj.docstring is not None:
+            obj.docstring.value = ROLE.sub(r"`\1`", obj.docstring.value)
+
+
+class ClassDocstrings(griffe.Extension):
+    """Gives a class that has no docstring that of its base, as ``__doc__ = Base.__doc__`` does."""
+
+    def on_package(self, *, pkg, **_):
+        """Called for every package, once it was read."""
+        waiting = [pkg]
+        while waiting:
+            here = waiting.pop()
+            for member in here.members.values():
+                if member.is_alias or not (member.is_class or member.is_module):
+                    continue
+                waiting.append(member)
+                if member.is_class and member.docstring is None:
+                    documented = (base for base in member.mro() if base.docstring)
+                    member.docstring = next((base.docstring for base in documented), None)

@@ -1,0 +1,110 @@
+"""CONTRIBUTING.md, followed to the letter: a fifth framework is the files that it shows."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from common.cache import cache_directory
+from common.environment import ROOT, discover
+from common.report import Report
+from tests.helpers import user_environment
+
+SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+COPIED = ("backends", "benchmarks", "common", "docs", "tests", "compare.py", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def files():
+    """What the page shows, by path."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return {path: content for path, _, content in SHOWN.findall(text)}
+
+
+@pytest.fixture(scope="module")
+def name(files):
+    (name,) = {path.split("/")[1] for path in files}
+    return name
+
+
+@pytest.fixture(scope="module")
+def copy(files, name, tmp_path_factory):
+    """A copy of the repository with the new folder in it."""
+    root = tmp_path_factory.mktemp("copy")
+    for place in COPIED:
+        if (ROOT / place).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "results")
+            shutil.copytree(ROOT / place, root / place, ignore=ignored)
+        else:
+            shutil.copy(ROOT / place, root)
+    shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
+    (root / "backends" / name).mkdir()
+    for path, content in files.items():
+        (root / path).write_text(content, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def call(copy):
+    """A function that runs Python in the copy."""
+
+    def call(*words):
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=copy,
+            env=user_environment(cache_directory()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    return call
+
+
+def test_it_is_styled_as_the_rest(call, name):
+    for words in (("check",), ("format", "--check")):
+        process = call("-m", "ruff", *words, f"backends/{name}")
+        assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_it_is_discovered(call, name):
+    process = call("compare.py", "--list", "--json")
+    assert process.returncode == 0, process.stderr
+    rows = {row["name"]: row for row in json.loads(process.stdout)["backends"]}
+    assert rows[name]["implementations"] == ["scratch", "concise"]
+    assert set(rows) == {name, *discover()}
+
+
+def test_it_keeps_the_contract(call, name):
+    tests = [f"tests/test_{part}.py" for part in ("backends", "pictures", "docs", "side_by_side")]
+    for words, least in (([*tests, "-k", name], 40), (["tests/test_imports.py"], 100)):
+        process = call("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+        assert process.returncode == 0, process.stdout + process.stderr
+        assert int(re.search(r"(\d+) passed", process.stdout)[1]) > least
+        assert "skipped" not in process.stdout
+
+
+def test_it_is_a_row_of_the_report(call, copy, name):
+    words = [name, "--data", "digits", "--max-epochs", "3", "--quiet", "--out", "results/fifth"]
+    process = call("-W", "error", "compare.py", *words)
+    assert process.returncode == 0, process.stderr
+    rows = Report.load(copy / "results" / "fifth").runs
+    assert [(row["backend"], row["implementation"]) for row in rows] == [
+        (name, "scratch"),
+        (name, "concise"),
+    ]
+    assert {row["status"] for row in rows} == {"done"}
+    assert {row["grade"] for row in rows} == {"rounding"}
+
+
+def test_every_fault_can_be_planted_in_it(copy, name):
+    by_backend = {
+        other: set(re.findall(r'^    "([^"]+)": ', path.read_text(), re.MULTILINE))
+        for other in (name, *discover(external=False))
+        for path in [copy / "backends" / other / "faults.py"]
+    }
+    assert len(set(map(frozenset, by_backend.values()))) == 1
+    assert len(by_backend[name]) > 10

@@ -5,10 +5,14 @@ from jax import numpy as jnp
 
 
 def tensor(values):
-    """An array of numbers, nested lists or NumPy's array; fractions are float32."""
+    """An array.
+
+    Args:
+        values: numbers, nested lists or NumPy's array; fractions are float32.
+    """
     return jnp.array(values)
 
 
 def numpy(tensor):
-    """The array's numbers in NumPy."""
+    """The numbers of a ``tensor``, in NumPy."""
     return np.asarray(tensor)

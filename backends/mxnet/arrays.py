@@ -5,14 +5,17 @@ from mxnet import np
 
 
 def tensor(values):
-    """An array of numbers, nested lists or NumPy's array; fractions are float32.
+    """An array.
 
     MXNet alone would make float32 of whole numbers, too, which are no classes then.
+
+    Args:
+        values: numbers, nested lists or NumPy's array; fractions are float32.
     """
     values = onp.asarray(values)
     return np.array(values, dtype="float32" if values.dtype.kind == "f" else values.dtype)
 
 
 def numpy(tensor):
-    """The array's numbers in NumPy."""
+    """The numbers of a ``tensor``, in NumPy."""
     return tensor.asnumpy()

@@ -4,10 +4,14 @@ import torch
 
 
 def tensor(values):
-    """A tensor of numbers, nested lists or an array; fractions are float32 unless they say more."""
+    """A tensor.
+
+    Args:
+        values: numbers, nested lists or an array; fractions are float32 unless they say more.
+    """
     return torch.tensor(values)
 
 
 def numpy(tensor):
-    """The tensor's numbers in NumPy."""
+    """The numbers of a ``tensor``, in NumPy."""
     return tensor.detach().cpu().numpy()

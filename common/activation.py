@@ -22,10 +22,10 @@ from types import ModuleType
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.building import BuildError
 from common.environment import (
     LENT,
     THREAD_VARIABLES,
-    BuildError,
     Environment,
     choose,
     discover,

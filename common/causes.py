@@ -33,17 +33,21 @@ FIT_STEPS = (2, 16)
 from step to step shows from the second on, where its effect is still linear."""
 
 FURTHEST_STEP = 512
-"""How far replays go to tell causes apart, lest it take longer than anyone waits."""
+"""How far replays go to tell causes apart, lest it take longer than anyone waits: on Fashion-MNIST,
+batch 256, naming one takes 0.8 to 1.6 s on one core. With 16 no case of ``tests/test_causes.py``
+changes."""
 
 NUDGE = 2.0**-21
 """Numbers nearer than this part to the middle of two of a narrow format may be rounded to either:
 a float32 that has come a few operations has that error."""
 
 CHAOS = 1e-3
-"""A replay is compared as far as its own rounding stays below this part of its weights."""
+"""A replay is compared as far as its own rounding stays below this part of its weights. From 1e-5
+to 1e-2 it makes no difference to the 32 cases of ``tests/test_causes.py``."""
 
 FIT_ROUNDS = 3
-"""Gauss-Newton rounds at each; the effects are all but linear in what is fitted."""
+"""Gauss-Newton rounds at each; the effects are all but linear in what is fitted. With one round one
+of the 32 cases of ``tests/test_causes.py`` (Nesterov momentum 0.9) is misnamed."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 from packaging.requirements import InvalidRequirement, Requirement
 
+from common.building import COMPLETE, BuildError, build_once, is_complete
 from common.cache import cache_directory
 from common.errors import ParityError
 from common.specifier import is_release, label, parse_backend
@@ -220,7 +220,7 @@ def find_environment(
         version = _version_here(backend.requirements[0].name)
         return replace(missing, python=Path(sys.executable), version=version)
     folder = environment_folder(backend)
-    if not (folder / "complete.json").exists():
+    if not is_complete(folder):
         if not build:
             return replace(missing, reason="not built yet: compare.py --setup")
         try:
@@ -229,7 +229,7 @@ def find_environment(
             return replace(missing, reason=str(error))
         except OSError as error:
             return replace(missing, reason=f"cannot build {folder}: {error}")
-    facts = json.loads(_read(folder / "complete.json"))
+    facts = json.loads(_read(folder / COMPLETE))
     return replace(
         missing,
         python=_python(folder),
@@ -261,43 +261,21 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONNOUSERSITE": "1"}
 
 
-class BuildError(Exception):
-    """Why there is no environment; ``output`` is all that the failed program said."""
-
-    def __init__(self, reason: str, output: str = "") -> None:
-        super().__init__(reason)
-        self.output = output
-
-
 def _build(
     backend: Backend, folder: Path, tell: Callable[[str], None], stop: threading.Event
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tell("waiting for another installation")
-    lock = filelock.FileLock(f"{folder}.lock")
-    try:
-        held = lock.acquire(cancel_check=stop.is_set)
-    except filelock.Timeout:
-        raise BuildError("interrupted") from None
-    with held:
-        if (folder / "complete.json").exists():
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            tell("creating the environment")
-            run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
-            tell("installing")
-            _install(backend, folder, stop)
-            tell("importing for the first time")
-            facts: dict[str, Any] = {"version": _version(backend, _python(folder), stop)}
-            if backend.version is not None:
-                facts["gave_way"] = _gave_way(backend, _python(folder), stop)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        complete = folder / "complete.partial"
-        complete.write_text(json.dumps(facts), encoding="utf-8")
-        complete.replace(folder / "complete.json")
+    def make() -> dict[str, Any]:
+        tell("creating the environment")
+        run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
+        tell("installing")
+        _install(backend, folder, stop)
+        tell("importing for the first time")
+        facts: dict[str, Any] = {"version": _version(backend, _python(folder), stop)}
+        if backend.version is not None:
+            facts["gave_way"] = _gave_way(backend, _python(folder), stop)
+        return facts
+
+    build_once(folder, make, tell, stop)
 
 
 def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:

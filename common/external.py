@@ -16,15 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
+from common.building import BuildError, build_once, is_complete
 from common.cache import cache_directory
 from common.command import COMMAND_FILE, TASKS, Command, fill
 from common.environment import (
     IMPLEMENTATIONS,
     IMPORT_SECONDS,
     Backend,
-    BuildError,
     Environment,
     run_program,
 )
@@ -177,7 +175,7 @@ def find_external(
                 raise BuildError(f"{what}: expected {command.release}; received {received}")
             return command.release
 
-        def make() -> str:
+        def make() -> dict[str, str]:
             for name in command.files:
                 shutil.copy(backend.folder / name, folder)
             for name, *words in command.setup:
@@ -185,11 +183,11 @@ def find_external(
                 called = [*programs.get(name, (name,)), *fill(words, places)]
                 run_program(called, folder, name, stop, path=path)
             tell("starting for the first time")
-            return check()
+            return {"version": check()}
 
-        if not _is_complete(folder) and not build:
+        if not is_complete(folder) and not build:
             raise BuildError("not built yet: compare.py --setup")
-        _build_once(folder, make, tell, stop)
+        build_once(folder, make, tell, stop)
         if named is not None:
             check()
     except (BuildError, OSError) as error:
@@ -237,51 +235,15 @@ def _find_program(
     programs = {name: fill(words, places) for name, words in command.programs.items()}
     program = programs[command.program][0]
 
-    def make() -> str:
+    def make() -> dict[str, str]:
         tell(f"fetching {command.program}")
         pip = [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
         pip += ["--disable-pip-version-check", "--target", str(folder), str(command.requirement)]
         run_program(pip, folder, f"{absent}, and pip", stop)
-        return run_program([program, "--version"], folder, command.program, stop).strip()
+        version = run_program([program, "--version"], folder, command.program, stop)
+        return {"version": version.strip()}
 
-    if not _is_complete(folder) and not build:
+    if not is_complete(folder) and not build:
         raise BuildError(f"{absent}: compare.py --setup")
-    _build_once(folder, make, tell, stop)
+    build_once(folder, make, tell, stop)
     return Path(program), programs
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / "complete.json").exists()
-
-
-def _build_once(folder: Path, make: Callable[[], str], tell: Tell, stop: threading.Event) -> None:
-    """Fill a folder, under a lock, unless it is complete; nothing is left of a failure.
-
-    Args:
-        folder: empty when ``make`` is called.
-        make: fills it; gives the version of what is there.
-        tell: told what is being done.
-        stop: when it is set, the lock is no longer waited for.
-    """
-    if _is_complete(folder):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tell("waiting for another installation")
-    lock = filelock.FileLock(f"{folder}.lock")
-    try:
-        held = lock.acquire(cancel_check=stop.is_set)
-    except filelock.Timeout:
-        raise BuildError("interrupted") from None
-    with held:
-        if _is_complete(folder):
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        try:
-            version = make()
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        complete = folder / "complete.partial"
-        complete.write_text(json.dumps({"version": version}), encoding="utf-8")
-        complete.replace(folder / "complete.json")

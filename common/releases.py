@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from common.environment import BuildError, run_program
+from common.building import BuildError
+from common.environment import run_program
 from common.errors import NotRunError
 
 LIST_SECONDS = 120.0

@@ -6,13 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.bisection import search
+from common.cache import cache_directory
 from common.errors import ParityError
+from common.record import Record
 from common.releases import list_releases
 from common.report import Report
 from common.specifier import parse_range
@@ -226,6 +229,29 @@ def test_bits_tell_releases_apart_too(project, tmp_path):
     facts = Report.load(out).facts["bisection"]
     assert (facts["last_alike"], facts["first_different"]) == (LAST_RIGHT, planted.FIRST_WRONG)
     assert "whose record is, bit for bit, not the oldest's" in process.stdout
+
+
+def test_real_releases_are_bisected(tmp_path):
+    """Where they part depends on the processor, and so does whether: the records decide."""
+    releases, out = ["1.23.4", "1.23.5", "1.24.0"], tmp_path / "out"
+    asked = f"{PLAIN}>={releases[0]},<={releases[-1]}"
+    words = [*COMPARE, "--bisect", asked, "--bisect-by", "bits", *SMALL, *TWICE, "--out", out]
+    process = run(words, cache_directory())
+
+    def bits(release):
+        record = Record.load(out / "runs" / f"{PLAIN}=={release}-concise")
+        arrays = {name: array.tobytes() for name, array in record.arrays.items()}
+        return arrays, record.facts["history"]
+
+    alike = bits(releases[0]) == bits(releases[-1])
+    assert process.returncode == (2 if alike else 0), process.stderr
+    if alike:
+        assert "expected ends that differ" in process.stderr
+        return
+    facts = Report.load(out).facts["bisection"]
+    pair = facts["last_alike"], facts["first_different"]
+    assert pair in list(pairwise(releases))
+    assert bits(releases[0]) == bits(pair[0]) != bits(pair[1])
 
 
 @pytest.mark.usefixtures("found")

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.torch.arrays import numpy
 from backends.torch.optimizer import SGD, FrameworkSGD
 from common.classifier import Classifier as AbstractClassifier
 
@@ -65,7 +66,7 @@ class Classifier(nn.Module, AbstractClassifier):
 
         A model whose framework keeps another layout overrides this and :meth:`set_parameters`.
         """
-        return {name: _numpy(read(tensor)) for name, tensor in self.named_tensors().items()}
+        return {name: numpy(read(tensor)).copy() for name, tensor in self.named_tensors().items()}
 
     def get_parameters(self):
         return self.read_tensors(lambda tensor: tensor)
@@ -93,7 +94,3 @@ def evaluate_accuracy(model, data):
     with torch.no_grad():
         correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
     return float(torch.cat(correct).mean())
-
-
-def _numpy(tensor):
-    return tensor.detach().cpu().numpy().copy()

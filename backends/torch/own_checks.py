@@ -21,7 +21,7 @@ def tensors_follow_the_device_in_use():
 
     torch.set_default_device("meta")
     try:
-        with mock.patch.object(trainer, "_numpy", read_shape):
+        with mock.patch.object(trainer, "read", read_shape):
             for model in (SoftmaxRegression(3, 0.1), _scratch()):
                 fit = Trainer(1)
                 fit.batch_size = data.batch_size

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import torch
 
+from backends.torch.arrays import numpy as read
 from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
@@ -51,7 +52,7 @@ class Trainer(AbstractTrainer):
             scores.append(y_hat)
         correct = self.model.accuracy(torch.cat(scores), y, averaged=False)
         return EpochMetrics(
-            _numpy(torch.stack(losses).double()), batch_means(_numpy(correct), self.batch_size)
+            read(torch.stack(losses).double()), batch_means(read(correct), self.batch_size)
         )
 
     @staticmethod
@@ -64,12 +65,12 @@ class Trainer(AbstractTrainer):
         return y_hat.detach(), loss.detach()
 
     def shuffle(self, num_examples):
-        return _numpy(torch.randperm(num_examples))
+        return read(torch.randperm(num_examples))
 
     def training_batch(self, rows):
         rows = torch.as_tensor(np.ascontiguousarray(rows))
         X, y = self.X.index_select(0, rows), self.y.index_select(0, rows)
-        return _numpy(X), _numpy(y).astype(np.int32)
+        return read(X), read(y).astype(np.int32)
 
     def validation_batches(self, size):
         yield from zip(self.X_val.split(size), self.y_val.split(size), strict=True)
@@ -81,7 +82,7 @@ class Trainer(AbstractTrainer):
 
     @torch.no_grad()
     def predict(self, X):
-        return _numpy(self.model(X))
+        return read(self.model(X))
 
     def probe(self, parameters, X, y):
         model = copy.deepcopy(self.model)
@@ -97,7 +98,7 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        arrays = {name: _numpy(value) for name, value in arrays.items()}
+        arrays = {name: read(value) for name, value in arrays.items()}
         for name, value in model.get_parameters().items():
             arrays[f"update/{name}"] = value
         for name, value in model.get_gradients().items():
@@ -166,7 +167,3 @@ def _tensor(array):
     if array.dtype.kind != "f":
         array = array.astype(np.int64)
     return torch.as_tensor(array)
-
-
-def _numpy(tensor):
-    return tensor.cpu().numpy()

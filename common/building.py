@@ -1,0 +1,68 @@
+"""Folders in the cache that are filled once, whoever asks first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+COMPLETE = "complete.json"
+
+
+class BuildError(Exception):
+    """Why there is no environment; ``output`` is all that the failed program said."""
+
+    def __init__(self, reason: str, output: str = "") -> None:
+        super().__init__(reason)
+        self.output = output
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder was filled to the end."""
+    return (folder / COMPLETE).exists()
+
+
+def build_once(
+    folder: Path,
+    make: Callable[[], Mapping[str, Any]],
+    tell: Callable[[str], None],
+    stop: threading.Event,
+) -> None:
+    """Fill a folder, under a lock, unless it is complete; nothing is left of a failure.
+
+    Args:
+        folder: empty when ``make`` is called.
+        make: fills it; gives what :data:`COMPLETE` says of it, among it the ``version``.
+        tell: told what is being done.
+        stop: when it is set, the lock is no longer waited for.
+
+    Raises:
+        BuildError: if it was interrupted; and whatever ``make`` raises.
+    """
+    if is_complete(folder):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tell("waiting for another installation")
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        held = lock.acquire(cancel_check=stop.is_set)
+    except filelock.Timeout:
+        raise BuildError("interrupted") from None
+    with held:
+        if is_complete(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            facts = make()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        complete = folder / "complete.partial"
+        complete.write_text(json.dumps(facts), encoding="utf-8")
+        complete.replace(folder / COMPLETE)

@@ -1,6 +1,7 @@
 """The figures of a report: what they hold, and what they say where there is nothing to draw."""
 
 import io
+import re
 import subprocess
 import sys
 
@@ -25,7 +26,7 @@ RUNS = {
 }
 SOUND, TOO_FAST = "alpha scratch", "alpha concise"
 NAMES = ("loss", "accuracy", "error", "stages", "agreement", "confusion", "timings")
-PICTURES = ("wrong_images", "weights")
+PICTURES = ("wrong_images", "differences", "weights")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,31 @@ def test_confusion_counts_every_example(report):
         assert np.trace(counts) / data.num_val == pytest.approx(accuracy["val_accuracy"][-1])
         (image,) = report.plot_confusion(name).axes[0].images
         np.testing.assert_allclose(image.get_array() ** 2, counts)
+
+
+def test_confusion_tells_where_a_run_differs(report):
+    predicted = report.details.runs[TOO_FAST].predicted
+    counts = [report.details.confusion(p) for p in (report.details.predicted, predicted)]
+    changes = [int(change) for change in (counts[1] - counts[0]).ravel() if change]
+    assert changes
+    texts = [text.get_text() for text in report.plot_confusion(TOO_FAST).axes[0].texts]
+    assert sorted(int(t.split("\n")[1]) for t in texts if "\n" in t) == sorted(changes)
+    assert not any("\n" in t.get_text() for t in report.plot_confusion().axes[0].texts)
+
+
+def test_differences_are_those_of_the_report(report):
+    flips = {flip["example"]: flip for run in report.runs for flip in run["flips"] or ()}
+    assert flips
+    titles = [axis.get_title() for axis in report.plot_differences(len(flips)).axes]
+    shown = [title for title in titles if title]
+    assert len(shown) == len(flips)
+    for title in shown:
+        flip = flips.pop(int(re.search(r"example (\d+)", title)[1]))
+        assert title.startswith(f"{flip['label']} ")
+        assert f"\nreference: {flip['reference']}\n" in title
+        assert f"\n{TOO_FAST}: {flip['run']}\n" in title
+        said = "explained" if flip["explained"] else "not explained"
+        assert title.endswith(f"margin {flip['margin']:.2g}, {said}")
 
 
 def test_wrong_images_are_the_wrong_ones(report):

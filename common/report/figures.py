@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,21 +130,25 @@ class Figures:
         return figure
 
     def plot_confusion(self, run: str | None = None) -> Figure:
-        """Validation examples by true and predicted class.
+        """Validation examples by true and predicted class, and where that differs.
+
+        Below a count of a run stands its difference from the reference's, if there is one.
 
         Args:
             run: the name of a run, such as ``numpy scratch``; the reference if not given.
         """
         details = self.details
         counts = details.confusion(self._predicted(run))
+        changes = counts - details.confusion(details.predicted)
         size = 2 + 0.5 * len(counts)
         figure, (axis,) = _panels(1, "true", width=size, height=size)
         axis.imshow(np.sqrt(counts), cmap="Blues")
         dark = counts > counts.max() / 4
         for i, j in np.ndindex(counts.shape):
-            if counts[i, j]:
+            if counts[i, j] or changes[i, j]:
                 colour = "white" if dark[i, j] else "black"
-                axis.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, size=7)
+                text = f"{counts[i, j]}\n{changes[i, j]:+d}" if changes[i, j] else f"{counts[i, j]}"
+                axis.text(j, i, text, ha="center", va="center", color=colour, size=7)
         axis.set_xticks(range(len(counts)), details.labels, rotation=40, ha="right")
         axis.set_yticks(range(len(counts)), details.labels)
         axis.set(title=run or "reference", xlabel="predicted")
@@ -162,17 +166,40 @@ class Figures:
         """
         predicted = self._predicted(run)
         data = self._images()
-        rows = self.details.wrong(predicted)[:count]
-        columns = 8
-        lines = max(1, -(-len(rows) // columns))
-        figure, axes = _panels(lines * columns, "", width=11, height=1.7 * lines, columns=columns)
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, i in zip(axes, rows, strict=False):
-            axis.imshow(data.X_val[i].reshape(data.image_shape), cmap="gray")
+        titles = {}
+        for i in self.details.wrong(predicted)[:count]:
             label, said = data.text_labels([data.y_val[i], predicted[i]])
-            axis.set_title(f"{label}\nsaid {said}", fontsize="small")
-        return figure
+            titles[i] = f"{label}\nsaid {said}"
+        return _gallery(data, titles, columns=8)
+
+    def plot_differences(self, count: int = 24) -> Figure:
+        """The validation images on which runs differ, with what each said, and the margins.
+
+        Each margin is the reference's logit of its own class less that of the other; it is
+        explained where the error of the run's logits is as large. Empty if all runs agree.
+
+        Args:
+            count: at most so many, those with the widest margins first.
+
+        Raises:
+            ParityError: if the data set has no images, or is gone.
+        """
+        data, titles = self._images(), {}
+        words = {None: "", True: ", explained", False: ", not explained"}
+        for found in self.details.differences[:count]:
+            label, reference, *said = data.text_labels(
+                [found.label, found.reference, *found.groups]
+            )
+            runs = [", ".join(names) for names in found.groups.values()]
+            titles[found.example] = "\n".join(
+                (
+                    f"{label} (example {found.example})",
+                    f"reference: {reference}",
+                    *(f"{names}: {other}" for names, other in zip(runs, said, strict=True)),
+                    f"margin {found.margin:.2g}{words[found.explained]}",
+                )
+            )
+        return _gallery(data, titles, columns=4)
 
     def plot_weights(self, run: str | None = None) -> Figure:
         """The learned weights of each class as a picture; red is positive, blue is negative.
@@ -259,6 +286,21 @@ class Figures:
                 f"{self.facts['data']['num_inputs']} features; there are no pictures to draw"
             )
         return self.details.images
+
+
+def _gallery(data: Any, titles: Mapping[int, str], columns: int) -> Figure:
+    """Validation images in rows of so many, each under its title; None is said of none."""
+    lines = max(1, -(-len(titles) // columns))
+    height = 1.7 * lines if columns > 4 else 2.3 * lines
+    figure, axes = _panels(lines * columns, "", width=11, height=height, columns=columns)
+    for axis in axes:
+        axis.set_axis_off()
+    if not titles:
+        figure.suptitle("None")
+    for axis, (i, title) in zip(axes, titles.items(), strict=False):
+        axis.imshow(data.X_val[i].reshape(data.image_shape), cmap="gray")
+        axis.set_title(title, fontsize="small")
+    return figure
 
 
 def _panels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
 from common.reference import ENSEMBLE_MEMBERS
+from common.staying import StayingWorkers
 
 REFERENCE = "reference"
 MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
@@ -57,6 +59,7 @@ class Execution:
         alone: a process for every run, so that what it took is its own; else one process trains
             all implementations of a backend, one after the other.
         device: the kind of device that they compute on; the reference is NumPy's everywhere.
+        staying: workers that stay do what they can; None for processes of its own alone.
     """
 
     plan: Plan
@@ -67,6 +70,7 @@ class Execution:
     tell: Tell = lambda *_: None
     alone: bool = False
     device: str = DEVICES[0]
+    staying: StayingWorkers | None = None
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run everything; the outcome of each process by its name.
@@ -128,7 +132,16 @@ class Execution:
                 log=place / "log",
                 task="probe",
             )
-            jobs.append(Job(contender.name, command, place / "log", arguments=arguments))
+            stays_as = staying_name(contender.environment)
+            jobs.append(
+                Job(
+                    contender.name,
+                    command,
+                    place / "log",
+                    arguments=arguments,
+                    stays_as=stays_as,
+                )
+            )
         return self._run(jobs)
 
     def reference_file(self, name: str) -> Path:
@@ -179,7 +192,8 @@ class Execution:
             task=task,
             seed=seed,
         )
-        return Job(name, command, log, arguments=arguments)
+        stays_as = staying_name(contender.environment)
+        return Job(name, command, log, arguments=arguments, stays_as=stays_as)
 
     def _plan_folder(self) -> str:
         return str((self.folder / "plan").absolute())
@@ -192,7 +206,17 @@ class Execution:
             timeout=self.timeout,
             tell=self.tell,
             device=self.device,
+            staying=self.staying,
         )
+
+
+def staying_name(environment: Environment) -> str | None:
+    """The name of the worker that can do an environment's jobs if it stays; a program that is not
+    Python does one and ends."""
+    if isinstance(environment, ExternalEnvironment):
+        return None
+    python = hashlib.sha256(str(environment.python).encode()).hexdigest()
+    return f"{environment.label}-{python[:8]}"
 
 
 def seed_name(contender: Contender, seed: int) -> str:

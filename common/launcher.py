@@ -8,22 +8,19 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.device import DEVICE_VARIABLE
-from common.environment import ROOT, THREAD_VARIABLES, clean_environment, end_process_group
-from common.worker import NEXT
-
-LOG_LINES = 5
-"""How many of a log's last lines the reason of a failure quotes."""
+from common.environment import THREAD_VARIABLES
+from common.process import OwnProcess, Process, log_tail
+from common.staying import StayingProcess, StayingWorkers
+from common.worker import NEXT, WORKER
 
 ENDED = "ended because another process failed"
 """The reason of a process that is not at fault itself."""
@@ -42,6 +39,8 @@ class Job:
         then: jobs of the same command that the same process does afterwards, one by one. Their
             arguments follow; the process says :data:`~common.worker.NEXT` in between, and opens
             their logs. If it ends early, those that it had not begun are run in another one.
+        stays_as: the name of the worker that can do it, if workers stay (see
+            :mod:`common.staying`); None if it always needs a process of its own.
     """
 
     name: str
@@ -50,6 +49,7 @@ class Job:
     essential: bool = False
     arguments: tuple[str, ...] = ()
     then: tuple[Job, ...] = ()
+    stays_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def run_jobs(
     timeout: float,
     tell: Tell = lambda *_: None,
     device: str = "cpu",
+    staying: StayingWorkers | None = None,
 ) -> dict[str, Outcome]:
     """Run processes side by side; give the outcome of each job by its name.
 
@@ -97,6 +98,8 @@ def run_jobs(
         timeout: seconds that a job may take before its process is killed.
         tell: told of progress, from several threads.
         device: the kind of device that workers are told to compute on.
+        staying: workers that stay do what they can; their time is shared, so that they keep to
+            no processor.
 
     Raises:
         KeyboardInterrupt: after every process is ended.
@@ -107,7 +110,7 @@ def run_jobs(
     for slot in range(slots):
         own = cpus[slot * threads : (slot + 1) * threads]
         places.put(own if slots * threads <= len(cpus) else None)
-    running = _Running(threads, device)
+    running = _Running(threads, device, staying)
 
     def run(job: Job) -> dict[str, Outcome]:
         waiting, outcomes = [job, *job.then], dict[str, Outcome]()
@@ -135,36 +138,43 @@ def run_jobs(
 class _Running:
     """The processes under way, so that all can be ended at once."""
 
-    def __init__(self, threads: int, device: str) -> None:
+    def __init__(self, threads: int, device: str, staying: StayingWorkers | None) -> None:
         self.variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {DEVICE_VARIABLE: device}
+        self._staying = staying
         self._lock = threading.Lock()
-        self._processes: set[subprocess.Popen[str]] = set()
+        self._processes: set[Process] = set()
         self.ended = False
 
-    def start(self, jobs: Sequence[Job], cpus: Iterable[int] | None) -> subprocess.Popen[str]:
+    def start(self, jobs: Sequence[Job], cpus: Sequence[int] | None) -> Process:
         job = jobs[0]
         command = [*job.command, *(word for each in jobs for word in each.arguments)]
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock, job.log.open("w", encoding="utf-8") as log:
+        if self._staying is not None and job.stays_as is not None:
+            return self._ask_staying(self._staying, job.stays_as, command)
+        with self._lock:
             if self.ended:
                 raise InterruptedError
-            if cpus is not None and hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=clean_environment() | self.variables,
-                stdin=subprocess.PIPE,  # a worker ends itself when this closes
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
+            process = OwnProcess(command, job.log, self.variables, cpus)
             self._processes.add(process)
         return process
 
-    def forget(self, process: subprocess.Popen[str]) -> None:
+    def _ask_staying(
+        self, staying: StayingWorkers, name: str, command: Sequence[str]
+    ) -> StayingProcess:
+        program, words = command[: len(WORKER) + 1], command[len(WORKER) + 1 :]
+        kind = "-".join(self.variables.values())
+        process = staying.take(
+            f"{name}-{kind}", [*program, "--listen"], self.variables, lambda: self.ended
+        )
+        with self._lock:
+            if self.ended:
+                process.close()
+                raise InterruptedError
+            self._processes.add(process)
+        process.ask(words)
+        return process
+
+    def forget(self, process: Process) -> None:
         with self._lock:
             self._processes.discard(process)
 
@@ -172,7 +182,7 @@ class _Running:
         with self._lock:
             self.ended = True
             for process in self._processes:
-                end_process_group(process)
+                process.end()
 
 
 def _run_process(
@@ -183,7 +193,7 @@ def _run_process(
     running: _Running,
 ) -> dict[str, Outcome]:
     """Run jobs one by one in one process; the outcomes of those that it began."""
-    job, started = jobs[0], time.perf_counter()
+    job = jobs[0]
     try:
         process = running.start(jobs, cpus)
     except InterruptedError:
@@ -192,10 +202,9 @@ def _run_process(
         tell(job.name, {"event": "failed"})
         return {job.name: Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)}
     done: dict[str, Outcome] = {}
-    alarm = _Alarm(timeout, process)
+    alarm, started = _Alarm(timeout, process), time.perf_counter()
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.lines():
             facts = _parse(line)
             if facts is None:
                 continue
@@ -205,24 +214,18 @@ def _run_process(
                 tell(job.name, {"event": "done"})
                 done[job.name] = Outcome("done", None, time.perf_counter() - started)
                 job, started = jobs[len(done)], time.perf_counter()
-        code = process.wait()
+        failure = process.failure()
     finally:
         alarm.stop()
         running.forget(process)
-        end_process_group(process)  # what it started may outlive it
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        process.close()
     seconds = time.perf_counter() - started
     status, reason = "done", None
     if alarm.rang:
         status, reason = "timeout", f"still running after {timeout:g} s"
-    elif code < 0 and running.ended:
-        status, reason = "failed", ENDED
-    elif code < 0:
-        status, reason = "failed", f"killed by {_signal_name(-code)}"
-    elif code > 0:
-        status, reason = "failed", f"ended with exit status {code}"
+    elif failure is not None:
+        reason, killed = failure
+        status, reason = "failed", ENDED if killed and running.ended else reason
     tell(job.name, {"event": status})
     if reason not in (None, ENDED) and (tail := log_tail(job.log)):
         reason = f"{reason}; its log ends: {tail}"
@@ -232,7 +235,7 @@ def _run_process(
 class _Alarm:
     """Kills a process that takes too long for one job."""
 
-    def __init__(self, timeout: float, process: subprocess.Popen[str]) -> None:
+    def __init__(self, timeout: float, process: Process) -> None:
         self.timeout, self.process, self.rang = timeout, process, False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -262,7 +265,7 @@ class _Alarm:
         with self._lock:
             if threading.current_thread() is self._timer:  # else it was stopped meanwhile
                 self.rang = True
-                end_process_group(self.process)
+                self.process.end()
 
 
 def _parse(line: str) -> dict[str, Any] | None:
@@ -277,21 +280,3 @@ def _parse(line: str) -> dict[str, Any] | None:
     if any(not isinstance(facts[name], kind) for name, kind in kinds.items() if name in facts):
         return None
     return facts if ("epoch" in facts) == ("max_epochs" in facts) else None
-
-
-def _signal_name(number: int) -> str:
-    name = signal.Signals(number).name
-    return f"{name} (out of memory?)" if name == "SIGKILL" else name
-
-
-def log_tail(log: Path) -> str:
-    """The last lines of a log, joined."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    # Lines of nothing but marks point at a part of the line above, which no longer stands there.
-    said = [line.strip() for line in lines if line.strip(" ^~")]
-    return " | ".join(said[-LOG_LINES:])

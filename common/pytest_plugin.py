@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from common.sharing import Comparison, Shared
+    from common.staying import StayingWorkers
 
 DEFAULT_DATA = "digits"
 """Small, and there without a network."""
@@ -49,12 +50,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def parity(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Parity:
-    """Compares frameworks; what was trained in this test run is not trained again."""
+def parity(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Parity]:
+    """Compares frameworks; in a test run each is imported once, and each training done once."""
     folder = tmp_path_factory.getbasetemp()
     if hasattr(pytestconfig, "workerinput"):  # of pytest-xdist: its workers share the one above
         folder = folder.parent
-    return Parity(folder / "parity", {name: _option(pytestconfig, name) for name in OPTIONS})
+    value = Parity(folder / "parity", {name: _option(pytestconfig, name) for name in OPTIONS})
+    yield value
+    value.close()
 
 
 class Parity:
@@ -69,6 +74,12 @@ class Parity:
         self.folder, self.options = folder, options
         self._done: dict[Any, Comparison] = {}
         self._plans: dict[Any, Shared] = {}
+        self._workers: StayingWorkers | None = None
+
+    def close(self) -> None:
+        """Let go of the workers, which stay until then."""
+        if self._workers is not None:
+            self._workers.close()
 
     def compare(
         self,
@@ -148,11 +159,14 @@ class Parity:
     def shared(self, data: str | None = None, data_dir: str | None = None, **recipe: Any) -> Shared:
         """The plan of a recipe, and where its trainings are."""
         from common.sharing import Shared
+        from common.staying import CAN_STAY, StayingWorkers
 
+        if self._workers is None and CAN_STAY:
+            self._workers = StayingWorkers(self.folder / "workers")
         data = data or self.options["data"] or DEFAULT_DATA
         key = (data, data_dir, *sorted(recipe.items()))
         if key not in self._plans:
-            self._plans[key] = Shared.open(self.folder, data, data_dir, **recipe)
+            self._plans[key] = Shared.open(self.folder, data, data_dir, self._workers, **recipe)
         return self._plans[key]
 
     def _thresholds(self, threshold: float | None) -> Any:

@@ -1,7 +1,7 @@
 """Comparisons that share their trainings: many in one test run, each training done once.
 
 Under one folder, a plan's reference and every backend's implementation is trained at most once,
-whichever process asks first; the others wait for it.
+whichever process asks first; the others wait for it. Its workers may stay for the next plan.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from common.recipe import Recipe
 from common.regression import Regression
 from common.report.report import Report
 from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+from common.staying import StayingWorkers
 from common.thresholds import Thresholds
 
 TIMEOUT_SECONDS = 600.0
@@ -76,19 +77,29 @@ class Shared:
         data: its examples.
         notice: what a report says on top, or None.
         folder: where its trainings are.
+        workers: train it.
     """
 
     plan: Plan
     data: DataModule
     notice: str | None
     folder: Path
+    workers: StayingWorkers | None = None
 
     @classmethod
-    def open(cls, folder: Path, data: str | None, data_dir: str | None, **recipe: Any) -> Shared:
+    def open(
+        cls,
+        folder: Path,
+        data: str | None,
+        data_dir: str | None,
+        workers: StayingWorkers | None = None,
+        **recipe: Any,
+    ) -> Shared:
         """Make the plan of a recipe.
 
         Args:
             folder: that all comparisons share.
+            workers: that stay from plan to plan; None for new ones.
             data, data_dir: as of ``compare.py``.
             recipe: the other hyperparameters of :class:`common.recipe.Recipe`.
 
@@ -106,12 +117,12 @@ class Shared:
             data, wanted.batch_size, data_dir, lambda *_: None
         )
         plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
-        return cls(plan, examples, notice, folder / plan.sha256[:16])
+        return cls(plan, examples, notice, folder / plan.sha256[:16], workers)
 
     def execution(self, folder: Path, threads: int = 1) -> Execution:
         """Runs this plan's processes in a folder."""
         slots = max(1, len(available_cpus()) // threads)
-        return Execution(self.plan, folder, slots, threads, TIMEOUT_SECONDS)
+        return Execution(self.plan, folder, slots, threads, TIMEOUT_SECONDS, staying=self.workers)
 
     def train(self, contenders: Sequence[Contender], threads: int = 1) -> dict[str, Outcome]:
         """Train what is not trained yet; the outcome of every process so far by its name."""

@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import platform
+import socket
 import sys
 import threading
 import time
@@ -33,7 +34,11 @@ from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan
 from common.record import Record
 from common.replay import Rows
+from common.serving import serve
 from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
+
+WORKER = ("-m", "common.worker")
+"""The arguments of an interpreter that make it a worker."""
 
 NEXT = "next"
 """The event by which a process says that one run is done and it begins the next."""
@@ -296,14 +301,16 @@ def peak_rss_bytes() -> int:
         return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
-def begin_anew(log: Path) -> None:
-    """Between two runs of one process: forget the first one's memory, and write to another log.
+def begin_anew(log: Path | None) -> None:
+    """Before a run: forget an earlier one's memory, and write to the run's own log.
 
     Its peak counts from here where the system can reset it; elsewhere from the process's start.
     """
     gc.collect()  # frameworks' compiled functions refer to themselves
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if log is None:
+        return
     sys.stdout.flush()
     sys.stderr.flush()
     with log.open("w", encoding="utf-8") as file:
@@ -329,8 +336,8 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main() -> None:
-    """The command line."""
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, with ``runs``: implementation, record's folder and log of each."""
     parser = argparse.ArgumentParser(prog="python -m common.worker", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
     parser.add_argument("--backend", required=True, help="a folder of backends/")
@@ -341,37 +348,58 @@ def main() -> None:
     for name, meaning, kind in (
         ("implementation", "scratch or concise", str),
         ("out", "folder of the record to write", Path),
-        ("log", "takes what later runs print; standard error does for the first", Path),
+        ("log", "takes what the run prints; standard error does without", Path),
     ):
         run_of.add_argument(
             f"--{name}", action="append", default=[], type=kind, help=f"{meaning}; once per run"
         )
-    arguments = parser.parse_args()
-    runs = list(zip_longest(arguments.implementation, arguments.out, arguments.log))
-    if not runs or None in [*sum((run[:2] for run in runs), ()), *(run[2] for run in runs[1:])]:
-        parser.error("expected --implementation and --out for each run, and --log for later ones")
+    arguments = parser.parse_args(words)
+    arguments.runs = list(zip_longest(arguments.implementation, arguments.out, arguments.log))
+    if not arguments.runs or None in sum((run[:2] for run in arguments.runs), ()):
+        parser.error("expected --implementation and --out for each run")
+    return arguments
+
+
+class Worker:
+    """Carries out command lines, one after the other, in a process that remembers the earlier."""
+
+    def __init__(self) -> None:
+        self.import_seconds = 0.0
+        self.earlier: list[str] = []
+
+    def execute(self, arguments: argparse.Namespace, out: TextIO) -> None:
+        """Do every run that a command line asks for; progress goes to ``out``."""
+        plan = Plan.load(arguments.plan)
+        for index, (implementation, folder, log) in enumerate(arguments.runs):
+            recorder = Recorder(plan, implementation, out, self.earlier)
+            recorder.import_seconds = self.import_seconds
+            if index:
+                recorder.say(NEXT)
+            begin_anew(log)
+            run(
+                arguments.backend,
+                implementation,
+                plan,
+                folder,
+                recorder,
+                arguments.reference,
+                arguments.probe_only,
+                arguments.independent,
+            )
+            self.import_seconds = recorder.import_seconds
+            self.earlier.append(implementation)
+
+
+def main() -> None:
+    """The command line, or with ``--listen SOCKET`` alone one command line after the other."""
+    worker, words = Worker(), sys.argv[1:]
+    if words[:1] == ["--listen"]:
+        listener = socket.socket(fileno=int(words[1]))
+        serve(listener, lambda request, out: worker.execute(parse(request), out))
+    arguments = parse(words)
     out = claim_stdout()
     end_with_parent()
-    plan = Plan.load(arguments.plan)
-    import_seconds, earlier = 0.0, list[str]()
-    for implementation, folder, log in runs:
-        recorder = Recorder(plan, implementation, out, earlier)
-        if earlier:
-            recorder.say(NEXT)
-            begin_anew(log)
-            recorder.import_seconds = import_seconds
-        run(
-            arguments.backend,
-            implementation,
-            plan,
-            folder,
-            recorder,
-            arguments.reference,
-            arguments.probe_only,
-            arguments.independent,
-        )
-        import_seconds = recorder.import_seconds
-        earlier.append(implementation)
+    worker.execute(arguments, out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from common.launcher import log_tail
+from common.process import log_tail
 from common.record import Record
 from common.report import Report
 from tests.helpers import (

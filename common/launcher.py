@@ -148,7 +148,9 @@ class _Running:
     def start(self, jobs: Sequence[Job], cpus: Sequence[int] | None) -> Process:
         job = jobs[0]
         command = [*job.command, *(word for each in jobs for word in each.arguments)]
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for each in jobs:
+            each.log.parent.mkdir(parents=True, exist_ok=True)
+            each.log.write_bytes(b"")  # whoever writes to it appends
         if self._staying is not None and job.stays_as is not None:
             return self._ask_staying(self._staying, job.stays_as, command)
         with self._lock:

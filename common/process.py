@@ -51,7 +51,7 @@ class OwnProcess:
         variables: Mapping[str, str],
         cpus: Sequence[int] | None,
     ) -> None:
-        with log.open("w", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8") as file:
             if cpus is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
             self._process = subprocess.Popen(

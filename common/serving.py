@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 HELLO = "hello"
-"""The event by which a worker that stays greets whoever connects: ``pid`` is its own."""
+"""The request for a sign of life, and the event that answers it: ``pid`` is the worker's."""
 
 IDLE = json.dumps({"event": "idle"})
 """The line by which it says that a request is carried out and it waits for the next."""
@@ -24,7 +24,8 @@ def serve(listener: socket.socket, execute: Callable[[Sequence[str], TextIO], No
     """Carry out requests for ever, one at a time, in this thread: frameworks expect the main one.
 
     A request is a line on a connection, the JSON list of a worker's arguments; the answers are
-    lines of progress on the same connection, the last one :data:`IDLE`. The process ends when the
+    lines of progress on the same connection, the last one :data:`IDLE`. The JSON string
+    :data:`HELLO` is answered at once. The process ends when the
     last connection closes, and when one closes whose request is under way; as any worker, it
     ends with what a run raises.
 
@@ -61,9 +62,12 @@ class _Server:
     def _read(self, connection: socket.socket) -> None:
         try:
             with connection.makefile("rw", encoding="utf-8") as lines:
-                print(json.dumps({"event": HELLO, "pid": os.getpid()}), file=lines, flush=True)
                 for line in lines:
-                    self.requests.put((connection, json.loads(line)))
+                    if (request := json.loads(line)) == HELLO:
+                        answer = {"event": HELLO, "pid": os.getpid()}
+                        print(json.dumps(answer), file=lines, flush=True)
+                    else:
+                        self.requests.put((connection, request))
         finally:  # it closed, or broke
             with self._lock:
                 self._connections -= 1

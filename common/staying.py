@@ -25,7 +25,7 @@ from common.process import log_tail
 from common.serving import HELLO, IDLE
 
 ATTEMPTS = 3
-"""A worker may end in the moment in which it is found; then the next one is started."""
+"""A worker may end in the moment in which it is found; then another one is started."""
 
 CAN_STAY = hasattr(socket, "AF_UNIX") and hasattr(os, "killpg")
 """Whether this system has what it takes."""
@@ -53,7 +53,7 @@ class StayingWorkers:
 
         Args:
             name: tells workers apart; a file's name.
-            program: the command that starts it, less the number of its socket.
+            program: the command that starts it; the number of its socket follows.
             variables: added to its environment.
             given_up: asked while waiting; if true, the waiting ends.
 
@@ -68,9 +68,7 @@ class StayingWorkers:
         except filelock.Timeout:
             raise InterruptedError from None
         try:
-            line = self._lines.pop(name, None)
-            if line is None or not line.is_open():
-                line = self._connect(name, program, variables)
+            line = self._connect(name, program, variables)
         except BaseException:
             turn.release()
             raise
@@ -91,8 +89,8 @@ class StayingWorkers:
 
     def _connect(self, name: str, program: Sequence[str], variables: Mapping[str, str]) -> _Line:
         for _ in range(ATTEMPTS):
-            if (line := _Line.to(self.folder / name)) is None:
-                line = self._start(name, program, variables)
+            line = self._lines.pop(name, None) or _Line.to(self.folder / name)
+            line = line or self._start(name, program, variables)
             with contextlib.suppress(OSError, ValueError, KeyError):
                 line.greet()
                 return line
@@ -113,7 +111,7 @@ class StayingWorkers:
             try:
                 with (self.folder / f"{name}.log").open("w", encoding="utf-8") as log:
                     process = subprocess.Popen(
-                        [*program, str(listener.fileno())],
+                        [*program, str(listener.fileno()), str(place)],  # the place for ps
                         cwd=ROOT,
                         env={**clean_environment(), **variables},
                         stdin=subprocess.DEVNULL,
@@ -152,22 +150,17 @@ class _Line:
             return None
         return cls(connection)
 
+    def ask(self, request: object) -> None:
+        """Send a request."""
+        self.connection.sendall(f"{json.dumps(request)}\n".encode())
+
     def greet(self) -> None:
-        """Wait for the worker's first word."""
+        """Ask the worker for a sign of life: it may have ended since it was last asked."""
+        self.ask(HELLO)
         facts = json.loads(self.file.readline())
         if facts["event"] != HELLO:
             raise ValueError(facts)
         self.pid = int(facts["pid"])
-
-    def is_open(self) -> bool:
-        """Whether the worker is still there; it has nothing to say between requests."""
-        try:
-            self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
 
     def close(self) -> None:
         """Hang up."""
@@ -190,7 +183,7 @@ class StayingProcess:
     def ask(self, words: Sequence[str]) -> None:
         """Send a request: the arguments of a worker."""
         with contextlib.suppress(OSError):  # it ended: it will not have a line to say, either
-            self._line.connection.sendall(f"{json.dumps(list(words))}\n".encode())
+            self._line.ask(list(words))
 
     def lines(self) -> Iterator[str]:
         with contextlib.suppress(OSError):

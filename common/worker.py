@@ -45,7 +45,7 @@ NEXT = "next"
 
 
 class Witness(DataModule):
-    """A data module that remembers what it gave to the framework.
+    """A data module that remembers what it gave to the framework, and scales it once.
 
     Attributes:
         fed: the arrays that were given whole, by name.
@@ -57,9 +57,12 @@ class Witness(DataModule):
     _labels_seen: Array = np.empty(0)
 
     def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
-        X, y = super().examples(train, dtype)
-        self.fed = {**getattr(self, "fed", {}), f"X_{train}": X, f"y_{train}": y}
-        return X, y
+        """As :meth:`DataModule.examples`, but the same arrays to whoever asks again."""
+        fed = getattr(self, "fed", {})
+        if f"X_{train}" not in fed or fed[f"X_{train}"].dtype != dtype:
+            X, y = super().examples(train, dtype)
+            self.fed = fed = {**fed, f"X_{train}": X, f"y_{train}": y}
+        return fed[f"X_{train}"], fed[f"y_{train}"]
 
     @property
     def labels_fed(self) -> Array:
@@ -220,6 +223,7 @@ def run(
     plan: Plan,
     out: Path,
     recorder: Recorder,
+    data: Witness,
     reference: Path | None,
     probe_only: bool = False,
     independent: int | None = None,
@@ -232,6 +236,7 @@ def run(
         plan: what to train.
         out: the record's folder.
         recorder: where progress goes.
+        data: the plan's; hashed anew in each run, so that what one did to them shows in the next.
         reference: the reference's file, for the lock-step probes; none without it.
         probe_only: do not train; the record holds nothing but the probes.
         independent: a seed: the framework draws its own initial parameters and orders, and the
@@ -244,8 +249,6 @@ def run(
     recorder.import_seconds = recorder.import_seconds or time.perf_counter() - started
     if not recorder.earlier:
         backend.Trainer.use_device(asked_device())
-    data = Witness.open(plan.data_folder, plan.recipe.batch_size)
-    assert isinstance(data, Witness)
     facts = {"backend": backend_name, "implementation": implementation}
     if independent is not None:
         backend.seed(independent)
@@ -313,7 +316,7 @@ def begin_anew(log: Path | None) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    with log.open("w", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 
@@ -370,6 +373,8 @@ class Worker:
     def execute(self, arguments: argparse.Namespace, out: TextIO) -> None:
         """Do every run that a command line asks for; progress goes to ``out``."""
         plan = Plan.load(arguments.plan)
+        data = Witness.open(plan.data_folder, plan.recipe.batch_size)
+        assert isinstance(data, Witness)
         for index, (implementation, folder, log) in enumerate(arguments.runs):
             recorder = Recorder(plan, implementation, out, self.earlier)
             recorder.import_seconds = self.import_seconds
@@ -382,6 +387,7 @@ class Worker:
                 plan,
                 folder,
                 recorder,
+                data,
                 arguments.reference,
                 arguments.probe_only,
                 arguments.independent,
@@ -391,7 +397,9 @@ class Worker:
 
 
 def main() -> None:
-    """The command line, or with ``--listen SOCKET`` alone one command line after the other."""
+    """The command line, or with ``--listen SOCKET PLACE`` one command line after the other."""
+    # A worker draws nothing, and Keras imports half a second of it if it is there.
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]
     worker, words = Worker(), sys.argv[1:]
     if words[:1] == ["--listen"]:
         listener = socket.socket(fileno=int(words[1]))

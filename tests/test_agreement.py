@@ -14,7 +14,7 @@ from common.ladder import Ladder
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import FORMS, Training, epoch_means
-from common.worker import Recorder, run
+from common.worker import Recorder, Witness, run
 from tests.helpers import PLAIN, make_plan
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -30,7 +30,8 @@ def case(tmp_path_factory):
     members = [member(plan, data, index).run() for index in range(ENSEMBLE_MEMBERS)]
     measured = measure_envelope(plan, data, oracle, members)
     recorder = Recorder(plan, "concise", io.StringIO())
-    run(PLAIN, "concise", plan, folder / "record", recorder, folder / "reference.npz")
+    witness = Witness.open(plan.data_folder, plan.recipe.batch_size)
+    run(PLAIN, "concise", plan, folder / "record", recorder, witness, folder / "reference.npz")
     return SimpleNamespace(
         plan=plan,
         data=data,

@@ -447,6 +447,8 @@ def test_digits_stand_in_and_the_report_says_so(tmp_path):
 @pytest.mark.parametrize("room", [100, 1000, 8000])
 def test_a_disk_that_fills_up(cache, tmp_path, room):
     """Files cannot grow beyond some size: of the plan, the reference, the report."""
+    stored = run([*COMPARE, PLAIN, *SMALL[:2], "--setup"], cache)
+    assert stored.returncode == 0, stored.stderr
     out = tmp_path / "out"
 
     def limit():

@@ -8,7 +8,7 @@ import pytest
 from common.cache import CACHE_VARIABLE, cache_directory
 from common.environment import IMPLEMENTATIONS
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, run
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, processes, run
 
 pytest_plugins = "pytester"
 
@@ -94,6 +94,30 @@ def test_what_is_trained_once_is_not_trained_again(project, tmp_path, arguments)
     lines = seen.read_text().splitlines()
     assert len(lines) == 2 * (2 + 2 + 1 + 1)
     assert len(set(lines)) == len({line.split()[0] for line in lines}) == 4
+
+
+IMPORTING = f"""
+import pytest
+
+@pytest.mark.parametrize(("lr", "dtype"), [(0.1, "float32"), (0.1, "float64"), (0.2, "float32")])
+def test_one(parity, lr, dtype):
+    comparison = parity.compare("{FIRST}", lr=lr, dtype=dtype, **{SMALL!r})
+    comparison.assert_agreement()
+    for run in comparison.report.runs:
+        with open("SEEN", "a") as file:
+            file.write(f"{{run['seconds']['import']}} {{len(run['earlier_in_process'])}}\\n")
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_a_framework_is_imported_once_in_a_test_run(project, tmp_path, arguments):
+    """Three plans, each trained in both implementations by the process that trained the others."""
+    seen = tmp_path / "seen"
+    project(IMPORTING.replace("SEEN", str(seen)), *arguments, passed=3)
+    seconds, earlier = zip(*(line.split() for line in seen.read_text().splitlines()), strict=True)
+    assert len(set(seconds)) == 1
+    assert sorted(map(int, earlier)) == list(range(6))
+    assert not processes(str(project.path))
 
 
 def test_backends_and_implementations_come_as_parameters(project):

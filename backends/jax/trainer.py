@@ -60,9 +60,11 @@ class Trainer(AbstractTrainer):
         self._steps = _jit(_steps, model)
         rare = ONCE_AN_EPOCH if data.num_train >= data.batch_size else {}
         self._step = _jit(_gather_and_step, model, COMPILER_OPTIONS | rare)
+        self._gather = jax.jit(_gather, compiler_options=COMPILER_OPTIONS | ONCE_AN_EPOCH)
         self._evaluate = _jit(_evaluate, model)
         self._predict = _jit(_predict, model)
         self._probe = _jit(_probe, model)
+        self._probe_short = _jit(_probe, model, COMPILER_OPTIONS | rare)
 
     @_in_dtype
     def place(self, X, y):
@@ -126,7 +128,7 @@ class Trainer(AbstractTrainer):
 
     @_in_dtype
     def training_batch(self, rows):
-        X, y = _gather(self.X, self.y, np.asarray(rows))
+        X, y = self._gather(self.X, self.y, np.asarray(rows))
         return np.asarray(X), np.asarray(y)
 
     @_in_dtype
@@ -149,7 +151,8 @@ class Trainer(AbstractTrainer):
         state = self.state.replace(
             step=np.int32(0), params=params, opt_state=self.optim.init(params)
         )
-        arrays, gradients, after = self._probe(state, *jax.device_put((X, y)))
+        probe = self._probe if len(y) == self.batch_size else self._probe_short
+        arrays, gradients, after = probe(state, *jax.device_put((X, y)))
         trees = {"gradient": gradients, "update": after}
         return {name: np.asarray(value) for name, value in arrays.items()} | {
             f"{kind}/{name}": value

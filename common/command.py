@@ -36,7 +36,8 @@ class Command:
         version: arguments that make the program compute something and print the release.
         release: what must be printed.
         implementations: which of ``scratch`` and ``concise`` it has.
-        default: whether it is in the default comparison where the program is found.
+        default: whether it is in the default comparison where the program is found, and those
+            that the setup runs.
         files: files of the backend's folder that the setup copies to the environment.
         setup: commands that are run there, one after the other.
         requirement: a package for pip that holds the program; None if there is none.

@@ -45,8 +45,12 @@ class ExternalBackend(Backend):
 
     @property
     def is_framework(self) -> bool:
-        """Whether it is in the default comparison: if its file says so and its program is here."""
-        return self.command.default and shutil.which(self.command.program) is not None
+        """Whether it is in the default comparison: if its file says so and its program is here.
+
+        So are the programs that set it up.
+        """
+        needed = {self.command.program, *(words[0] for words in self.command.setup)}
+        return self.command.default and all(shutil.which(name) for name in needed)
 
     @property
     def pinned_version(self) -> str:

@@ -140,7 +140,7 @@ def side_by_side(
     Args:
         step: ``softmax``, ``model``, ``loss``, ``accuracy``, ``optimizer``, ``training`` or
             ``prediction``.
-        backends: names of backends; every framework if none is given.
+        backends: names of backends; every framework in Python if none is given.
         implementation: ``scratch`` or ``concise``; the first that has the step if not given.
         docstrings: show them, too.
 
@@ -152,7 +152,8 @@ def side_by_side(
     """
     implementations = choose_step(step, implementation)
     columns = []
-    chosen = {backend.name: backend for backend in choose(backends, discover())}
+    known = discover(external=bool(backends))
+    chosen = {backend.name: backend for backend in choose(backends, known)}
     for backend in chosen.values():
         folder = ROOT / "backends" / backend.name
         if isinstance(backend, ExternalBackend):

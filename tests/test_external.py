@@ -96,6 +96,7 @@ def test_a_folder_with_a_command_is_an_external_backend(tmp_path):
         ({"default": False}, False),
         ({"default": True}, True),
         ({"default": True, "program": "no-such-program"}, False),
+        ({"default": True, "setup": [["true"], ["no-such-program", "install"]]}, False),
     ],
 )
 def test_the_default_comparison_has_those_that_ask_for_it_and_can_run(tmp_path, entries, expected):

@@ -25,7 +25,6 @@ from common.environment import (
 from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
 from common.judging import judge_comparison
-from common.launcher import available_cpus
 from common.model_comparison import ModelComparison
 from common.options import (
     DEFAULT_MARGINS,
@@ -36,6 +35,7 @@ from common.options import (
     parse_pythons,
 )
 from common.own_model import OwnModel
+from common.parallel import available_cpus
 from common.plan import Plan
 from common.preparation import (
     check_find_links,

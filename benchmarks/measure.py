@@ -25,8 +25,9 @@ import numpy as np
 from common.environment import Backend, Environment, choose, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
-from common.launcher import Job, available_cpus, run_jobs
+from common.launcher import Job, run_jobs
 from common.machine import machine_facts
+from common.parallel import available_cpus
 from common.plan import Plan
 from common.recipe import Recipe
 

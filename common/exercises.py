@@ -89,7 +89,8 @@ def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any
         ParityError: if a name is not that of a backend in Python.
     """
     from common.environment import choose, discover, find_environment
-    from common.launcher import Job, available_cpus, run_jobs
+    from common.launcher import Job, run_jobs
+    from common.parallel import available_cpus
 
     found = discover(external=False)
     answers: dict[str, Any] = {}

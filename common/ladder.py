@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from common.data import Array, DataModule
 from common.lockstep import difference
+from common.parallel import in_threads
 from common.plan import Plan
 from common.record import Record
 from common.reference import LEAST, LOCKSTEP_MEMBERS, member, unit_roundoff
@@ -100,10 +102,9 @@ class Ladder:
             W, b = oracle.probe_W[i], oracle.probe_b[i]
             self.parameters[step] = {"update/W": W, "update/b": b}
             self.exact[step] = exact.stages(W, b, self.rows(step))
-            with np.errstate(all="ignore"):
-                rounded = [self.member_stages(m, W, b, step) for m in members]
+            seen = in_threads(partial(self.member_statistics, W=W, b=b, step=step), members)
             for tensor in self.exact[step]:
-                self._measure(step, tensor, [stages[tensor] for stages in rounded])
+                self._measure(step, tensor, [statistics[tensor] for statistics in seen])
 
     def rows(self, step: int) -> Array:
         """The rows of a step's batch."""
@@ -128,13 +129,19 @@ class Ladder:
             for name in listed
         }
 
-    def _measure(self, step: int, tensor: str, rounded: Sequence[Array]) -> None:
+    def member_statistics(
+        self, training: Training, *, W: Array, b: Array, step: int
+    ) -> dict[str, dict[str, float]]:
+        """How far each tensor of a member's step is from the reference, in every way."""
+        with np.errstate(all="ignore"):
+            stages = self.member_stages(training, W, b, step)
+            return {name: self.statistics(step, name, array) for name, array in stages.items()}
+
+    def _measure(self, step: int, tensor: str, seen: Sequence[Mapping[str, float]]) -> None:
         """Keep the envelope of each statistic: the members' largest, and at least its floor."""
-        floors = self._floors(step, tensor)
-        for name in floors:
-            seen = [self.statistics(step, tensor, array)[name] for array in rounded]
-            finite = [value for value in seen if np.isfinite(value)]
-            self.envelopes[step, tensor, name] = max([floors[name], self.unit * LEAST, *finite])
+        for name, floor in self._floors(step, tensor).items():
+            finite = [values[name] for values in seen if np.isfinite(values[name])]
+            self.envelopes[step, tensor, name] = max([floor, self.unit * LEAST, *finite])
 
     def _floors(self, step: int, tensor: str) -> dict[str, float]:
         """The least envelope of each statistic: rounding that no measurement can rule out."""

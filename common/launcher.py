@@ -6,7 +6,6 @@ Whatever happens to a process becomes an :class:`Outcome`; only the user's inter
 from __future__ import annotations
 
 import json
-import os
 import queue
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from common.device import DEVICE_VARIABLE
 from common.environment import THREAD_VARIABLES
+from common.parallel import available_cpus
 from common.process import OwnProcess, Process, log_tail
 from common.staying import StayingProcess, StayingWorkers
 from common.worker import NEXT, WORKER
@@ -69,13 +69,6 @@ class Outcome:
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Told a job's name and a line of its progress, as :mod:`common.worker` writes it."""
-
-
-def available_cpus() -> list[int]:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def run_jobs(

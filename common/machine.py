@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from common.launcher import available_cpus
+from common.parallel import available_cpus
 
 
 def machine_facts() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from common.environment import IMPLEMENTATIONS, Backend, Environment, choose, fi
 from common.equivalence import LEAST_SEEDS
 from common.errors import ParityError
 from common.fetch import open_data
-from common.launcher import available_cpus
+from common.parallel import available_cpus
 from common.progress import Display
 from common.report.page import PAGE
 from common.report.report import FILE

@@ -26,7 +26,8 @@ from common.fetch import open_data
 from common.files import write_whole
 from common.judging import judge_comparison, load_reference
 from common.ladder import Ladder
-from common.launcher import Outcome, available_cpus
+from common.launcher import Outcome
+from common.parallel import available_cpus
 from common.plan import Plan
 from common.recipe import Recipe
 from common.regression import Regression

@@ -36,10 +36,11 @@ from common.errors import ParityError
 from common.fetch import open_data
 from common.judging import judge_of_steps, steps_to_probe
 from common.ladder import WORST, Ladder
-from common.launcher import THREAD_VARIABLES, Job, Outcome, run_jobs
+from common.launcher import Job, Outcome, run_jobs
 from common.machine import machine_facts
 from common.parallel import available_cpus
 from common.plan import Plan
+from common.program import THREAD_VARIABLES
 from common.recipe import Recipe
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member

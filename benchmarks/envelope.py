@@ -28,9 +28,9 @@ from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from common.data import Array, DataModule
 from common.fetch import open_data
 from common.ladder import Ladder
-from common.launcher import THREAD_VARIABLES
 from common.machine import machine_facts
 from common.plan import Plan
+from common.program import THREAD_VARIABLES
 from common.recipe import Recipe
 from common.reference import (
     ENSEMBLE_MEMBERS,

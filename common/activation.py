@@ -25,14 +25,13 @@ from packaging.utils import canonicalize_name
 from common.building import BuildError
 from common.environment import (
     LENT,
-    THREAD_VARIABLES,
     Environment,
     choose,
     discover,
     find_environment,
-    run_program,
 )
 from common.errors import NotRunError, ParityError
+from common.program import THREAD_VARIABLES, run_program
 
 PACKAGES = ("site-packages", "dist-packages")
 """What folders of installed packages are called; Debian's are the second."""

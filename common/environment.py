@@ -5,14 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from common.building import COMPLETE, BuildError, build_once, is_complete
 from common.cache import cache_directory
 from common.errors import ParityError
+from common.program import run_program
 from common.specifier import is_release, label, parse_backend
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,11 +27,7 @@ PROJECT_FILE = "requirements.txt"
 WORKER_NEEDS = {"numpy", "matplotlib"}
 """What every backend has: arrays, and pictures for the book's ``data.visualize``."""
 
-INSTALL_SECONDS = 3600.0
 IMPORT_SECONDS = 300.0
-POLL_SECONDS = 0.2
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 LENT: list[Path] = []
 """Folders of packages that this process has from another environment: see common.activation."""
@@ -254,13 +246,6 @@ def environment_folder(backend: Backend) -> Path:
     return cache_directory() / "environments" / f"{backend.name}-{python}-{digest}"
 
 
-def clean_environment() -> dict[str, str]:
-    """Environment variables for another interpreter: none that changes what it imports."""
-    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "PYTHONWARNINGS"}
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return kept | {"PYTHONNOUSERSITE": "1"}
-
-
 def _build(
     backend: Backend, folder: Path, tell: Callable[[str], None], stop: threading.Event
 ) -> None:
@@ -339,83 +324,6 @@ def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
     if words[-2:-1] != ["version"]:
         raise BuildError(f"{what} printed no version; is it a Python interpreter?")
     return words[-1]
-
-
-def run_program(
-    command: list[str],
-    folder: Path | None,
-    what: str,
-    stop: threading.Event,
-    seconds: float = INSTALL_SECONDS,
-    path: str | None = None,
-) -> str:
-    """Run a program to its end, and give what it printed.
-
-    Args:
-        command: the program and its arguments.
-        folder: where it runs, if it is there.
-        what: what it is called in reasons.
-        stop: when it is set, from another thread, the program is ended.
-        seconds: after which it is ended.
-        path: its PATH, if not that of this process.
-
-    Raises:
-        BuildError: if it did not end well.
-    """
-    variables = clean_environment() | ({"PATH": path} if path is not None else {})
-    deadline = time.monotonic() + seconds
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=variables,
-        cwd=folder if folder and folder.exists() else None,
-        start_new_session=True,  # so that its helpers end with it
-    ) as process:
-        try:
-            while True:
-                try:
-                    output, errors = process.communicate(timeout=POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    if stop.is_set():
-                        raise BuildError(f"{what} was interrupted") from None
-                    if time.monotonic() > deadline:
-                        raise BuildError(f"{what} took more than {seconds:.0f} s") from None
-        except BaseException:
-            end_process_group(process)
-            process.wait()
-            raise
-    if process.returncode:
-        raise BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
-    return output
-
-
-def end_process_group(process: subprocess.Popen[str]) -> None:
-    """Kill a process that has its own session, and all that it started."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except ProcessLookupError:
-        pass
-
-
-def _gist(text: str) -> str:
-    """The line of an output that says what went wrong: the first error, else the last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if re.match(r"(\w+ )?error", line, re.IGNORECASE) and "Ignored" not in line
-    ]
-    said = (errors or lines[-1:] or ["it said nothing"])[0]
-    # pip lists every release that there is.
-    return re.sub(r"\(from versions: .*, (.*?, .*?, .*?)\)", r"(from versions: …, \1)", said)
 
 
 def _satisfied_here(requirements: Iterable[Requirement]) -> bool:

@@ -24,9 +24,9 @@ from common.environment import (
     IMPORT_SECONDS,
     Backend,
     Environment,
-    run_program,
 )
 from common.errors import ParityError
+from common.program import run_program
 
 Tell = Callable[[str], None]
 

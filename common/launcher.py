@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from common.device import DEVICE_VARIABLE
-from common.environment import THREAD_VARIABLES
 from common.parallel import available_cpus
 from common.process import OwnProcess, Process, log_tail
+from common.program import THREAD_VARIABLES
 from common.staying import StayingProcess, StayingWorkers
 from common.worker import NEXT, WORKER
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from common.environment import ROOT, clean_environment, end_process_group
+from common.environment import ROOT
+from common.program import clean_environment, end_process_group
 
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""

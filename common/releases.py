@@ -10,8 +10,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from common.building import BuildError
-from common.environment import run_program
 from common.errors import NotRunError
+from common.program import run_program
 
 LIST_SECONDS = 120.0
 HEAD = "Available versions:"

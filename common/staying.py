@@ -20,8 +20,9 @@ from pathlib import Path
 
 import filelock
 
-from common.environment import ROOT, clean_environment
+from common.environment import ROOT
 from common.process import log_tail
+from common.program import clean_environment
 from common.serving import HELLO, IDLE
 
 ATTEMPTS = 3

@@ -7,7 +7,8 @@ import tempfile
 
 import pytest
 
-from common.environment import ROOT, clean_environment, discover, find_environment
+from common.environment import ROOT, discover, find_environment
+from common.program import clean_environment
 
 BACKENDS = discover(external=False)
 EXTERNAL = {name: backend for name, backend in discover().items() if name not in BACKENDS}

@@ -18,8 +18,9 @@ from playwright.sync_api import sync_playwright
 import benchmarks.__main__ as benchmarks
 from benchmarks import detection, envelope
 from common import elsewhere
-from common.environment import ROOT, clean_environment
+from common.environment import ROOT
 from common.options import parse
+from common.program import clean_environment
 from common.pytest_plugin import OPTIONS
 from tests.conftest import BACKENDS
 from tests.test_page import CHROMIUM, FLAGS

@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from common.environment import ROOT, clean_environment, find_environment
+from common.environment import ROOT, find_environment
+from common.program import clean_environment
 from tests.conftest import BACKENDS
 
 BEFORE = """

@@ -25,7 +25,8 @@ import numpy as np
 
 from benchmarks import envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.fetch import open_data
 from common.ladder import Ladder
 from common.machine import machine_facts

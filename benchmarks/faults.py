@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from common.arrays import Array
 from common.classifier import Parameters
-from common.data import Array, DataModule
+from common.data import DataModule
 from common.plan import Plan
 from common.replay import Rows
 from common.trainer import EVALUATION_EXAMPLES

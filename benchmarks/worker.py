@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.memory import Watch, resident_bytes
-from common.data import aligned
+from common.arrays import aligned
 from common.device import asked_device
 from common.plan import Plan
 from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from common.arrays import hash_arrays
 from common.bisection_state import STATE_FILE, State, Trial
-from common.data import DataModule, hash_arrays
+from common.data import DataModule
 from common.environment import Backend, Environment, find_environment
 from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution

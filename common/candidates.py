@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.agreement import Judge, Judgement
-from common.data import Array
+from common.arrays import Array
 from common.record import Record
 from common.replay import WORST, Training
 from common.variations import (

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.agreement import Judge, Judgement
+from common.arrays import Array
 from common.candidates import Candidate, Clues
-from common.data import Array
 from common.record import Record
 from common.reference import BLOCK
 from common.replay import (

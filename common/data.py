@@ -6,42 +6,31 @@ Standard library and NumPy only: workers import this module.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import mmap
 import os
 import queue
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from common.archive import map_arrays
+from common.arrays import Array, aligned, drop_pages, empty_aligned, hash_arrays
 from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from common.errors import ParityError
 from common.hyperparameters import HyperParameters
 
-Array = npt.NDArray[Any]
-
 ARRAYS = ("X_train", "y_train", "X_val", "y_val")
-FASHION_MNIST_LABELS = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
+
+FINITE_PIECE = 2**24
+"""Numbers that are looked at together: data larger than memory must not come to stay in it."""
+
+CHUNK_PIECE = 256
+"""Rows gathered before their pages are dropped: each may map a huge page of 2 MB around it."""
 
 
 def memory_limit() -> int:
@@ -201,14 +190,14 @@ class DataModule(HyperParameters):
             some = rows[start : start + CHUNK_PIECE]
             X[start : start + len(some)] = self.scale(self.X_train[some])
             y[start : start + len(some)] = self.y_train[some]
-            _drop_pages(self.X_train)
+            drop_pages(self.X_train)
         return X, y, len(rows)
 
     def stored_rows(self, rows: Array) -> Array:
         """Training features of these rows, as stored; what else was read for them is not kept."""
         X: Array = np.asarray(self.X_train[rows])
         if self.is_large:
-            _drop_pages(self.X_train)
+            drop_pages(self.X_train)
         return X
 
     def stored_pieces(self) -> Iterator[Array]:
@@ -377,101 +366,6 @@ class DataModule(HyperParameters):
         return data
 
 
-class FashionMNIST(DataModule):
-    """Fashion-MNIST: 60,000 and 10,000 grey images of 28 × 28 pixels in ten classes.
-
-    Args:
-        batch_size: examples per batch.
-        data_dir: a folder with the publisher's four files; searched and fetched if not given.
-    """
-
-    def __init__(self, batch_size: int = 64, data_dir: str | Path | None = None) -> None:
-        from common.fetch import fetch_fashion_mnist
-
-        fetched = DataModule.open(fetch_fashion_mnist(data_dir))
-        vars(self).update(vars(fetched))
-        self.batch_size = batch_size
-
-
-class Digits(DataModule):
-    """Scikit-learn's bundled digits: 1,797 images of 8 × 8 pixels; the last 360 validate.
-
-    Scikit-learn is imported here: the class serves the runner and notebooks, not workers.
-
-    Args:
-        batch_size: examples per batch.
-
-    Raises:
-        ParityError: where there is no scikit-learn.
-    """
-
-    def __init__(self, batch_size: int = 64) -> None:
-        try:
-            from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise ParityError(
-                f"digits: expected scikit-learn, which holds them; received {error}; install "
-                "scikit-learn"
-            ) from None
-        X, y = load_digits(return_X_y=True)
-        X, y = X.astype(np.uint8), y.astype(np.uint8)
-        super().__init__(
-            X[:-360],
-            y[:-360],
-            X[-360:],
-            y[-360:],
-            batch_size=batch_size,
-            name="digits",
-            divisor=16.0,
-            image_shape=(8, 8),
-            source="scikit-learn",
-        )
-
-
-class Synthetic(DataModule):
-    """Gaussian features whose classes a random linear map decides, with noise.
-
-    Args:
-        num_examples: training examples; a fifth as many more validate.
-        num_inputs: features.
-        num_outputs: classes.
-        batch_size: examples per batch.
-        noise: standard deviation of the noise on the logits, which have standard deviation 1.
-        seed: seed of everything drawn.
-    """
-
-    def __init__(
-        self,
-        num_examples: int = 2000,
-        num_inputs: int = 20,
-        num_outputs: int = 5,
-        batch_size: int = 64,
-        noise: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        if min(num_examples, num_inputs, num_outputs) < 1:
-            raise ParityError(
-                "synthetic: expected at least one example, feature and class; received "
-                f"{num_examples}x{num_inputs}x{num_outputs}; give for example synthetic:2000x20x5"
-            )
-        random = np.random.default_rng(seed)
-        num_val = max(1, num_examples // 5)
-        X = random.standard_normal((num_examples + num_val, num_inputs), dtype=np.float32)
-        map_ = random.standard_normal((num_inputs, num_outputs)) / np.sqrt(num_inputs)
-        logits = X @ map_ + noise * random.standard_normal((len(X), num_outputs))
-        y = logits.argmax(axis=1).astype(np.int32)
-        super().__init__(
-            X[:num_examples],
-            y[:num_examples],
-            X[num_examples:],
-            y[num_examples:],
-            batch_size=batch_size,
-            name=f"synthetic:{num_examples}x{num_inputs}x{num_outputs}",
-            num_outputs=num_outputs,
-            source=f"generated, seed {seed}",
-        )
-
-
 def _holds(folder: Path, facts: dict[str, Any]) -> bool:
     try:
         return DataModule.open(folder, verify=True).facts() == facts
@@ -518,78 +412,6 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def load_npz(path: Path) -> DataModule:
-    """A user's own data: an ``.npz`` with ``X_train``, ``y_train``, ``X_val`` and ``y_val``.
-
-    uint8 features are pixels, and divided by 255; others are taken as they are, as float32.
-    Features of more than one axis are flattened. Of a large archive, arrays that ``numpy.savez``
-    stored as uint8 or float32 are memory-mapped where they lie.
-
-    Raises:
-        ParityError: if an array is missing or unusable.
-    """
-    try:
-        # Opened here: np.load leaves the file of a broken archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            large = path.stat().st_size > memory_limit() // 4
-            arrays = dict[str, Array](map_arrays(path, ARRAYS) if large else {})
-            arrays |= {
-                name: archive[name] for name in ARRAYS if name in archive if name not in arrays
-            }
-            held = sorted(archive)
-    except FileNotFoundError:
-        raise ParityError(
-            f"{path}: expected an .npz file; received nothing there; check the path"
-        ) from None
-    except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
-        raise ParityError(
-            f"{path}: expected an .npz archive of plain arrays; received {error or 'a broken file'}"
-            "; write it with numpy.savez and no objects in it"
-        ) from None
-    if missing := [name for name in ARRAYS if name not in arrays]:
-        raise ParityError(
-            f"{path}: expected the arrays {', '.join(ARRAYS)}; received {', '.join(held) or 'none'}"
-            f"; add {', '.join(missing)}"
-        )
-    X_train, X_val = arrays["X_train"], arrays["X_val"]
-    for name, X in (("X_train", X_train), ("X_val", X_val)):
-        if X.ndim < 2 or not X.size:
-            raise ParityError(
-                f"{path}: {name}: expected examples × features, two axes or more; received shape "
-                f"{X.shape}; reshape it"
-            )
-    pixels = [X.dtype == np.uint8 for X in (X_train, X_val)]
-    if X_train.shape[1:] != X_val.shape[1:] or pixels[0] != pixels[1]:
-        raise ParityError(
-            f"{path}: X_train, X_val: expected examples of one shape and dtype; received "
-            f"{X_train.shape[1:]} {X_train.dtype} and {X_val.shape[1:]} {X_val.dtype}; build both "
-            "the same way"
-        )
-    image_shape = X_train.shape[1:] if X_train.ndim == 3 else None
-    divisor = 255.0 if pixels[0] else 1.0
-    try:
-        return DataModule(
-            _features(X_train),
-            arrays["y_train"],
-            _features(X_val),
-            arrays["y_val"],
-            name=path.stem,
-            divisor=divisor,
-            image_shape=image_shape,
-            source=str(path),
-        )
-    except ParityError as error:
-        raise ParityError(f"{path}: {error}") from None
-
-
-def _features(X: Array) -> Array:
-    flat = np.ascontiguousarray(X.reshape(len(X), -1))
-    if X.dtype == np.uint8 or X.dtype.kind not in "fiu":
-        return flat
-    with np.errstate(over="ignore"):  # an overflow becomes inf, which the check names
-        return flat.astype(np.float32, copy=False)
-
-
 def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -> None:
     """Raise ParityError unless the four arrays are examples of one classification problem."""
     for split, X, y in (("train", X_train, y_train), ("val", X_val, y_val)):
@@ -633,55 +455,5 @@ def _count_not_finite(X: Array) -> int:
     for start in range(0, len(X), rows):
         count += int(np.count_nonzero(~np.isfinite(X[start : start + rows])))
         if len(X) > rows:
-            _drop_pages(X)
+            drop_pages(X)
     return count
-
-
-FINITE_PIECE = 2**24
-"""Numbers that are looked at together: data larger than memory must not come to stay in it."""
-
-CHUNK_PIECE = 256
-"""Rows gathered before their pages are dropped: each may map a huge page of 2 MB around it."""
-
-
-def _drop_pages(array: Array) -> None:
-    """Take what was read of a memory-mapped file out of this process's resident memory."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)  # it stays in the system's cache of files
-
-
-ALIGNMENT_BYTES = 64
-"""Where the frameworks ask an array to start if they are to share its memory."""
-
-
-def empty_aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-    """A new array whose memory starts at a multiple of :data:`ALIGNMENT_BYTES`."""
-    dtype = np.dtype(dtype)
-    size_bytes = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size_bytes + ALIGNMENT_BYTES, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT_BYTES
-    return memory[start : start + size_bytes].view(dtype).reshape(shape)
-
-
-def aligned(array: Array) -> Array:
-    """The array, or a copy of it that starts at a multiple of :data:`ALIGNMENT_BYTES`."""
-    if array.ctypes.data % ALIGNMENT_BYTES == 0 and array.flags.carray:
-        return array
-    copy = empty_aligned(array.shape, array.dtype)
-    copy[...] = array
-    return copy
-
-
-def hash_arrays(arrays: dict[str, Array]) -> str:
-    """SHA-256 over names, types, shapes and bytes of arrays, in the order given."""
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        contiguous = np.ascontiguousarray(array)
-        digest.update(f"{name}:{contiguous.dtype.str}:{contiguous.shape};".encode())
-        digest.update(contiguous.data)
-    return digest.hexdigest()
-
-
-Progress = Callable[[str, float], None]
-"""A progress callback: what is being done, and the part done, 0 to 1."""

@@ -20,8 +20,9 @@ from typing import NoReturn
 import numpy as np
 
 from common.agreement import Judge, Judgement
+from common.arrays import Array
 from common.causes import FIT_STEPS, find_cause
-from common.data import Array, DataModule
+from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Execution
 from common.files import check_place

@@ -1,7 +1,7 @@
 """Where data sets come from: a folder, the cache, the system, the publishers, Debian's package.
 
 Standard library and NumPy only: workers and notebooks reach this module through
-:class:`common.data.FashionMNIST`.
+:class:`common.datasets.FashionMNIST`.
 """
 
 from __future__ import annotations
@@ -32,15 +32,12 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from common.cache import DATA_VARIABLE, cache_directory
-from common.data import (
-    FASHION_MNIST_LABELS,
-    DataModule,
-    Digits,
-    Progress,
-    Synthetic,
-    load_npz,
-)
+from common.data import DataModule
+from common.datasets import FASHION_MNIST_LABELS, Digits, Synthetic, load_npz
 from common.errors import ParityError
+
+Progress = Callable[[str, float], None]
+"""A progress callback: what is being done, and the part done, 0 to 1."""
 
 
 class File(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.agreement import Judge
-from common.data import Array
+from common.arrays import Array
 from common.ladder import TENSORS, Ladder
 from common.record import Record
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.lockstep import difference
 from common.parallel import in_threads
 from common.plan import Plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.data import Array
+from common.arrays import Array
 from common.plan import Plan
 from common.replay import WORST, Trajectory
 from common.trainer import Trainer

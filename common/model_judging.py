@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data import Array
+from common.arrays import Array
 from common.ladder import Finding
 from common.plan import Plan
 from common.record import Record, RecordError

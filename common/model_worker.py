@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from common.arrays import Array
 from common.classifier import Parameters
-from common.data import Array
 from common.errors import ParityError
 from common.own_model import OwnModel
 from common.plan import Plan

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.agreement import GRADES, Judge
-from common.data import Array
+from common.arrays import Array
 from common.golden import (
     HISTORY,
     SAMPLED_ROWS,

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.arrays import hash_arrays
 from common.classifier import Parameters
-from common.data import DataModule, hash_arrays
+from common.data import DataModule
 from common.errors import ParityError
 from common.recipe import Recipe
 

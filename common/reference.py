@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.parallel import in_threads
 from common.plan import Plan
 from common.replay import FORMS, Floats, Training, Trajectory, epoch_means, losses_from_logits

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.plan import Plan
 
 Floats = npt.NDArray[np.float64]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.plan import Plan
 from common.replay import Rows, Step, Training
 

@@ -27,8 +27,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from common.arrays import Array, hash_arrays
 from common.classifier import Parameters
-from common.data import Array, DataModule, hash_arrays
+from common.data import DataModule
 from common.device import asked_device
 from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan

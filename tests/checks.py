@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import aligned
+from common.arrays import aligned
 from common.errors import ParityError
 from common.plan import Plan
 from common.recipe import Recipe

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from common.cache import CACHE_VARIABLE, DATA_VARIABLE
-from common.data import Synthetic
+from common.datasets import Synthetic
 from common.environment import ROOT, choose, discover
 from common.plan import Plan
 from common.recipe import Recipe

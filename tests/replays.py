@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.data import Digits
+from common.datasets import Digits
 from common.ladder import Ladder
 from common.lockstep import difference
 from common.plan import Plan

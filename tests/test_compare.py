@@ -17,7 +17,7 @@ from rich.console import Console
 
 from common import fetch
 from common.cache import CACHE_VARIABLE
-from common.data import Synthetic
+from common.datasets import Synthetic
 from common.environment import ROOT
 from common.errors import ParityError
 from common.plan import Plan

@@ -39,7 +39,8 @@ from hypothesis.extra import numpy as hnp
 from common import data as data_module
 from common import fetch
 from common.cache import CACHE_VARIABLE, DATA_VARIABLE
-from common.data import ARRAYS, DataModule, Digits, FashionMNIST, Synthetic, load_npz
+from common.data import ARRAYS, DataModule
+from common.datasets import Digits, FashionMNIST, Synthetic, load_npz
 from common.errors import ParityError
 from common.fetch import DataUnavailable, fetch_fashion_mnist, open_data
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from common.data import Digits, Synthetic
+from common.datasets import Digits, Synthetic
 from common.environment import ROOT
 from common.errors import ParityError
 from common.ladder import STAGES

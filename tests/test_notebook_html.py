@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from common.data import Digits
+from common.datasets import Digits
 from common.report import PAGE, Report
 from common.report.advice import where
 from common.report.style import GLYPHS

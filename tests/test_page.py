@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from common.data import DataModule, Digits, Synthetic
+from common.data import DataModule
+from common.datasets import Digits, Synthetic
 from common.errors import ParityError
 from common.options import parse
 from common.recipe import Recipe

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data import Synthetic
+from common.datasets import Synthetic
 from common.errors import ParityError
 from common.plan import MAX_EPOCH_SNAPSHOTS, Plan
 from common.recipe import Recipe

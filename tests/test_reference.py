@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.data import Synthetic
+from common.datasets import Synthetic
 from common.environment import ROOT
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import FORMS, Training, Trajectory, block_product, epoch_means

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.data import Synthetic
+from common.datasets import Synthetic
 from common.environment import ROOT, find_environment
 from common.execution import REFERENCE, Contender, Execution
 from common.record import Record

@@ -7,7 +7,8 @@ import pytest
 
 from common.archive import map_arrays
 from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
-from common.data import ARRAYS, DataModule, Synthetic, load_npz
+from common.data import ARRAYS, DataModule
+from common.datasets import Synthetic, load_npz
 from common.errors import ParityError
 from common.record import Record
 from common.replay import Training

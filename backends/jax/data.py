@@ -2,7 +2,7 @@
 
 import jax
 
-from common import data
+from common import data, datasets
 
 
 class _Arrays:
@@ -14,13 +14,13 @@ class DataModule(_Arrays, data.DataModule):
     __doc__ = data.DataModule.__doc__
 
 
-class FashionMNIST(_Arrays, data.FashionMNIST):
-    __doc__ = data.FashionMNIST.__doc__
+class FashionMNIST(_Arrays, datasets.FashionMNIST):
+    __doc__ = datasets.FashionMNIST.__doc__
 
 
-class Digits(_Arrays, data.Digits):
-    __doc__ = data.Digits.__doc__
+class Digits(_Arrays, datasets.Digits):
+    __doc__ = datasets.Digits.__doc__
 
 
-class Synthetic(_Arrays, data.Synthetic):
-    __doc__ = data.Synthetic.__doc__
+class Synthetic(_Arrays, datasets.Synthetic):
+    __doc__ = datasets.Synthetic.__doc__

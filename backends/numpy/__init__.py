@@ -14,12 +14,13 @@ from backends.numpy.scratch import (
 )
 from backends.numpy.trainer import Trainer
 from common import data as _data
+from common import datasets as _datasets
 from common.board import ProgressBoard
 from common.hyperparameters import HyperParameters, add_to_class
 
-FashionMNIST = _data.FashionMNIST
-Digits = _data.Digits
-Synthetic = _data.Synthetic
+FashionMNIST = _datasets.FashionMNIST
+Digits = _datasets.Digits
+Synthetic = _datasets.Synthetic
 DataModule = _data.DataModule
 Module = Classifier
 

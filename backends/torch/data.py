@@ -2,7 +2,7 @@
 
 import torch
 
-from common import data
+from common import data, datasets
 
 
 class _Tensors:
@@ -15,13 +15,13 @@ class DataModule(_Tensors, data.DataModule):
     __doc__ = data.DataModule.__doc__
 
 
-class FashionMNIST(_Tensors, data.FashionMNIST):
-    __doc__ = data.FashionMNIST.__doc__
+class FashionMNIST(_Tensors, datasets.FashionMNIST):
+    __doc__ = datasets.FashionMNIST.__doc__
 
 
-class Digits(_Tensors, data.Digits):
-    __doc__ = data.Digits.__doc__
+class Digits(_Tensors, datasets.Digits):
+    __doc__ = datasets.Digits.__doc__
 
 
-class Synthetic(_Tensors, data.Synthetic):
-    __doc__ = data.Synthetic.__doc__
+class Synthetic(_Tensors, datasets.Synthetic):
+    __doc__ = datasets.Synthetic.__doc__

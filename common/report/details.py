@@ -12,7 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE
 from common.plan import Plan

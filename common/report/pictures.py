@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from common.data import Array, DataModule
+from common.arrays import Array
+from common.data import DataModule
 from common.replay import Floats
 
 SHEET_COLUMNS = 24

@@ -27,6 +27,7 @@ from common.worker import (
     claim_stdout,
     end_with_parent,
     fed_sha256,
+    leave,
     peak_rss_bytes,
     versions,
 )
@@ -214,3 +215,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

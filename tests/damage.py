@@ -5,11 +5,12 @@ arguments name, and then does the damage.
 """
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from common import worker
 
 
 def change_facts(folder, change):
@@ -134,7 +135,7 @@ def main():
     arguments = arguments[arguments.index("--plan") :]
     arguments[arguments.index("--backend") + 1] = backend
     sys.argv = ["worker", *arguments]
-    runpy.run_module("common.worker", run_name="__main__", alter_sys=True)
+    worker.main()
     DAMAGES[damage](Path(arguments[arguments.index("--out") + 1]))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from common.agreement import Judge, Judgement
 from common.arrays import Array
 from common.candidates import Candidate, Clues
+from common.parallel import in_threads
 from common.record import Record
 from common.reference import BLOCK
 from common.replay import (
@@ -117,13 +118,7 @@ class _Search:
 
     def run(self) -> Diagnosis | None:
         candidates = list(self.clues.candidates())
-        for candidate in candidates:
-            if candidate.value is not None:
-                if candidate.fitted:
-                    self.fit(candidate)
-                if not candidate.least <= candidate.value <= candidate.most:
-                    continue
-            candidate.envelopes = self.misfit(candidate, FIT_STEPS[-1])
+        in_threads(self.try_out, candidates)
         horizons = [step for step in self.recorded if step > FIT_STEPS[-1]]
         if not self.judge.free_running.informative:
             horizons = []
@@ -136,6 +131,16 @@ class _Search:
             for candidate in rivals:
                 candidate.envelopes = self.misfit(candidate, horizon)
         return self.name(candidates)
+
+    def try_out(self, candidate: Candidate) -> None:
+        """Fit a candidate's value, and see how well it reproduces the first steps."""
+        with np.errstate(all="ignore"):  # of this thread
+            if candidate.value is not None:
+                if candidate.fitted:
+                    self.fit(candidate)
+                if not candidate.least <= candidate.value <= candidate.most:
+                    return
+            candidate.envelopes = self.misfit(candidate, FIT_STEPS[-1])
 
     def first_bad(self) -> int:
         """The snapshot that shows the divergence: a replay must come at least as far."""

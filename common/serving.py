@@ -25,9 +25,8 @@ def serve(listener: socket.socket, execute: Callable[[Sequence[str], TextIO], No
 
     A request is a line on a connection, the JSON list of a worker's arguments; the answers are
     lines of progress on the same connection, the last one :data:`IDLE`. The JSON string
-    :data:`HELLO` is answered at once. The process ends when the
-    last connection closes, and when one closes whose request is under way; as any worker, it
-    ends with what a run raises.
+    :data:`HELLO` is answered at once. The process ends when the last connection closes, and when
+    one closes whose request is under way; as any worker, it ends with what a run raises.
 
     Args:
         listener: a socket that listens, to which one connection is made already.

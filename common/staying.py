@@ -28,6 +28,9 @@ from common.serving import HELLO, IDLE
 ATTEMPTS = 3
 """A worker may end in the moment in which it is found; then another one is started."""
 
+GREETING_SECONDS = 60.0
+"""In which a worker that was started, or has nothing to do, gives a sign of life."""
+
 CAN_STAY = hasattr(socket, "AF_UNIX") and hasattr(os, "killpg")
 """Whether this system has what it takes."""
 
@@ -156,9 +159,15 @@ class _Line:
         self.connection.sendall(f"{json.dumps(request)}\n".encode())
 
     def greet(self) -> None:
-        """Ask the worker for a sign of life: it may have ended since it was last asked."""
+        """Ask the worker for a sign of life: it may have ended since it was last asked.
+
+        Raises:
+            OSError, ValueError, KeyError: if there is none.
+        """
+        self.connection.settimeout(GREETING_SECONDS)
         self.ask(HELLO)
         facts = json.loads(self.file.readline())
+        self.connection.settimeout(None)
         if facts["event"] != HELLO:
             raise ValueError(facts)
         self.pid = int(facts["pid"])

@@ -97,7 +97,7 @@ class Execution:
                 name = repeat_name(contender, repeat)
                 shutil.rmtree(self.record_folder(name), ignore_errors=True)
                 shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
-                jobs.append(self._worker_job(contender, name))
+            jobs += self._worker_jobs(contenders, partial(repeat_name, repeat=repeat))
         return self._run(jobs)
 
     def train_reference(self) -> dict[str, Outcome]:

@@ -416,9 +416,9 @@ def main() -> None:
         listener = socket.socket(fileno=int(words[1]))
         serve(listener, lambda request, out: worker.execute(parse(request), out))
     arguments = parse(words)
-    out = claim_stdout()
     end_with_parent()
-    worker.execute(arguments, out)
+    with claim_stdout() as out:
+        worker.execute(arguments, out)
 
 
 if __name__ == "__main__":

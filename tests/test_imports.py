@@ -118,7 +118,7 @@ def test_workers_need_numpy_and_the_standard_library_only():
 
 
 BLOCKED = """
-import runpy, sys
+import sys
 
 class OnlyWhatWorkersNeed:
     def find_spec(self, name, path=None, target=None):
@@ -128,7 +128,8 @@ class OnlyWhatWorkersNeed:
 
 sys.meta_path.insert(0, OnlyWhatWorkersNeed())
 assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
-runpy.run_module("common.worker", run_name="__main__", alter_sys=True)
+from common import worker
+worker.main()
 assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """

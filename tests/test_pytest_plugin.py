@@ -65,14 +65,16 @@ def test_agreement_of_two_frameworks_on_digits_as_the_documentation_has_it(proje
 SHARING = f"""
 import pytest
 
-def look(parity, *backends):
-    comparison = parity.compare(*backends, **{SMALL!r})
+def look(parity, *backends, **recipe):
+    comparison = parity.compare(*backends, **{SMALL!r}, **recipe)
     comparison.assert_agreement()
     for run in comparison.report.runs:
         name = f"{{run['backend']}}-{{run['implementation']}}"
         place = comparison.report.folder / "runs" / name / "record.json"
+        training = f"{{place.stat().st_ino}}-{{place.stat().st_mtime_ns}}"
+        facts = (recipe, name, training, run["seconds"]["import"], len(run["earlier_in_process"]))
         with open("SEEN", "a") as file:
-            file.write(f"{{name}} {{place.stat().st_ino}} {{place.stat().st_mtime_ns}}\\n")
+            print(*facts, sep="; ", file=file)
 
 @pytest.mark.parametrize("number", range(2))
 def test_one(parity, number):
@@ -83,39 +85,25 @@ def test_two(parity):
 
 def test_three(parity):
     look(parity, "{PLAIN}")
+
+@pytest.mark.parametrize("recipe", [dict(lr=0.2), dict(dtype="float64")])
+def test_other_plans(parity, recipe):
+    look(parity, "{FIRST}", **recipe)
 """
 
 
 @pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_what_is_trained_once_is_not_trained_again(project, tmp_path, arguments):
+def test_a_plan_is_trained_once_and_a_framework_imported_once(project, tmp_path, arguments):
     seen = tmp_path / "seen"
-    project(SHARING.replace("SEEN", str(seen)), *arguments, passed=4)
-    lines = seen.read_text().splitlines()
-    assert len(lines) == 2 * (2 + 2 + 1 + 1)
-    assert len(set(lines)) == len({line.split()[0] for line in lines}) == 4
-
-
-IMPORTING = f"""
-import pytest
-
-@pytest.mark.parametrize(("lr", "dtype"), [(0.1, "float32"), (0.1, "float64"), (0.2, "float32")])
-def test_one(parity, lr, dtype):
-    comparison = parity.compare("{FIRST}", lr=lr, dtype=dtype, **{SMALL!r})
-    comparison.assert_agreement()
-    for run in comparison.report.runs:
-        with open("SEEN", "a") as file:
-            file.write(f"{{run['seconds']['import']}} {{len(run['earlier_in_process'])}}\\n")
-"""
-
-
-@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_a_framework_is_imported_once_in_a_test_run(project, tmp_path, arguments):
-    """Three plans, each trained in both implementations by the process that trained the others."""
-    seen = tmp_path / "seen"
-    project(IMPORTING.replace("SEEN", str(seen)), *arguments, passed=3)
-    seconds, earlier = zip(*(line.split() for line in seen.read_text().splitlines()), strict=True)
-    assert len(set(seconds)) == 1
-    assert sorted(map(int, earlier)) == list(range(6))
+    project(SHARING.replace("SEEN", str(seen)), *arguments, passed=6)
+    rows = [line.split("; ") for line in seen.read_text().splitlines()]
+    assert len(rows) == 2 * (2 + 2 + 1 + 1) + 2 * 2
+    runs = {(recipe, name) for recipe, name, *_ in rows}
+    assert len(runs) == len({training for _, _, training, *_ in rows}) == 4 + 2 * 2
+    framework = {tuple(facts) for _, name, *facts in rows if name.startswith(FIRST)}
+    imports, earlier = {row[1] for row in framework}, [int(row[2]) for row in framework]
+    assert len(imports) == 1
+    assert sorted(earlier) == list(range(6))  # three plans in both implementations, one process
     assert not processes(str(project.path))
 
 

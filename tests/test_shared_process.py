@@ -1,8 +1,6 @@
 """One process trains all implementations of a backend: what one of them suffers is its own."""
 
 import io
-import json
-import os
 import shlex
 import sys
 
@@ -12,7 +10,6 @@ from rich.console import Console
 from common.launcher import Job, run_jobs
 from common.record import Record
 from common.report import Report, print_report
-from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, SMALL, check_complaint, interpreter, run
 
 TIMING = ("seconds", "peak_rss_bytes", "earlier_in_process")
@@ -187,21 +184,3 @@ def test_repeats_have_a_process_each(cache, tmp_path):
 def test_alone_means_one_at_a_time(cache, tmp_path):
     words = [*COMPARE, PLAIN, "--benchmark", "--jobs", "2", "--out", tmp_path / "out"]
     check_complaint(run(words, cache), "--benchmark", "received 2")
-
-
-def test_a_shared_process_changes_no_bit(cache, tmp_path):
-    """Every backend's second implementation, after the first one and in a process of its own."""
-    small = [*BACKENDS, *SMALL, "--quiet"]
-    own = {name: os.environ[name] for name in ("FRAMEWORK_PARITY_CACHE",) if name in os.environ}
-    home = {"FRAMEWORK_PARITY_CACHE": "", **own}  # the environments are in the user's cache
-    for options in (("--out", "both"), ("--out", "one", "--implementation", "concise")):
-        process = run([*COMPARE, *small, *options], cache, cwd=tmp_path, **home)
-        assert process.returncode in (0, 1), process.stderr
-    both, one = (Report.load(tmp_path / name) for name in ("both", "one"))
-    assert {row["backend"] for row in one.runs} == set(BACKENDS)
-    grades = {(row["backend"], row["implementation"]): row["grade"] for row in both.runs}
-    for row in one.runs:
-        assert row["earlier_in_process"] == []
-        assert row["grade"] == grades[row["backend"], "concise"]
-        check_same(tmp_path / "both", tmp_path / "one", f"{row['backend']}-concise")
-    assert json.dumps(both.facts["reference"]) == json.dumps(one.facts["reference"])

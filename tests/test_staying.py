@@ -36,7 +36,8 @@ def execution(folder, staying, plan=PLANS[0], timeout=60.0):
     """Runs workers on a small plan whose reference is there."""
     *sizes, dtype = plan
     made, data = make_plan(folder, Synthetic(*sizes), dtype=dtype)
-    found = Execution(made, folder, 1, 1, timeout, staying=staying)
+    alone = staying is None  # a process for each run, to compare with
+    found = Execution(made, folder, 1, 1, timeout, staying=staying, alone=alone)
     found.reference_file(REFERENCE).parent.mkdir()
     Training(made, data).run().save(found.reference_file(REFERENCE))
     return found

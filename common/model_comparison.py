@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,12 @@ class ModelComparison:
         self._draw()
         outcomes = self._run([self._job(REFERENCE, self.reference, "float64")])
         self._check(outcomes)
-        members = [self._member_job(name) for name in MEMBERS]
         workers = [
             self._job(contender.name, contender.environment, self.plan.recipe.dtype)
             for contender in self.contenders
             if contender.environment.python is not None
         ]
-        outcomes |= self._run([*workers, *members])
+        outcomes |= self._run([*workers, *self._member_jobs()])
         self._check({name: outcomes[name] for name in MEMBERS})
         judge = ModelJudge(
             self.plan,
@@ -93,16 +93,24 @@ class ModelComparison:
             *(str(environment.python), "-m", "common.model_worker"),
             *("--model", str(self.model.path.absolute())),
             *("--plan", str((self.folder / "plan").absolute())),
-            *("--backend", environment.backend, "--dtype", dtype, "--out", str(self._place(name))),
+            *("--backend", environment.backend, "--dtype", dtype),
         )
         if name != REFERENCE:
             command = (*command, "--reference", str(self._place(REFERENCE)))
-        return Job(name, command, self._place(name).with_name(f"{name}.log"))
+        log = self._place(name).with_name(f"{name}.log")
+        return Job(
+            name, command, log, arguments=("--out", str(self._place(name)), "--log", str(log))
+        )
 
-    def _member_job(self, name: str) -> Job:
-        job = self._job(name, self.reference, self.plan.recipe.dtype)
-        command = (*job.command, "--member", str(MEMBERS.index(name)))
-        return Job(name, command, job.log, essential=True)
+    def _member_jobs(self) -> list[Job]:
+        """The ensemble in as many processes as run at once: each imports the framework once."""
+        jobs = []
+        for index, name in enumerate(MEMBERS):
+            job = self._job(name, self.reference, self.plan.recipe.dtype)
+            arguments = (*job.arguments, "--member", str(index))
+            jobs.append(replace(job, arguments=arguments, essential=True))
+        chains = [jobs[start :: self.execution.slots] for start in range(self.execution.slots)]
+        return [replace(first, then=tuple(others)) for first, *others in filter(None, chains)]
 
     def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
         execution = self.execution

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from common.plan import Plan
 from common.record import Record
 from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
 from common.worker import (
+    NEXT,
     Recorder,
     Witness,
+    begin_anew,
     claim_stdout,
     end_with_parent,
     fed_sha256,
@@ -194,23 +197,33 @@ def load_states(record: Path) -> dict[int, Parameters]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: one training, or several members of the ensemble one after the other."""
     parser = argparse.ArgumentParser(prog="python -m common.model_worker", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="the model's file")
     parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
     parser.add_argument("--backend", required=True, help="a folder of backends/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the record to write")
     parser.add_argument("--dtype", required=True, help="floating-point type of this training")
-    parser.add_argument("--member", type=int, help="a member of the ensemble")
     parser.add_argument("--reference", type=Path, help="the reference's record, for the probes")
+    run_of = parser.add_argument_group("each training, one after the other")
+    for name, meaning, kind in (
+        ("out", "folder of the record to write", Path),
+        ("log", "takes what the training prints", Path),
+        ("member", "which member of the ensemble; none trains as the plan says", int),
+    ):
+        run_of.add_argument(f"--{name}", action="append", default=[], type=kind, help=meaning)
     arguments = parser.parse_args()
-    out = claim_stdout()
     end_with_parent()
     model = OwnModel.load(arguments.model, [arguments.backend])
     plan = Plan.load(arguments.plan)
-    run = Run(model, plan, arguments.plan, arguments.dtype, arguments.member)
-    recorder = States(model, plan, out)
-    run.train(arguments.backend, recorder, arguments.reference).save(arguments.out)
+    runs = zip_longest(arguments.out, arguments.log, arguments.member)
+    with claim_stdout() as out:
+        for index, (folder, log, member) in enumerate(runs):
+            recorder = States(model, plan, out)
+            if index:
+                recorder.say(NEXT)
+            begin_anew(log)
+            run = Run(model, plan, arguments.plan, arguments.dtype, member)
+            run.train(arguments.backend, recorder, arguments.reference).save(folder)
 
 
 if __name__ == "__main__":

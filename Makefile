@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 
 .PHONY: compare test setup check browser docs notebooks clean
 
-compare: setup
+compare: $(VENV)/.complete
 	$(RUN) compare.py
 
 test: setup check browser

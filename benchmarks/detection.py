@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.detection_report import write_report
 from benchmarks.faults import CATALOGUE, Fault
+from benchmarks.measure import told
 from common.agreement import Judge, Judgement
 from common.causes import find_cause
 from common.environment import Environment, discover, find_environment
@@ -491,19 +492,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{what}: {row['status'].strip().splitlines()[-1]}", file=sys.stderr)
     print(f"{options.out / 'detection.md'} ({facts['seconds']:.0f} s)")
     return 1 if failed else 0
-
-
-def told(arguments: Sequence[str]) -> list[str]:
-    """The options that change what is run: not where interpreters and results are."""
-    kept = []
-    words = iter(arguments)
-    for word in words:
-        if word.split("=")[0] in ("--python", "--out", "--keep"):
-            if "=" not in word:
-                next(words, None)
-        else:
-            kept.append(word)
-    return kept
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
+from benchmarks.measure import told
 from common.arrays import Array
 from common.data import DataModule
 from common.fetch import open_data
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "envelope.md").write_text("\n".join(page), encoding="utf-8")
     facts: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "benchmarks.envelope", *arguments])
+        "command": shlex.join(["python", "-m", "benchmarks.envelope", *told(arguments)])
     }
     runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
     facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -246,7 +247,6 @@ def document(
     **facts: Any,
 ) -> dict[str, Any]:
     """What every result states: command, machine, load, versions, settings, what is missing."""
-    arguments = " ".join(sys.argv[1:])
     tasks = list(tasks)
     shared = {name: getattr(options, name) for name in ("threads", "runs", "minutes", "device")}
     versions: dict[str, Any] = {}
@@ -257,7 +257,7 @@ def document(
     return {
         "schema": 2,
         "benchmark": name,
-        "command": f"python -m benchmarks {arguments}",
+        "command": shlex.join(["python", "-m", "benchmarks", *told(sys.argv[1:])]),
         "machine": machine_facts() | {"numpy": np.__version__},
         "versions": versions,
         "settings": {**shared, **settings},
@@ -265,6 +265,19 @@ def document(
         "left_out": list(options.budget.left_out),
         **facts,
     }
+
+
+def told(arguments: Sequence[str]) -> list[str]:
+    """The options that change what is run: not where interpreters and results are."""
+    kept = []
+    words = iter(arguments)
+    for word in words:
+        if word.split("=")[0] in ("--python", "--out", "--keep"):
+            if "=" not in word:
+                next(words, None)
+        else:
+            kept.append(word)
+    return kept
 
 
 def plain(task: Task) -> dict[str, Any]:

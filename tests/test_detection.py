@@ -16,10 +16,10 @@ from benchmarks.detection import (
     open_record,
     plan_name,
     prepare,
-    told,
     train,
 )
 from benchmarks.faults import CATALOGUE, PLANTERS
+from benchmarks.measure import told
 from common.causes import find_cause
 from common.environment import ROOT, Environment, find_environment
 from common.errors import ParityError

@@ -64,7 +64,6 @@ class Trainer(AbstractTrainer):
         self._evaluate = _jit(_evaluate, model)
         self._predict = _jit(_predict, model)
         self._probe = _jit(_probe, model)
-        self._probe_short = _jit(_probe, model, COMPILER_OPTIONS | rare)
 
     @_in_dtype
     def place(self, X, y):
@@ -151,8 +150,7 @@ class Trainer(AbstractTrainer):
         state = self.state.replace(
             step=np.int32(0), params=params, opt_state=self.optim.init(params)
         )
-        probe = self._probe if len(y) == self.batch_size else self._probe_short
-        arrays, gradients, after = probe(state, *jax.device_put((X, y)))
+        arrays, gradients, after = self._probe(state, *jax.device_put((X, y)))
         trees = {"gradient": gradients, "update": after}
         return {name: np.asarray(value) for name, value in arrays.items()} | {
             f"{kind}/{name}": value

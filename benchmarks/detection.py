@@ -35,7 +35,6 @@ from common.causes import find_cause
 from common.environment import Environment, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
-from common.judging import judge_of_steps, steps_to_probe
 from common.ladder import WORST, Ladder
 from common.launcher import Job, Outcome, run_jobs
 from common.machine import machine_facts
@@ -46,6 +45,7 @@ from common.recipe import Recipe
 from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import Training, Trajectory
+from common.second_look import judge_of_steps, steps_to_probe
 
 RESULTS = Path(__file__).parent / "results"
 JOB_RUNS = 40

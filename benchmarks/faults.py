@@ -21,7 +21,7 @@ from common.data import DataModule
 from common.plan import Plan
 from common.replay import Rows
 from common.trainer import EVALUATION_EXAMPLES
-from common.worker import Witness
+from common.witness import Witness
 
 MODELS = ("SoftmaxRegressionScratch", "SoftmaxRegression")
 BATCH_SIZE = "batch size"

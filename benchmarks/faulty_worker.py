@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.faults import Setup, plant
+from common.child import claim_stdout, end_with_parent
 from common.plan import Plan
 from common.record import Record
-from common.worker import Recorder, Witness, build_model, claim_stdout, end_with_parent, train
+from common.recorder import Recorder
+from common.witness import Witness
+from common.worker import build_model, train
 
 
 def execute(backend: Any, name: str, run: dict[str, Any], out: TextIO) -> bool:

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from common.child import claim_stdout, end_with_parent
 from common.classifier import Classifier
 from common.device import asked_device
 from common.errors import ParityError
 from common.number_formats import COMPUTED_IN, FORMATS, limits_of_exp
 from common.plan import Plan
 from common.recipe import Recipe
-from common.worker import build_model, claim_stdout, end_with_parent, versions
+from common.worker import build_model, versions
 
 LANES = 64
 """Equal numbers per call of exp: vectors go through another code than single numbers."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.child import NEXT
 from common.device import DEVICE_VARIABLE
 from common.parallel import available_cpus
 from common.process import OwnProcess, Process, log_tail
 from common.program import THREAD_VARIABLES
 from common.staying import StayingProcess, StayingWorkers
-from common.worker import NEXT, WORKER
+from common.worker import WORKER
 
 ENDED = "ended because another process failed"
 """The reason of a process that is not at fault itself."""
@@ -37,7 +38,7 @@ class Job:
         essential: if it is not done, nothing that the others do is of use: they are ended.
         arguments: of this job alone; they follow the command.
         then: jobs of the same command that the same process does afterwards, one by one. Their
-            arguments follow; the process says :data:`~common.worker.NEXT` in between, and opens
+            arguments follow; the process says :data:`~common.child.NEXT` in between, and opens
             their logs. If it ends early, those that it had not begun are run in another one.
         stays_as: the name of the worker that can do it, if workers stay (see
             :mod:`common.staying`); None if it always needs a process of its own.
@@ -68,7 +69,7 @@ class Outcome:
 
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""Told a job's name and a line of its progress, as :mod:`common.worker` writes it."""
+"""Told a job's name and a line of its progress, as :class:`common.recorder.Recorder` writes it."""
 
 
 def run_jobs(

@@ -15,7 +15,7 @@ from common.data import DataModule
 from common.environment import Environment
 from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
-from common.judging import RUN_FACTS, gave_way, plan_facts
+from common.judging import gave_way, plan_facts
 from common.launcher import Job, Outcome, run_jobs
 from common.machine import machine_facts
 from common.model_judging import ModelJudge
@@ -23,6 +23,7 @@ from common.model_worker import INITIAL_FILE
 from common.own_model import OwnModel
 from common.record import Record, RecordError
 from common.report.report import SCHEMA
+from common.run_facts import RUN_FACTS
 from common.thresholds import Thresholds
 
 

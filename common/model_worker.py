@@ -16,24 +16,16 @@ from typing import Any
 import numpy as np
 
 from common.arrays import Array
+from common.child import NEXT, begin_anew, claim_stdout, end_with_parent, leave
 from common.classifier import Parameters
 from common.errors import ParityError
 from common.own_model import OwnModel
 from common.plan import Plan
 from common.record import Record
+from common.recorder import Recorder, peak_rss_bytes
 from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
-from common.worker import (
-    NEXT,
-    Recorder,
-    Witness,
-    begin_anew,
-    claim_stdout,
-    end_with_parent,
-    fed_sha256,
-    leave,
-    peak_rss_bytes,
-    versions,
-)
+from common.witness import Witness, fed_sha256
+from common.worker import versions
 
 INITIAL_FILE = "model.npz"
 

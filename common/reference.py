@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from common.arrays import Array
+from common.child import end_with_parent
 from common.data import DataModule
 from common.parallel import in_threads
 from common.plan import Plan
 from common.replay import FORMS, Floats, Training, Trajectory, epoch_means, losses_from_logits
-from common.worker import end_with_parent
 
 # What fresh members, which the ensemble does not have, say of each part of the envelope is in
 # ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.

@@ -9,186 +9,32 @@ soon as it is done. Needs NumPy and the standard library only.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gc
-import hashlib
 import importlib
-import json
-import os
 import platform
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
-from common.arrays import Array, hash_arrays
+from common.child import NEXT, begin_anew, claim_stdout, end_with_parent, leave
 from common.classifier import Parameters
 from common.data import DataModule
 from common.device import asked_device
-from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan
 from common.record import Record
+from common.recorder import Recorder
 from common.replay import Rows
 from common.serving import serve
-from common.trainer import EVALUATION_EXAMPLES, Progress, Trainer
+from common.trainer import Trainer
+from common.witness import Witness
 
 WORKER = ("-m", "common.worker")
 """The arguments of an interpreter that make it a worker."""
-
-NEXT = "next"
-"""The event by which a process says that one run is done and it begins the next."""
-
-
-class Witness(DataModule):
-    """A data module that remembers what it gave to the framework, and scales it once.
-
-    Attributes:
-        fed: the arrays that were given whole, by name.
-        labels_fed: the label of each training example; of data larger than memory, as far as
-            :meth:`watch` saw it given.
-    """
-
-    _watched: Any = None
-    _labels_seen: Array = np.empty(0)
-
-    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
-        """As :meth:`DataModule.examples`, but the same arrays to whoever asks again."""
-        fed = getattr(self, "fed", {})
-        if f"X_{train}" not in fed or fed[f"X_{train}"].dtype != dtype:
-            X, y = super().examples(train, dtype)
-            self.fed = fed = {**fed, f"X_{train}": X, f"y_{train}": y}
-        return fed[f"X_{train}"], fed[f"y_{train}"]
-
-    @property
-    def labels_fed(self) -> Array:
-        """See the class."""
-        return np.asarray(getattr(self, "fed", {}).get("y_True", self._labels_seen))
-
-    def watch(self) -> None:
-        """From now to :meth:`stop_watching`, take note of the chunks that are given."""
-        self._watched = hashlib.sha256()
-        self._labels_seen = np.full(self.num_train, -1, np.int32)
-
-    def stop_watching(self) -> str:
-        """The digest of the examples that were given, in the order of their use."""
-        watched, self._watched = self._watched, None
-        return str(watched.hexdigest())
-
-    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
-        start = 0
-        for X, y, count in super().chunks(order, dtype):
-            if self._watched is not None:
-                self._watched.update(X[:count].data)
-                self._labels_seen[order[start : start + count]] = y[:count]
-            start += count
-            yield X, y, count
-
-
-class Recorder:
-    """The trainer's callback: reports progress, keeps what was fed and what came of it.
-
-    Args:
-        plan: says after which updates parameters are kept.
-        implementation: which one trains; it decides what ``forward`` gives.
-        out: where lines of progress go.
-        earlier: implementations that this process has trained before.
-    """
-
-    def __init__(
-        self, plan: Plan, implementation: str, out: TextIO, earlier: Sequence[str] = ()
-    ) -> None:
-        self.plan, self.implementation, self.out = plan, implementation, out
-        self.earlier = list(earlier)
-        self.orders: Sequence[Rows] = ()
-        self.steps: list[int] = []
-        self.initial: Parameters = {}
-        self.parameters: dict[str, list[Array]] = {}
-        self.fed_sha256 = ""
-        self.import_seconds = 0.0
-
-    @property
-    def y_hat(self) -> str:
-        """What ``forward`` gives: probabilities from scratch, logits if concise."""
-        return "probabilities" if self.implementation == "scratch" else "logits"
-
-    def say(self, event: str, **facts: Any) -> None:
-        """Write one line of progress."""
-        print(json.dumps({"event": event, **facts}), file=self.out, flush=True)
-
-    def __call__(self, trainer: Trainer, progress: Progress) -> None:
-        if progress.kind == "compiling":
-            self.initial = trainer.model.get_parameters()
-            self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
-            self.say("compiling")
-            if trainer.data.is_large:
-                trainer.data.watch()
-        if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
-            # Not before the first epoch, in which every example is given once, is this known.
-            seen = {"labels": trainer.data.labels_fed}
-            given = trainer.data.stop_watching() + self.fed_sha256 + hash_arrays(seen)
-            self.fed_sha256 = hashlib.sha256(given.encode()).hexdigest()
-        if progress.step in self.plan.snapshots and progress.step not in self.steps:
-            self.steps.append(progress.step)
-            for name, value in trainer.model.get_parameters().items():
-                self.parameters.setdefault(name, []).append(value)
-        self.tell_epoch(trainer, progress)
-
-    def tell_epoch(self, trainer: Trainer, progress: Progress) -> None:
-        """Report an epoch that ended."""
-        if progress.kind == "epoch":
-            self.say(
-                "training",
-                epoch=progress.epoch,
-                max_epochs=trainer.max_epochs,
-                loss=trainer.history["train_loss"][-1],
-            )
-
-    def record(self, trainer: Trainer, facts: dict[str, Any], reference: Path | None) -> Record:
-        """The record of a fit that ended, with its lock-step probes if there is a reference."""
-        y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
-        arrays = {
-            "step_loss": trainer.step_loss,
-            "step_accuracy": trainer.step_accuracy,
-            "snapshots": np.array(self.steps),
-            "val_y_hat": np.concatenate(y_hat),
-            "fed/y_train": trainer.data.labels_fed,
-            **{f"initial/{name}": value for name, value in self.initial.items()},
-            **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
-        }
-        if reference is not None:
-            self.say("probing")
-            states = wait_for_reference(reference)
-            arrays |= probe_steps(trainer, self.plan, self.orders, states)
-        facts = {
-            **facts,
-            "y_hat": self.y_hat,
-            "plan_sha256": self.plan.sha256,
-            "fed_sha256": self.fed_sha256,
-            "history": trainer.history,
-            **self.costs(trainer),
-        }
-        return Record(facts, arrays)
-
-    def costs(self, trainer: Trainer) -> dict[str, Any]:
-        """What the run took, and what its process did before."""
-        return {
-            "seconds": {"import": self.import_seconds, **trainer.seconds},
-            "peak_rss_bytes": peak_rss_bytes(),
-            "earlier_in_process": self.earlier,
-        }
-
-
-def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
-    """Digest of what training is given: scaled examples, labels, parameters, order."""
-    fed = getattr(data, "fed", {})
-    order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
-    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
 
 
 def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:
@@ -292,54 +138,6 @@ def versions(backend: Any) -> dict[str, str]:
     }
 
 
-def peak_rss_bytes() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    try:
-        # Not getrusage: its maximum is inherited from the process that started this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return int(peak) if sys.platform == "darwin" else int(peak) * 1024
-
-
-def begin_anew(log: Path | None) -> None:
-    """Before a run: forget an earlier one's memory, and write to the run's own log.
-
-    Its peak counts from here where the system can reset it; elsewhere from the process's start.
-    """
-    gc.collect()  # frameworks' compiled functions refer to themselves
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    if log is None:
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with log.open("a", encoding="utf-8") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-
-
-def claim_stdout() -> TextIO:
-    """Keep standard output for progress; what anything else prints goes to standard error."""
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return own
-
-
-def end_with_parent() -> None:
-    """End this process when the launcher's end of standard input closes, however it ended."""
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The command line, with ``runs``: implementation, record's folder and log of each."""
     parser = argparse.ArgumentParser(prog="python -m common.worker", description=__doc__)
@@ -395,16 +193,6 @@ class Worker:
             )
             self.import_seconds = recorder.import_seconds
             self.earlier.append(implementation)
-
-
-def leave() -> NoReturn:
-    """End this process now that its records are written.
-
-    For interpreter and framework to take themselves apart takes up to 0.7 s (TensorFlow).
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def main() -> None:

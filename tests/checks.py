@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from common.arrays import aligned
+from common.child import claim_stdout
 from common.errors import ParityError
 from common.plan import Plan
 from common.recipe import Recipe
 from common.replay import Training
-from common.worker import claim_stdout
 
 IMPLEMENTATIONS = ("scratch", "concise")
 

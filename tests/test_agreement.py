@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from common.agreement import GRADES, Judge, verdict
 from common.ladder import Ladder
 from common.record import Record, RecordError
+from common.recorder import Recorder
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import FORMS, Training, epoch_means
-from common.worker import Recorder, Witness, run
+from common.witness import Witness
+from common.worker import run
 from tests.helpers import PLAIN, make_plan
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

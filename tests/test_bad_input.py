@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.cache import CACHE_VARIABLE
-from common.fetch import FILES
+from common.fashion_mnist.files import FILES
 from compare import main
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 

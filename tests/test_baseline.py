@@ -13,12 +13,12 @@ from common.environment import Environment, find_environment
 from common.errors import ParityError
 from common.execution import Contender
 from common.golden import decode, encode, golden_record, projections
-from common.judging import run_facts
 from common.launcher import Outcome
 from common.moved import compare_with_golden
 from common.reference import member
 from common.replay import FORMS, Training
 from common.report import Report
+from common.run_facts import run_facts
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
 from tests.replays import digits_judge, record_of

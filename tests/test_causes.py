@@ -7,8 +7,8 @@ import pytest
 
 from common import variations
 from common.causes import find_cause
-from common.judging import judge_of_steps, steps_to_probe
 from common.replay import Training, losses_from_logits
+from common.second_look import judge_of_steps, steps_to_probe
 from tests.replays import digits_judge, probe_of, record_of
 
 

@@ -42,13 +42,15 @@ from common.cache import CACHE_VARIABLE, DATA_VARIABLE
 from common.data import ARRAYS, DataModule
 from common.datasets import Digits, FashionMNIST, Synthetic, load_npz
 from common.errors import ParityError
+from common.fashion_mnist import files as four_files
+from common.fashion_mnist import package, publishers
 from common.fetch import DataUnavailable, fetch_fashion_mnist, open_data
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 ROOT = Path(__file__).parent.parent
-NAMES = tuple(fetch.FILES)
-FULL_SIZE = dict(fetch.FILES)
+NAMES = tuple(four_files.FILES)
+FULL_SIZE = dict(four_files.FILES)
 fixture_reuse = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
 )
@@ -99,17 +101,23 @@ def files(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     )
     monkeypatch.setattr(fetch, "STORED_SHA256", stored.sha256())
     small = {
-        name: fetch.File(
+        name: four_files.File(
             len(content), hashlib.sha256(content).hexdigest(), FULL_SIZE[name].header_bytes
         )
         for name, content in contents.items()
     }
-    monkeypatch.setattr(fetch, "FILES", small)
+    publish_instead(small, monkeypatch)
     monkeypatch.setattr(fetch, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.setattr(fetch, "PUBLISHERS", ())
-    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(publishers, "PUBLISHERS", ())
+    monkeypatch.setattr(publishers, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
     return contents
+
+
+def publish_instead(expected: dict[str, four_files.File], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect these files of every source."""
+    for module in (four_files, publishers, package, fetch):
+        monkeypatch.setattr(module, "FILES", expected)
 
 
 def put(folder: Path, files: dict[str, bytes], *, packed: bool = True) -> Path:
@@ -193,7 +201,7 @@ def publish() -> Iterator[Callable[..., Publisher]]:
 
 
 def download(*servers: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
-    monkeypatch.setattr(fetch, "PUBLISHERS", tuple(server.base for server in servers))
+    monkeypatch.setattr(publishers, "PUBLISHERS", tuple(server.base for server in servers))
     return fetch_fashion_mnist(https_only=False, **options)
 
 
@@ -369,14 +377,14 @@ def test_permanent_failures_are_not_tried_again(
     answer, told = PERMANENT[failure]
     first = publish(lambda handler, name, count: answer(handler, files[name]))
     # Labels first: their limit is far below what "too long" sends.
-    order = dict(fetch.FILES)
-    monkeypatch.setattr(fetch, "FILES", dict(reversed(order.items())))
+    order = dict(four_files.FILES)
+    publish_instead(dict(reversed(order.items())), monkeypatch)
     with pytest.raises(DataUnavailable) as error:
         download(first, monkeypatch=monkeypatch)
     one_line(error, told, first.base[7:22])
     if "itself" not in failure:
         assert first.asked == [NAMES[3]]
-    monkeypatch.setattr(fetch, "FILES", order)
+    publish_instead(order, monkeypatch)
     check_small(download(first, publish(good(files)), monkeypatch=monkeypatch), files)
 
 
@@ -412,7 +420,7 @@ def test_slow_and_silent_answers_end(
         for _ in itertools.takewhile(lambda _: not hung_up.wait(0.02), range(1000)):
             handler.wfile.write(b"\x1f")
 
-    monkeypatch.setattr(fetch, "DOWNLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(publishers, "DOWNLOAD_SECONDS", 0.5)
     start = time.monotonic()
     with pytest.raises(DataUnavailable) as error:
         download(publish(drip), monkeypatch=monkeypatch)
@@ -421,8 +429,8 @@ def test_slow_and_silent_answers_end(
     hung_up.set()
 
     over = threading.Event()
-    monkeypatch.setattr(fetch, "DOWNLOAD_SECONDS", 60)
-    monkeypatch.setattr(fetch, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(publishers, "DOWNLOAD_SECONDS", 60)
+    monkeypatch.setattr(publishers, "STALL_SECONDS", 0.1)
     server = publish(lambda handler, name, count: over.wait(10) and None)
     start = time.monotonic()
     with pytest.raises(DataUnavailable) as error:
@@ -437,7 +445,7 @@ def test_a_slow_publisher_leaves_time_for_the_next(
     files: dict[str, bytes], publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
-    monkeypatch.setattr(fetch, "DOWNLOAD_SECONDS", 1.0)
+    monkeypatch.setattr(publishers, "DOWNLOAD_SECONDS", 1.0)
     slow = publish(lambda handler, name, count: over.wait(10) and None)
     check_small(download(slow, publish(good(files)), monkeypatch=monkeypatch), files)
     over.set()
@@ -456,7 +464,7 @@ def test_unknown_host_is_asked_once(
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(fetch, "PUBLISHERS", ("https://a.invalid/", "https://b.invalid/"))
+    monkeypatch.setattr(publishers, "PUBLISHERS", ("https://a.invalid/", "https://b.invalid/"))
     with pytest.raises(DataUnavailable) as error:
         fetch_fashion_mnist()
     one_line(error, "a.invalid", "b.invalid", "name resolution")
@@ -467,7 +475,7 @@ def test_plain_http_is_refused(
     files: dict[str, bytes], publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = publish(good(files))
-    monkeypatch.setattr(fetch, "PUBLISHERS", (server.base,))
+    monkeypatch.setattr(publishers, "PUBLISHERS", (server.base,))
     with pytest.raises(DataUnavailable) as error:
         fetch_fashion_mnist()
     one_line(error, "expected HTTPS", server.base)
@@ -475,8 +483,8 @@ def test_plain_http_is_refused(
 
 
 def test_publishers_are_https() -> None:
-    assert len(fetch.PUBLISHERS) == 2
-    assert all(base.startswith("https://") and base.endswith("/") for base in fetch.PUBLISHERS)
+    assert len(publishers.PUBLISHERS) == 2
+    assert all(base.startswith("https://") and base.endswith("/") for base in publishers.PUBLISHERS)
 
 
 @pytest.fixture(scope="module")
@@ -504,20 +512,20 @@ def test_https_only_even_after_a_redirection(
         certificate,
     )
 
-    monkeypatch.setattr(fetch, "PUBLISHERS", (final.base,))
+    monkeypatch.setattr(publishers, "PUBLISHERS", (final.base,))
     with pytest.raises(DataUnavailable) as error:  # nobody vouches for the certificate yet
         fetch_fashion_mnist()
     one_line(error, "CERTIFICATE_VERIFY_FAILED")
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(fetch, "PUBLISHERS", (redirecting.base,))
+    monkeypatch.setattr(publishers, "PUBLISHERS", (redirecting.base,))
     with pytest.raises(DataUnavailable) as error:
         fetch_fashion_mnist()
     one_line(error, "expected HTTPS", plain.base)
     assert plain.asked == []
     assert redirecting.asked == [NAMES[0]]
 
-    monkeypatch.setattr(fetch, "PUBLISHERS", (redirecting.base, onward.base))
+    monkeypatch.setattr(publishers, "PUBLISHERS", (redirecting.base, onward.base))
     check_small(fetch_fashion_mnist(), files, onward.base[8:23])
     assert final.asked == list(NAMES)
 
@@ -635,7 +643,7 @@ def test_unusable_files(files: dict[str, bytes], tmp_path: Path, name: str, faul
     assert not isinstance(error.value, DataUnavailable)
     if "SHA-256" in told:
         content = broken if "plain" in fault else gzip.decompress(broken)
-        assert fetch.FILES[name].sha256 in message
+        assert four_files.FILES[name].sha256 in message
         assert hashlib.sha256(content).hexdigest() in message
 
 
@@ -1237,16 +1245,16 @@ def test_only_the_four_members_are_read(
         (entry(f"{PLACE}/{NAMES[3]}.gz", tarfile.DIRTYPE), b""),
     ]
     whole = [(entry(f"{PLACE}/{name}.gz"), gzip.compress(files[name])) for name in NAMES]
-    assert fetch.read_archive(archive(evil + whole)) == files
+    assert package.read_archive(archive(evil + whole)) == files
     for members in (evil, whole[1:], evil + whole[1:], [whole[0], *whole[:3]]):
-        with pytest.raises(fetch.SourceError, match=r"expected .*; received"):
-            fetch.read_archive(archive(members))
+        with pytest.raises(four_files.SourceError, match=r"expected .*; received"):
+            package.read_archive(archive(members))
     for content in (b"not an archive", b"", archive(whole)[:1000]):
-        with pytest.raises(fetch.SourceError):
-            fetch.read_archive(content)
+        with pytest.raises(four_files.SourceError):
+            package.read_archive(content)
     wrong = gzip.compress(files[NAMES[1]])
-    with pytest.raises(fetch.SourceError):
-        fetch.read_archive(archive([(entry(f"{PLACE}/{NAMES[0]}.gz"), wrong), *whole[1:]]))
+    with pytest.raises(four_files.SourceError):
+        package.read_archive(archive([(entry(f"{PLACE}/{NAMES[0]}.gz"), wrong), *whole[1:]]))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -1298,7 +1306,7 @@ def apt(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("apt-get"):
         pytest.skip("apt-get is not here: this system is not Debian's kin")
     monkeypatch.setattr(fetch, "SYSTEM_FOLDER", tmp_path / "system")
-    monkeypatch.setattr(fetch, "PUBLISHERS", ())
+    monkeypatch.setattr(publishers, "PUBLISHERS", ())
 
 
 def test_real_fashion_mnist_from_apt(apt: None, cache: Path) -> None:
@@ -1336,4 +1344,4 @@ def test_apt_without_lists(apt: None, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "lists").mkdir()
     (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{tmp_path}/lists";')
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    assert set(fetch.fetch_package()) == set(NAMES)
+    assert set(package.fetch_package()) == set(NAMES)

@@ -13,7 +13,7 @@ from common.errors import ParityError
 from common.record import Record
 from common.replay import Training
 from common.report import Report
-from common.worker import Witness
+from common.witness import Witness
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, check_complaint, make_plan, run
 

@@ -1,0 +1,1 @@
+"""Fashion-MNIST's files, and the places that have them."""

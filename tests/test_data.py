@@ -1287,7 +1287,7 @@ def test_apt_that_fails_or_hangs(
 
     # It reads no answers, and its helpers, which hold its outputs open, end with it.
     program(programs, "apt-get", f"cat; sleep 60 & echo $! >> {tmp_path}/helpers; wait")
-    monkeypatch.setattr(fetch, "APT_SECONDS", 0.3)
+    monkeypatch.setattr(package, "APT_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(DataUnavailable) as error:
         fetch_fashion_mnist()

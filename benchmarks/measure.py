@@ -54,6 +54,21 @@ class Task:
     settings: dict[str, Any]
     samples: list[dict[str, Any]] = field(default_factory=list)
 
+    def command(self, folder: Path) -> tuple[str, ...]:
+        """The process that measures once; what it leaves, it leaves in the folder."""
+        out, settings = folder / "sample.json", folder / "settings.json"
+        out.unlink(missing_ok=True)
+        settings.write_text(json.dumps(self.settings | {"out": str(out)}), encoding="utf-8")
+        return (str(self.python), "-m", "benchmarks.worker", str(settings))
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The facts that the process left there."""
+        out = folder / "sample.json"
+        facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
+            facts["parameters"] = {name: archive[name] for name in archive}
+        return facts
+
     def values(self, fact: str) -> list[float]:
         """One value per run: the median, where a run has several."""
         good = [sample for sample in self.samples if sample.get(fact) not in (None, [])]
@@ -80,13 +95,21 @@ def make_plan(data: str | None, folder: Path, **recipe: Any) -> Plan:
 
 
 def environments(
-    names: Sequence[str], pythons: Mapping[str, str]
+    names: Sequence[str], pythons: Mapping[str, str], external: bool = False
 ) -> dict[str, tuple[Backend, Environment]]:
-    """The chosen backends that can be had, with their interpreters; the others are told of."""
-    found = discover(external=False)
+    """The chosen backends that can be had, with their interpreters; the others are told of.
+
+    Args:
+        names: of backends; all if none is given.
+        pythons: an interpreter for a backend, by its name.
+        external: also programs of their own, of which those in the default comparison if none
+            is named.
+    """
+    found = discover(external=external)
     choose(pythons, found)
+    everything = [b for b in found.values() if b.requirements or b.is_framework]
     usable = {}
-    for backend in choose(names, found) if names else found.values():
+    for backend in choose(names, found) if names else everything:
         named = Path(pythons[backend.name]) if backend.name in pythons else None
         environment = find_environment(backend, named)
         if environment.python is None:
@@ -141,23 +164,17 @@ def run(
 
 def sample(task: Task, folder: Path, threads: int, device: str) -> dict[str, Any]:
     """The facts of one run in a fresh process."""
-    out = folder / "sample.json"
-    out.unlink(missing_ok=True)
-    settings = folder / "settings.json"
-    settings.write_text(json.dumps(task.settings | {"out": str(out)}), encoding="utf-8")
-    command = (str(task.python), "-m", "benchmarks.worker", str(settings))
-    job = Job("sample", command, folder / "sample.log")
+    job = Job("sample", task.command(folder), folder / "sample.log")
     busy, started = busy_seconds(), time.perf_counter()
     limits = {"slots": 1, "threads": threads, "timeout": PROCESS_SECONDS}
     outcome = run_jobs([job], **limits, device=device)["sample"]
     if outcome.status != "done":
         return {"failed": outcome.reason}
-    facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    if busy is not None and (now := busy_seconds()) is not None:
-        others = now - busy - facts["total_cpu_seconds"]
+    facts = task.read(folder)
+    total = facts.get("total_cpu_seconds")
+    if total is not None and busy is not None and (now := busy_seconds()) is not None:
+        others = now - busy - total
         facts["other_cpus"] = max(0.0, others / (time.perf_counter() - started))
-    with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
-        facts["parameters"] = {name: archive[name] for name in archive}
     return facts
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from benchmarks import against, measure
 from benchmarks.measure import Task, make_plan, quartiles, ratio, say
 from benchmarks.peers import KERAS_BACKENDS, peers_folder
+from benchmarks.programs import Program
 from common.environment import Backend, Environment
+from common.external import ExternalEnvironment
 from common.plan import Plan
 from common.replay import Training, epoch_means
 
@@ -33,12 +35,14 @@ HEADER = (
 )
 RIGHT = 1e-3
 """How far a peer's last training loss may be from the reference's, as a part of it."""
-DRAWN = ("keras", "own")
+DRAWN = ("keras", "own", "program")
 """What draws an order, or initial parameters, of its own."""
 DRAWN_RIGHT = 0.05
 """The same for those."""
 FITS = ("fit", "own")
 """``Trainer.fit``: of the shipped models, and of one that a user defines."""
+SHIPPED = ("fit", "program")
+"""What the comparison trains, too, and grades."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Measure, judge, write; 1 if ``--compare`` found something slower."""
-    usable = measure.environments(options.backends, options.pythons)
+    usable = measure.environments(options.backends, options.pythons, external=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         recipe = {"batch_size": options.batch_size, "max_epochs": options.max_epochs}
@@ -87,6 +91,12 @@ def make_tasks(
     for name, (backend, environment) in usable.items():
         shared = {"backend": name, **plan}
         assert environment.python is not None
+        if isinstance(environment, ExternalEnvironment):
+            for implementation in backend.implementations:
+                row = f"{name} {implementation}"
+                settings = {"kind": "program", "implementation": implementation, **shared}
+                tasks[row] = Program(row, environment.python, settings, environment=environment)
+            continue
 
         def add(row: str, python: Path = environment.python, **settings: Any) -> None:
             tasks[row] = Task(row, python, settings)
@@ -217,7 +227,7 @@ def row(
         "name": task.name,
         "kind": settings["kind"],
         "backend": name,
-        "grade": grades.get(task.name) if settings["kind"] == "fit" else answer,
+        "grade": grades.get(task.name) if settings["kind"] in SHIPPED else answer,
         "import_seconds": quartiles(task.values("import_seconds")),
         "first_step_seconds": quartiles(task.values("first_step_seconds")),
         "epoch_seconds": quartiles(wall),
@@ -255,7 +265,7 @@ def write(facts: Mapping[str, Any]) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> tuple[float]:
-    spread = row["epoch_cpu_seconds"]
+    spread = row["epoch_cpu_seconds"] or row["epoch_seconds"]
     return (spread["median"] if spread else float("inf"),)
 
 
@@ -315,8 +325,9 @@ def draw(figure: Any, facts: Mapping[str, Any]) -> None:
     middles = [1000 * row[name]["median"] for row in rows]
     low = [m - 1000 * row[name]["q1"] for m, row in zip(middles, rows, strict=True)]
     high = [1000 * row[name]["q3"] - m for m, row in zip(middles, rows, strict=True)]
-    colors = ["tab:blue" if row["kind"] in FITS else "lightgrey" for row in rows]
+    blue = (*FITS, *SHIPPED)
+    colors = ["tab:blue" if row["kind"] in blue else "lightgrey" for row in rows]
     axes.barh([row["name"] for row in rows], middles, xerr=[low, high], color=colors)
     axes.set_xscale("log")
-    axes.set_xlabel(f"ms per epoch ({facts['load']['clock']} seconds; blue: Trainer.fit)")
+    axes.set_xlabel(f"ms per epoch ({facts['load']['clock']} seconds; blue: the suite's training)")
     axes.tick_params(axis="y", labelsize="small")

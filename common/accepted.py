@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from common.environment import discover
 from common.errors import ParityError
+from common.grades import BEYOND
 from common.ladder import STAGES
 
 TABLE = "accept"
-BEYOND = ("drift", "disagree")
 KEYS = ("backend", "implementation", "stage", "bound", "reason", "expires")
 EXAMPLE = "expires = 2027-01-31"
 

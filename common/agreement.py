@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
+from common.grades import can_be_compared, lifeless
 from common.ladder import STAGES, Finding, Ladder, first_divergence
 from common.plan import Plan
 from common.record import Record, RecordError
@@ -20,16 +21,13 @@ from common.thresholds import Thresholds
 
 Floats = npt.NDArray[np.float64]
 
-GRADES = ("exact", "rounding", "drift", "disagree")
-"""From best to worst."""
-
 
 @dataclass(frozen=True)
 class FreeRunning:
     """What rounding alone does to this plan's training, and whether free runs can be compared.
 
     They can as long as rounding moves no epoch's loss by more than drift may: beyond it, two
-    faultless runs would differ in their outcome.
+    faultless runs would differ in their outcome. See :func:`common.grades.can_be_compared`.
 
     Args:
         informative: whether free-running comparison decides the grade.
@@ -49,7 +47,7 @@ class Judgement:
     """What the judging of one run found. Errors are against the float64 reference.
 
     Args:
-        grade: one of :data:`GRADES`.
+        grade: one of :data:`common.grades.GRADES`.
         reason: why it is not rounding, or None.
         divergence: the first divergence, or None.
         stages: the worst finding of each stage of the ladder, by its name.
@@ -125,7 +123,8 @@ class Judge:
             (self.envelope.val_loss, self.oracle.val_loss),
         )
         loss = max(float((error / np.maximum(exact, 1e-3)).max()) for error, exact in pairs)
-        return FreeRunning(loss <= self.thresholds.drift_loss, moved[0], moved[1], loss)
+        informative = can_be_compared(loss, self.thresholds)
+        return FreeRunning(informative, moved[0], moved[1], loss)
 
     def judge(self, record: Record) -> Judgement:
         """Grade one run.
@@ -459,34 +458,15 @@ class Judge:
         return bool(epoch_means(losses, self.plan)[-1] < losses[0])
 
     def lifeless(self, record: Record) -> str | None:
-        """Why the run counts as not having learned anything, or None. Two dead models agree.
-
-        Where the reference's own loss does not fall, as in a single epoch at too high a learning
-        rate, a run's need not either.
-        """
-        W = record.arrays["parameters/W"]
-        train_loss = record.facts["history"]["train_loss"]
-        if np.array_equal(W[-1], record.arrays["initial/W"]):
-            return "the weights never moved"
-        if not train_loss[-1] < record.arrays["step_loss"][0] and self.reference_fell:
-            return "the loss did not fall"
-        chance = 1 / self.data.num_outputs
-        if not record.facts["history"]["val_accuracy"][-1] > chance:
-            return f"its accuracy is not above chance, {chance:.3g}"
-        return None
-
-
-def verdict(statuses: Sequence[str], grades: Sequence[str | None]) -> str:
-    """The verdict of a comparison from the status and grade of its runs.
-
-    Returns:
-        ``incomplete`` if something asked for did not run, or nothing was asked for; else
-        ``disagree``, ``drift`` or ``agree`` after the worst grade.
-    """
-    worst = max((GRADES.index(grade) for grade in grades if grade), default=0)
-    if not statuses or any(status != "done" for status in statuses):
-        return "incomplete"
-    return {"exact": "agree", "rounding": "agree"}.get(GRADES[worst], GRADES[worst])
+        """Why the run counts as not having learned anything: :func:`common.grades.lifeless`."""
+        arrays, history = record.arrays, record.facts["history"]
+        return lifeless(
+            moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
+            fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
+            reference_fell=self.reference_fell,
+            accuracy=history["val_accuracy"][-1],
+            num_outputs=self.data.num_outputs,
+        )
 
 
 def _per_snapshot(values: Floats) -> Floats:

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from common.agreement import GRADES
 from common.errors import ParityError
 from common.files import write_whole
 from common.golden import HISTORY, TRAINED, decode
+from common.grades import GRADES
 from common.ladder import STAGES
 from common.machine import machine_facts
 from common.plan import Plan

@@ -26,6 +26,7 @@ from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Execution
 from common.files import check_place
+from common.grades import BEYOND, failing
 from common.judging import load_reference
 from common.ladder import Ladder
 from common.launcher import Outcome
@@ -44,8 +45,6 @@ KNOWN = re.compile(
     r"(gradient|update)/[Wb]|metric/accuracy)"
 )
 """What an ``.npz`` may hold."""
-
-FAILING = {"drift": ("drift", "disagree"), "disagree": ("disagree",)}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Found:
 
     @property
     def grade(self) -> str:
-        """One of :data:`common.agreement.GRADES`."""
+        """One of :data:`common.grades.GRADES`."""
         return self.judgement.grade
 
     def lines(self) -> Iterator[str]:
@@ -96,6 +95,8 @@ class Found:
                 "cause": self.cause and {"sentence": self.cause},
                 "flips": found.flips,
                 "prediction_flips": len(found.flips),
+                "unexplained_flips": found.unexplained_flips,
+                "grade": found.grade,
             }
         )
         if self.not_given:
@@ -118,11 +119,12 @@ def assert_agreement(
         thresholds: where the grades part.
 
     Raises:
-        ParityError: if the plan or the arrays cannot be used.
+        ParityError: if the plan, the arrays or ``fail_on`` cannot be used.
     """
     __tracebackhide__ = True
+    failed = failing(fail_on)
     found = judge_arrays(open_plan(Path(plan), thresholds or Thresholds()), load_arrays(run))
-    if found.grade in FAILING[fail_on]:
+    if found.grade in failed:
         raise AssertionError("\n".join(found.lines()))
     return found
 
@@ -348,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", required=True, metavar="DIR", help="of compare.py --write-plan")
     parser.add_argument(
         "--fail-on",
-        choices=tuple(FAILING),
+        choices=BEYOND,
         default="drift",
         help="the mildest grade that ends in exit status 1; default: %(default)s",
     )
@@ -360,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.run}: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
     print("\n".join(found.lines()))
-    return EXIT_DISAGREE if found.grade in FAILING[options.fail_on] else EXIT_AGREE
+    return EXIT_DISAGREE if found.grade in failing(options.fail_on) else EXIT_AGREE
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.agreement import Judge, Judgement, verdict
+from common.agreement import Judge, Judgement
 from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
+from common.grades import verdict
 from common.ladder import Ladder
 from common.launcher import ENDED, Outcome
 from common.machine import machine_facts

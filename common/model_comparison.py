@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from common.agreement import verdict
 from common.data import DataModule
 from common.environment import Environment
 from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
+from common.grades import verdict
 from common.judging import gave_way, plan_facts
 from common.launcher import Job, Outcome, run_jobs
 from common.machine import machine_facts

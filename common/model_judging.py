@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from common.arrays import Array
+from common.grades import can_be_compared, lifeless
 from common.ladder import Finding
 from common.plan import Plan
 from common.record import Record, RecordError
@@ -85,7 +86,7 @@ class ModelJudge:
             )
             for i in (1, -1)
         ]
-        informative = loss <= self.thresholds.drift_loss
+        informative = can_be_compared(loss, self.thresholds)
         return {"informative": informative, "first": moved[0], "last": moved[1], "loss": loss}
 
     @cached_property
@@ -273,20 +274,26 @@ class ModelJudge:
         return "drift", f"{outside}, yet the outcome is the same"
 
     def _lifeless(self, record: Record) -> str | None:
-        """Why a run counts as not having learned anything, or None."""
+        """Why a run counts as not having learned anything: :func:`common.grades.lifeless`."""
         stacks = [record.arrays[name] for name in self.parameters]
-        if all(np.array_equal(stack[0], stack[-1]) for stack in stacks):
-            return "the parameters never moved"
-        if not record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0]:
-            return "the loss did not fall"
-        if not record.facts["history"]["val_accuracy"][-1] > 1 / self.num_outputs:
-            return f"its accuracy is not above chance, {1 / self.num_outputs:.3g}"
-        return None
+        return lifeless(
+            moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
+            fell=_fell(record),
+            reference_fell=_fell(self.reference),
+            accuracy=record.facts["history"]["val_accuracy"][-1],
+            num_outputs=self.num_outputs,
+            parameters="parameters",
+        )
 
     def reference_facts(self) -> dict[str, list[float]]:
         """The reference's numbers per epoch."""
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         return {name: list(self.reference.facts["history"][name]) for name in names}
+
+
+def _fell(record: Record) -> bool:
+    """Whether a run's loss ends below where it began."""
+    return bool(record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0])
 
 
 def _per_point(values: Array) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.agreement import GRADES, Judge
+from common.agreement import Judge
 from common.arrays import Array
 from common.golden import (
     HISTORY,
@@ -28,6 +28,7 @@ from common.golden import (
     stages_of,
     state_digests,
 )
+from common.grades import GRADES
 from common.ladder import Finding, first_divergence
 from common.record import Record
 from common.replay import WORST
@@ -41,7 +42,7 @@ class Moved:
     """What a comparison with a golden record found.
 
     Args:
-        grade: one of :data:`common.agreement.GRADES`: ``exact`` if every bit is the same.
+        grade: one of :data:`common.grades.GRADES`: ``exact`` if every bit is the same.
         envelopes: the largest movement of anything that decides, in envelopes.
         parameter_error: largest change of a parameter at the end.
         loss_error: largest relative change of an epoch's loss.

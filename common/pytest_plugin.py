@@ -147,13 +147,15 @@ class Parity:
             AssertionError: if it does not agree; says where, and why if a cause is known.
             ParityError: for unusable input.
         """
+        from common.grades import failing
         from common.sharing import judge_shared
 
         __tracebackhide__ = True
         with _reported():
+            failed = failing(fail_on)
             shared = self.shared(data, data_dir, **recipe)
             found = judge_shared(shared, run, self._thresholds(threshold))
-        if found.grade in ("disagree", *(["drift"] if fail_on == "drift" else [])):
+        if found.grade in failed:
             raise AssertionError("\n".join(found.lines()))
 
     def shared(self, data: str | None = None, data_dir: str | None = None, **recipe: Any) -> Shared:

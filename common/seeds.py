@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from common.agreement import verdict
 from common.data import DataModule
 from common.equivalence import METRICS, equivalence
 from common.execution import REFERENCE, Contender, Execution, seed_name
+from common.grades import verdict
 from common.judging import judge_comparison
 from common.launcher import Outcome
 from common.plan import Plan

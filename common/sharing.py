@@ -56,6 +56,9 @@ class Comparison:
         Args:
             fail_on: ``drift`` or ``disagree``: the mildest verdict that fails. What moved beyond
                 rounding since a baseline fails in any case, and what is accepted does not.
+
+        Raises:
+            ParityError: if ``fail_on`` is something else.
         """
         __tracebackhide__ = True
         if self.report.exit_status(fail_on):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.agreement import GRADES, Judge, verdict
+from common.agreement import Judge
+from common.grades import GRADES, verdict
 from common.ladder import Ladder
 from common.record import Record, RecordError
 from common.recorder import Recorder

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from common.report.report import FILE, VERDICTS, Report
-from common.report.wording import BEYOND, accepted_sentence, moved_sentence, run_lines, run_name
+from common.grades import BEYOND, VERDICTS, failing
+from common.report.report import FILE, Report
+from common.report.wording import accepted_sentence, moved_sentence, run_lines, run_name
 
 SUITE = "framework-parity"
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -65,9 +66,9 @@ def clean(value: object) -> str:
 
 
 def _cases(report: Report, fail_on: str) -> Iterator[ET.Element]:
-    failing = set(BEYOND) if fail_on == "drift" else {"disagree"}
+    failed = failing(fail_on)
     for run in report.runs:
-        yield _run_case(run, failing)
+        yield _run_case(run, failed)
         if moved := run.get("baseline"):
             said = moved_sentence(run, moved)
             case = _case(run["backend"], f"{run['implementation']} since the baseline")
@@ -87,14 +88,14 @@ def _cases(report: Report, fail_on: str) -> Iterator[ET.Element]:
     if verdicts := (report.facts.get("seeds") or {}).get("verdicts"):
         case = _case("over seeds", "verdict")
         worst = max(verdicts, key=VERDICTS.index)
-        if worst in failing:
+        if worst in failed:
             _say(case, "failure", worst, worst, worst)
         elif worst == "incomplete":
             _say(case, "error", worst, worst, worst)
         yield case
 
 
-def _run_case(run: Mapping[str, Any], failing: set[str]) -> ET.Element:
+def _run_case(run: Mapping[str, Any], failed: tuple[str, ...]) -> ET.Element:
     seconds = (run["seconds"] or {}).get("total", 0.0)
     case = _case(run["backend"], run["implementation"], seconds)
     lines = list(run_lines(run))
@@ -103,7 +104,7 @@ def _run_case(run: Mapping[str, Any], failing: set[str]) -> ET.Element:
     first = lines[0] if lines else run["grade"] or run["status"]
     if run["status"] != "done":
         _say(case, "error", "\n".join(lines), first, run["status"])
-    elif run["grade"] in failing and not run.get("accepted"):
+    elif run["grade"] in failed and not run.get("accepted"):
         _say(case, "failure", "\n".join(lines), first, run["grade"])
     elif lines:
         _say(case, "system-out", "\n".join([f"grade: {run['grade']}", *lines]))

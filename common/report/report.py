@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.agreement import GRADES, verdict
 from common.errors import ParityError
 from common.files import write_whole
+from common.grades import GRADES, VERDICTS, failing, verdict
 from common.report.figures import Figures
 from common.report.wording import failures, run_name
 
 SCHEMA = 1
 FILE = "report.json"
-VERDICTS = ("agree", "drift", "disagree", "incomplete")
-"""From best to worst."""
 
 EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE, EXIT_INCOMPLETE = 0, 1, 2, 3
 
@@ -105,11 +103,14 @@ class Report(Figures):
 
         Args:
             fail_on: ``drift`` or ``disagree``: the mildest verdict that fails.
+
+        Raises:
+            ParityError: if ``fail_on`` is something else.
         """
+        fails = self.deciding_verdict in failing(fail_on)
         if self.deciding_verdict == "incomplete":
             return EXIT_INCOMPLETE
-        failing = {"disagree", "drift"} if fail_on == "drift" else {"disagree"}
-        failed = self.deciding_verdict in failing or self.failures
+        failed = fails or self.failures
         return EXIT_DISAGREE if failed else EXIT_AGREE
 
     def __repr__(self) -> str:

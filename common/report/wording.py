@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.environment import IMPLEMENTATIONS
+from common.grades import BEYOND
 from common.replay import WORST
 from common.report.flips import flip_lines
 from common.specifier import label
-
-BEYOND = ("drift", "disagree")
 
 
 def run_name(run: Mapping[str, Any]) -> str:

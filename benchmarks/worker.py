@@ -18,9 +18,11 @@ import numpy as np
 
 from benchmarks.memory import Watch, resident_bytes
 from common.arrays import aligned
+from common.child import claim_stdout, end_with_parent
 from common.device import asked_device
 from common.plan import Plan
-from common.worker import build_model, claim_stdout, end_with_parent, peak_rss_bytes
+from common.recorder import peak_rss_bytes
+from common.worker import build_model
 
 
 class Clock:

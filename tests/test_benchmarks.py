@@ -9,10 +9,12 @@ import pytest
 
 from benchmarks import against, numerics, scaling
 from benchmarks.__main__ import main
+from common.environment import discover
 from common.errors import ParityError
 
 HERE = f"numpy={sys.executable}"
 ROOT = Path(__file__).parent.parent
+PROGRAMS = [backend for backend in discover().values() if not backend.requirements]
 TINY = ["numpy", "--python", HERE, "--data", "synthetic:60x4x3", "--max-epochs", "2"]
 
 
@@ -47,6 +49,28 @@ def test_speed(tmp_path):
         met = "met" if rows["numpy concise"]["ratios"][peer] <= facts["goals"][peer] else "missed"
         line = next(x for x in text.splitlines() if x.startswith(f"| numpy concise | {peer}"))
         assert line.endswith(f"| {met} |")
+
+
+@pytest.mark.parametrize("backend", PROGRAMS, ids=lambda program: program.name)
+def test_a_program_of_its_own_has_its_rows(tmp_path, backend):
+    """It times itself, in wall seconds, and is ranked by the loss of a training of its own."""
+    options = ("--data", "digits", "--max-epochs", "2", "--runs", "1")
+    status = main(
+        ["speed", backend.name, "numpy", "--python", HERE, *options, "--out", str(tmp_path)]
+    )
+    facts = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    assert status == 0
+    rows = {row["name"]: row for row in facts["rows"]}
+    for implementation in backend.implementations:
+        row = rows[f"{backend.name} {implementation}"]
+        assert row["grade"] == "rounding"
+        assert row["failed"] is None
+        assert row["epoch_seconds"]["runs"] == 1
+        assert row["epoch_cpu_seconds"] is None
+        assert row["peak_rss_bytes"]["median"] > 1e7
+        (sample,) = (s["samples"] for s in facts["samples"] if s["name"] == row["name"])
+        assert sample[0]["right"] is True
+    assert facts["versions"][backend.name]
 
 
 def report(folder, grade):

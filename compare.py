@@ -259,7 +259,15 @@ def bisect(
         data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
         recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
         plan = Plan.make(recipe, examples, data_folder)
-        question = Question(name, str(wanted), by, tuple(trained), tuple(places), plan.sha256)
+        question = Question(
+            name,
+            str(wanted),
+            by,
+            tuple(trained),
+            tuple(places),
+            plan.sha256,
+            tuple(vars(thresholds).values()),
+        )
         if state is None:
             prepare_folder(folder, overwrite)
             plan.save(folder / "plan")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common.data import DataModule
 from common.grades import can_be_compared, lifeless
-from common.ladder import STAGES, Finding, Ladder, first_divergence
+from common.ladder import STAGES, Finding, Ladder, first_divergence, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, Envelope, centred, unit_roundoff
@@ -190,6 +190,8 @@ class Judge:
             kind, _, rest = name.partition("/")
             if kind == "probe" and not rest.partition("/")[0].isdigit():
                 raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
+            if kind == "probe" and int(rest.partition("/")[0]) >= self.plan.num_steps:
+                raise RecordError(f"{name}: expected one of {self.plan.num_steps} steps")
             if kind == "probe" and name.endswith("_error") and array.shape:
                 raise RecordError(f"{name}: expected one number, received shape {array.shape}")
         num_inputs, num_outputs = self.plan.W.shape
@@ -289,13 +291,13 @@ class Judge:
             W = record.arrays["parameters/W"][i].astype(np.float64)
             error = float(np.abs(W - self.oracle.W[i]).max())
             step = self.plan.snapshots[i] - 1
-            ulps = error / float(np.spacing(np.float32(np.abs(self.oracle.W[i]).max())))
+            ulps = in_ulps(self.plan, error, float(np.abs(self.oracle.W[i]).max()))
             return Finding(step, "update", "W, carried over steps", "largest", error, ulps, ratio)
         outside = np.flatnonzero(judgement.loss_envelopes_per_step > limit)
         if len(outside):
             step = int(outside[0])
             error = float(judgement.loss_errors_per_step[step])
-            ulps = error / float(np.spacing(np.float32(self.oracle.step_loss[step])))
+            ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
             ratio = float(judgement.loss_envelopes_per_step[step])
             return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
         return None
@@ -311,12 +313,7 @@ class Judge:
         unit = unit_roundoff(self.plan)
         y = np.asarray(self.data.y_val, dtype=np.int64)
         near = 2 * self.thresholds.envelopes * self.envelope.forward
-        ends = {
-            epoch: i
-            for i, step in enumerate(self.plan.snapshots[: len(W)])
-            for epoch, rest in [divmod(step, self.plan.steps_per_epoch)]
-            if not rest and epoch
-        }
+        ends = {epoch: i for epoch, i in self.plan.epoch_ends.items() if i < len(W)}
         stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
         scores = None if stacked is None else self.validation @ stacked
         for place, (epoch, i) in enumerate(ends.items()):
@@ -390,7 +387,7 @@ class Judge:
             if divergence is None:
                 return "rounding", None
             where = "outside rounding in lock-step (free running is chaotic here)"
-            relative = max(finding.relative for finding in judgement.stages.values())
+            relative = max(f.relative(self.plan) for f in judgement.stages.values())
             if relative <= self.thresholds.drift_loss:
                 return "drift", f"{where}, by no more than {relative:.1g} of any stage"
             return "disagree", f"{where}, by {relative:.1g} of a stage"

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import ParityError
 
-SCHEMA = 1
+SCHEMA = 2
 STATE_FILE = "bisection.json"
 BY = ("grade", "bits")
 
@@ -25,6 +25,7 @@ class Question:
         implementations: which are trained.
         find_links: where pip looks for releases besides its index.
         plan_sha256: what is trained.
+        thresholds: the numbers that decide a grade, as of :class:`common.thresholds.Thresholds`.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class Question:
     implementations: tuple[str, ...]
     find_links: tuple[str, ...]
     plan_sha256: str
+    thresholds: tuple[float, ...]
 
 
 @dataclass(frozen=True)

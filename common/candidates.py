@@ -247,7 +247,8 @@ class Clues:
         if not np.array_equal(initial[0], self.plan.W):
             make = self.of(InitialParameters, given=initial)
             yield Candidate("another initial W", make)
-        fed, planned = self.record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        planned = np.asarray(self.data.y_train)
+        fed = self.record.arrays.get("fed/y_train", planned)  # others may leave them out
         if fed.shape == planned.shape and (wrong := int(np.count_nonzero(fed != planned))):
             name = "wrong labels" if wrong < len(fed) / 20 else "permuted classes"
             make = self.of(ChangedLabels, fed=fed)
@@ -257,7 +258,7 @@ class Clues:
     def feature_candidates(self) -> Iterator[Candidate]:
         """From the first batch as the framework held it: a scale, a shift, a format, an order."""
         received = self.probes.get(0, {}).get("data/X")
-        stored = self.data.stored_rows(self.ladder.rows(0)).astype(np.float64)
+        stored = self.data.stored_rows(self.plan.rows(0)).astype(np.float64)
         planned = stored / self.data.divisor
         if received is None or received.shape != planned.shape:
             return
@@ -272,6 +273,8 @@ class Clues:
         for name in STORED_FORMATS:
             make = self.of(ChangedFeatures, change=staticmethod(FORMATS[name]))
             yield Candidate(f"{name} inputs", make)
+        if np.ptp(planned) == 0:  # no line goes through one point
+            return
         factor, shift = np.polyfit(planned.ravel(), received.astype(np.float64).ravel(), 1)
         if abs(shift) <= NO_SHIFT * max(abs(factor), 1.0):
             shift = 0.0
@@ -299,7 +302,7 @@ class Clues:
         size, labels = self.plan.recipe.batch_size, np.asarray(self.data.y_train)
         found = {}
         for step, probe in self.probes.items():
-            if "data/y" not in probe:
+            if not {"data/y", "example_loss"} <= set(probe):
                 return {}
             y = probe["data/y"]
             starts = range(0, len(labels) - len(y) + 1, size)
@@ -308,7 +311,7 @@ class Clues:
                 return {}
             losses = [self.losses_of_block(step, s, len(y)) for s in fitting]
             errors = [float(np.abs(loss - probe["example_loss"]).max()) for loss in losses]
-            found[int(self.ladder.rows(step)[0])] = fitting[int(np.argmin(errors))] // size
+            found[int(self.plan.rows(step)[0])] = fitting[int(np.argmin(errors))] // size
         return found
 
     def losses_of_block(self, step: int, start: int, length: int) -> Array:

@@ -211,7 +211,8 @@ class _Search:
                 if (stages is None) != ("data/missing" in probe):
                     return WORST
                 continue
-            if not np.array_equal(probe["data/y"], self.batch(exact, step)[1]):
+            labels = probe.get("data/y")  # a program that is not ours may leave them out
+            if labels is not None and not np.array_equal(labels, self.batch(exact, step)[1]):
                 return WORST
             rounded = [stages_ for o in own if (stages_ := self.stages(o, i, step)) is not None]
             for key, received in probe.items():
@@ -334,15 +335,16 @@ class _Search:
 def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     """Which other number a run's validation metrics are, if it is a known one.
 
-    Compared are the loss, in rounding envelopes, and the accuracy, in half examples.
+    Compared are the loss, in rounding envelopes, and the accuracy, in half examples, of every
+    epoch at whose end the parameters were recorded, as at its beginning.
     """
     plan, data, history = judge.plan, judge.data, record.facts["history"]
     W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
-    ends = [
-        plan.snapshots.index((e + 1) * plan.steps_per_epoch) for e in range(plan.recipe.max_epochs)
-    ]
-    states = [(W[i], b[i]) for i in ends]
-    before = [(plan.W.astype(np.float64), plan.b.astype(np.float64)), *states[:-1]]
+    states = {epoch: (W[i], b[i]) for epoch, i in plan.epoch_ends.items()}
+    states[0] = plan.W.astype(np.float64), plan.b.astype(np.float64)
+    epochs = [epoch for epoch in states if epoch and epoch - 1 in states]
+    if not epochs:
+        return None
 
     def evaluate(X: Array, y: Array, W: Array, b: Array) -> tuple[Array, Array]:
         logits = X @ W + b
@@ -367,16 +369,16 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
         ),
         "metric on the training data": lambda e: _pair(evaluate_training(*states[e]), np.mean),
         "metric before the epoch": lambda e: _pair(
-            evaluate(judge.validation, y_val, *before[e]), np.mean
+            evaluate(judge.validation, y_val, *states[e - 1]), np.mean
         ),
     }
     misfits = {}
     for name, predict in metrics.items():
         worst = 0.0
-        for e in range(plan.recipe.max_epochs):
+        for e in epochs:
             loss, accuracy = predict(e)
-            worst = max(worst, abs(history["val_loss"][e] - loss) / judge.envelope.metric)
-            examples = abs(history["val_accuracy"][e] - accuracy) * data.num_val
+            worst = max(worst, abs(history["val_loss"][e - 1] - loss) / judge.envelope.metric)
+            examples = abs(history["val_accuracy"][e - 1] - accuracy) * data.num_val
             worst = max(worst, examples / 2)  # two borderline examples are one envelope
         misfits[name] = worst
     first, second = sorted(misfits, key=lambda name: misfits[name])[:2]

@@ -304,12 +304,10 @@ def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[
         "val_accuracy": oracle.val_accuracy.copy(),
     }
     y = np.asarray(data.y_val, np.int64)
-    for i, step in enumerate(plan.snapshots):
-        epoch, rest = divmod(step, plan.steps_per_epoch)
-        if epoch and not rest:
-            logits = judge.validation @ W[i] + b[i]
-            history["val_loss"][epoch - 1] = losses_from_logits(logits, y)[0].mean()
-            history["val_accuracy"][epoch - 1] = np.mean(logits.argmax(axis=1) == y)
+    for epoch, i in plan.epoch_ends.items():
+        logits = judge.validation @ W[i] + b[i]
+        history["val_loss"][epoch - 1] = losses_from_logits(logits, y)[0].mean()
+        history["val_accuracy"][epoch - 1] = np.mean(logits.argmax(axis=1) == y)
     lists = {
         name: np.asarray(given.get(f"history/{name}", values), np.float64).ravel().tolist()
         for name, values in history.items()

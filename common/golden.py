@@ -42,9 +42,13 @@ TRAINED = ("step_loss", "step_accuracy", "val_y_hat")
 
 
 def encode(array: Array) -> dict[str, Any]:
-    """An array as a JSON object, exactly; float64 that float32 holds takes half the room."""
+    """An array as a JSON object, exactly; float64 that float32 holds takes half the room.
+
+    A program that is not ours may record other types: float64 holds those all.
+    """
     array = np.ascontiguousarray(array)
-    if array.dtype == np.float64:
+    if array.dtype != np.float32:
+        array = array.astype(np.float64)
         with np.errstate(over="ignore"):
             narrow = array.astype(np.float32)
         array = narrow if np.array_equal(narrow, array) else array

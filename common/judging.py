@@ -17,7 +17,7 @@ from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
 from common.grades import verdict
 from common.ladder import Ladder
-from common.launcher import ENDED, Outcome
+from common.launcher import Outcome, not_done
 from common.machine import machine_facts
 from common.plan import Plan
 from common.record import Record, RecordError
@@ -151,9 +151,7 @@ def load_reference(
         ParityError: if one of them failed: without them nothing can be judged.
     """
     names = (REFERENCE, *MEMBERS)
-    failed = [name for name in names if outcomes[name].status != "done"]
-    # Those that were ended with it are not at fault.
-    for name in sorted(failed, key=lambda name: outcomes[name].reason == ENDED):
+    for name in not_done(outcomes, names):
         full = shutil.disk_usage(execution.folder).free <= LITTLE_ROOM_BYTES
         raise ParityError(
             f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "

@@ -63,11 +63,14 @@ class Finding:
     ulps: float
     envelopes: float
 
-    @property
-    def relative(self) -> float:
-        """The error relative to the tensor: of the statistic if it is a factor, else in ulps."""
+    def relative(self, plan: Plan) -> float:
+        """The error relative to the tensor: of the statistic if it is a factor, else in ulps.
+
+        Args:
+            plan: says in which dtype the unit in the last place is.
+        """
         factor = self.statistic in ("gain", "decay")
-        return self.error if factor else self.ulps * float(np.finfo(np.float32).eps)
+        return self.error if factor else 2 * unit_roundoff(plan) * self.ulps
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
@@ -102,16 +105,10 @@ class Ladder:
         for i, step in enumerate(plan.probes):
             W, b = oracle.probe_W[i], oracle.probe_b[i]
             self.parameters[step] = {"update/W": W, "update/b": b}
-            self.exact[step] = exact.stages(W, b, self.rows(step))
+            self.exact[step] = exact.stages(W, b, self.plan.rows(step))
             seen = in_threads(partial(self.member_statistics, W=W, b=b, step=step), members)
             for tensor in self.exact[step]:
                 self._measure(step, tensor, [statistics[tensor] for statistics in seen])
-
-    def rows(self, step: int) -> Array:
-        """The rows of a step's batch."""
-        epoch, place = divmod(step, self.plan.steps_per_epoch)
-        size = self.plan.recipe.batch_size
-        return np.asarray(self.plan.order[epoch][place * size : (place + 1) * size])
 
     def member_stages(self, training: Training, W: Array, b: Array, step: int) -> dict[str, Array]:
         """The stages of a step as a member of the ensemble computes them.
@@ -119,7 +116,7 @@ class Ladder:
         It sees the batch in the plan's order: an order of examples is its own to choose only
         where the result does not list them.
         """
-        rows, shuffle, training.shuffle = self.rows(step), training.shuffle, None
+        rows, shuffle, training.shuffle = self.plan.rows(step), training.shuffle, None
         listed = training.stages(W, b, rows)
         if shuffle is None:
             return listed
@@ -149,7 +146,7 @@ class Ladder:
         exact = self.exact[step][tensor]
         scale = float(np.abs(exact).max())
         if tensor == "metric/accuracy":
-            return {"largest": 0.5 / len(self.rows(step))}  # half an example
+            return {"largest": 0.5 / len(self.plan.rows(step))}  # half an example
         if tensor in ("loss", "example_loss"):
             scale = max(scale, 1.0)  # logarithms of numbers near one round as one does
         floors = {"largest": self.unit * scale}
@@ -231,7 +228,7 @@ class Ladder:
         if "data/missing" in probe or not {"data/X_error", "data/y_error"} <= set(probe):
             yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
             return
-        rows = self.rows(step)
+        rows = self.plan.rows(step)
         planned = {"data/y": np.asarray(self.data.y_train[rows])}
         if "data/X" in probe:
             planned["data/X"] = self.data.scale(self.data.X_train[rows])
@@ -254,14 +251,13 @@ class Ladder:
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         scale = np.abs(self.parameters[step].get(key, exact)).max()
-        ulp = float(np.spacing(np.array(scale, dtype=self.plan.recipe.dtype)))
         return Finding(
             step,
             stage,
             label,
             worst,
             values[worst],
-            min(values["largest"] / ulp, WORST),
+            in_ulps(self.plan, values["largest"], scale),
             min(ratios[worst], WORST),
         )
 
@@ -272,6 +268,12 @@ def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding |
     All stages before it, in that step and the steps before, are within rounding.
     """
     return next((found for found in findings if found.envelopes > threshold), None)
+
+
+def in_ulps(plan: Plan, error: float, magnitude: float) -> float:
+    """An error in units in the last place of a magnitude, in the plan's dtype."""
+    ulp = float(np.spacing(np.array(magnitude, dtype=plan.recipe.dtype)))
+    return min(error / ulp, WORST)
 
 
 def _norm(values: Array) -> float:

@@ -9,7 +9,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,12 @@ class Outcome:
     status: str
     reason: str | None
     seconds: float
+
+
+def not_done(outcomes: Mapping[str, Outcome], names: Iterable[str]) -> list[str]:
+    """Those of the names whose process did not do its job; those that are not at fault last."""
+    failed = [name for name in names if outcomes[name].status != "done"]
+    return sorted(failed, key=lambda name: outcomes[name].reason == ENDED)
 
 
 Tell = Callable[[str, dict[str, Any]], None]

@@ -16,7 +16,7 @@ from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
 from common.grades import verdict
 from common.judging import gave_way, plan_facts
-from common.launcher import Job, Outcome, run_jobs
+from common.launcher import Job, Outcome, not_done, run_jobs
 from common.machine import machine_facts
 from common.model_judging import ModelJudge
 from common.model_worker import INITIAL_FILE
@@ -127,13 +127,13 @@ class ModelComparison:
         return Record.load(self._place(name), self.plan.sha256)
 
     def _check(self, outcomes: Mapping[str, Outcome]) -> None:
-        for name, outcome in outcomes.items():
-            if outcome.status != "done":
-                raise NotRunError(
-                    f"{name} ({self.reference.label}): expected a finished training of "
-                    f"{self.model.path}; received {outcome.status}: {outcome.reason}; mend the "
-                    "model"
-                )
+        for name in not_done(outcomes, outcomes):
+            raise NotRunError(
+                f"{name} ({self.reference.label}): expected a finished training of "
+                f"{self.model.path}; received {outcomes[name].status}: {outcomes[name].reason}; "
+                "mend the model"
+            )
+        for name in outcomes:
             try:
                 self._record(name)
             except RecordError as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from common.arrays import Array
 from common.grades import can_be_compared, lifeless
-from common.ladder import Finding
+from common.ladder import Finding, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, unit_roundoff
@@ -155,13 +155,8 @@ class ModelJudge:
         if tensor.startswith("update/"):  # the parameter is rounded after its update
             return max(scale, float(np.abs(self._state(step, tensor)).max()), LEAST)
         if tensor == "metric/accuracy":  # one example may fall either way
-            return 1 / (unit_roundoff(self.plan) * len(self._rows(step)))
+            return 1 / (unit_roundoff(self.plan) * len(self.plan.rows(step)))
         return max(scale, LEAST)
-
-    def _rows(self, step: int) -> Array:
-        epoch, place = divmod(step, self.plan.steps_per_epoch)
-        size = self.plan.recipe.batch_size
-        return np.asarray(self.plan.order[epoch][place * size : (place + 1) * size])
 
     def findings(self, record: Record) -> Iterator[Finding]:
         """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
@@ -249,7 +244,7 @@ class ModelJudge:
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
         scale = float(np.abs(self.reference.arrays[name][place]).max())
         error = float(errors[name][place])
-        ulps = error / float(np.spacing(np.float32(scale)))
+        ulps = in_ulps(self.plan, error, scale)
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
         return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))

@@ -29,7 +29,7 @@ from common.golden import (
     state_digests,
 )
 from common.grades import GRADES
-from common.ladder import Finding, first_divergence
+from common.ladder import Finding, first_divergence, in_ulps
 from common.record import Record
 from common.replay import WORST
 
@@ -134,7 +134,7 @@ def moved_grade(
     """``drift`` where the outcome stayed the same, else ``disagree``."""
     thresholds = judge.thresholds
     if not judge.free_running.informative:  # outcomes differ between sound runs, too
-        relative = max(found.relative for found in deciding)
+        relative = max(found.relative(judge.plan) for found in deciding)
         return "drift" if relative <= thresholds.drift_loss else "disagree"
     if any(found.envelopes >= WORST for found in deciding):
         return "disagree"
@@ -161,8 +161,7 @@ def stage_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> I
         ratios = {n: value / ladder.envelopes[step, tensor, n] for n, value in moved.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         exact = ladder.parameters[step].get(tensor, ladder.exact[step][tensor])
-        ulp = float(np.spacing(np.array(np.abs(exact).max(), dtype=judge.plan.recipe.dtype)))
-        ulps = min(moved["largest"] / ulp, WORST)
+        ulps = in_ulps(judge.plan, moved["largest"], float(np.abs(exact).max()))
         yield Finding(step, stage, label, worst, moved[worst], ulps, min(ratios[worst], WORST))
     for (step, tensor), entry in kept.items():
         yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
@@ -191,16 +190,16 @@ def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> It
         }
         for tensor, (error, bound) in moved.items():
             scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
-            ulps = min(error / max(float(np.spacing(np.float32(scale))), 1e-45), WORST)
+            ulps = in_ulps(plan, error, float(scale))
             ratio = min(error / float(bound[i]), WORST)
             yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
     errors = np.abs(loss - loss_before)
     ratios = errors / envelope.loss[: len(errors)]
     outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
     step = int(outside[0]) if len(outside) else int(ratios.argmax())
-    ulp = float(np.spacing(np.float32(judge.oracle.step_loss[step])))
-    ratio = min(float(ratios[step]), WORST)
-    yield Finding(step, "loss", "loss", "largest", float(errors[step]), errors[step] / ulp, ratio)
+    error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
+    ulps = in_ulps(plan, error, float(judge.oracle.step_loss[step]))
+    yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
 
 
 def first_bits(judge: Judge, golden: Mapping[str, Any], record: Record) -> str:

@@ -127,6 +127,18 @@ class Plan:
         late = {first - 1, first, self.num_steps - 1}
         return tuple(sorted(early | {step for step in late if step < self.num_steps}))
 
+    @property
+    def epoch_ends(self) -> dict[int, int]:
+        """Which snapshot is the end of an epoch: its place by the number of epochs done by then."""
+        ends = [divmod(step, self.steps_per_epoch) for step in self.snapshots]
+        return {epoch: place for place, (epoch, rest) in enumerate(ends) if epoch and not rest}
+
+    def rows(self, step: int) -> npt.NDArray[np.int32]:
+        """The rows of a step's batch, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.recipe.batch_size
+        return np.asarray(self.order[epoch][place * size : (place + 1) * size])
+
     def batches(self, epoch: int) -> Iterator[npt.NDArray[np.int32]]:
         """The rows of each batch of an epoch (counted from 0)."""
         order, size = self.order[epoch], self.recipe.batch_size

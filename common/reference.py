@@ -126,8 +126,7 @@ def measure_envelope(
 
     X_val = data.examples(train=False, dtype="float64")[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
-    rests = [divmod(step, plan.steps_per_epoch) for step in plan.snapshots]
-    ends = [(i, epoch - 1) for i, (epoch, rest) in enumerate(rests) if not rest][-metric_epochs:]
+    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()][-metric_epochs:]
 
     def outcome(member: Trajectory) -> tuple[float, float, float]:
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""

@@ -127,7 +127,9 @@ def repeat_facts(
         name = repeat_name(contender, repeat)
         if outcomes[name].status == "done":
             try:
-                records.append(Record.load(execution.record_folder(name), judge.plan.sha256))
+                record = Record.load(execution.record_folder(name), judge.plan.sha256)
+                judge.check(record)
+                records.append(record)
             except RecordError:
                 continue
     if len(records) < repeats:
@@ -143,10 +145,11 @@ def repeat_facts(
     for other in others:
         for name in "Wb":
             key = f"parameters/{name}"
-            difference = np.abs(other.arrays[key].astype(np.float64) - first.arrays[key])
-            largest = difference.reshape(len(difference), -1).max(axis=1)
+            s = min(len(other.arrays[key]), len(first.arrays[key]))  # one may have made fewer steps
+            difference = np.abs(other.arrays[key][:s].astype(np.float64) - first.arrays[key][:s])
+            largest = difference.reshape(s, -1).max(axis=1)
             error = max(error, float(largest.max()))
-            envelopes = max(envelopes, float((largest / getattr(judge.envelope, name)).max()))
+            envelopes = max(envelopes, float((largest / getattr(judge.envelope, name)[:s]).max()))
     return {
         "repeats": {
             "asked": repeats,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ def second_look(
         if steps := steps_to_probe(judge, found[1]):
             place = execution.folder / "second_look" / contender.name
             judges[contender.name] = judge_of_steps(judge, steps)
+            shutil.rmtree(place, ignore_errors=True)  # a bisection judges a run twice
             judges[contender.name].plan.save(place / "plan")
             judges[contender.name].oracle.save(place / "reference.npz")
     outcomes = execution.look_again([c for c in contenders if c.name in judges])

@@ -10,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.agreement import Judge
-from common.grades import GRADES, verdict
-from common.ladder import Ladder
+from common.errors import ParityError
+from common.execution import repeat_name
+from common.grades import GRADES, failing, lifeless, verdict
+from common.ladder import Finding, Ladder, in_ulps
+from common.launcher import ENDED, Outcome, not_done
 from common.record import Record, RecordError
 from common.recorder import Recorder
 from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
 from common.replay import FORMS, Training, epoch_means
+from common.run_facts import repeat_facts
+from common.thresholds import Thresholds
 from common.witness import Witness
 from common.worker import run
 from tests.helpers import PLAIN, make_plan
@@ -168,6 +173,47 @@ def test_another_number_of_steps_is_found(case, made):
     assert found.divergence.tensor == "number of steps"
 
 
+@pytest.mark.parametrize("drift_loss", [1e-7, 0.0])
+def test_to_allow_less_drift_makes_no_grade_milder(case, drift_loss):
+    """Not even if it is less than rounding alone moves the loss by."""
+    strict = dataclasses.replace(case.judge, thresholds=Thresholds(drift_loss=drift_loss))
+    assert strict.free_running.loss > drift_loss
+    assert strict.free_running.informative
+    assert strict.judge(with_lr(case, 1.001)).grade == "disagree"
+    assert strict.judge(case.record).grade == "rounding"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_units_in_the_last_place_are_those_of_the_dtype(dtype):
+    plan, _ = make_plan(dtype=dtype)
+    eps = float(np.finfo(dtype).eps)
+    assert in_ulps(plan, 3 * eps, 1.5) == 3
+    found = Finding(0, "forward", "logits", "largest", 3 * eps, 3.0, 1.0)
+    assert found.relative(plan) == pytest.approx(3 * eps)
+    assert dataclasses.replace(found, statistic="gain").relative(plan) == 3 * eps
+
+
+@pytest.mark.parametrize("made", [None, 14])
+def test_repetitions_may_differ_in_what_they_recorded(case, tmp_path, made):
+    """One that made fewer steps is another one; one without an array is none at all."""
+    arrays = {"val_y_hat": None}
+    if made:
+        kept = sum(step <= made for step in case.plan.snapshots)
+        arrays = {name: case.record.arrays[name][:made] for name in ("step_loss", "step_accuracy")}
+        for name in ("snapshots", "parameters/W", "parameters/b"):
+            arrays[name.replace("/", "__")] = case.record.arrays[name][:kept]
+    execution = SimpleNamespace(record_folder=lambda name: tmp_path / name)
+    contender = SimpleNamespace(name="a", environment=SimpleNamespace(python="python"))
+    case.record.save(tmp_path / "a")
+    changed(case.record, **arrays).save(tmp_path / repeat_name(contender, 1))
+    outcomes = dict.fromkeys(("a", repeat_name(contender, 1)), Outcome("done", None, 1.0))
+    facts = repeat_facts(case.judge, execution, contender, outcomes, 2)["repeats"]
+    assert facts["trained"] == (2 if made else 1)
+    if made:
+        assert facts["identical"] is False
+        assert facts["parameter_error"] == 0
+
+
 # Predictions
 
 
@@ -232,8 +278,9 @@ def test_a_plan_that_learns_nothing_agrees_with_nobody():
     oracle = Training(plan, data).run()
     assert np.array_equal(oracle.W[-1], plan.W)
     history = {"train_loss": oracle.step_loss.reshape(3, -1).mean(axis=1).tolist()}
+    history["val_accuracy"] = oracle.val_accuracy.tolist()
     arrays = {"parameters/W": oracle.W, "initial/W": plan.W, "step_loss": oracle.step_loss}
-    judge = SimpleNamespace(plan=plan, data=data)
+    judge = SimpleNamespace(plan=plan, data=data, reference_fell=False)
     assert "never moved" in Judge.lifeless(judge, Record({"history": history}, arrays))
 
 
@@ -264,6 +311,11 @@ def test_a_missing_or_misshapen_array_is_an_error(case, name):
 def test_a_history_that_is_not_one_number_per_epoch_is_an_error(case, name, values):
     with pytest.raises(RecordError, match=name):
         case.judge.judge(changed(case.record, {name: values}))
+
+
+def test_a_probe_of_a_step_that_is_none_is_an_error(case):
+    with pytest.raises(RecordError, match="expected one of 15 steps"):
+        case.judge.judge(changed(case.record, probe__15__loss=np.array(1.0)))
 
 
 def test_other_snapshots_are_an_error(case):
@@ -315,3 +367,23 @@ def test_no_verdict_is_better_than_the_worst_run(runs):
         worst = max(grades, key=GRADES.index)
         assert found == ("agree" if worst in ("exact", "rounding") else worst)
     assert verdict(statuses[::-1], grades[::-1]) == found
+
+
+@pytest.mark.parametrize("fail_on", ["Drift", "rounding", "", None])
+def test_what_fails_is_drift_or_disagree(fail_on):
+    assert failing("drift") == ("drift", "disagree")
+    assert failing("disagree") == ("disagree",)
+    with pytest.raises(ParityError, match="expected drift or disagree"):
+        failing(fail_on)
+
+
+def test_a_loss_need_not_fall_where_the_reference_s_does_not():
+    facts = {"moved": True, "accuracy": 0.9, "num_outputs": 10}
+    assert lifeless(fell=False, reference_fell=True, **facts) == "the loss did not fall"
+    assert lifeless(fell=False, reference_fell=False, **facts) is None
+
+
+def test_those_that_are_at_fault_come_first():
+    reasons = {"a": ENDED, "b": "killed", "c": None}
+    outcomes = {n: Outcome("failed" if r else "done", r, 1.0) for n, r in reasons.items()}
+    assert not_done(outcomes, "abc") == ["b", "a"]

@@ -42,6 +42,12 @@ def test_doubles_that_are_singles_take_half_the_room():
     assert encode(np.array([1e300, 0.1]))["dtype"] == "<f8"
 
 
+@pytest.mark.parametrize("kind", ["f2", "i4", "u1"])
+def test_arrays_of_other_types_are_kept(kind):
+    array = np.arange(6).astype(kind).reshape(2, 3)
+    assert np.array_equal(decode(json.loads(json.dumps(encode(array)))), array)
+
+
 @pytest.mark.parametrize(
     "facts",
     [

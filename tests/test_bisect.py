@@ -346,12 +346,13 @@ def test_a_question_that_is_none_is_refused(project, tmp_path, words, parts):
     ("spoil", "more", "part"),
     [
         (lambda text: text[:-20], [], "expected the state of a bisection"),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), [], "schema 2, not 1"),
+        (lambda text: text.replace('"schema": 2', '"schema": 3'), [], "schema 3, not 2"),
         (lambda text: "[]", [], "expected the state of a bisection"),
         (lambda text: text, ["--lr", "0.2"], "of the same releases and recipe"),
         (lambda text: text, ["--bisect-by", "bits"], "of the same releases and recipe"),
+        (lambda text: text, ["--threshold", "5"], "of the same releases and recipe"),
     ],
-    ids=["half", "newer", "list", "recipe", "by"],
+    ids=["half", "newer", "list", "recipe", "by", "threshold"],
 )
 def test_the_folder_of_another_bisection_is_left_alone(project, found, tmp_path, spoil, more, part):
     out = tmp_path / "out"

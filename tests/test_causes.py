@@ -1,14 +1,17 @@
 """A cause is named if its replay fits the run and no other one does."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from common import variations
+from common.candidates import STORED_FORMATS, Clues
 from common.causes import find_cause
+from common.launcher import Outcome
 from common.replay import Training, losses_from_logits
-from common.second_look import judge_of_steps, steps_to_probe
+from common.second_look import judge_of_steps, second_look, steps_to_probe
 from tests.replays import digits_judge, probe_of, record_of
 
 
@@ -156,7 +159,7 @@ def test_a_second_look_finds_what_no_probed_step_showed(judge):
         for i, step in enumerate(other.plan.probes):
             training.wrong = step == 30
             W, b = other.oracle.probe_W[i], other.oracle.probe_b[i]
-            rows = other.ladder.rows(step)
+            rows = other.plan.rows(step)
             plain = Training.rows(training, 0)
             assert len(list(plain))
             probe = probe_of(other.plan, judge.data, _Still(training, rows), step, W, b)
@@ -203,3 +206,63 @@ def test_metrics_are_told_apart(judge):
     found, cause = diagnose(judge, record)
     assert found.divergence.stage == "metric"
     assert cause.name == "metric on the training data"
+
+
+def with_metric_of_the_training_data(judge, record):
+    """What a run would report that evaluates the wrong examples."""
+    X, y = judge.data.examples(train=True, dtype="float64")
+    W, b = (record.arrays[f"parameters/{name}"] for name in "Wb")
+    history = {name: list(values) for name, values in record.facts["history"].items()}
+    for epoch, i in judge.plan.epoch_ends.items():
+        logits = X @ W[i] + b[i]
+        history["val_loss"][epoch - 1] = float(losses_from_logits(logits, y)[0].mean())
+        history["val_accuracy"][epoch - 1] = float(np.mean(logits.argmax(1) == y))
+    return dataclasses.replace(record, facts={**record.facts, "history": history})
+
+
+def test_a_metric_is_told_where_not_every_epoch_s_end_is_recorded(tmp_path):
+    long = digits_judge(tmp_path, max_epochs=101, batch_size=1437)
+    assert len(long.plan.epoch_ends) < long.plan.recipe.max_epochs
+    record = record_of(long, Training(long.plan, long.data, dtype="float32"))
+    found, cause = diagnose(long, with_metric_of_the_training_data(long, record))
+    assert found.divergence.stage == "metric"
+    assert cause.name == "metric on the training data"
+
+
+def test_labels_that_are_not_recorded_are_not_compared(judge):
+    record = record_of(judge, variation(judge, variations.LearningRate, 1.1))
+    arrays = {name: a for name, a in record.arrays.items() if not name.endswith("data/y")}
+    _, cause = diagnose(judge, dataclasses.replace(record, arrays=arrays))
+    assert cause.name == "learning rate"
+
+
+def test_labels_fed_that_are_not_recorded_are_not_compared(judge):
+    record = record_of(judge, variation(judge, variations.AffineFeatures, 16 / 17))
+    arrays = {name: array for name, array in record.arrays.items() if name != "fed/y_train"}
+    _, cause = diagnose(judge, dataclasses.replace(record, arrays=arrays))
+    assert cause.name == "scale by 17"
+
+
+def test_features_that_are_all_alike_have_no_scale(judge):
+    zeros = np.zeros((2, 4))
+    data = SimpleNamespace(stored_rows=lambda _: zeros, divisor=1.0, image_shape=None)
+    probes = {0: {"data/X": zeros + 1}}
+    clues = SimpleNamespace(probes=probes, data=data, plan=judge.plan, of=lambda *_, **__: None)
+    names = [candidate.name for candidate in Clues.feature_candidates(clues)]
+    assert names == [f"{name} inputs" for name in STORED_FORMATS]
+
+
+def test_a_second_look_may_be_taken_again(judge, tmp_path):
+    """As a bisection does, which judges each release once more at its end."""
+    record = record_of(judge, variation(judge, variations.Momentum, 0.9))
+    judged = {"a": (record, judge.judge(record))}
+    asked = []
+
+    def look_again(contenders):
+        asked.extend(contender.name for contender in contenders)
+        return {"a": Outcome("failed", "killed", 1.0)}
+
+    execution = SimpleNamespace(folder=tmp_path, look_again=look_again)
+    for _ in range(2):
+        assert second_look(judge, execution, [SimpleNamespace(name="a")], judged) == {}
+    assert asked == ["a", "a"]

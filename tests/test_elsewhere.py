@@ -101,6 +101,17 @@ def test_a_learning_rate_that_is_off_is_named(plan, elsewhere):
     assert len(said.splitlines()) <= 6
 
 
+def test_predictions_that_changed_are_told(plan, elsewhere):
+    with pytest.raises(AssertionError, match=r"\d+ predictions? changed: "):
+        assert_agreement(elsewhere(8.0), plan)
+
+
+@pytest.mark.parametrize("fail_on", ["Drift", "rounding"])
+def test_a_grade_that_fails_is_drift_or_disagree(plan, elsewhere, fail_on):
+    with pytest.raises(ParityError, match="expected drift or disagree"):
+        assert_agreement(elsewhere(), plan, fail_on=fail_on)
+
+
 def test_drift_fails_unless_allowed(plan, elsewhere):
     with pytest.raises(AssertionError, match="drift"):
         assert_agreement(elsewhere(1.0001), plan)

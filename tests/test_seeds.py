@@ -1,14 +1,20 @@
 """Over repetitions and seeds: what repeats itself, and what counts as equivalent."""
 
+from io import StringIO
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from common.equivalence import equivalence
 from common.errors import ParityError
+from common.report import print_report
+from common.report.advice import next_steps
 from common.seeds import Margins, worst_verdict
 from compare import compare
+from tests.comparisons import finished
 from tests.helpers import PLAIN
 
 SMALL = {"data": "synthetic:300x8x3", "max_epochs": 2, "batch_size": 32}
@@ -105,3 +111,28 @@ def test_independent_seeds_draw_everything_themselves(tmp_path):
 def test_independence_needs_seeds(tmp_path):
     with pytest.raises(ParityError, match="--independent"):
         compare([PLAIN], **SMALL, independent=True, out=tmp_path / "out")
+
+
+def test_runs_of_further_seeds_are_named(tmp_path):
+    """The verdict over seeds says of which seed it is, and so does what is to be done."""
+    report = finished(tmp_path, {("a", "scratch"): 1.0, ("a", "concise"): 1.0})
+    facts = report.facts
+    facts["seeds"] = {
+        "mode": "shared",
+        "seeds": [0, 1, 2],
+        "verdicts": ["agree", "drift", "incomplete"],
+        "grades": {"a-scratch": ["rounding", "drift", None], "a-concise": ["rounding"] * 3},
+        "runs": {},
+    }
+    for verdict, said in (
+        ("drift", "drift: a scratch (seed 1) outside rounding"),
+        ("incomplete", "incomplete: a scratch (seed 2) did not run"),
+    ):
+        facts["verdict"] = verdict
+        assert said in report.sentence
+        steps = list(next_steps(facts))
+        assert not any("Nothing is to be mended" in step for step in steps)
+        assert "Look at a scratch on seed 1: the same command with --seed 1." in steps
+    out = StringIO()
+    print_report(report, Console(file=out, width=200))
+    assert "verdict by seed: 0 agree, 1 drift, 2 incomplete" in out.getvalue()

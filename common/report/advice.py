@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from common.grades import BEYOND
 from common.replay import WORST
-from common.report.wording import failures, run_name
+from common.report.wording import failures, run_name, runs_of_seeds
 from common.specifier import label
 
 
@@ -52,13 +53,24 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
     grades = {run["grade"] for run in runs if not run.get("accepted")}
     if "drift" in grades and "disagree" not in grades:
         yield "Drift passes, since the outcome is the same; with --fail-on drift it does not."
-    if runs and grades <= {"exact", "rounding"}:
+    for seed, names in _odd_seeds(facts).items():
+        yield f"Look at {' and '.join(names)} on seed {seed}: the same command with --seed {seed}."
+    if runs and grades <= {"exact", "rounding"} and facts["verdict"] == "agree":
         yield (
             "Nothing is to be mended. The same command after an upgrade, or on another machine, "
             "tells whether that changes the training."
         )
     if not runs or None in grades:
         yield "Then repeat the comparison by the command at the end of this page."
+
+
+def _odd_seeds(facts: dict[str, Any]) -> dict[int, list[str]]:
+    """Those runs by seed that are beyond rounding on a further seed's plan, or did not run."""
+    found: dict[int, list[str]] = {}
+    for name, seed, grade in runs_of_seeds(facts):
+        if grade is None or grade in BEYOND:
+            found.setdefault(seed, []).append(name)
+    return found
 
 
 def command(facts: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from common.errors import ParityError
 from common.files import write_whole
 from common.grades import GRADES, VERDICTS, failing, verdict
 from common.report.figures import Figures
-from common.report.wording import failures, run_name
+from common.report.wording import failures, run_name, runs_of_seeds
 
 SCHEMA = 1
 FILE = "report.json"
@@ -68,14 +68,23 @@ class Report(Figures):
                 f"(the farthest at {worst:.2g} ×)."
             )
         if self.verdict == "incomplete":
-            names = ", ".join(f"{run_name(run)} ({run['status']})" for run in missing)
+            names = [f"{run_name(run)} ({run['status']})" for run in missing]
+            names += self._of_other_seeds(None)
             rest = f" Of the others: {self._grades(done)}." if done else ""
-            return f"incomplete: {names or 'nothing'} did not run.{rest}"
-        odd = [run for run in done if run["grade"] == self.verdict]
-        named = ", ".join(f"{run_name(run)}{_accepted(run)}" for run in odd)
+            return f"incomplete: {', '.join(names) or 'nothing'} did not run.{rest}"
+        odd = [f"{run_name(r)}{_accepted(r)}" for r in done if r["grade"] == self.verdict]
+        odd += self._of_other_seeds(self.verdict)
         if self.verdict == "drift":
-            return f"drift: {named} outside rounding, with the same outcome."
-        return f"disagree: {named} {'do' if len(odd) > 1 else 'does'} not agree with the reference."
+            return f"drift: {', '.join(odd)} outside rounding, with the same outcome."
+        return (
+            f"disagree: {', '.join(odd)} {'do' if len(odd) > 1 else 'does'} not agree with the "
+            "reference."
+        )
+
+    def _of_other_seeds(self, grade: str | None) -> list[str]:
+        """The runs on further seeds' plans that have this grade."""
+        found = runs_of_seeds(self.facts)
+        return [f"{name} (seed {seed})" for name, seed, received in found if received == grade]
 
     @staticmethod
     def _grades(runs: list[dict[str, Any]]) -> str:

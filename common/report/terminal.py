@@ -159,6 +159,9 @@ def _over_seeds(report: Report) -> Iterator[str]:
     count = len(seeds["seeds"])
     how = "drawn by each framework itself" if seeds["mode"] == "independent" else "shared by all"
     yield f"Over {count} seeds, initial parameters and orders {how}:"
+    if verdicts := seeds.get("verdicts"):
+        shown = [f"{s} {v}" for s, v in zip(seeds["seeds"], verdicts, strict=True)]
+        yield f"  verdict by seed: {', '.join(shown)}"
     for name, metrics in seeds["runs"].items():
         for metric, found in metrics.items():
             said = "equivalent" if found["equivalent"] else "equivalence not shown"

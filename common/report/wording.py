@@ -46,6 +46,14 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     yield from flip_lines(run)
 
 
+def runs_of_seeds(facts: Mapping[str, Any]) -> Iterator[tuple[str, int, str | None]]:
+    """Name, seed and grade of every run on a further seed's plan; None if it did not run."""
+    seeds = facts.get("seeds") or {}
+    for run, grades in zip(facts["runs"], seeds.get("grades", {}).values(), strict=False):
+        for seed, grade in list(zip(seeds["seeds"], grades, strict=True))[1:]:
+            yield run_name(run), seed, grade
+
+
 def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
     """How far a run moved from its golden record, and what changed beside it."""
     name, grade = run_name(run), moved["grade"]

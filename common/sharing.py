@@ -37,6 +37,8 @@ from common.staying import StayingWorkers
 from common.thresholds import Thresholds
 
 TIMEOUT_SECONDS = 600.0
+THREADS = 1
+"""Of each worker."""
 SHARED = ("plan", "reference", "runs")
 
 
@@ -123,15 +125,15 @@ class Shared:
         plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
         return cls(plan, examples, notice, folder / plan.sha256[:16], workers)
 
-    def execution(self, folder: Path, threads: int = 1) -> Execution:
+    def execution(self, folder: Path) -> Execution:
         """Runs this plan's processes in a folder."""
-        slots = max(1, len(available_cpus()) // threads)
-        return Execution(self.plan, folder, slots, threads, TIMEOUT_SECONDS, staying=self.workers)
+        slots = len(available_cpus())
+        return Execution(self.plan, folder, slots, THREADS, TIMEOUT_SECONDS, staying=self.workers)
 
-    def train(self, contenders: Sequence[Contender], threads: int = 1) -> dict[str, Outcome]:
+    def train(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Train what is not trained yet; the outcome of every process so far by its name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        execution, kept = self.execution(self.folder, threads), self.folder / "outcomes.json"
+        execution, kept = self.execution(self.folder), self.folder / "outcomes.json"
         with filelock.FileLock(f"{self.folder}.lock"):
             outcomes: dict[str, Outcome] = {}
             if kept.exists():
@@ -182,7 +184,6 @@ def compare_shared(
     implementations: Sequence[str],
     thresholds: Thresholds,
     files: Mapping[str, Any],
-    threads: int = 1,
 ) -> Comparison:
     """Compare backends on a plan, by trainings that are shared.
 
@@ -192,7 +193,6 @@ def compare_shared(
         implementations: all if none is named.
         thresholds: where the grades part.
         files: ``baseline`` and ``accepted`` of :class:`common.regression.Regression`.
-        threads: of each worker.
 
     Raises:
         ParityError: for unusable input.
@@ -208,13 +208,13 @@ def compare_shared(
     regression.check_plan(shared.plan)
     environments = [find_environment(backend) for backend in chosen]
     contenders = [Contender(found, name) for found in environments for name in names]
-    outcomes = shared.train(contenders, threads)
-    execution = shared.execution(shared.place(), threads)
+    outcomes = shared.train(contenders)
+    execution = shared.execution(shared.place())
     facts = judge_comparison(
         execution, shared.data, contenders, outcomes, thresholds, regression=regression
     )
     facts["notices"] += [shared.notice] if shared.notice else []
-    facts["settings"] = {"threads": threads, "timeout_seconds": TIMEOUT_SECONDS}
+    facts["settings"] = {"threads": THREADS, "timeout_seconds": TIMEOUT_SECONDS}
     report = Report(facts, execution.folder)
     report.save()
     return Comparison(report)

@@ -56,11 +56,12 @@ from common.progress import Display
 from common.recipe import Recipe
 from common.regression import Regression
 from common.releases import list_releases
-from common.report import PAGE, Report, print_report, write_page
+from common.report import PAGE, Report, print_report
 from common.report.exports import chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.session import open_session
 from common.side_by_side import side_by_side
 from common.specifier import parse_range
 from common.thresholds import Thresholds
@@ -158,10 +159,8 @@ def compare(
     check_folder(folder, overwrite)
     regression = Regression(baseline, save_baseline, because, accept)
 
-    with Display(quiet) as display, writing(folder):
-        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
-        recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
-        plan = Plan.make(recipe, examples, data_folder)
+    with open_session(recipe, data, data_dir, folder, quiet) as session:
+        display, plan, examples = session.display, session.plan, session.data
         regression.check_plan(plan)
         prepare_folder(folder, overwrite)
         environments = prepare_environments(chosen, named, display)
@@ -186,18 +185,15 @@ def compare(
                 execution, examples, contenders, all_seeds, facts, thresholds, margins
             )
             facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
-        facts["notices"] += [notice] if notice else []
-        facts["settings"] = {
-            "jobs": jobs,
-            "threads": threads,
-            "timeout_seconds": timeout,
-            "benchmark": benchmark,
-            "device": device,
-        }
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
-        report = Report(facts, folder)
-        report.save()
-        write_page(report)
+        report = session.finish(
+            facts,
+            jobs=jobs,
+            threads=threads,
+            timeout_seconds=timeout,
+            benchmark=benchmark,
+            device=device,
+        )
         display.tell("judging", {"event": "done"})
     return report
 
@@ -255,10 +251,8 @@ def bisect(
         check_folder(folder, overwrite)
         found = list_releases(backend.requirements[0].name, wanted, places)
         check_releases(releases, found)
-    with Display(quiet) as display, writing(folder):
-        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
-        recipe = Recipe(examples.name, batch_size, lr, max_epochs, sigma, seed, dtype)
-        plan = Plan.make(recipe, examples, data_folder)
+    with open_session(recipe, data, data_dir, folder, quiet) as session:
+        plan = session.plan
         question = Question(
             name,
             str(wanted),
@@ -274,14 +268,9 @@ def bisect(
             state = State(question, tuple(found))
             state.save(folder / STATE_FILE)
         state.check(question, folder / STATE_FILE)
-        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
-        facts = Bisection(state, backend, execution, examples, thresholds).run()
-        facts["notices"] += [notice] if notice else []
-        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
-        report = Report(facts, folder)
-        report.save()
-        write_page(report)
-    return report
+        execution = Execution(plan, folder, jobs, threads, timeout, session.display.tell)
+        facts = Bisection(state, backend, execution, session.data, thresholds).run()
+        return session.finish(facts, jobs=jobs, threads=threads, timeout_seconds=timeout)
 
 
 def compare_model(
@@ -327,33 +316,25 @@ def compare_model(
     check_pythons(named, chosen, found)
     jobs = check_processes(jobs, threads, timeout)
     folder = Path(out) if out is not None else default_folder()
-    Recipe(data or Recipe.data, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
+    recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
     check_folder(folder, overwrite)
-    with Display(quiet) as display, writing(folder):
-        data_folder, examples, notice = fetch(data, batch_size, data_dir, display)
-        recipe = Recipe(examples.name, batch_size, lr, max_epochs, seed=seed, dtype=dtype)
-        plan = Plan.make(recipe, examples, data_folder)
+    with open_session(recipe, data, data_dir, folder, quiet) as session:
         prepare_folder(folder, overwrite)
         wanted = {backend.label: backend for backend in (*chosen, reference)}
-        environments = prepare_environments(list(wanted.values()), named, display)
+        environments = prepare_environments(list(wanted.values()), named, session.display)
         if environments[reference.label].python is None:
             raise NotRunError(
                 f"{reference.label}: expected the framework of the reference; received none: "
                 f"{environments[reference.label].reason}; mend that or name another --python"
             )
-        plan.save(folder / "plan")
-        execution = Execution(plan, folder, jobs, threads, timeout, display.tell)
+        session.plan.save(folder / "plan")
+        execution = Execution(session.plan, folder, jobs, threads, timeout, session.display.tell)
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
         comparison = ModelComparison(
-            model, execution, examples, environments[reference.label], contenders
+            model, execution, session.data, environments[reference.label], contenders
         )
         facts = comparison.run(thresholds)
-        facts["notices"] += [notice] if notice else []
-        facts["settings"] = {"jobs": jobs, "threads": threads, "timeout_seconds": timeout}
-        report = Report(facts, folder)
-        report.save()
-        write_page(report)
-    return report
+        return session.finish(facts, jobs=jobs, threads=threads, timeout_seconds=timeout)
 
 
 # The command line

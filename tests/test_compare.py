@@ -336,6 +336,15 @@ def test_a_terminal_without_the_signs(cache, tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.parametrize("what", ["show", "list", "setup"])
+def test_a_reader_of_what_is_there_may_leave_early(finished, cache, what):
+    show, setup = ["show", finished[1]], ["--setup", PLAIN, "--data", "digits", "--quiet"]
+    with start({"show": show, "list": ["--list"], "setup": setup}[what], cache) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_a_reader_who_leaves_early_changes_nothing(cache, tmp_path):
     out = tmp_path / "out"
     arguments = [PLAIN, *SMALL, "--implementation", "scratch", "--quiet", "--out", out]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import signal
 import sys
 import time
@@ -35,8 +34,6 @@ from common.options import (
     parse_pythons,
 )
 from common.own_model import OwnModel
-from common.parallel import available_cpus
-from common.plan import Plan
 from common.preparation import (
     check_find_links,
     check_folder,
@@ -50,20 +47,20 @@ from common.preparation import (
     fetch,
     prepare_environments,
     prepare_folder,
-    writing,
 )
 from common.progress import Display
 from common.recipe import Recipe
 from common.regression import Regression
 from common.releases import list_releases
 from common.report import PAGE, Report, print_report
-from common.report.exports import chosen_exports, export
+from common.report.exports import FORMATS, chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
 from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
 from common.session import open_session
 from common.side_by_side import side_by_side
 from common.specifier import parse_range
+from common.standard_output import reader_may_leave
 from common.thresholds import Thresholds
 
 __all__ = ["bisect", "compare", "compare_model", "main", "side_by_side"]
@@ -372,30 +369,43 @@ def setup(arguments: argparse.Namespace, pythons: Mapping[str, str]) -> int:
         _, data, notice = fetch(arguments.data, arguments.batch_size, arguments.data_dir, display)
         named = {name: Path(path) for name, path in pythons.items()}
         environments = prepare_environments(chosen, named, display)
-    if notice:
-        print(notice)
-    print(f"data: {data.name} from {data.source}")
-    for environment in environments.values():
-        where = environment.python or environment.reason
-        print(f"{environment.backend} {environment.version or environment.asked}: {where}")
+    with reader_may_leave():
+        if notice:
+            print(notice)
+        print(f"data: {data.name} from {data.source}")
+        for environment in environments.values():
+            where = environment.python or environment.reason
+            print(f"{environment.backend} {environment.version or environment.asked}: {where}")
     return 0 if all(e.python for e in environments.values()) else 3
 
 
 def write_plan_for_others(options: argparse.Namespace) -> int:
     """Write what is to be trained, and what judges it, for a program that is not ours."""
     folder = Path(options.write_plan)
-    jobs = options.jobs or max(1, len(available_cpus()) // options.threads)
+    jobs = check_processes(options.jobs, options.threads, options.timeout)
+    unused = {
+        "BACKEND": options.backends,
+        "--implementation": options.implementation,
+        "--python": options.python,
+        "--find-links": options.find_links,
+        "--out": options.out,
+        "--overwrite": options.overwrite,
+        "--threshold": options.threshold != DEFAULT_THRESHOLDS.envelopes,
+        "--drift-loss": options.drift_loss != DEFAULT_THRESHOLDS.drift_loss,
+        "--drift-predictions": options.drift_predictions != DEFAULT_THRESHOLDS.drift_predictions,
+        **{f"--{name}": getattr(options, name) for name in FORMATS},
+    }
+    check_useless("--write-plan", options, unused)
     settings = {name: getattr(options, name) for name in vars(Recipe()) if name != "data"}
-    with Display(options.quiet) as display, writing(folder):
-        data_folder, data, notice = fetch(
-            options.data, options.batch_size, options.data_dir, display
-        )
-        plan = Plan.make(Recipe(data.name, **settings), data, data_folder)
-        execution = Execution(plan, folder, jobs, options.threads, options.timeout, display.tell)
-        write_plan(folder, plan, data, execution)
-    if notice:
-        print(notice)
-    print(f"{folder}: plan of {plan.num_steps} updates; docs/record.md says what to record")
+    recipe = Recipe(options.data or Recipe.data, **settings)
+    with open_session(recipe, options.data, options.data_dir, folder, options.quiet) as session:
+        plan, tell = session.plan, session.display.tell
+        execution = Execution(plan, folder, jobs, options.threads, options.timeout, tell)
+        write_plan(folder, plan, session.data, execution)
+    with reader_may_leave():
+        if session.notice:
+            print(session.notice)
+        print(f"{folder}: plan of {plan.num_steps} updates; docs/record.md says what to record")
     return 0
 
 
@@ -412,7 +422,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pythons = parse_pythons(options.python)
         exports = chosen_exports(options)
         if options.list:
-            list_backends(pythons, options.json)
+            with reader_may_leave():
+                list_backends(pythons, options.json)
             return 0
         if options.setup:
             return setup(options, pythons)
@@ -476,13 +487,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"compare.py: interrupted; every worker was ended{resumed}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    try:
+    with reader_may_leave():
         print_report(report)
         page = f" and {PAGE}" if (report.folder / PAGE).exists() else ""
         print(f"{report.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # the reader has seen enough; rich would end here
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # A bisection that found its pair did what was asked, whatever the grades of its releases.
     return 0 if options.bisect is not None else report.exit_status(options.fail_on)
 

@@ -17,11 +17,14 @@ def cache_directory() -> Path:
     The folder is not created here.
     """
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser().absolute()
+        return Path(os.path.expanduser(named)).absolute()
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # A relative path is to be ignored (XDG Base Directory Specification); workers, which run
+        # in another folder, would not find it.
+        named = os.environ.get("XDG_CACHE_HOME", "")
+        base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
     return base / "framework-parity"

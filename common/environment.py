@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import sys
 import threading
@@ -241,7 +242,7 @@ def environment_folder(backend: Backend) -> Path:
         content += f"\n{place}"
         for file in sorted(Path(place).glob(f"*{backend.version}*")):
             content += f"\n{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
-    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:12]
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
     return cache_directory() / "environments" / f"{backend.name}-{python}-{digest}"
 
@@ -299,7 +300,7 @@ def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str
 
 def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment:
     # Workers run in another folder, so a relative path would not be found there.
-    found = python.expanduser().absolute()
+    found = Path(os.path.expanduser(python)).absolute()
     if len(python.parts) == 1 and not found.is_file() and (on_path := shutil.which(python)):
         found = Path(on_path).absolute()
     missing = Environment(backend.name, None, asked=backend.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +29,8 @@ class Contender:
 
     Args:
         environment: the backend's interpreter, or why there is none.
-        implementation: ``scratch`` or ``concise``.
+        implementation: ``scratch`` or ``concise``; of a model of a user's own, its file's name
+            without the ending.
     """
 
     environment: Environment
@@ -215,7 +217,7 @@ def staying_name(environment: Environment) -> str | None:
     Python does one and ends."""
     if isinstance(environment, ExternalEnvironment):
         return None
-    python = hashlib.sha256(str(environment.python).encode()).hexdigest()
+    python = hashlib.sha256(os.fsencode(str(environment.python))).hexdigest()
     return f"{environment.label}-{python[:8]}"
 
 

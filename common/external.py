@@ -224,7 +224,8 @@ def _find_program(
         looked for on the PATH.
     """
     if named is not None:
-        found = shutil.which(named if len(named.parts) == 1 else named.expanduser().absolute())
+        place = Path(os.path.expanduser(named)).absolute()
+        found = shutil.which(named if len(named.parts) == 1 else place)
         if found is None:
             raise BuildError(f"{named}: expected a program; received none that can be run")
         return Path(found).absolute(), {}

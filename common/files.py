@@ -24,7 +24,7 @@ def write_whole(path: Path, text: str) -> None:
             stream.write(text)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}-")
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)

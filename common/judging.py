@@ -150,21 +150,32 @@ def load_reference(
     Raises:
         ParityError: if one of them failed: without them nothing can be judged.
     """
-    names = (REFERENCE, *MEMBERS)
+    oracle, *members = load_trajectories(execution, outcomes, (REFERENCE, *MEMBERS))
+    return oracle, measure_envelope(execution.plan, data, oracle, members)
+
+
+def load_trajectories(
+    execution: Execution, outcomes: Mapping[str, Outcome], names: Sequence[str]
+) -> list[Trajectory]:
+    """The trajectories that the processes of these names left, the reference's first.
+
+    Raises:
+        ParityError: if a process failed, or the reference left the finite numbers.
+    """
     for name in not_done(outcomes, names):
         full = shutil.disk_usage(execution.folder).free <= LITTLE_ROOM_BYTES
         raise ParityError(
             f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
             f"{outcomes[name].reason}{' (the disk is full)' * full}; try again"
         )
-    oracle, *members = [Trajectory.load(execution.reference_file(name)) for name in names]
-    for name, values in vars(oracle).items():
+    found = [Trajectory.load(execution.reference_file(name)) for name in names]
+    for name, values in vars(found[0]).items():
         if not np.isfinite(values).all():
             raise ParityError(
                 f"reference: expected a training in finite numbers; received {name} beyond them, "
                 "even in float64; lower --lr or --sigma"
             )
-    return oracle, measure_envelope(execution.plan, data, oracle, members)
+    return found
 
 
 def judge_record(judge: Judge, execution: Execution, name: str) -> tuple[Record, Judgement] | str:

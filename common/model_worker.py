@@ -162,7 +162,7 @@ class Run:
                 name: value.astype(self.plan.recipe.dtype).astype(self.dtype)
                 for name, value in states[step].items()
             }
-            X, y = trainer.training_batch(rows)
+            X, y = trainer.batch(rows)
             arrays = trainer.probe(self.model.permute(state, self.features), X, y)
             sorter = np.argsort(rows)
             back = sorter[np.searchsorted(rows, planned, sorter=sorter)]

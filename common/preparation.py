@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -16,7 +19,7 @@ from common.bisection_state import STATE_FILE
 from common.data import DataModule
 from common.environment import IMPLEMENTATIONS, Backend, Environment, choose, find_environment
 from common.equivalence import LEAST_SEEDS
-from common.errors import ParityError
+from common.errors import NotRunError, ParityError
 from common.fetch import open_data
 from common.parallel import available_cpus
 from common.progress import Display
@@ -24,8 +27,23 @@ from common.report.page import PAGE
 from common.report.report import FILE
 from common.seeds import Margins
 
+PLAN = "plan/plan.json"
+"""What a folder holds that a comparison left, and each of its ``seed-N``."""
+
 OWN_FOLDERS = ("plan", "runs", "reference", "second_look")
-"""What a comparison puts beside its report, and replaces there; ``seed-N``, too."""
+"""What a comparison puts beside its report, and replaces there if there is a plan among them.
+
+So it does with ``seed-N`` (see :func:`seed_folders`), of which each has a plan of its own.
+"""
+
+STEPS_FILE = "steps.json"
+"""What ``--write-plan`` puts beside its plan, and a comparison does not."""
+
+NO_ROOM = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+}
+"""The errors of the system that another folder, or room in this one, mends."""
 
 
 def default_folder() -> Path:
@@ -96,13 +114,13 @@ def check_find_links(places: Sequence[str | Path]) -> list[str]:
         ParityError: if one is neither a folder nor an address.
     """
     for place in places:
-        if "://" not in str(place) and not Path(place).expanduser().is_dir():
+        if "://" not in str(place) and not os.path.isdir(os.path.expanduser(place)):
             raise ParityError(
                 f"--find-links: expected a folder or an address; received {str(place)!r}; name "
                 "where the releases are"
             )
     return [
-        str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
+        str(place) if "://" in str(place) else str(Path(os.path.expanduser(place)).absolute())
         for place in places
     ]
 
@@ -115,12 +133,18 @@ def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
             f"--independent: expected --seeds {LEAST_SEEDS} or more with it; received {seeds}; "
             "one training has no distribution"
         )
-    if not (margins.val_loss > 0 and margins.val_accuracy > 0 and 0 < margins.level < 0.5):
+    widths = (margins.val_loss, margins.val_accuracy)
+    if not (all(0 < width < math.inf for width in widths) and 0 < margins.level < 0.5):
         raise ParityError(
-            "--margin-loss, --margin-accuracy, --level: expected margins above 0 and a level "
-            f"between 0 and 0.5; received {margins.val_loss:g}, {margins.val_accuracy:g} and "
+            "--margin-loss, --margin-accuracy, --level: expected finite margins above 0 and a "
+            f"level between 0 and 0.5; received {margins.val_loss:g}, {margins.val_accuracy:g} and "
             f"{margins.level:g}; mend them"
         )
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """What in a folder is called as a comparison over seeds calls its further plans: ``seed-N``."""
+    return [path for path in folder.glob("seed-*") if re.fullmatch("seed-[0-9]+", path.name)]
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -131,13 +155,19 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             "another --out or add --overwrite"
         )
     try:
-        if not (folder / "plan" / "plan.json").exists():
-            for name in OWN_FOLDERS:
-                if (folder / name).exists():
-                    raise ParityError(
-                        f"{folder}: expected a folder for a report; received one with a {name} "
-                        "that no comparison left there; name another --out"
-                    )
+        has_plan = (folder / PLAN).exists()
+        if has_plan and (folder / STEPS_FILE).exists():
+            raise ParityError(
+                f"{folder}: expected a folder for a report; received one that --write-plan made, "
+                "whose plan and reference are still to judge by; name another --out"
+            )
+        others = [] if has_plan else [name for name in OWN_FOLDERS if (folder / name).exists()]
+        others += [path.name for path in seed_folders(folder) if not (path / PLAN).exists()]
+        for name in others:
+            raise ParityError(
+                f"{folder}: expected a folder for a report; received one with a {name} that no "
+                "comparison left there; name another --out"
+            )
         ancestor = folder
         while not ancestor.exists():
             ancestor = ancestor.parent
@@ -152,21 +182,32 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, or a folder that went away, into a ParityError."""
+    """Turn a full disk, or a folder that went away, into a ParityError.
+
+    Any other refusal of the system (no more files, no more memory) is a NotRunError, which does
+    not blame the folder.
+    """
     try:
         yield
     except OSError as error:
-        raise ParityError(
-            f"{error.filename or folder}: expected room and permission to write; received "
-            f"{error.strerror or error}; free space there or name another --out"
-        ) from None
+        where, reason = error.filename or folder, error.strerror or error
+        if error.errno in NO_ROOM or (error.errno == errno.ENOENT and not folder.exists()):
+            raise ParityError(
+                f"{where}: expected room and permission to write; received {reason}; free space "
+                "there or name another --out"
+            ) from None
+        raise NotRunError(
+            f"{where}: expected the system to do what a comparison asks of it; received {reason}; "
+            "mend that and try again"
+        ) from error
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [*(folder / name for name in OWN_FOLDERS), *folder.glob("seed-*")]:
+        seeds = [path for path in seed_folders(folder) if (path / PLAN).exists()]
+        for old in [*(folder / name for name in OWN_FOLDERS), *seeds]:
             if old.exists():
                 shutil.rmtree(old)
         if overwrite:
@@ -182,12 +223,22 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
 def fetch(
     data: str | None, batch_size: int, data_dir: str | Path | None, display: Display
 ) -> tuple[Path, DataModule, str | None]:
-    """Find or fetch the data set."""
+    """Find or fetch the data set.
+
+    Raises:
+        ParityError: if there is none, or it has a single class: the loss is then 0 from the
+            start, and no training moves anything that could be compared.
+    """
 
     def tell(what: str, part: float) -> None:
         display.tell("data", {"event": what, "part": part})
 
     result = open_data(data, batch_size, data_dir, tell)
+    if (examples := result[1]).num_outputs < 2:
+        raise ParityError(
+            f"{data or examples.name}: expected examples of two classes or more; received one; add "
+            "examples of another class"
+        )
     display.tell("data", {"event": "ready"})
     return result
 

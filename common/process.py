@@ -88,7 +88,10 @@ class OwnProcess:
 
 
 def _signal_name(number: int) -> str:
-    name = signal.Signals(number).name
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
     return f"{name} (out of memory?)" if name == "SIGKILL" else name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +19,8 @@ class Recipe:
     """Hyperparameters of one comparison; the defaults are the book's.
 
     Args:
-        data: name of a data set, or the path of an ``.npz`` file.
+        data: name of a data set, or the path of an ``.npz`` file; in a plan, of such a file its
+            name without the ending.
         batch_size: examples per step; the short last batch of an epoch is used.
         lr: learning rate of plain minibatch SGD.
         max_epochs: passes over the training data.
@@ -45,11 +46,14 @@ class Recipe:
         _whole("seed", self.seed, least=0)
         for name in ("lr", "sigma"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (is_number and 0 <= value <= sys.float_info.max):
                 raise ParityError(
                     f"{name}: expected a finite number, zero or larger; received {value!r}; "
                     f"give for example --{name} {getattr(type(self), name)}"
                 )
+            # 1 and 1.0 are the same rate, and must be the same text in a plan's digest.
+            object.__setattr__(self, name, float(value))
         if self.dtype not in DTYPES:
             raise ParityError(
                 f"dtype: expected one of {', '.join(DTYPES)}; received {self.dtype!r}; "

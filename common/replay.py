@@ -88,7 +88,7 @@ def block_product(A: Array, B: Array, block: int) -> Array:
 class Step(NamedTuple):
     """Every stage of one step, before its update.
 
-    ``losses`` and ``loss`` are those that training reports; ``error`` is ∂loss/∂logits.
+    ``losses`` and ``loss`` are those that training reports.
     """
 
     X: Array

@@ -13,11 +13,10 @@ from common.data import DataModule
 from common.equivalence import METRICS, equivalence
 from common.execution import REFERENCE, Contender, Execution, seed_name
 from common.grades import verdict
-from common.judging import judge_comparison
+from common.judging import judge_comparison, load_trajectories
 from common.launcher import Outcome
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.replay import Trajectory
 from common.thresholds import Thresholds
 
 Outcomes = dict[str, list[float]]
@@ -92,13 +91,15 @@ def independent_seeds(
     """Train every contender on seeds of its framework's own generators.
 
     The reference trains as often, on as many plans. Arguments as of :func:`shared_seeds`.
+
+    Raises:
+        ParityError: if a training of the reference failed: there is nothing to compare with.
     """
     outcomes = execution.train_independently(contenders, seeds)
     reference: Outcomes = {metric: [] for metric in METRICS}
     for seed in seeds:
         other = _execution(execution, data, seed)
-        other.train_reference()
-        oracle = Trajectory.load(other.reference_file(REFERENCE))
+        (oracle,) = load_trajectories(other, other.train_reference(), [REFERENCE])
         for metric in METRICS:
             reference[metric].append(float(getattr(oracle, metric)[-1]))
     finals, failed = {}, {}

@@ -1,6 +1,8 @@
 """Unusable input ends with exit status 2 and one line, and leaves nothing behind."""
 
+import errno
 import gzip
+import os
 import signal
 import subprocess
 
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 
 from common.cache import CACHE_VARIABLE
+from common.errors import ParityError
 from common.fashion_mnist.files import FILES
+from common.preparation import check_folder, prepare_folder, writing
 from compare import main
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
@@ -103,7 +107,21 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("--data", "synthetic:10x8", parts=("synthetic:10x8",)),
         case("--data", "nowhere.npz", parts=("nowhere.npz",)),
         case("--data", "digits", "--data-dir", ".", parts=("data-dir",)),
+        case("--data", "synthetic:9x2x1", parts=("synthetic:9x2x1", "two classes")),
         case("--fail-on", "agree", parts=("--fail-on", "agree")),
+        case("--margin-loss", "inf", parts=("--margin-loss", "finite", "inf")),
+        case("--margin-accuracy", "inf", parts=("--margin-accuracy", "finite", "inf")),
+        case("--margin-accuracy", "nan", parts=("--margin-accuracy", "nan")),
+        case("--level", "nan", parts=("--level", "nan")),
+        case("--find-links", "~nobody-here/x", parts=("--find-links", "~nobody-here/x")),
+        case("--write-plan", "plan", "--threads", "0", parts=("--threads", "0")),
+        case("--write-plan", "plan", "--jobs", "-1", parts=("--jobs", "-1")),
+        case("--write-plan", "plan", "--timeout", "0", parts=("--timeout",)),
+        case("--write-plan", "plan", "--seeds", "3", parts=("--write-plan", "--seeds")),
+        case("--write-plan", "plan", "--baseline", "x", parts=("--write-plan", "--baseline")),
+        case("--write-plan", "plan", "--threshold", "5", parts=("--write-plan", "--threshold")),
+        case("--write-plan", "plan", "--csv", "c.csv", parts=("--write-plan", "--csv")),
+        case("--write-plan", "plan", PLAIN, parts=("--write-plan", "BACKEND", "--out")),
         case("--list", "--setup", parts=("--setup", "--list")),
         case("--nonsense", parts=("--nonsense",)),
     ],
@@ -170,6 +188,7 @@ def examples(**changes):
         (examples(X_val=np.ones((10, 5), np.float32)), ("X_val", "(5,)")),
         (examples(X_train=np.array([[{}] * 4] * 20)), ("savez",)),
         ({}, ("X_train", "none")),
+        (examples(y_train=np.zeros(20, int), y_val=np.zeros(10, int)), ("two classes",)),
     ],
     ids=[
         "missing",
@@ -183,6 +202,7 @@ def examples(**changes):
         "widths",
         "pickled",
         "empty",
+        "one class",
     ],
 )
 def test_npz(refuse_here, tmp_path, arrays, parts):
@@ -216,9 +236,50 @@ def test_out_that_holds_a_report_is_kept(refuse, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
-def test_folders_of_somebody_else_are_kept(refuse, tmp_path, overwrite):
+@pytest.mark.parametrize("name", ["runs", "seed-1"])
+def test_folders_of_somebody_else_are_kept(refuse, tmp_path, name, overwrite):
     out = tmp_path / "project"
-    (out / "runs").mkdir(parents=True)
-    (out / "runs" / "precious").write_text("kept")
-    refuse([PLAIN, *SMALL, "--out", out, *overwrite], out, "runs")
-    assert (out / "runs" / "precious").read_text() == "kept"
+    (out / name).mkdir(parents=True)
+    (out / name / "precious").write_text("kept")
+    refuse([PLAIN, *SMALL, "--out", out, *overwrite], out, name)
+    assert (out / name / "precious").read_text() == "kept"
+
+
+def test_what_is_called_almost_as_our_folders_is_kept(tmp_path):
+    (tmp_path / "plan").mkdir()
+    for name in ("seed-data", "seed-1b", "seed-", "seed-1", "seed-20"):
+        (tmp_path / name / "plan").mkdir(parents=True)
+        (tmp_path / name / "plan" / "plan.json").touch()
+    (tmp_path / "plan" / "plan.json").touch()
+    (tmp_path / "seed-1.txt").touch()
+    check_folder(tmp_path, overwrite=False)
+    prepare_folder(tmp_path, overwrite=False)
+    kept = {"seed-data", "seed-1b", "seed-", "seed-1.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+# What the system refuses
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EFBIG])
+def test_a_folder_that_cannot_be_written_any_more_is_named(tmp_path, number):
+    with pytest.raises(ParityError, match="free space there") as error, writing(tmp_path):
+        raise OSError(number, os.strerror(number), "some/file")
+    assert "some/file" in str(error.value)
+    assert os.strerror(number) in str(error.value)
+    assert error.value.exit_status == 2
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EIO, errno.ENOENT])
+def test_the_folder_is_not_blamed_for_what_else_the_system_refuses(tmp_path, number):
+    with pytest.raises(ParityError, match=r": expected .*; received ") as error, writing(tmp_path):
+        raise OSError(number, os.strerror(number), "some/file")
+    assert os.strerror(number) in str(error.value)
+    assert "space" not in str(error.value)
+    assert error.value.exit_status == 3
+    assert error.value.__cause__.errno == number
+
+
+def test_a_folder_that_went_away_is_named(tmp_path):
+    with pytest.raises(ParityError, match="name another --out"), writing(tmp_path / "gone"):
+        (tmp_path / "gone" / "file").read_text()

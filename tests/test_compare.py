@@ -35,6 +35,7 @@ from tests.helpers import (
     SMALL,
     check_complaint,
     processes,
+    program,
     run,
     start,
 )
@@ -290,17 +291,29 @@ def test_without_out_each_comparison_has_a_folder_of_its_own(cache, tmp_path):
     assert not os.listdir(tmp_path / "results" / "earlier")
 
 
-def test_own_data(cache, tmp_path):
+@pytest.mark.parametrize("name", ["own", "caf\udce9"], ids=["text", "bytes"])
+def test_own_data(cache, tmp_path, name):
+    """A file's name is bytes, which need not be UTF-8."""
     random = np.random.default_rng(0)
     y = np.arange(60, dtype=np.uint8) % 2
     X = random.integers(0, 100, (60, 3, 3), dtype=np.uint8) + 100 * y[:, None, None]
-    np.savez(tmp_path / "own.npz", X_train=X[:40], y_train=y[:40], X_val=X[40:], y_val=y[40:])
-    words = [*COMPARE, PLAIN, "--data", "own.npz", "--batch-size", "8", "--quiet", "--out", "out"]
+    arrays = {"X_train": X[:40], "y_train": y[:40], "X_val": X[40:], "y_val": y[40:]}
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    out = tmp_path / f"{name}-out"
+    python = program(tmp_path / f"{name}-python", f'exec {sys.executable} "$@"')
+    words = [*COMPARE, PLAIN, "--data", f"{name}.npz", "--batch-size", "8", "--out", out]
+    words += ["--python", f"{PLAIN}={python}", "--markdown", "m.md", "--csv", "c", "--junit", "j"]
     process = run(words, cache, cwd=tmp_path)
     assert process.returncode == 0, process.stderr + process.stdout
-    facts = Report.load(tmp_path / "out").facts
-    assert facts["data"]["name"] == "own"
-    assert facts["data"]["source"] == "own.npz"
+    report = Report.load(out)
+    facts = report.facts
+    assert facts["data"]["name"] == name
+    assert facts["data"]["source"] == f"{name}.npz"
+    shown = name.encode(errors="replace").decode()
+    assert f"{shown}.npz" in (out / "report.html").read_text()
+    assert f"{shown}: 40 training" in process.stdout
+    assert f"{shown}-out/{REPORT} and report.html written" in process.stdout
+    assert "report.html</a>" in report._repr_html_().encode().decode()
     assert facts["data"]["num_inputs"] == 9
     assert facts["runs"][0]["val_accuracy"][-1] > 0.9
 
@@ -334,6 +347,15 @@ def test_a_terminal_without_the_signs(cache, tmp_path):
     words = [*COMPARE, PLAIN, *SMALL, "--implementation", "scratch", "--out", tmp_path / "out"]
     process = run(words, cache, PYTHONIOENCODING="ascii")
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("what", ["show", "list", "setup"])
+def test_a_reader_of_what_is_there_may_leave_early(finished, cache, what):
+    show, setup = ["show", finished[1]], ["--setup", PLAIN, "--data", "digits", "--quiet"]
+    with start({"show": show, "list": ["--list"], "setup": setup}[what], cache) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_a_reader_who_leaves_early_changes_nothing(cache, tmp_path):

@@ -174,6 +174,9 @@ def test_places_that_hold_something_are_kept(plan, cache, tmp_path):
     process = run([*COMPARE, *RECIPE, "--quiet", "--write-plan", plan], cache)
     check_complaint(process, plan, "--write-plan")
     assert sorted(plan.rglob("*")) == before
+    words = [*COMPARE, PLAIN, *RECIPE, "--quiet", "--overwrite", "--out", plan]
+    check_complaint(run(words, cache), plan, "--write-plan", "--out")
+    assert sorted(plan.rglob("*")) == before
     with pytest.raises(ParityError, match="expected a plan"):
         assert_agreement({}, tmp_path)
     (tmp_path / "plan").symlink_to(plan / "plan")

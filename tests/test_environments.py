@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from common import environment
-from common.cache import CACHE_VARIABLE
-from common.environment import ROOT, discover, environment_folder, find_environment
+from common.cache import CACHE_VARIABLE, cache_directory
+from common.environment import (
+    ROOT,
+    Environment,
+    discover,
+    environment_folder,
+    find_environment,
+)
 from common.errors import ParityError
-from tests.conftest import BACKENDS
+from common.execution import staying_name
+from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, interpreter, program, user_environment
 
 PACKAGE = "parity_probe"
@@ -128,6 +135,42 @@ def test_a_named_interpreter_that_is_none_gives_its_reason(tmp_path, script, par
     assert found.python is None
     assert str(path) in found.reason
     assert part in found.reason
+
+
+def test_the_home_of_nobody_is_no_place_for_an_interpreter():
+    for named in (BACKENDS[PLAIN], *EXTERNAL.values()):
+        found = find_environment(named, Path("~nobody-here/python"))
+        assert found.python is None
+        assert "~nobody-here/python: " in found.reason
+
+
+def test_places_whose_names_are_not_utf_8_have_names_of_their_own(cache, tmp_path):
+    places = [str(tmp_path / name) for name in ("caf\udce9", "caf\udce8")]
+    wanted = backend(tmp_path / "backends", f"{PACKAGE}==1.0\n")
+    assert len({environment_folder(wanted.at("1.0", [place])) for place in places}) == 2
+    assert len({staying_name(Environment(PACKAGE, Path(place))) for place in places}) == 2
+
+
+# The cache
+
+
+@pytest.mark.parametrize("named", ["caches", "~nobody-here/caches", "/caches"])
+def test_the_cache_is_found_from_every_folder(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, named)
+    assert cache_directory() == tmp_path / named
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the convention of other systems")
+def test_a_relative_place_of_all_caches_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for named, place in (("caches", ".cache"), ("", ".cache"), (str(tmp_path / "a"), "a")):
+        monkeypatch.setenv("XDG_CACHE_HOME", named)
+        assert cache_directory() == tmp_path / place / "framework-parity"
+
+
+# Building
 
 
 def test_a_failed_build_leaves_nothing_and_gives_its_reason(cache, tmp_path):

@@ -14,6 +14,7 @@ from junitparser import Error, Failure, JUnitXml
 
 from common.accepted import Accepted
 from common.environment import IMPLEMENTATIONS, ROOT
+from common.files import write_whole
 from common.report import Report
 from common.report.junit import clean, junit_xml
 from common.report.markdown import LONGEST_LINE, MOST_BYTES, escaped, markdown
@@ -260,6 +261,12 @@ def test_a_file_that_cannot_be_written_is_refused_before_training(cache, tmp_pat
     both = tmp_path / "both"
     check_complaint(run([*words, "--csv", both, "--markdown", both], cache), "--csv")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("name", ["r" * 255, "報" * 85], ids=["letters", "characters"])
+def test_files_may_have_names_as_long_as_the_system_takes(tmp_path, name):
+    write_whole(tmp_path / name, "whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "whole")]
 
 
 def test_an_export_to_standard_output(finished, cache):

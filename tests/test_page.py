@@ -375,6 +375,30 @@ def test_without_room_the_report_stands_alone(report, tmp_path):
     assert notice.startswith(f"{PAGE} was not written")
 
 
+def test_the_saved_report_says_that_it_stands_alone(report, tmp_path):
+    (tmp_path / PAGE).mkdir()
+    copy = Report({**report.facts, "notices": []}, tmp_path)
+    copy.save()
+    write_page(copy)
+    assert Report.load(tmp_path).facts == copy.facts
+    assert len(copy.facts["notices"]) == 1
+
+
+def test_a_machine_whose_memory_is_unknown(report, tmp_path):
+    copy = Report({**report.facts, "machine": {**report.facts["machine"]}}, tmp_path)
+    copy.facts["machine"]["memory_bytes"] = None
+    write_page(copy)
+    assert " processors; " in page_of(copy)
+
+
+def test_an_empty_trajectory_is_said_to_be_none(report, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(report.folder, folder)
+    (folder / "reference" / "reference.npz").write_bytes(b"")
+    write_page(Report.load(folder))
+    assert "reference.npz: expected the trajectory" in page_of(Report(report.facts, folder))
+
+
 # How large it is
 
 

@@ -76,6 +76,22 @@ def test_whatever_decides_the_training_changes_the_digest(change):
     assert make_plan(**change)[0].sha256 != make_plan()[0].sha256
 
 
+@pytest.mark.parametrize("name", ["lr", "sigma"])
+def test_whole_numbers_are_the_same_rate_however_they_are_written(name):
+    assert make_plan(**{name: 1})[0].sha256 == make_plan(**{name: 1.0})[0].sha256
+    assert repr(getattr(Recipe(**{name: 1}), name)) == "1.0"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, "0.1", None, -1, float("nan"), float("inf"), pytest.param(10**400, id="huge")],
+)
+@pytest.mark.parametrize("name", ["lr", "sigma"])
+def test_what_is_no_rate_is_refused(name, value):
+    with pytest.raises(ParityError, match=f"{name}: expected a finite number"):
+        Recipe(**{name: value})
+
+
 def test_names_do_not_change_the_digest():
     plan, data = make_plan()
     data.name = "another name"

@@ -10,12 +10,14 @@ from rich.console import Console
 
 from common.equivalence import equivalence
 from common.errors import ParityError
+from common.execution import REFERENCE, Execution
+from common.launcher import Outcome
 from common.report import print_report
 from common.report.advice import next_steps
-from common.seeds import Margins, worst_verdict
+from common.seeds import Margins, independent_seeds, worst_verdict
 from compare import compare
 from tests.comparisons import finished
-from tests.helpers import PLAIN
+from tests.helpers import PLAIN, make_plan
 
 SMALL = {"data": "synthetic:300x8x3", "max_epochs": 2, "batch_size": 32}
 
@@ -106,6 +108,16 @@ def test_independent_seeds_draw_everything_themselves(tmp_path):
         assert not metrics["val_loss"]["paired"]
         assert not np.allclose(values, seeds["reference"]["val_loss"])
     assert report.verdict == "agree"
+
+
+def test_a_reference_that_fails_is_no_distribution(tmp_path, monkeypatch):
+    plan, data = make_plan(tmp_path)
+    failed = {REFERENCE: Outcome("failed", "killed by SIGKILL", 1.0)}
+    monkeypatch.setattr(Execution, "train_independently", lambda *_: {})
+    monkeypatch.setattr(Execution, "train_reference", lambda _: failed)
+    execution = Execution(plan, tmp_path, 1, 1, 60.0)
+    with pytest.raises(ParityError, match=r"reference: expected .*failed: killed by SIGKILL"):
+        independent_seeds(execution, data, [], range(3), Margins())
 
 
 def test_independence_needs_seeds(tmp_path):

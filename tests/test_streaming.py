@@ -16,6 +16,7 @@ from common.report import Report
 from common.witness import Witness
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, check_complaint, make_plan, run
+from tests.test_own_model import PLAIN_MODEL
 
 CHUNK = 16
 MEMORY = str(32 * CHUNK * 8 * 4)
@@ -104,6 +105,17 @@ def test_an_archive_larger_than_memory_is_compared(tmp_path):
     for key in ("data", "reference", "envelope"):
         assert found[0].facts[key] == found[1].facts[key]
     assert [row["grade"] for row in found[1].runs] == ["rounding"] * 2
+
+
+def test_a_model_of_ones_own_is_compared_on_data_larger_than_memory(tmp_path):
+    (tmp_path / "mine.py").write_text(PLAIN_MODEL)
+    words = [*COMPARE, "--model", tmp_path / "mine.py", PLAIN, *DATA, "--quiet"]
+    process = run([*words, "--out", tmp_path / "out"], tmp_path, **{MEMORY_VARIABLE: MEMORY})
+    assert process.returncode == 0, process.stderr + process.stdout
+    (row,) = Report.load(tmp_path / "out").runs
+    assert row["grade"] == "rounding"
+    # Every stage of the last step, too, which is far from the chunk that was placed last.
+    assert all(stage["envelopes"] <= 4 for stage in row["stages"].values())
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from common.process import log_tail
+from common.process import OwnProcess, log_tail
 from common.record import Record
 from common.report import Report
 from tests.helpers import (
@@ -143,6 +143,17 @@ def test_the_other_rows_are_complete(mishaps):
     assert {frozenset(row) for row in rows.values()} == {frozenset(rows[sound[0]])}
     assert "not json" not in process.stderr
     assert "Kept Alive" in (out / "runs" / f"{PLAIN}-concise.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (40, "signal 40"), (signal.SIGKILL, "memory")]
+)
+def test_signals_are_named_if_they_have_names(tmp_path, number, name):
+    process = OwnProcess(["sh", "-c", f"kill -{int(number)} $$"], tmp_path / "log", {}, None)
+    reason, killed = process.failure()
+    process.close()
+    assert killed
+    assert name in reason
 
 
 # Interrupts

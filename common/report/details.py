@@ -220,7 +220,7 @@ def _trajectory(folder: Path, name: str) -> Trajectory:
     path = folder / "reference" / f"{name}.npz"
     try:
         return Trajectory.load(path)
-    except (OSError, ValueError, TypeError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise ParityError(
             f"{path}: expected the trajectory that the comparison left there; received {error}; "
             "run the comparison again"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import quote
 
-from common.report.page import PAGE, shared, template
+from common.report.page import PAGE, encodable, shared, template
 from common.report.report import Report
 
 # Each has a contrast of 4 and more to white and to #111111: a notebook may be light or dark, and
@@ -21,5 +22,7 @@ INKS = {
 def notebook_html(report: Report) -> str:
     """The verdict, the grades, the runs, the first divergences, and the way to the page."""
     page = report.folder / PAGE
-    found = os.path.relpath(page) if page.exists() else None
-    return template("notebook.html").render(shared(report) | {"inks": INKS, "page": found})
+    found = os.path.relpath(page) if page.exists() else ""
+    address = quote(os.fsencode(found))
+    facts = shared(report) | {"inks": INKS, "page": found, "address": address}
+    return encodable(template("notebook.html").render(facts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection
 from importlib.metadata import distribution
@@ -48,7 +49,8 @@ def write_page(report: Report) -> None:
     """Write the page beside the report: whole or not at all.
 
     Where the records are gone, what is drawn from them is left out, with a line that says so.
-    Where there is no room for the page, the report stands without it, with a notice.
+    Where there is no room for the page, the report stands without it, with a notice, and is
+    saved again for that; where there is no room for this either, it stays as it was saved.
     """
     try:
         details, missing = report.details, report.details.missing
@@ -67,6 +69,8 @@ def write_page(report: Report) -> None:
         write_whole(report.folder / PAGE, text)
     except OSError as error:
         report.facts["notices"].append(f"{PAGE} was not written: {error.strerror or error}.")
+        with contextlib.suppress(OSError):
+            report.save()
 
 
 def render(
@@ -80,7 +84,7 @@ def render(
         missing: what could not be had, a line each.
         pictures: of what: ``examples``, ``weights``.
     """
-    return template("report.html").render(
+    text = template("report.html").render(
         **shared(report),
         missing=missing,
         stages=STAGES,
@@ -102,6 +106,12 @@ def render(
             _library("itables", DATATABLES),
         ),
     )
+    return encodable(text)
+
+
+def encodable(text: str) -> str:
+    """A text with a question mark for each byte of a file's name that is not UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def template(name: str) -> jinja2.Template:

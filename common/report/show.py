@@ -11,6 +11,7 @@ from common.errors import ParityError
 from common.report.exports import add_export_options, chosen_exports, export
 from common.report.report import FILE, Report
 from common.report.terminal import print_report
+from common.standard_output import reader_may_leave
 
 COMMAND = "show"
 DESCRIPTION = "Print or convert a finished comparison, without training again."
@@ -50,6 +51,6 @@ def show(options: argparse.Namespace) -> int:
             "comparison again"
         ) from None
     if not options.quiet:
-        console.file.write(captured.get())
-        console.file.flush()
+        with reader_may_leave():
+            console.file.write(captured.get())
     return status

@@ -119,7 +119,8 @@ def compare(
         overwrite: replace a report that is there.
         pythons: an interpreter for a backend, by its name, with the version as it is named there.
         find_links: where pip looks for the versions besides its index: folders or addresses.
-        jobs: how many workers run at once; as many as the processors allow if not given.
+        jobs: how many workers run at once; as many as the processors allow if not given, or one
+            on a GPU.
         threads: threads of each worker.
         timeout: seconds after which a training is ended, and reported as such.
         repeat: how often each worker trains, to see whether it repeats itself.
@@ -147,7 +148,7 @@ def compare(
     wanted = choose_implementations(implementations)
     named = {name: Path(path) for name, path in (pythons or {}).items()}
     check_pythons(named, chosen, found)
-    jobs = check_processes(jobs, threads, timeout, benchmark)
+    jobs = check_processes(jobs, threads, timeout, benchmark, device)
     check_device(device)
     check_positive("--repeat", repeat)
     check_seeds(seeds, independent, margins)

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from benchmarks.faults import Setup, plant
 from common.child import claim_stdout, end_with_parent
+from common.device import asked_device
 from common.plan import Plan
 from common.record import Record
 from common.recorder import Recorder
@@ -66,6 +67,7 @@ def main() -> None:
     out = claim_stdout()
     end_with_parent()
     backend = importlib.import_module(f"backends.{arguments.backend}")
+    backend.Trainer.use_device(asked_device())
     with Path("/dev/null").open("w") as silence:
         for run in json.loads(arguments.runs.read_text(encoding="utf-8")):
             started = time.perf_counter()

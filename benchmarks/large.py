@@ -42,10 +42,11 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
             task.settings["chunked"] = True
         measure.run(tasks, 1, options.budget, options.threads, options.device)
     points = [
-        scaling.point(task, "examples", rows, {"epochs": 1, "features": features}) for task in tasks
+        scaling.point(task, "examples", rows, {"epochs": 1, "features": features}, options.device)
+        for task in tasks
     ]
     settings = {"rows": rows, "features": features, "batch_size": options.batch_size}
-    series = {task.name: task.values("epoch_cpu_seconds") for task in tasks}
+    series = {task.name: task.values(measure.epoch_fact(options.device)) for task in tasks}
     facts = measure.document(
         "scaling_large", options, tasks, settings, points=points, series=series
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from common.device import DEVICES
 from common.environment import Backend, Environment, choose, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
@@ -199,7 +200,7 @@ def busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def load(tasks: Iterable[Task]) -> dict[str, Any]:
+def load(tasks: Iterable[Task], device: str) -> dict[str, Any]:
     """How busy other programs kept the machine while the tasks ran, and what follows from it."""
     others = [s["other_cpus"] for task in tasks for s in task.samples if "other_cpus" in s]
     median = float(np.median(others)) if others else 0.0
@@ -207,8 +208,16 @@ def load(tasks: Iterable[Task]) -> dict[str, Any]:
         "other_cpus": median,
         "cpus": len(available_cpus()),
         "busy": median > BUSY,
-        "clock": "cpu" if median > BUSY else "wall",
+        "clock": "cpu" if median > BUSY and device == DEVICES[0] else "wall",
     }
+
+
+def epoch_fact(device: str) -> str:
+    """The fact that tells what an epoch costs: processor seconds, which others' work leaves alone.
+
+    They say nothing of a GPU, whose worker may wait for it in a busy loop.
+    """
+    return "epoch_cpu_seconds" if device == DEVICES[0] else "epoch_seconds"
 
 
 def left_out(facts: Mapping[str, Any]) -> str:
@@ -227,7 +236,7 @@ def load_sentence(facts: Mapping[str, Any], wall_only: bool = False) -> str:
         f"Other programs kept {facts['other_cpus']:.2f} of {facts['cpus']} processors busy while "
         "this ran"
     )
-    if facts["busy"] and wall_only:
+    if facts["busy"] and (wall_only or facts["clock"] == "wall"):
         return f"{sentence}: **all times are wall times, and too long**."
     if wall_only:
         return f"{sentence}; all times are wall times."
@@ -278,7 +287,7 @@ def document(
         "machine": machine_facts() | {"numpy": np.__version__},
         "versions": versions,
         "settings": {**shared, **settings},
-        "load": load(tasks),
+        "load": load(tasks, options.device),
         "left_out": list(options.budget.left_out),
         **facts,
     }
@@ -327,12 +336,15 @@ def heading(facts: Mapping[str, Any], title: str, wall_only: bool = False) -> st
     """The lines above a table: what was measured, by which command, on which machine."""
     load = load_sentence(facts["load"], wall_only)
     machine = facts["machine"]
+    settings, pinned = facts["settings"], "pinned to its own processor(s)"
+    if settings["device"] != DEVICES[0]:
+        pinned = "on a GPU, whose own memory is not counted, and on any processor"
     memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown"
     return (
         f"# {title}\n\n`{facts['command']}`\n\n{machine['processor']}, {machine['cpus']} "
         f"processors, {memory}; {machine['system']}; Python {machine['python']}; "
-        f"{facts['settings']['threads']} thread(s) per worker, pinned to its own processor(s), one "
-        f"worker at a time. {load}\n\n{_versions(facts)}"
+        f"{settings['threads']} thread(s) per worker, {pinned}, one worker at a time. "
+        f"{load}\n\n{_versions(facts)}"
         f"{left_out(facts)}"
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks import against, measure
 from benchmarks.measure import Task, say
 from common.data import ARRAYS, DataModule
+from common.device import DEVICES
 from common.plan import Plan
 from common.recipe import Recipe
 
@@ -80,7 +81,8 @@ def main(options: argparse.Namespace) -> int:
         for value in AXES[axis]:
             if options.most is None or value <= options.most:
                 measured = measure_point(axis, value, pythons, options)
-                points += [point(task, axis, value, size) for task, size in measured]
+                device = options.device
+                points += [point(task, axis, value, size, device) for task, size in measured]
                 tasks += [task for task, _ in measured]
     facts = summarize(points, tasks, options)
     text = write(facts)
@@ -150,11 +152,14 @@ def fit_task(name: str, python: Path | None, folder: Path) -> Task:
     return Task(name, python, settings | {"plan": str(folder / "plan")})
 
 
-def point(task: Task, axis: str, value: int, size: Mapping[str, int]) -> dict[str, Any]:
+def point(
+    task: Task, axis: str, value: int, size: Mapping[str, int], device: str
+) -> dict[str, Any]:
     """What one size cost in one backend."""
     good = [facts for facts in task.samples if "failed" not in facts]
     residents = [facts["resident_bytes"] for facts in good if facts["resident_bytes"]]
     epochs = [sum(facts["epoch_cpu_seconds"]) for facts in good]
+    spread = [sum(facts[measure.epoch_fact(device)]) for facts in good]
     walls = [sum(facts["epoch_seconds"]) for facts in good]
     later = 1 if axis != "epochs" else 0
     count = 1 if not later else max(1, size["epochs"] - 1)
@@ -166,7 +171,7 @@ def point(task: Task, axis: str, value: int, size: Mapping[str, int]) -> dict[st
         "size": dict(size),
         "cpu_seconds": float(np.median(epochs)) / count if good else None,
         "wall_seconds": float(np.median(walls)) / count if good else None,
-        "spread": measure.quartiles([seconds / count for seconds in epochs]),
+        "spread": measure.quartiles([seconds / count for seconds in spread]),
         "grown_bytes": float(np.median(grown)) if good else None,
         "resident_bytes": residents[0] if residents else None,
         "other_cpus": float(np.median([f.get("other_cpus", 0) for f in good])) if good else None,
@@ -195,15 +200,20 @@ def bends(values: Sequence[float], costs: Sequence[float]) -> list[float]:
     return [float(value) for value, far in zip(values, off, strict=True) if far > STRAIGHT]
 
 
-def fit_all(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def cost(axis: str, device: str) -> str:
+    """The fact of a point that is judged along an axis."""
+    return "wall_seconds" if axis == "threads" or device != DEVICES[0] else "cpu_seconds"
+
+
+def fit_all(points: Sequence[Mapping[str, Any]], device: str) -> list[dict[str, Any]]:
     """Exponents of time and memory, and bends, for every axis and backend."""
     fits = []
     for axis in dict.fromkeys(p["axis"] for p in points):
         for backend in dict.fromkeys(p["backend"] for p in points):
             own = [p for p in points if (p["axis"], p["backend"]) == (axis, backend)]
             good = [p for p in own if not p["failed"]]
-            key = "wall_seconds" if axis == "threads" else "cpu_seconds"
-            values, costs = [_amount(p) for p in good], [p[key] for p in good]
+            values = [_amount(p) for p in good]
+            costs = [p[cost(axis, device)] for p in good]
             memory = [max(1.0, p["grown_bytes"]) for p in good]
             fit = {
                 "axis": axis,
@@ -227,11 +237,11 @@ def summarize(
     points: list[dict[str, Any]], tasks: list[Task], options: argparse.Namespace
 ) -> dict[str, Any]:
     """All points, with what was fitted to them."""
-    fits = fit_all(points)
+    fits = fit_all(points, options.device)
     settings = {"base": BASE, "at": AT}
     series = {
         f"{task.name} {task.settings['axis']}={task.settings['value']}": task.values(
-            "epoch_cpu_seconds"
+            measure.epoch_fact(options.device)
         )
         for task in tasks
     }
@@ -242,9 +252,10 @@ def summarize(
 
 def write(facts: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    text = measure.heading(facts, "Scaling")
+    text, device = measure.heading(facts, "Scaling"), facts["settings"]["device"]
+    text += "Processor" if device == DEVICES[0] else "Wall"
     text += (
-        "Processor seconds per epoch after the first of the concise implementation (axis `epochs`: "
+        " seconds per epoch after the first of the concise implementation (axis `epochs`: "
         "of all epochs after the first, and fitted to their number; axis `threads`: wall seconds), "
         "and resident memory over what the import takes. `time ~`, `memory ~`: exponents fitted to "
         f"all points. `bends`: points over {STRAIGHT:.0%} off the straight line a + b × size.\n\n"
@@ -259,7 +270,8 @@ def write(facts: Mapping[str, Any]) -> str:
             cells = [p for p in own if p["backend"] == fit["backend"]]
             bent = ", ".join(f"{value:,.0f}" for value in fit["bends"])
             ends = [_power(fit[name]) for name in ("exponent", "memory_exponent")]
-            lines.append([fit["backend"], *map(_cell, cells), *ends, bent])
+            shown = [_cell(point, device) for point in cells]
+            lines.append([fit["backend"], *shown, *ends, bent])
         header = ["backend", *(f"{value:,}" for value in values), "time ~", "memory ~", "bends"]
         text += measure.table(header, lines) + "\n"
     return text
@@ -269,10 +281,10 @@ def _power(value: float | None) -> str | None:
     return None if value is None else f"n^{value:.2f}"
 
 
-def _cell(point: Mapping[str, Any]) -> str:
+def _cell(point: Mapping[str, Any], device: str) -> str:
     if point["failed"]:
         return f"failed: {point['failed'][:80]}"
-    seconds = point["wall_seconds" if point["axis"] == "threads" else "cpu_seconds"]
+    seconds = point[cost(point["axis"], device)]
     return f"{1000 * seconds:,.1f} ms, {point['grown_bytes'] / 1e6:,.0f} MB"
 
 
@@ -287,7 +299,7 @@ def plot(figure: Any, facts: Mapping[str, Any]) -> None:
                 for p in facts["points"]
                 if (p["axis"], p["backend"]) == (axis, fit["backend"]) and not p["failed"]
             ]
-            key = "wall_seconds" if axis == "threads" else "cpu_seconds"
+            key = cost(axis, facts["settings"]["device"])
             label = f"{fit['backend']} {_power(fit['exponent'])}"
             panel.loglog([_amount(p) for p in own], [p[key] for p in own], "o-", label=label)
         values = list(dict.fromkeys(_amount(p) for p in facts["points"] if p["axis"] == axis))

@@ -16,6 +16,7 @@ from benchmarks import against, measure
 from benchmarks.measure import Task, make_plan, quartiles, ratio, say
 from benchmarks.peers import KERAS_BACKENDS, peers_folder
 from benchmarks.programs import Program
+from common.device import DEVICES
 from common.environment import Backend, Environment
 from common.external import ExternalEnvironment
 from common.plan import Plan
@@ -166,13 +167,14 @@ def summarize(
     plan: Plan, tasks: Mapping[str, Task], grades: Mapping[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Rows, ratios and goals, with every sample behind them."""
-    load = measure.load(tasks.values())
+    load = measure.load(tasks.values(), options.device)
     fact = "epoch_cpu_seconds" if load["clock"] == "cpu" else "epoch_seconds"
     num_train = int(plan.order.shape[1])
     rows = [
         row(task, tasks, grades, fact, num_train, options.max_epochs) for task in tasks.values()
     ]
-    series = {name: task.values("epoch_cpu_seconds") for name, task in tasks.items()}
+    compared = measure.epoch_fact(options.device)
+    series = {name: task.values(compared) for name, task in tasks.items()}
     settings = {
         "data": plan.recipe.data,
         "examples": num_train,
@@ -259,14 +261,15 @@ def write(facts: Mapping[str, Any]) -> str:
         "epoch's clock stops when its losses have been read back. Ratios are of the same round. "
         "Rows whose answer is wrong are not ranked.\n\n"
     )
-    rows = sorted(facts["rows"], key=lambda row: (not ranked(row), *_speed(row)))
+    fact = measure.epoch_fact(settings["device"])
+    rows = sorted(facts["rows"], key=lambda row: (not ranked(row), _speed(row, fact)))
     text += measure.table(HEADER, map(_cells, rows))
     return text + "\n" + goals(facts)
 
 
-def _speed(row: Mapping[str, Any]) -> tuple[float]:
-    spread = row["epoch_cpu_seconds"] or row["epoch_seconds"]
-    return (spread["median"] if spread else float("inf"),)
+def _speed(row: Mapping[str, Any], fact: str) -> float:
+    spread = row[fact] or row["epoch_seconds"]
+    return spread["median"] if spread else float("inf")
 
 
 def _cells(row: Mapping[str, Any]) -> list[Any]:
@@ -294,14 +297,15 @@ def _spread(values: Mapping[str, Any] | None, scale: float, digits: int) -> str 
 
 
 def goals(facts: Mapping[str, Any]) -> str:
-    """Each ratio beside its goal."""
+    """Each ratio beside its goal; the limit is that of processors."""
+    compiled = COMPILED if facts["settings"]["device"] == DEVICES[0] else ()
     lines = []
     for row in facts["rows"]:
         if row["kind"] not in FITS or not ranked(row):
             continue
         for peer, goal in facts["goals"].items():
             value = row["ratios"].get(peer)
-            if value is not None and (peer != "limit" or row["backend"] in COMPILED):
+            if value is not None and (peer != "limit" or row["backend"] in compiled):
                 met = "met" if value <= goal else "missed"
                 what = f"best: {row['best_loop']}" if peer == "best" else peer
                 lines.append([row["name"], what, f"{value:.3f}", f"≤ {goal:.3f}", met])

@@ -162,6 +162,8 @@ def loop(measurement):
 def keras(measurement):
     """Keras 3's ``fit`` on the same backend, in its own random order of the same examples."""
     os.environ["KERAS_BACKEND"] = measurement.settings["backend"]
+    # Left to itself it takes a GPU wherever PyTorch sees one.
+    os.environ["KERAS_TORCH_DEVICE"] = "cuda" if asked_device() == "gpu" else "cpu"
     if folder := measurement.settings.get("peers"):
         sys.path.append(folder)  # behind the environment's own packages
     started = time.perf_counter()

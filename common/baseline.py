@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from common.device import DEVICES
 from common.errors import ParityError
 from common.files import write_whole
 from common.golden import HISTORY, TRAINED, decode
@@ -83,6 +84,8 @@ class Baseline:
             _check(facts)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             _refuse(path, f"a broken one ({' '.join(map(str, error.args))})", "restore the file")
+        for run in facts["runs"]:
+            run["surroundings"].setdefault("device", DEVICES[0])  # older files do not say
         return cls(facts, path)
 
     @property
@@ -190,10 +193,11 @@ def save_baseline(
     write_whole(path, _readable(facts))
 
 
-def surroundings(threads: int) -> dict[str, Any]:
+def surroundings(threads: int, device: str) -> dict[str, Any]:
     """What may change the bits of a training beside its packages."""
     facts = machine_facts()
-    return {"processor": facts["processor"], "system": facts["system"], "threads": threads}
+    kept = {name: facts[name] for name in ("processor", "system")}
+    return {**kept, "threads": threads, "device": device}
 
 
 def _identity(run: Mapping[str, Any]) -> tuple[str, str, str | None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from pathlib import Path
 
 from common.errors import ParityError
 
 DEVICES = ("cpu", "gpu")
 DEVICE_VARIABLE = "FRAMEWORK_PARITY_DEVICE"
 """The environment variable by which a worker is told its kind of device."""
+DRIVERS = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/gpus/*", "/dev/kfd", "/dev/dxg")
+"""What NVIDIA's driver shows of a GPU; AMD's; and Windows', of either kind, to WSL 2."""
 
 
 def asked_device() -> str:
@@ -23,11 +25,10 @@ def check_device(device: str) -> None:
         raise ParityError(
             f"device: expected {' or '.join(DEVICES)}; received {device!r}; choose among them"
         )
-    places = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]  # NVIDIA's and AMD's
-    if device == "gpu" and not places:
+    if device == "gpu" and not any(glob.glob(place) for place in DRIVERS):
         raise ParityError(
-            "device: expected a GPU; received a machine without one (no /dev/nvidia*, /dev/kfd); "
-            "leave --device away"
+            "device: expected a GPU; received a machine without one (no /dev/nvidia*, /dev/kfd, "
+            "/dev/dxg); leave --device away"
         )
 
 

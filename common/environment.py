@@ -30,6 +30,20 @@ WORKER_NEEDS = {"numpy", "matplotlib"}
 
 IMPORT_SECONDS = 300.0
 
+ASK_VERSION = """
+import importlib, importlib.metadata as metadata, sys
+
+name, *packages = sys.argv[1:]
+module = importlib.import_module(name)
+try:
+    found = metadata.version(packages[0])
+except metadata.PackageNotFoundError:
+    packages = metadata.packages_distributions().get(name)
+    found = metadata.version(packages[0]) if packages else module.__version__
+print("version", found)
+"""
+"""Builds for a GPU may be packages of another name, or no packages at all."""
+
 LENT: list[Path] = []
 """Folders of packages that this process has from another environment: see common.activation."""
 
@@ -315,13 +329,9 @@ def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment
 
 def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
     """Import the framework with an interpreter and ask for its version."""
-    package = backend.requirements[0].name
-    code = (
-        f"import importlib, importlib.metadata; importlib.import_module({backend.name!r}); "
-        f"print('version', importlib.metadata.version({package!r}))"
-    )
+    command = [str(python), "-c", ASK_VERSION, backend.name, backend.requirements[0].name]
     what = f"importing {backend.name}"
-    words = run_program([str(python), "-c", code], None, what, stop, IMPORT_SECONDS).split()
+    words = run_program(command, None, what, stop, IMPORT_SECONDS).split()
     if words[-2:-1] != ["version"]:
         raise BuildError(f"{what} printed no version; is it a Python interpreter?")
     return words[-1]

@@ -90,7 +90,9 @@ def _judge_comparison(
         judged |= second_look(judge, execution, contenders, judged)
         runs = list(pool.map(facts, contenders))
     found = [judged.get(contender.name) for contender in contenders]
-    regression_facts = regression.judge(judge, runs, found, execution.threads)
+    regression_facts = regression.judge(
+        judge, runs, found, execution.threads, device=execution.device
+    )
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.child import NEXT
-from common.device import DEVICE_VARIABLE
+from common.device import DEVICE_VARIABLE, DEVICES
 from common.parallel import available_cpus
 from common.process import OwnProcess, Process, log_tail
 from common.program import THREAD_VARIABLES
@@ -93,8 +93,8 @@ def run_jobs(
     Args:
         jobs: what to run, started in this order.
         slots: how many run at once.
-        threads: threads of each; where the processors suffice, each slot keeps to its own, so
-            that no worker's time depends on its neighbour's.
+        threads: threads of each; where the processors suffice and do the computing, each slot
+            keeps to its own, so that no worker's time depends on its neighbour's.
         timeout: seconds that a job may take before its process is killed.
         tell: told of progress, from several threads.
         device: the kind of device that workers are told to compute on.
@@ -105,7 +105,8 @@ def run_jobs(
         KeyboardInterrupt: after every process is ended.
     """
     slots = min(slots, max(1, len(jobs)))
-    cpus = available_cpus()
+    # What feeds a GPU needs threads beside the one that computes.
+    cpus = available_cpus() if device == DEVICES[0] else []
     places: queue.SimpleQueue[Sequence[int] | None] = queue.SimpleQueue()
     for slot in range(slots):
         own = cpus[slot * threads : (slot + 1) * threads]

@@ -18,6 +18,7 @@ import numpy as np
 from common.arrays import Array
 from common.child import NEXT, begin_anew, claim_stdout, end_with_parent, leave
 from common.classifier import Parameters
+from common.device import asked_device
 from common.errors import ParityError
 from common.own_model import OwnModel
 from common.plan import Plan
@@ -110,6 +111,7 @@ class Run:
         started = time.perf_counter()
         recorder.say("importing")
         face: Any = importlib.import_module(f"backends.{name}")
+        face.Trainer.use_device(asked_device())
         recorder.import_seconds = time.perf_counter() - started
         data, recipe = self.data, self.plan.recipe
         built = self.model.build(name, face, data.num_inputs, data.num_outputs, recipe.lr)

@@ -51,7 +51,7 @@ class Moved:
             than one run may stray; else None.
         first_bits: the first place where bits differ, as words; None where none do.
         versions: packages whose version changed, with the old and the new one.
-        surroundings: likewise what else changed: processor, system, threads.
+        surroundings: likewise what else changed: processor, system, threads, device.
         was: grade of the golden record against the reference.
         gone: the golden record's own divergence, if there is none now: its cause, or its place.
     """

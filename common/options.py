@@ -159,7 +159,10 @@ def add_running_options(parser: argparse.ArgumentParser) -> None:
         help="the mildest verdict that ends in exit status 1; default: %(default)s",
     )
     how.add_argument(
-        "--jobs", type=int, metavar="N", help="workers at once; default: processors / threads"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="workers at once; default: processors / threads, on a GPU 1",
     )
     how.add_argument(
         "--threads", type=int, default=1, metavar="N", help="of a worker; default: %(default)s"

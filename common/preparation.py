@@ -17,6 +17,7 @@ from pathlib import Path
 
 from common.bisection_state import STATE_FILE
 from common.data import DataModule
+from common.device import DEVICES
 from common.environment import IMPLEMENTATIONS, Backend, Environment, choose, find_environment
 from common.equivalence import LEAST_SEEDS
 from common.errors import NotRunError, ParityError
@@ -70,7 +71,13 @@ def check_positive(name: str, value: float, most: float = float("inf")) -> None:
         raise ParityError(f"{name}: expected at most {most:g}; received {value:g}; lower it")
 
 
-def check_processes(jobs: int | None, threads: int, timeout: float, benchmark: bool = False) -> int:
+def check_processes(
+    jobs: int | None,
+    threads: int,
+    timeout: float,
+    benchmark: bool = False,
+    device: str = DEVICES[0],
+) -> int:
     """How many processes run at once; ParityError if these are no numbers to run them with."""
     check_positive("--threads", threads)
     check_positive("--timeout", timeout, threading.TIMEOUT_MAX)
@@ -80,7 +87,8 @@ def check_processes(jobs: int | None, threads: int, timeout: float, benchmark: b
             "leave it out"
         )
     if jobs is None:
-        jobs = 1 if benchmark else max(1, len(available_cpus()) // threads)
+        alone = benchmark or device != DEVICES[0]  # workers would share the one GPU
+        jobs = 1 if alone else max(1, len(available_cpus()) // threads)
     check_positive("--jobs", jobs)
     return jobs
 

@@ -10,6 +10,7 @@ from typing import Any
 from common.accepted import Accepted
 from common.agreement import Judge, Judgement
 from common.baseline import Baseline, save_baseline, surroundings
+from common.device import DEVICES
 from common.errors import ParityError
 from common.files import check_place
 from common.golden import golden_record
@@ -73,6 +74,7 @@ class Regression:
         judged: Sequence[Judged],
         threads: int,
         today: date | None = None,
+        device: str = DEVICES[0],
     ) -> dict[str, Any]:
         """Compare runs with their golden records; mark what is accepted.
 
@@ -82,11 +84,12 @@ class Regression:
             judged: what was found of each.
             threads: of each worker.
             today: the day; the clock's if not given.
+            device: the kind of device that the workers computed on.
 
         Returns:
             The report's facts ``baseline`` and ``accepted``.
         """
-        around = surroundings(threads)
+        around = surroundings(threads, device)
         for run, found in zip(runs, judged, strict=True):
             if found is None or isinstance(found, str):
                 continue

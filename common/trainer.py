@@ -115,6 +115,7 @@ class Trainer(ABC):
         """Compute on this kind of device from now on; called once, before all else.
 
         A framework that can use a GPU overrides this, puts its tensors there and reads them back.
+        There it computes something at once: what a GPU takes to start belongs to the import.
 
         Args:
             device: one of :data:`common.device.DEVICES`.

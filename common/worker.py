@@ -93,9 +93,9 @@ def run(
     if not recorder.earlier:
         recorder.say("importing")
     backend = importlib.import_module(f"backends.{backend_name}")
-    recorder.import_seconds = recorder.import_seconds or time.perf_counter() - started
     if not recorder.earlier:
         backend.Trainer.use_device(asked_device())
+    recorder.import_seconds = recorder.import_seconds or time.perf_counter() - started
     facts = {"backend": backend_name, "implementation": implementation}
     if independent is not None:
         backend.seed(independent)

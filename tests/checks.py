@@ -317,8 +317,7 @@ def loops_by_hand_train_as_the_trainer(fixture):
 
 
 def a_gpu_that_the_framework_does_not_see_is_refused(fixture):
-    # The environments pin builds for the processor: none sees a GPU, whatever the machine.
-    said = ""
+    said = ""  # the process was started so that it sees none
     try:
         fixture.d2l.Trainer.use_device("gpu")
     except ParityError as error:

@@ -29,6 +29,10 @@ def pytest_runtest_makereport(item):
     return report
 
 
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
+"""Environment variables by which a framework sees no GPU, whatever its build and the machine."""
+
+
 class BackendProcess:
     """Runs checks of ``tests/checks.py`` in a backend's interpreter, in one process."""
 
@@ -40,7 +44,7 @@ class BackendProcess:
         self.process = subprocess.Popen(
             [str(environment.python), "-m", "tests.checks", name],
             cwd=ROOT,
-            env=clean_environment() | {"OMP_NUM_THREADS": "1"},
+            env=clean_environment() | NO_GPU | {"OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from common import device
 from common.cache import CACHE_VARIABLE
 from common.errors import ParityError
 from common.fashion_mnist.files import FILES
@@ -78,7 +79,6 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case(PLAIN, "../common", parts=("../common",)),
         case("--implementation", "slick", parts=("slick", "scratch", "concise")),
         case("--device", "abacus", parts=("abacus", "cpu", "gpu")),
-        case("--device", "gpu", parts=("device: expected", "; received ")),
         case("--lr", "-1", parts=("lr", "-1")),
         case("--lr", "nan", parts=("lr", "nan")),
         case("--lr", "inf", parts=("lr", "inf")),
@@ -128,6 +128,11 @@ def test_one_line_and_nothing_written(refuse, arguments):
 )
 def test_values(refuse_here, arguments, parts):
     refuse_here(arguments, *parts)
+
+
+def test_a_gpu_that_the_machine_has_not(refuse_here, monkeypatch):
+    monkeypatch.setattr(device, "DRIVERS", ())
+    refuse_here(("--device", "gpu"), "device: expected", "; received ")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 import copy
 import dataclasses
 import json
+import shlex
+import sys
 
 import numpy as np
 import pytest
 
-from common import variations
+from common import device, variations
 from common.baseline import SCHEMA, Baseline
+from common.cache import CACHE_VARIABLE
 from common.environment import Environment, find_environment
 from common.errors import ParityError
 from common.execution import Contender
@@ -18,12 +21,23 @@ from common.moved import compare_with_golden
 from common.reference import member
 from common.replay import FORMS, Training
 from common.report import Report
+from common.report.wording import moved_sentence
 from common.run_facts import run_facts
+from compare import compare
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
+from tests.helpers import (
+    COMPARE,
+    FRAMEWORKS,
+    PLAIN,
+    SMALL,
+    check_complaint,
+    interpreter,
+    off_by,
+    run,
+)
 from tests.replays import digits_judge, record_of
 
-AROUND = {"processor": "one", "system": "another", "threads": 1}
+AROUND = {"processor": "one", "system": "another", "threads": 1, "device": "cpu"}
 
 
 # Arrays in JSON
@@ -266,6 +280,29 @@ def test_another_version_is_named(saved, cache, tmp_path):
     was, now = found["versions"]["numpy"]
     assert was == np.__version__ != now
     assert f"numpy {was} → {now}" in process.stdout
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new file", "old file"])
+def test_another_device_is_named(saved, cache, tmp_path, monkeypatch, old):
+    """A worker that says nothing and computes as ever; a file that does not say is of the CPU."""
+    facts = json.loads(saved.read_text())
+    for row in facts["runs"]:
+        assert row["surroundings"]["device"] == "cpu"
+        if old:
+            del row["surroundings"]["device"]
+    (tmp_path / "b.json").write_text(json.dumps(facts))
+    silent = f'unset {device.DEVICE_VARIABLE}; exec {shlex.quote(sys.executable)} "$@"'
+    python = interpreter(tmp_path / "python", "*common.worker*", silent)
+    monkeypatch.setattr(device, "DRIVERS", ("/dev/null",))
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    small = {"data": SMALL[1], "max_epochs": int(SMALL[3]), "implementations": ["scratch"]}
+    common = {"pythons": {PLAIN: python}, "baseline": tmp_path / "b.json", **small}
+    for kind, expected in (("cpu", {}), ("gpu", {"device": ["cpu", "gpu"]})):
+        report = compare([PLAIN], device=kind, out=tmp_path / kind, **common)
+        (row,) = report.runs
+        assert (row["grade"], row["baseline"]["grade"]) == ("exact", "exact")
+        assert row["baseline"]["surroundings"] == expected
+    assert "device cpu → gpu" in moved_sentence(row, row["baseline"])
 
 
 @pytest.fixture

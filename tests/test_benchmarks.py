@@ -1,5 +1,6 @@
 """Each benchmark at a tiny size: what it writes, never how long it took."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import against, numerics, scaling
+from benchmarks import against, measure, numerics, scaling, speed
 from benchmarks.__main__ import main
+from common import device
 from common.environment import discover
 from common.errors import ParityError
 
@@ -222,11 +224,69 @@ def test_exponents_and_bends():
     assert scaling.bends(values, [5, 6, 7, 9000])
 
 
-def test_no_gpu_is_a_clear_line(capsys):
+def test_no_gpu_is_a_clear_line(capsys, monkeypatch):
+    monkeypatch.setattr(device, "DRIVERS", ())
     assert main(["speed", *TINY, "--device", "gpu"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("benchmarks: device: expected")
     assert error.count("\n") == 1
+
+
+@pytest.fixture
+def on_a_gpu(tmp_path, monkeypatch):
+    """Run a benchmark as if on a GPU, while other programs keep the processors busy.
+
+    The more wall seconds an epoch takes here, the fewer processor seconds.
+    """
+    here, turns = measure.sample, itertools.count(1)
+
+    def sample(task, folder, threads, kind):
+        assert kind == "gpu"
+        turn = next(turns)
+        seconds = {"epoch_seconds": [1.0 * turn], "epoch_cpu_seconds": [1.0 / turn]}
+        return here(task, folder, threads, "cpu") | seconds | {"other_cpus": 1.0}
+
+    monkeypatch.setattr(device, "DRIVERS", ("/dev/null",))
+    monkeypatch.setattr(measure, "sample", sample)
+    return lambda name, *options: run(name, tmp_path, "--device", "gpu", *options)
+
+
+def test_a_gpus_speed_is_told_in_wall_seconds(tmp_path, on_a_gpu):
+    graded = str(report(tmp_path, "exact"))
+    _, facts, text = on_a_gpu("speed", "--runs", "1", "--report", graded)
+    rows = {row["name"]: row for row in facts["rows"]}
+    seconds = {name: row["epoch_seconds"]["median"] for name, row in rows.items()}
+    assert facts["load"]["busy"]
+    assert facts["load"]["clock"] == "wall"
+    assert "all times are wall times, and too long" in text
+    assert "pinned" not in text.partition("| what |")[0]
+    assert facts["series"] == {name: [value] for name, value in seconds.items()}
+    one, other = "numpy scratch", "numpy raw scratch"
+    assert rows[one]["ratios"]["raw"] == pytest.approx(seconds[one] / seconds[other])
+    places = [text.index(f"\n| {name} |") for name in sorted(seconds, key=seconds.get)]
+    assert places == sorted(places)
+
+
+def test_what_a_processor_could_do_is_no_goal_of_a_gpu():
+    ratios = {"raw": 1.0, "limit": 1.0}
+    row = {"name": "a", "kind": "fit", "backend": speed.COMPILED[0], "grade": "exact"}
+    row |= {"ratios": ratios, "failed": None}
+    facts = {"rows": [row], "goals": speed.GOALS, "settings": {"device": "cpu"}}
+    assert "| a | limit |" in speed.goals(facts)
+    facts["settings"] = {"device": "gpu"}
+    assert "| a | limit |" not in speed.goals(facts)
+    assert "| a | raw |" in speed.goals(facts)
+
+
+def test_a_gpus_scaling_is_told_in_wall_seconds(on_a_gpu):
+    _, facts, text = on_a_gpu("scaling", "--axes", "features", "--most", "128")
+    one, other = (point["wall_seconds"] for point in facts["points"])
+    assert other > one
+    assert facts["fits"][0]["exponent"] > 0
+    assert [point["spread"]["median"] for point in facts["points"]] == [one, other]
+    assert sorted(facts["series"].values()) == [[1.0], [2.0]]
+    assert "\nWall seconds per epoch" in text
+    assert f"{1000 * other:,.1f} ms" in text
 
 
 def test_help():

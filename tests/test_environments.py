@@ -151,6 +151,25 @@ def test_places_whose_names_are_not_utf_8_have_names_of_their_own(cache, tmp_pat
     assert len({staying_name(Environment(PACKAGE, Path(place))) for place in places}) == 2
 
 
+@pytest.mark.parametrize(
+    ("package", "version"), [(PACKAGE, "1.0"), (f"{PACKAGE}-gpu", "1.0"), (None, "2.0")]
+)
+def test_a_build_by_another_name_has_its_version(tmp_path, package, version):
+    """A framework's builds for GPUs may be a package of another name, or none at all."""
+    places = tmp_path / "places"
+    places.mkdir()
+    (places / f"{PACKAGE}.py").write_text("__version__ = '2.0'\n")
+    if package is not None:
+        info = places / f"{package.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "RECORD").write_text(f"{PACKAGE}.py,,\n")
+    path = tmp_path / "python"
+    program(path, f'PYTHONPATH={places} exec {sys.executable} "$@"')
+    found = find_environment(backend(tmp_path / "backends", f"{PACKAGE}==1.0\n"), path)
+    assert (found.reason, found.python, found.version) == (None, path, version)
+
+
 # The cache
 
 

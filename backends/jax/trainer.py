@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 
 import jax
 import numpy as np
@@ -18,14 +19,16 @@ try:
 except ImportError:  # before 0.8
     from jax.experimental import enable_x64
 
-# XLA's older emitters compile the loop in two thirds of the time, and it runs as fast.
+# On processors XLA's older emitters compile the loop in two thirds of the time; it runs as fast.
 COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 # For the short last batch: to optimize its program takes longer than hundreds of epochs gain.
 ONCE_AN_EPOCH = {"xla_backend_optimization_level": 0}
 
 
-def _jit(function, model, options=COMPILER_OPTIONS):
-    return jax.jit(functools.partial(function, model), compiler_options=options)
+def _jit(function, options=COMPILER_OPTIONS):
+    if jax.default_backend() != "cpu":
+        options = None  # what compiles quickly for a processor may run slowly on a GPU
+    return jax.jit(function, compiler_options=options)
 
 
 def _in_dtype(method):
@@ -50,20 +53,25 @@ class Trainer(AbstractTrainer):
     def use_device(device):
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
-        elif jax.default_backend() != "gpu":
+            return
+        # JAX would take three quarters of the GPU's memory, whoever else computes there.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if jax.default_backend() != "gpu":
             raise no_gpu("JAX", jax.__version__, "jax")
+        one = jnp.ones((1, 1))
+        (one @ one).block_until_ready()
 
     def prepare(self, model, data, dtype):
         self.model, self.data, self.dtype = model, data, dtype
         self._place()
         # Jitted anew for each fit: a cell may have given the class another method since the last.
-        self._steps = _jit(_steps, model)
+        self._steps = _jit(functools.partial(_steps, model))
         rare = ONCE_AN_EPOCH if data.num_train >= data.batch_size else {}
-        self._step = _jit(_gather_and_step, model, COMPILER_OPTIONS | rare)
-        self._gather = jax.jit(_gather, compiler_options=COMPILER_OPTIONS | ONCE_AN_EPOCH)
-        self._evaluate = _jit(_evaluate, model)
-        self._predict = _jit(_predict, model)
-        self._probe = _jit(_probe, model)
+        self._step = _jit(functools.partial(_gather_and_step, model), COMPILER_OPTIONS | rare)
+        self._gather = _jit(_gather, COMPILER_OPTIONS | ONCE_AN_EPOCH)
+        self._evaluate = _jit(functools.partial(_evaluate, model))
+        self._predict = _jit(functools.partial(_predict, model))
+        self._probe = _jit(functools.partial(_probe, model))
 
     @_in_dtype
     def place(self, X, y):

@@ -2,7 +2,9 @@
 
 import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import mxnet
 import numpy
@@ -10,6 +12,7 @@ from mxnet import autograd, gluon, np
 
 from backends.mxnet import DataModule, SoftmaxRegression, SoftmaxRegressionScratch, Trainer
 from backends.mxnet.optimizer import FrameworkTrainer, array_of
+from backends.mxnet.raw_loop import LOOPS
 
 
 def the_update_is_gluons_own():
@@ -68,9 +71,80 @@ def tensors_follow_the_device_in_use():
             assert {array.ctx for array in [*arrays, trainer.X, trainer.y]} == {mxnet.cpu(1)}
 
 
+def a_gpu_is_used_from_then_on():
+    """With the second processor as the GPU that MXNet sees."""
+    other, usual = mxnet.cpu(1), mxnet.current_context()
+    with (
+        mock.patch.object(mxnet.context, "num_gpus", return_value=1),
+        mock.patch.object(mxnet, "gpu", return_value=other),
+    ):
+        Trainer.use_device("gpu")
+    try:
+        assert np.ones(1).ctx == other != usual
+    finally:
+        other.__exit__(None, None, None)
+
+
+def the_last_update_is_waited_for():
+    """By the trainer and by each loop it is compared with: the engine has no work left."""
+    X, y = _examples()
+    order = numpy.arange(10, dtype=numpy.int32)
+    data = DataModule(X, y, X, y, num_outputs=3, batch_size=4)
+    for model in (SoftmaxRegression(3, 0.1), SoftmaxRegressionScratch(5, 3, 0.1)):
+        trainer = Trainer(1)
+        trainer.batch_size = data.batch_size
+        trainer.prepare(model, data, "float32")
+        with _waited(model.named_tensors().values()):
+            trainer.fit_epoch(order)
+    start = {"W": numpy.zeros((5, 3), numpy.float32), "b": numpy.zeros(3, numpy.float32)}
+    for name, make in LOOPS.items():
+        if name == "loader":
+            loop = make(numpy.zeros((10, 5), numpy.uint8), y, start, 0.1, 4, (1, 5), 255)
+        else:
+            loop = make(X, y, start, 0.1, 4)
+        with _waited([loop.W, loop.b]):
+            loop.epoch(order)
+
+
+@contextmanager
+def _waited(updated):
+    """Asserts that there is a wait for all work in the block, and no update behind it."""
+    versions = []
+
+    def wait():
+        wait_for_all()
+        versions.append([array_of(tensor).asnumpy() for tensor in updated])
+
+    wait_for_all = mxnet.nd.waitall
+    with mock.patch.object(mxnet.nd, "waitall", wait):
+        yield
+    assert versions
+    after = [array_of(tensor).asnumpy() for tensor in updated]
+    assert all((a == b).all() for a, b in zip(versions[-1], after, strict=True))
+
+
+def the_loader_converts_on_the_processor():
+    X, y = numpy.zeros((10, 5), numpy.uint8), _examples()[1]
+    start = {"W": numpy.zeros((5, 3), numpy.float32), "b": numpy.zeros(3, numpy.float32)}
+    with mxnet.cpu(1):
+        loop = LOOPS["loader"](X, y, start, 0.1, 4, (1, 5), 255)
+        assert loop.W.ctx == mxnet.cpu(1)
+        assert loop.examples[0][0].ctx == mxnet.cpu(0)
+        with mock.patch.object(loop, "loss", wraps=loop.loss) as loss:
+            loop.epoch(numpy.arange(10, dtype=numpy.int32))
+    assert loss.call_count == 3
+    assert {part.ctx for call in loss.call_args_list for part in call.args} == {mxnet.cpu(1)}
+
+
 def _examples():
     random = numpy.random.default_rng(0)
     return random.random((10, 5), numpy.float32), numpy.arange(10, dtype=numpy.int32) % 3
 
 
-CHECKS = [the_update_is_gluons_own, tensors_follow_the_device_in_use]
+CHECKS = [
+    the_update_is_gluons_own,
+    tensors_follow_the_device_in_use,
+    a_gpu_is_used_from_then_on,
+    the_last_update_is_waited_for,
+    the_loader_converts_on_the_processor,
+]

@@ -50,6 +50,7 @@ class Logits:
             losses.append(loss)
             scores.append(y_hat)
         correct = np.concatenate(scores).argmax(axis=1).astype("int32") == y
+        mxnet.nd.waitall()  # no loss waits for the last update
         return np.stack(losses).asnumpy(), correct.asnumpy()
 
     def get_parameters(self):
@@ -86,6 +87,7 @@ class ByHand(Logits):
             logs.append(log_p)
         losses = [-npx.pick(p, y[i * size : (i + 1) * size]).mean() for i, p in enumerate(logs)]
         correct = np.concatenate(logs).argmax(axis=1).astype("int32") == y
+        mxnet.nd.waitall()
         return np.stack(losses).asnumpy(), correct.asnumpy()
 
 
@@ -93,14 +95,16 @@ class Loader(Logits):
     """The book's way: a data loader converts examples one by one, and each batch is one step."""
 
     def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
-        super().__init__(X.reshape(len(X), *image_shape, 1), y, parameters, lr, batch_size)
+        super().__init__(X[:1], y[:1], parameters, lr, batch_size)
+        with mxnet.cpu():  # where images are converted, whatever computes
+            images = _array(X.reshape(len(X), *image_shape, 1))
         # The book's transforms; the labels stay in NumPy, as in gluon's own FashionMNIST.
         resize, to_tensor = transforms.Resize(image_shape[::-1]), transforms.ToTensor()
         if divisor == 255:
             transform = transforms.Compose([resize, to_tensor])
         else:
             transform = lambda image: to_tensor(resize(image)) * (255 / divisor)  # noqa: E731
-        self.examples = gluon.data.ArrayDataset(self.X, y).transform_first(transform)
+        self.examples = gluon.data.ArrayDataset(images, y).transform_first(transform)
 
     def forward(self, X):
         return super().forward(X.reshape(len(X), -1))
@@ -109,6 +113,7 @@ class Loader(Logits):
         sampler = gluon.data.BatchSampler(order.tolist(), self.batch_size, "keep")
         losses, correct = [], []
         for X, y in gluon.data.DataLoader(self.examples, batch_sampler=sampler, num_workers=0):
+            X, y = X.as_in_ctx(self.W.ctx), y.as_in_ctx(self.W.ctx)
             with autograd.record():
                 y_hat = self.forward(X)
                 loss = self.loss(y_hat, y)
@@ -116,6 +121,7 @@ class Loader(Logits):
             self.update()
             losses.append(float(loss))
             correct.append(y_hat.argmax(axis=1).astype("int32") == y)
+        mxnet.nd.waitall()
         return np.array(losses).asnumpy(), np.concatenate(correct).asnumpy()
 
 

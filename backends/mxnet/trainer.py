@@ -11,7 +11,7 @@ from common.trainer import Trainer as AbstractTrainer
 class Trainer(AbstractTrainer):
     """Trains an MXNet :class:`Classifier`, on data that is in memory as one array.
 
-    Every call below only queues work for MXNet's engine; reading a value is what waits.
+    Every call below only queues work for MXNet's engine; reading a value waits for that one.
     """
 
     @staticmethod
@@ -20,6 +20,8 @@ class Trainer(AbstractTrainer):
             if not mxnet.context.num_gpus():
                 raise no_gpu("MXNet", mxnet.__version__, "mxnet")
             mxnet.gpu().__enter__()  # and never leave it
+            one = np.ones((1, 1))
+            np.dot(one, one).wait_to_read()
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -42,6 +44,7 @@ class Trainer(AbstractTrainer):
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(np.concatenate(scores), y, averaged=False)
+        mxnet.nd.waitall()  # no loss waits for the last update
         return EpochMetrics(
             np.stack(losses).asnumpy().astype("float64"),
             batch_means(correct.asnumpy(), self.batch_size),

@@ -7,7 +7,7 @@ of every step and whether each example was classified rightly, ``get_parameters(
 import numpy as np
 import tensorflow as tf
 
-from backends.tensorflow.trainer import _tensor
+from backends.tensorflow.trainer import _tensor, shared
 
 
 class Graph:
@@ -71,7 +71,9 @@ class Loader(Graph):
     """
 
     def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
-        super().__init__(X.reshape(len(X), *image_shape), y, parameters, lr, batch_size)
+        super().__init__(X[:1], y[:1], parameters, lr, batch_size)
+        # Converted on the processor, whatever computes.
+        self.X, self.y = shared(X.reshape(len(X), *image_shape)), shared(y)
         self.divisor = divisor
 
     def convert(self, index):

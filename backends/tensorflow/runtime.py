@@ -4,12 +4,16 @@ import contextlib
 import os
 
 from backends.tensorflow.pictures import imported_later
+from common.device import asked_device
 
 
 @contextlib.contextmanager
 def _quietly():
-    """Silence TensorFlow's log, unless the user has chosen its level."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    """Silence TensorFlow's log, unless the user has chosen its level or asked for a GPU.
+
+    Nothing else says why TensorFlow sees none.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or asked_device() == "gpu":
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

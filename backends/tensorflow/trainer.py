@@ -18,8 +18,13 @@ class Trainer(AbstractTrainer):
     def use_device(device):
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
-        elif not tf.config.list_physical_devices("GPU"):
+            return
+        if not (gpus := tf.config.list_physical_devices("GPU")):
             raise no_gpu("TensorFlow", tf.__version__, "tensorflow")
+        for gpu in gpus:  # else it takes all memory, whoever else computes there
+            tf.config.experimental.set_memory_growth(gpu, True)
+        one = tf.ones((1, 1))
+        tf.matmul(one, one).numpy()
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -145,12 +150,17 @@ def _gather(X, y, rows):
     return tf.gather(X, rows), tf.gather(y, rows)
 
 
+def shared(array):
+    """The array as a tensor on the processor, which shares its memory."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
 def _tensor(array):
     """The array as a tensor on the device in use; on the CPU it shares the memory.
 
     It is aligned as TensorFlow asks.
     """
-    tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    tensor = shared(array)
     if not tf.config.get_visible_devices("GPU"):
         return tensor
     with tf.device("GPU:0"):  # else each call of a graph would copy it there

@@ -2,6 +2,8 @@
 
 import torch
 
+from backends.torch.device import in_use
+
 
 def tensor(values):
     """A tensor.
@@ -9,7 +11,7 @@ def tensor(values):
     Args:
         values: numbers, nested lists or an array; fractions are float32 unless they say more.
     """
-    return torch.tensor(values)
+    return torch.tensor(values, device=in_use())
 
 
 def numpy(tensor):

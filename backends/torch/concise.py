@@ -26,7 +26,9 @@ class SoftmaxRegression(Classifier):
 
     def set_parameters(self, parameters):
         layer = self.net[1]
-        W, b = (torch.tensor(parameters[name]) for name in ("W", "b"))
+        device = layer.weight.device
+        W, b = (torch.tensor(parameters[name], device=device) for name in ("W", "b"))
         if isinstance(layer, nn.LazyLinear):
-            self(torch.zeros(1, len(W)))  # the lazy layer takes its shape from an input
+            # The lazy layer takes its shape from an input.
+            self(torch.zeros(1, len(W), device=device))
         layer.weight.data, layer.bias.data = W.T.contiguous(), b

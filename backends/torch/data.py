@@ -2,13 +2,21 @@
 
 import torch
 
+from backends.torch.device import in_use
 from common import data, datasets
 
 
 class _Tensors:
     def tensors(self, X, y):
-        X = torch.as_tensor(X)
-        return X.unsqueeze(1) if X.ndim == 3 else X, torch.as_tensor(y).long()
+        X, y = (torch.as_tensor(array, device=in_use()) for array in (X, y))
+        return X.unsqueeze(1) if X.ndim == 3 else X, y.long()
+
+    def visualize(self, batch, *args, **kwargs):
+        # numpy.asarray refuses a tensor of a GPU
+        arrays = [part.cpu() if isinstance(part, torch.Tensor) else part for part in batch]
+        return super().visualize(arrays, *args, **kwargs)
+
+    visualize.__doc__ = data.DataModule.visualize.__doc__
 
 
 class DataModule(_Tensors, data.DataModule):

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from backends.torch.device import in_use
+
 RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
 """``torch.autograd.grad`` without its preparations in Python."""
 
@@ -17,9 +19,11 @@ class Logits:
     """Linear layer, cross-entropy and one fused update; no module, no optimizer, no ``grad``."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = torch.as_tensor(X), torch.as_tensor(y.astype(np.int64))
-        self.W = torch.tensor(parameters["W"].T.copy(), requires_grad=True)
-        self.b = torch.tensor(parameters["b"], requires_grad=True)
+        device = in_use()
+        self.X = torch.as_tensor(X, device=device)
+        self.y = torch.as_tensor(y.astype(np.int64), device=device)
+        self.W = torch.tensor(parameters["W"].T.copy(), requires_grad=True, device=device)
+        self.b = torch.tensor(parameters["b"], requires_grad=True, device=device)
         self.lr, self.batch_size = lr, batch_size
         self.batch = self.X.new_empty(batch_size, *X.shape[1:])
 
@@ -34,8 +38,8 @@ class Logits:
         return functional.cross_entropy(y_hat, y)
 
     def epoch(self, order):
-        order = torch.as_tensor(order)
-        y, leaves, one = self.y.index_select(0, order), (self.W, self.b), (torch.ones(()),)
+        order, one = torch.as_tensor(order, device=self.y.device), (self.W.new_ones(()),)
+        y, leaves = self.y.index_select(0, order), (self.W, self.b)
         losses, scores = [], []
         batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
         for rows, y_batch in batches:
@@ -60,7 +64,7 @@ class Probabilities(Logits):
 
     def __init__(self, X, y, parameters, lr, batch_size):
         super().__init__(X, y, parameters, lr, batch_size)
-        self.rows = torch.arange(batch_size)
+        self.rows = torch.arange(batch_size, device=self.y.device)
 
     def forward(self, X):
         exp = torch.exp(torch.addmm(self.b, X, self.W.T))
@@ -82,7 +86,7 @@ class ByHand(Logits):
 
     @torch.inference_mode()
     def epoch(self, order):
-        order, size = torch.as_tensor(order), self.batch_size
+        order, size = torch.as_tensor(order, device=self.y.device), self.batch_size
         W, b = self.W.detach(), self.b.detach()[:, None]
         y = self.y.index_select(0, order)
         one_hot = functional.one_hot(y, len(W)).to(W.dtype).T.contiguous()

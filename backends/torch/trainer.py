@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from backends.torch.arrays import numpy as read
+from backends.torch.device import GPU, in_use, use
 from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
@@ -24,7 +25,10 @@ class Trainer(AbstractTrainer):
         if device == "gpu":
             if not torch.cuda.is_available():
                 raise no_gpu("PyTorch", torch.__version__, "torch")
-            torch.set_default_device("cuda")
+            use(GPU)
+            one = torch.ones(1, 1, device=GPU)
+            torch.mm(one, one)
+            torch.cuda.synchronize()
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -41,7 +45,7 @@ class Trainer(AbstractTrainer):
         self.X_batch = self.X.new_empty(self.batch_size, *self.X.shape[1:])
 
     def fit_epoch(self, order):
-        order = torch.as_tensor(np.ascontiguousarray(order))
+        order = self._rows(order)
         y = self.y.index_select(0, order)
         losses, scores = [], []
         batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
@@ -68,9 +72,12 @@ class Trainer(AbstractTrainer):
         return read(torch.randperm(num_examples))
 
     def training_batch(self, rows):
-        rows = torch.as_tensor(np.ascontiguousarray(rows))
+        rows = self._rows(rows)
         X, y = self.X.index_select(0, rows), self.y.index_select(0, rows)
         return read(X), read(y).astype(np.int32)
+
+    def _rows(self, rows):
+        return torch.as_tensor(np.ascontiguousarray(rows), device=self.X.device)
 
     def validation_batches(self, size):
         yield from zip(self.X_val.split(size), self.y_val.split(size), strict=True)
@@ -87,7 +94,7 @@ class Trainer(AbstractTrainer):
     def probe(self, parameters, X, y):
         model = copy.deepcopy(self.model)
         model.set_parameters(parameters)
-        X, y = torch.tensor(X), _tensor(y)
+        X, y = torch.tensor(X, device=in_use()), _tensor(y)
         _lay_out(model, X)
         y_hat, loss = self._step(model, model.configure_optimizers(), X, y)
         arrays = {
@@ -107,7 +114,7 @@ class Trainer(AbstractTrainer):
 
 
 def _move(model, device):
-    """Bring what the model holds to a device; ``torch.normal`` knows no default device."""
+    """Bring what the model holds to a device: it was made on the processor."""
     model.to(device)
     for tensor in model.named_tensors().values():
         if tensor.device != device:  # made by hand, hence not registered
@@ -166,4 +173,4 @@ def _tensor(array):
     """
     if array.dtype.kind != "f":
         array = array.astype(np.int64)
-    return torch.as_tensor(array)
+    return torch.as_tensor(array, device=in_use())

@@ -1,0 +1,71 @@
+"""What only this backend has to keep; the tests run every function of ``CHECKS``."""
+
+import os
+import tempfile
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+
+from backends.tensorflow import Trainer, runtime
+from backends.tensorflow.raw_loop import LOOPS
+from common.arrays import aligned
+from common.device import DEVICE_VARIABLE
+
+
+def a_gpus_memory_is_taken_as_it_is_needed():
+    config = tf.config
+    with (
+        mock.patch.object(config, "list_physical_devices", return_value=["one", "other"]),
+        mock.patch.object(config.experimental, "set_memory_growth") as grow,
+    ):
+        Trainer.use_device("gpu")
+    assert grow.mock_calls == [mock.call("one", True), mock.call("other", True)]
+
+
+def the_loader_converts_on_the_processor():
+    """What is brought to a GPU are the single example that has the shapes, and no images."""
+    moved = []
+
+    def identity(tensor):
+        moved.append(tensor.shape[0])
+        return tensor
+
+    pixels, y = np.zeros((10, 5), np.uint8), np.zeros(10, np.int32)
+    start = {"W": np.zeros((5, 3), np.float32), "b": np.zeros(3, np.float32)}
+    with (
+        mock.patch.object(tf.config, "get_visible_devices", return_value=["one"]),
+        mock.patch.object(tf, "identity", identity),
+    ):
+        LOOPS["raw concise"](aligned(pixels.astype(np.float32)), aligned(y), start, 0.1, 4)
+        assert moved == [10, 10]
+        loop = LOOPS["loader"](aligned(pixels), aligned(y), start, 0.1, 4, (1, 5), 255)
+    assert moved == [10, 10, 1, 1]
+    assert loop.X.shape == (10, 1, 5)
+    assert loop.X.device.endswith("CPU:0")
+
+
+def the_log_is_silent_unless_a_gpu_was_asked_for():
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    kept = {name: value for name, value in os.environ.items() if name != level}
+    for device, expected in (("cpu", b""), ("gpu", b"why")):
+        with tempfile.TemporaryFile() as log:
+            stderr = os.dup(2)
+            os.dup2(log.fileno(), 2)
+            try:
+                with mock.patch.dict(os.environ, kept | {DEVICE_VARIABLE: device}, clear=True):
+                    with runtime._quietly():
+                        os.write(2, b"why")
+                    assert (level in os.environ) == (device == "cpu")
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+            log.seek(0)
+            assert log.read() == expected
+
+
+CHECKS = [
+    a_gpus_memory_is_taken_as_it_is_needed,
+    the_loader_converts_on_the_processor,
+    the_log_is_silent_unless_a_gpu_was_asked_for,
+]

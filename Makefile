@@ -9,8 +9,10 @@ RUN := $(VENV)/bin/python
 compare: $(VENV)/.complete
 	$(RUN) compare.py
 
-test: setup check browser
-	$(RUN) -m pytest --numprocesses 2 --dist loadfile
+# Side by side: one waits for a network, another computes. Three, so that no processor of two idles.
+test: $(VENV)/.complete
+	@$(MAKE) --jobs 3 --no-print-directory setup check browser
+	$(RUN) -m pytest --numprocesses 3 --dist loadfile
 
 setup: $(VENV)/.complete
 	$(RUN) compare.py --setup --quiet

@@ -8,9 +8,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from backends.torch import DataModule, SoftmaxRegression, SoftmaxRegressionScratch, Trainer, tensor
+from backends.torch import (
+    DataModule,
+    SoftmaxRegression,
+    SoftmaxRegressionScratch,
+    Trainer,
+    tensor,
+    trainer,
+)
 from backends.torch import device as place
-from backends.torch import trainer as shown
 from backends.torch.raw_loop import LOOPS
 
 ORDER = np.arange(10, dtype=np.int32)
@@ -86,7 +92,7 @@ def a_gpu_is_waited_for_and_leaves_pytorchs_own_default_alone():
     with (
         mock.patch.object(torch.cuda, "is_available", return_value=True),
         mock.patch.object(torch.cuda, "synchronize") as wait,
-        mock.patch.object(shown, "GPU", "meta"),
+        mock.patch.object(trainer, "GPU", "meta"),
     ):
         Trainer.use_device("gpu")
     try:

@@ -32,6 +32,7 @@ from common.machine import machine_facts
 from common.parallel import available_cpus
 from common.plan import Plan
 from common.recipe import Recipe
+from common.record import RecordError
 
 BUSY = 0.15
 """Processors that other programs may use before a measurement calls its machine busy."""
@@ -63,7 +64,11 @@ class Task:
         return (str(self.python), "-m", "benchmarks.worker", str(settings))
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """The facts that the process left there."""
+        """The facts that the process left there.
+
+        Raises:
+            RecordError: if it is a record, and a broken one.
+        """
         out = folder / "sample.json"
         facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
@@ -171,7 +176,10 @@ def sample(task: Task, folder: Path, threads: int, device: str) -> dict[str, Any
     outcome = run_jobs([job], **limits, device=device)["sample"]
     if outcome.status != "done":
         return {"failed": outcome.reason}
-    facts = task.read(folder)
+    try:
+        facts = task.read(folder)
+    except RecordError as error:
+        return {"failed": f"bad record: {error}"}
     total = facts.get("total_cpu_seconds")
     if total is not None and busy is not None and (now := busy_seconds()) is not None:
         others = now - busy - total

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.measure import Task
 from common.environment import Environment
 from common.external import worker_command
-from common.record import Record
+from common.record import Record, RecordError
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,9 @@ class Program(Task):
 
     def read(self, folder: Path) -> dict[str, Any]:
         facts = Record.load(folder / "record").facts
-        seconds, losses = facts["seconds"], facts["history"]["train_loss"]
+        seconds, losses = facts["seconds"], facts["history"].get("train_loss")
+        if not losses:
+            raise RecordError("history lacks train_loss")
         return {
             "import_seconds": seconds["import"],
             "first_step_seconds": seconds["compile"],

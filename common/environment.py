@@ -24,7 +24,7 @@ from common.specifier import is_release, label, parse_backend
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPLEMENTATIONS = ("scratch", "concise")
-PROJECT_FILE = "requirements.txt"
+REQUIREMENTS_FILE = "requirements.txt"
 WORKER_NEEDS = {"numpy", "matplotlib"}
 """What every backend has: arrays, and pictures for the book's ``data.visualize``."""
 
@@ -141,7 +141,7 @@ def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[st
         ParityError: if a backend's requirements cannot be read, or do not pin its framework.
     """
     found = {}
-    for path in sorted(folder.glob(f"*/{PROJECT_FILE}")):
+    for path in sorted(folder.glob(f"*/{REQUIREMENTS_FILE}")):
         found[path.parent.name] = Backend(
             name=path.parent.name,
             requirements=_requirements(path),
@@ -279,7 +279,7 @@ def _build(
 
 
 def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
-    wanted = folder / PROJECT_FILE
+    wanted = folder / REQUIREMENTS_FILE
     pip = [str(_python(folder)), "-m", "pip", "install", "--no-input"]
     pip += ["--disable-pip-version-check", "-r", str(wanted)]
     pip += [word for place in backend.find_links for word in ("--find-links", place)]

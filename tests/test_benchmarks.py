@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks import against, measure, numerics, scaling, speed
 from benchmarks.__main__ import main
+from benchmarks.programs import Program
 from common import device
-from common.environment import discover
+from common.environment import Environment, discover
 from common.errors import ParityError
+from common.record import Record
 
 HERE = f"numpy={sys.executable}"
 ROOT = Path(__file__).parent.parent
@@ -73,6 +75,25 @@ def test_a_program_of_its_own_has_its_rows(tmp_path, backend):
         (sample,) = (s["samples"] for s in facts["samples"] if s["name"] == row["name"])
         assert sample[0]["right"] is True
     assert facts["versions"][backend.name]
+
+
+EMPTY = {
+    **dict.fromkeys(("backend", "implementation", "plan_sha256", "fed_sha256"), ""),
+    "versions": {},
+    "history": {},
+    "peak_rss_bytes": 1,
+    "seconds": dict.fromkeys(("import", "compile", "fit", "evaluate"), 0.0),
+}
+"""The facts of a record of no training."""
+
+
+@pytest.mark.parametrize(("facts", "said"), [(None, "bad record: "), (EMPTY, "train_loss")])
+def test_a_program_that_leaves_no_record_has_failed(tmp_path, monkeypatch, facts, said):
+    task = Program("a", Path("true"), {}, environment=Environment("a", Path("true")))
+    monkeypatch.setattr(Program, "command", lambda *_: (sys.executable, "-c", ""))
+    if facts:
+        Record(facts, {}).save(tmp_path / "record")
+    assert said in measure.sample(task, tmp_path, 1, "cpu")["failed"]
 
 
 def report(folder, grade):

@@ -11,8 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.grades import can_be_compared, lifeless
-from common.ladder import STAGES, Finding, Ladder, first_divergence, in_ulps
+from common.grades import Liveness, can_be_compared, lifeless
+from common.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    Ladder,
+    count_borderline,
+    first_divergence,
+    in_ulps,
+    order_rounding,
+)
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, Envelope, centred, unit_roundoff
@@ -312,7 +321,7 @@ class Judge:
         history, recipe = record.facts["history"], self.plan.recipe
         unit = unit_roundoff(self.plan)
         y = np.asarray(self.data.y_val, dtype=np.int64)
-        near = 2 * self.thresholds.envelopes * self.envelope.forward
+        kind = record.facts["y_hat"]
         ends = {epoch: i for epoch, i in self.plan.epoch_ends.items() if i < len(W)}
         stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
         scores = None if stacked is None else self.validation @ stacked
@@ -324,13 +333,11 @@ class Judge:
             error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
             step = epoch * self.plan.steps_per_epoch - 1
             yield self._metric(step, "val_loss", error, self.envelope.metric)
-            best = np.sort(logits, axis=1)[:, -2:]
-            borderline = (
-                int(np.count_nonzero(best[:, -1] - best[:, 0] <= near)) if classes > 1 else 0
-            )
+            borderline = count_borderline(logits, self.envelope.forward, kind, unit)
             exact = float(np.mean(logits.argmax(axis=1) == y))
             error = abs(history["val_accuracy"][epoch - 1] - exact)
-            yield self._metric(step, "val_accuracy", error, (borderline + 0.5) / len(y))
+            error = max(error - borderline / len(y), 0.0)
+            yield self._metric(step, "val_accuracy", error, EXAMPLE / len(y))
         if len(record.arrays["step_loss"]) == self.plan.num_steps:
             for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
                 means = epoch_means(record.arrays[values], self.plan)
@@ -352,7 +359,8 @@ class Judge:
         """
         exact = self.oracle.val_logits
         predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
-        forward = 2 * self.thresholds.envelopes * self.envelope.forward
+        unit = unit_roundoff(self.plan)
+        forward = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
         found = []
         for i in np.flatnonzero(predicted != expected):
             ours, theirs = expected[i], predicted[i]
@@ -448,22 +456,44 @@ class Judge:
             for run, exact in pairs
         )
 
-    @property
-    def reference_fell(self) -> bool:
-        """Whether the reference's loss ends below where it began."""
-        losses = self.oracle.step_loss
-        return bool(epoch_means(losses, self.plan)[-1] < losses[0])
+    @cached_property
+    def liveness(self) -> Liveness:
+        """The signs of learning that the reference shows by more than rounding."""
+        oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
+        moved = any(
+            float(np.abs(end - start).max()) > limit * float(rounding)
+            for end, start, rounding in (
+                (oracle.W[-1], self.plan.W, envelope.W[-1]),
+                (oracle.b[-1], self.plan.b, envelope.b[-1]),
+            )
+        )
+        comparable = self.free_running.informative  # else rounding may decide the outcome
+        fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
+        # An example counts as right only where no run within rounding classifies it otherwise.
+        logits, y = oracle.val_logits, np.asarray(self.data.y_val, dtype=np.int64)
+        rows = np.arange(len(y))
+        others = logits.copy()
+        others[rows, y] = -np.inf
+        near = 2 * limit * (envelope.logits + envelope.forward)
+        right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
+        return Liveness(
+            moved=moved,
+            fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
+            above_chance=comparable and right > 1 / self.data.num_outputs,
+        )
 
     def lifeless(self, record: Record) -> str | None:
         """Why the run counts as not having learned anything: :func:`common.grades.lifeless`."""
         arrays, history = record.arrays, record.facts["history"]
-        return lifeless(
-            moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
+        run = Liveness(
+            moved=any(
+                not np.array_equal(arrays[f"parameters/{name}"][-1], arrays[f"initial/{name}"])
+                for name in "Wb"
+            ),
             fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
-            reference_fell=self.reference_fell,
-            accuracy=history["val_accuracy"][-1],
-            num_outputs=self.data.num_outputs,
+            above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
+        return lifeless(run, self.liveness)
 
 
 def _per_snapshot(values: Floats) -> Floats:

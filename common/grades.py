@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from common.errors import ParityError
 from common.thresholds import Thresholds
@@ -59,29 +60,52 @@ def can_be_compared(loss: float, thresholds: Thresholds) -> bool:
     return loss <= max(thresholds.drift_loss, Thresholds.drift_loss)
 
 
-def lifeless(
-    moved: bool,
-    fell: bool,
-    reference_fell: bool,
-    accuracy: float,
-    num_outputs: int,
-    parameters: str = "weights",
-) -> str | None:
-    """Why a run counts as not having learned anything, or None. Two dead models agree.
+@dataclass(frozen=True)
+class Liveness:
+    """The signs that a training has learned anything.
 
     Args:
-        moved: whether its parameters did.
-        fell: whether its loss did.
-        reference_fell: whether the reference's did; where it does not, as in a single epoch at
-            too high a learning rate, a run's need not either.
-        accuracy: of the validation, at the end.
-        num_outputs: classes.
-        parameters: what the parameters are called.
+        moved: its parameters are not the initial ones.
+        fell: its loss ended below its first step's.
+        above_chance: its accuracy is better than that of a guess.
     """
-    if not moved:
-        return f"the {parameters} never moved"
-    if reference_fell and not fell:
-        return "the loss did not fall"
-    if not accuracy > 1 / num_outputs:
-        return f"its accuracy is not above chance, {1 / num_outputs:.3g}"
+
+    moved: bool
+    fell: bool
+    above_chance: bool
+
+
+LIFELESS = {
+    "moved": "its parameters never moved",
+    "fell": "its loss did not fall",
+    "above_chance": "its accuracy is not above chance",
+}
+"""What is said where a sign is missing."""
+
+
+def lifeless(run: Liveness, reference: Liveness) -> str | None:
+    """Why a run counts as not having learned anything, or None. Two dead models agree.
+
+    A plan may teach nothing: labels may be random, a rate too small. So a sign counts as missing
+    only if the reference shows it, by more than rounding.
+
+    Args:
+        run: the signs of the run.
+        reference: those that the reference shows by more than rounding.
+    """
+    for sign, words in LIFELESS.items():
+        if getattr(reference, sign) and not getattr(run, sign):
+            return words
     return None
+
+
+def unlearned(reference: Liveness) -> str | None:
+    """What a reader should know of a plan by which even the reference learns nothing, or None.
+
+    Args:
+        reference: the signs that it shows by more than rounding.
+    """
+    missing = [words for sign, words in LIFELESS.items() if not getattr(reference, sign)]
+    if not missing:
+        return None
+    return f"This plan teaches little: of the float64 reference, too, {'; '.join(missing)}."

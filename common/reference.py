@@ -21,7 +21,15 @@ from common.child import end_with_parent
 from common.data import DataModule
 from common.parallel import in_threads
 from common.plan import Plan
-from common.replay import FORMS, Floats, Training, Trajectory, epoch_means, losses_from_logits
+from common.replay import (
+    FORMS,
+    Floats,
+    Training,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
 
 # What fresh members, which the ensemble does not have, say of each part of the envelope is in
 # ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.
@@ -36,8 +44,9 @@ POOLED_STEPS = 16
 are too few before the running maximum has seen some more. Without it three of 4,932 are flagged."""
 
 METRIC_EPOCHS = 10
-"""How many of the last epochs give the rounding of their mean validation loss: six errors of one
-number are too few. With the last epoch alone 256 of 4,932 are flagged."""
+"""How many epochs, spread evenly from the first to the last, give the rounding of their mean
+validation loss: six errors of one number are too few. With the last epoch alone 256 of 4,932 are
+flagged; with the last ten, runs whose first epochs have far larger losses."""
 
 LEAST = 1e-30
 """What nothing is smaller than, so that nothing is divided by zero; far below any rounding."""
@@ -81,6 +90,11 @@ class Envelope:
     metric: float
 
 
+def reference(plan: Plan, data: DataModule) -> Training:
+    """The training that all runs are measured against."""
+    return Training(plan, data, dtype=reference_dtype(plan))
+
+
 def member(plan: Plan, data: DataModule, index: int) -> Training:
     """One member of the ensemble: the plan in its own dtype with other summation orders.
 
@@ -117,7 +131,7 @@ def measure_envelope(
         oracle: its reference.
         members: trainings that differ from it by rounding alone.
         pooled_steps: how many of the first steps share the largest error of their losses.
-        metric_epochs: how many of the last epochs give their validation loss's rounding.
+        metric_epochs: how many epochs give their validation loss's rounding.
     """
     unit = unit_roundoff(plan)
 
@@ -126,7 +140,9 @@ def measure_envelope(
 
     X_val = data.examples(train=False, dtype="float64")[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
-    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()][-metric_epochs:]
+    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()]
+    spread = np.linspace(len(ends) - 1, 0, min(metric_epochs, len(ends))).astype(int)
+    ends = [ends[place] for place in spread]
 
     def outcome(member: Trajectory) -> tuple[float, float, float]:
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
@@ -155,7 +171,12 @@ def measure_envelope(
         b=largest(lambda t: t.b),
         logits=max(least, *logits),
         forward=max(least, *forward),
-        metric=max(unit, *metric),
+        # Logits of n examples that round independently: their mean loss by a √n-th of it.
+        metric=max(
+            unit * max(1.0, float(oracle.val_loss.max())),
+            max(forward) / np.sqrt(len(y_val)),
+            *metric,
+        ),
     )
 
 
@@ -231,7 +252,7 @@ def main() -> None:
     plan = Plan.load(arguments.plan)
     data = plan.data()
     training = (
-        Training(plan, data) if arguments.member is None else member(plan, data, arguments.member)
+        reference(plan, data) if arguments.member is None else member(plan, data, arguments.member)
     )
 
     def tell(epoch: int) -> None:

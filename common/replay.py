@@ -39,10 +39,30 @@ def losses_from_logits(logits: Array, y: Array) -> tuple[Array, Array]:
 
 
 def losses_from_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Losses by indexing the probabilities of the plain softmax, and those probabilities."""
+    """Losses by indexing the probabilities of the plain softmax, and those probabilities.
+
+    A label's probability below the smallest normal number has lost digits: such a loss is no
+    number, as where the exponential overflows.
+    """
     exp = np.exp(logits)
     probabilities = exp / exp.sum(axis=1, keepdims=True)
-    return -np.log(probabilities[np.arange(len(y)), y]), probabilities
+    chosen = probabilities[np.arange(len(y)), y]
+    normal = chosen >= np.finfo(chosen.dtype).smallest_normal
+    return -np.log(np.where(normal, chosen, np.nan)), probabilities
+
+
+def error_from_probabilities(probabilities: Array, y: Array) -> Array:
+    """∂(loss)/∂logits by the chain rule, as automatic differentiation goes: p ⊙ (g − Σ g ⊙ p).
+
+    With g = ∂(−log p_y)/∂p it is p − one_hot(y), but not as precise where p_y is near one.
+    """
+    rows = np.arange(len(y))
+    chosen = probabilities[rows, y]
+    by_chosen = -1 / chosen
+    total = by_chosen * chosen
+    error = probabilities * -total[:, None]
+    error[rows, y] = chosen * (by_chosen - total)
+    return np.asarray(error)
 
 
 def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
@@ -60,8 +80,13 @@ AT_ONCE = 2**18
 """Numbers of the partial products that are kept at once: as many as a processor's cache holds."""
 
 
-def block_product(A: Array, B: Array, block: int) -> Array:
+def block_product(A: Array, B: Array, block: int, start: Array | None = None) -> Array:
     """The matrix product, added up in blocks of so many, one block after the other.
+
+    Args:
+        A, B: the factors.
+        block: how many products are added up at once.
+        start: what the sum begins with, a row of the result; zero if not given.
 
     Several partial products are computed by one call, and their sum is taken along the first
     axis, where NumPy adds one after the other: bit for bit what a loop over the blocks gives.
@@ -71,15 +96,15 @@ def block_product(A: Array, B: Array, block: int) -> Array:
     count = length // block if 1 < size <= AT_ONCE // 2 else 0
     left = A[:, : count * block].reshape(len(A), count, block).transpose(1, 0, 2)
     right = B[: count * block].reshape(count, block, B.shape[1])
-    total = None
-    for start in range(0, count, max(1, AT_ONCE // size)):
-        group = slice(start, start + AT_ONCE // size)
+    total = None if start is None else np.tile(start, (len(A), 1))
+    for first in range(0, count, max(1, AT_ONCE // size)):
+        group = slice(first, first + AT_ONCE // size)
         products = left[group] @ right[group]
         if total is not None:
             products[0] += total
         total = np.add.reduce(products, axis=0)
-    for start in range(count * block, length, block):
-        product = A[:, start : start + block] @ B[start : start + block]
+    for first in range(count * block, length, block):
+        product = A[:, first : first + block] @ B[first : first + block]
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return np.asarray(total)
@@ -150,12 +175,16 @@ class Training:
         return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
-        """The forward pass."""
-        return self.product(X, W) + b
+        """The forward pass; in blocks the sum begins with the bias, as it does in some layers."""
+        if self.block is None:
+            return self.product(X, W) + b
+        return block_product(X, W, self.block, start=b)
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
         losses, probabilities = self.form(logits, y)
+        if self.form is losses_from_probabilities:
+            return losses, probabilities, error_from_probabilities(probabilities, y)
         error = probabilities.copy()
         error[np.arange(len(y)), y] -= 1
         return losses, probabilities, error
@@ -235,7 +264,7 @@ class Training:
                 validation.append((float(self.mean(val_losses)), float(accuracy)))
                 tell(done // plan.steps_per_epoch)
         val_loss, val_accuracy = np.array(validation).T
-        return Trajectory(
+        arrays = dict(
             step_loss=np.array(losses),
             step_accuracy=np.array(accuracies),
             W=np.stack([W for W, _ in kept]),
@@ -246,6 +275,7 @@ class Training:
             probe_W=np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
             probe_b=np.stack([b for _, b in states]).astype(plan.recipe.dtype),
         )
+        return Trajectory(**{name: _at_most_float64(array) for name, array in arrays.items()})
 
     def stages(self, W: Array, b: Array, rows: Rows) -> dict[str, Array]:
         """One step from given parameters as :meth:`common.trainer.Trainer.probe` shows it.
@@ -265,8 +295,8 @@ class Training:
             "loss": np.array(step.loss),
             "gradient/W": self.unpermuted(step.gradient_W),
             "gradient/b": step.gradient_b,
-            "update/W": self.unpermuted(W_after.astype(np.float64) - W),
-            "update/b": b_after.astype(np.float64) - b,
+            "update/W": self.unpermuted(_difference(W_after, W)),
+            "update/b": _difference(b_after, b),
             "metric/accuracy": np.array(step.accuracy),
         }
 
@@ -303,6 +333,25 @@ class Training:
         original = np.empty_like(W)
         original[self.features] = W
         return original
+
+
+def _difference(after: Array, before: Array) -> Array:
+    """What was added to a parameter, without a rounding of its own."""
+    exact = np.promote_types(after.dtype, np.float64)
+    return np.asarray(after.astype(exact) - before)
+
+
+def _at_most_float64(array: Array) -> Array:
+    """Numbers that a file holds on every machine."""
+    return array.astype(np.float64) if array.dtype.itemsize > 8 else array
+
+
+def reference_dtype(plan: Plan) -> str:
+    """The type that the reference computes in: more digits than the plan's, where NumPy has them.
+
+    A reference in the plan's own type would round as the runs do, and lend them its own errors.
+    """
+    return "longdouble" if plan.recipe.dtype == "float64" else "float64"
 
 
 @dataclass(frozen=True)

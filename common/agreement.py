@@ -460,13 +460,7 @@ class Judge:
     def liveness(self) -> Liveness:
         """The signs of learning that the reference shows by more than rounding."""
         oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
-        moved = any(
-            float(np.abs(end - start).max()) > limit * float(rounding)
-            for end, start, rounding in (
-                (oracle.W[-1], self.plan.W, envelope.W[-1]),
-                (oracle.b[-1], self.plan.b, envelope.b[-1]),
-            )
-        )
+        moved = _per_snapshot(oracle.W - self.plan.W) > limit * envelope.W
         comparable = self.free_running.informative  # else rounding may decide the outcome
         fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
         # An example counts as right only where no run within rounding classifies it otherwise.
@@ -477,7 +471,7 @@ class Judge:
         near = 2 * limit * (envelope.logits + envelope.forward)
         right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
         return Liveness(
-            moved=moved,
+            moved=bool(moved.any()),
             fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
             above_chance=comparable and right > 1 / self.data.num_outputs,
         )
@@ -486,10 +480,7 @@ class Judge:
         """Why the run counts as not having learned anything: :func:`common.grades.lifeless`."""
         arrays, history = record.arrays, record.facts["history"]
         run = Liveness(
-            moved=any(
-                not np.array_equal(arrays[f"parameters/{name}"][-1], arrays[f"initial/{name}"])
-                for name in "Wb"
-            ),
+            moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
             fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
             above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )

@@ -65,7 +65,7 @@ class Liveness:
     """The signs that a training has learned anything.
 
     Args:
-        moved: its parameters are not the initial ones.
+        moved: its weights are not the initial ones.
         fell: its loss ended below its first step's.
         above_chance: its accuracy is better than that of a guess.
     """
@@ -76,7 +76,7 @@ class Liveness:
 
 
 LIFELESS = {
-    "moved": "its parameters never moved",
+    "moved": "its weights never moved",
     "fell": "its loss did not fall",
     "above_chance": "its accuracy is not above chance",
 }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from common.arrays import Array
-from common.grades import can_be_compared, lifeless
+from common.grades import Liveness, can_be_compared, lifeless
 from common.ladder import Finding, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
@@ -270,14 +270,14 @@ class ModelJudge:
 
     def _lifeless(self, record: Record) -> str | None:
         """Why a run counts as not having learned anything: :func:`common.grades.lifeless`."""
+        return lifeless(self._liveness(record), self._liveness(self.reference))
+
+    def _liveness(self, record: Record) -> Liveness:
         stacks = [record.arrays[name] for name in self.parameters]
-        return lifeless(
+        return Liveness(
             moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
             fell=_fell(record),
-            reference_fell=_fell(self.reference),
-            accuracy=record.facts["history"]["val_accuracy"][-1],
-            num_outputs=self.num_outputs,
-            parameters="parameters",
+            above_chance=record.facts["history"]["val_accuracy"][-1] > 1 / self.num_outputs,
         )
 
     def reference_facts(self) -> dict[str, list[float]]:

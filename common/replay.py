@@ -260,21 +260,23 @@ class Training:
             if done % plan.steps_per_epoch == 0:
                 logits = self.logits(X_val, W, b)
                 val_losses, _, _ = self.losses(logits, y_val)
+                if self.shuffle is not None:
+                    val_losses = self.shuffle.permutation(val_losses)
                 accuracy = np.mean(logits.argmax(axis=1) == y_val)
                 validation.append((float(self.mean(val_losses)), float(accuracy)))
                 tell(done // plan.steps_per_epoch)
         val_loss, val_accuracy = np.array(validation).T
-        arrays = dict(
-            step_loss=np.array(losses),
-            step_accuracy=np.array(accuracies),
-            W=np.stack([W for W, _ in kept]),
-            b=np.stack([b for _, b in kept]),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            val_logits=logits,
-            probe_W=np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
-            probe_b=np.stack([b for _, b in states]).astype(plan.recipe.dtype),
-        )
+        arrays = {
+            "step_loss": np.array(losses),
+            "step_accuracy": np.array(accuracies),
+            "W": np.stack([W for W, _ in kept]),
+            "b": np.stack([b for _, b in kept]),
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "val_logits": logits,
+            "probe_W": np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
+            "probe_b": np.stack([b for _, b in states]).astype(plan.recipe.dtype),
+        }
         return Trajectory(**{name: _at_most_float64(array) for name, array in arrays.items()})
 
     def stages(self, W: Array, b: Array, rows: Rows) -> dict[str, Array]:

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.grades import comparable_steps, lifeless
+from common.grades import comparable_steps, lifeless, not_comparable
 from common.ladder import STAGES, Finding, Ladder, first_divergence, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import LEAST, Envelope, centred, unit_roundoff
+from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
 from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
 from common.thresholds import Thresholds
 
@@ -134,7 +134,7 @@ class Judge:
         )
         steps = comparable_steps(
             epochs,
-            envelope.loss / np.repeat(train, self.plan.steps_per_epoch),
+            envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
             dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
             self.thresholds,
         )
@@ -147,6 +147,15 @@ class Judge:
             val_loss=float(envelope.val_loss[-1]),
         )
 
+    @cached_property
+    def loss_envelope(self) -> Floats:
+        """Of each step's loss; steps that can be compared share none with those that cannot."""
+        found, steps = self.envelope.loss.copy(), self.free_running.steps
+        found[: min(steps, POOLED_STEPS)] = self.envelope.unshared_loss[:steps][:POOLED_STEPS].max(
+            initial=0.0
+        )
+        return found
+
     def judge(self, record: Record) -> Judgement:
         """Grade one run.
 
@@ -158,7 +167,7 @@ class Judge:
         oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
         steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
-        loss_ratios = loss_errors / envelope.loss[:steps]
+        loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
         s = len(W)
@@ -318,8 +327,9 @@ class Judge:
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
 
-        It is looked at as far as free runs can be compared. What a single step from a given state does not show is carried from step to step: the
-        state of an optimizer, say. It is put down to the update.
+        It is looked at as far as free runs can be compared. What a single step from a given
+        state does not show is carried from step to step: the state of an optimizer, say. It is
+        put down to the update.
         """
         limit, steps = self.thresholds.envelopes, self.free_running.steps
         outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
@@ -452,7 +462,7 @@ class Judge:
         if judgement.free_envelopes > limit:
             outside.append((f"a loss of its first {steps} steps", judgement.free_relative))
         if not outside:
-            return "chaotic", None
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
         where = " and ".join(f"{what} by {far:.1g}" for what, far in outside)
         words = f"outside rounding where it can be compared: {where}, relative"
         within = max(far for _, far in outside) <= self.thresholds.drift_loss

@@ -123,6 +123,14 @@ def comparable_steps(
     return first + length - 1
 
 
+def not_comparable(steps: int, num_steps: int) -> str:
+    """Why a run is chaotic: its free running can be compared in its first steps only."""
+    return (
+        f"its outcome cannot be compared: after {steps} of {num_steps} steps rounding alone parts "
+        "equal trainings"
+    )
+
+
 def lifeless(
     moved: bool,
     fell: bool,

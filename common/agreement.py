@@ -432,7 +432,7 @@ class Judge:
         if made != self.plan.num_steps:
             return "disagree", f"made {made} steps, the plan has {self.plan.num_steps}"
         if not self.free_running.informative:
-            return self.grade_of_the_comparable(judgement, divergence)
+            return self.grade_of_the_comparable(record, judgement, divergence)
         worst = self.worst(judgement)
         unexplained = judgement.unexplained_flips
         if divergence is None and worst <= self.thresholds.envelopes and not unexplained:
@@ -446,11 +446,12 @@ class Judge:
         return "drift", f"{outside}, yet the outcome is the same"
 
     def grade_of_the_comparable(
-        self, judgement: Judgement, divergence: Finding | None
-    ) -> tuple[str, str | None]:
-        """The grade of a run whose outcome cannot be compared, and why it is not chaotic.
+        self, record: Record, judgement: Judgement, divergence: Finding | None
+    ) -> tuple[str, str]:
+        """The grade of a run whose outcome cannot be compared, and why.
 
-        Single steps decide, and the free run as far as it can be compared.
+        Single steps decide, and the free run as far as it can be compared: by how far it is off
+        where it first leaves its envelope, since what it grows to is chaos again.
         """
         limit, steps = self.thresholds.envelopes, self.free_running.steps
         outside = []
@@ -460,7 +461,9 @@ class Judge:
         if unsound := [f.relative(self.plan) for f in stages if f.envelopes > limit]:
             outside.append(("a stage of a step", max(unsound)))
         if judgement.free_envelopes > limit:
-            outside.append((f"a loss of its first {steps} steps", judgement.free_relative))
+            first = self.free_finding(judgement, record)
+            far = first.relative(self.plan) if first else judgement.free_relative
+            outside.append((f"the first {steps} steps of its training", far))
         if not outside:
             return "chaotic", not_comparable(steps, self.plan.num_steps)
         where = " and ".join(f"{what} by {far:.1g}" for what, far in outside)

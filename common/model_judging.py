@@ -217,7 +217,7 @@ class ModelJudge:
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
         grade, reason = self._grade(record, worst, history, float(flips.mean()))
         if not self.free_running["informative"] and not self._lifeless(record):
-            grade, reason = self._grade_of_the_comparable(worst, findings, loss_errors)
+            grade, reason = self._grade_of_the_comparable(worst, divergence, findings, loss_errors)
         stages = {
             stage: max((f for f in findings if f.stage == stage), key=lambda f: f.envelopes)
             for stage in dict.fromkeys(finding.stage for finding in findings)
@@ -284,20 +284,23 @@ class ModelJudge:
         return "drift", f"{outside}, yet the outcome is the same"
 
     def _grade_of_the_comparable(
-        self, worst: float, findings: Sequence[Finding], loss_errors: Floats
+        self,
+        worst: float,
+        divergence: Finding | None,
+        findings: Sequence[Finding],
+        loss_errors: Floats,
     ) -> tuple[str, str]:
         """As :meth:`common.agreement.Judge.grade_of_the_comparable`."""
         limit, steps = self.thresholds.envelopes, self.free_running["steps"]
         if worst <= limit:
             return "chaotic", not_comparable(steps, self.plan.num_steps)
-        train = np.maximum(_history(self.reference, "train_loss"), 1e-3)
-        scale = np.repeat(train, self.plan.steps_per_epoch)
-        relative = max(
-            *(f.relative(self.plan) for f in findings if f.envelopes > limit),
-            *(loss_errors / scale)[:steps],
-            0.0,
-            0.0,
-        )
+        off = [found for found in (divergence, *findings) if found and found.envelopes > limit]
+        if off:
+            relative = max(found.relative(self.plan) for found in off)
+        else:  # the losses alone
+            train = np.maximum(_history(self.reference, "train_loss"), 1e-3)
+            scale = np.repeat(train, self.plan.steps_per_epoch)
+            relative = float((loss_errors / scale)[:steps].max(initial=0.0))
         outside = f"outside rounding where it can be compared, by {relative:.1g}, relative"
         return "drift" if relative <= self.thresholds.drift_loss else "disagree", outside
 

@@ -121,8 +121,12 @@ class Report(Figures):
         """What was compared of a chaotic plan, and how far the outcomes lie apart."""
         limit, free = self.facts["thresholds"]["envelopes"], self.facts["free_running"]
         if free["informative"]:
-            names = ", ".join(self._of_other_seeds("chaotic"))
-            return f"within {limit:g} × rounding, but the outcomes of {names} cannot be compared."
+            names = [run_name(run) for run in done if run["grade"] == "chaotic"]
+            names += self._of_other_seeds("chaotic")
+            return (
+                f"within {limit:g} × rounding where they can be compared, but the outcomes of "
+                f"{', '.join(names)} cannot be: rounding alone parts equal trainings."
+            )
         ends = []
         for name in ("val_loss", "val_accuracy"):
             values = [run[name][-1] for run in done]
@@ -133,9 +137,9 @@ class Report(Figures):
         return (
             f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
             f"reference where they can be compared, in every probed step{first} (the farthest at "
-            f"{worst:.2g} ×). Their outcomes cannot be, since rounding alone parts equal trainings: "
-            f"validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's among "
-            "them."
+            f"{worst:.2g} ×). Their outcomes cannot be, since rounding alone parts equal "
+            f"trainings: validation losses end at {ends[0]}, accuracies at {ends[1]}, the "
+            "reference's among them."
         )
 
     def _of_other_seeds(self, grade: str | None) -> list[str]:

@@ -64,19 +64,20 @@ def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     allowed = max(facts["thresholds"]["drift_loss"], Thresholds.drift_loss)
     yield (
         f"Rounding alone parts these trainings: {facts['envelope']['members']} faultless ones in "
-        f"{recipe['dtype']}, equal but for how their sums are rounded, end up to {free['last']:.1e} "
-        f"of the weights away from the float64 reference, and up to {free['val_loss']:.2g} in "
-        f"validation loss. From step {steps} of {recipe['max_epochs'] * length} on it moves a loss, "
-        f"or the weights, by more than {allowed:g}, relative. Before, the losses and weights of "
-        "each run are compared; then only single steps are, each computed from the reference's own "
-        "weights. How the runs end is not."
+        f"{recipe['dtype']}, equal but for how their sums are rounded, end up to "
+        f"{free['last']:.1e} of the weights away from the float64 reference, and up to "
+        f"{free['val_loss']:.2g} in validation loss. From step {steps} of "
+        f"{recipe['max_epochs'] * length} on it moves a loss, or the weights, by more than "
+        f"{allowed:g}, relative. Before, the losses and weights of each run are compared; then "
+        "only single steps are, each computed from the reference's own weights. How the runs end "
+        "is not."
     )
     ways = f"lower --lr ({recipe['lr']:g} here)"
     if epochs := steps // length:
         ways += f", or train --max-epochs {epochs}, which can be compared"
-    if recipe["dtype"] == "float32":
-        ways += "; --dtype float64 puts it off"
-    yield f"To compare how the runs end, {ways}."
+    ways += "; --dtype float64 puts it off" * (recipe["dtype"] == "float32")
+    more = "" if facts.get("seeds") or facts.get("model") else " --seeds compares distributions."
+    yield f"To compare how the runs end, {ways}.{more}"
 
 
 def seed_lines(facts: Mapping[str, Any]) -> Iterator[str]:

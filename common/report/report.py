@@ -124,7 +124,7 @@ class Report(Figures):
             names = [run_name(run) for run in done if run["grade"] == "chaotic"]
             names += self._of_other_seeds("chaotic")
             return (
-                f"within {limit:g} × rounding where they can be compared, but the outcomes of "
+                f"within {limit:g} × rounding as far as can be compared, but the outcomes of "
                 f"{', '.join(names)} cannot be: rounding alone parts equal trainings."
             )
         ends = []
@@ -136,10 +136,10 @@ class Report(Figures):
         first = f" and in the first {steps} steps of the training" * bool(steps)
         return (
             f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
-            f"reference where they can be compared, in every probed step{first} (the farthest at "
-            f"{worst:.2g} ×). Their outcomes cannot be, since rounding alone parts equal "
-            f"trainings: validation losses end at {ends[0]}, accuracies at {ends[1]}, the "
-            "reference's among them."
+            f"reference as far as can be compared: in every probed step{first} (the farthest at "
+            f"{worst:.2g} ×). Outcomes cannot be, since rounding alone parts equal trainings: "
+            f"validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's among "
+            "them."
         )
 
     def _of_other_seeds(self, grade: str | None) -> list[str]:

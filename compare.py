@@ -23,6 +23,7 @@ from common.environment import (
 )
 from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
+from common.grades import over_seeds, worst_verdict
 from common.judging import judge_comparison
 from common.model_comparison import ModelComparison
 from common.options import (
@@ -56,7 +57,7 @@ from common.report import PAGE, Report, print_report
 from common.report.exports import FORMATS, chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
-from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.seeds import Margins, independent_seeds, shared_seeds
 from common.session import open_session
 from common.side_by_side import side_by_side
 from common.specifier import parse_range
@@ -182,7 +183,7 @@ def compare(
             facts["seeds"] = shared_seeds(
                 execution, examples, contenders, all_seeds, facts, thresholds, margins
             )
-            facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
+        facts["verdict"] = worst_verdict([facts["verdict"], *over_seeds(facts.get("seeds", {}))])
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = session.finish(
             facts,

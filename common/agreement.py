@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.grades import Liveness, can_be_compared, lifeless
+from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import (
     EXAMPLE,
     STAGES,
@@ -24,7 +24,7 @@ from common.ladder import (
 )
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import LEAST, Envelope, centred, unit_roundoff
+from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
 from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
 from common.thresholds import Thresholds
 
@@ -35,20 +35,25 @@ Floats = npt.NDArray[np.float64]
 class FreeRunning:
     """What rounding alone does to this plan's training, and whether free runs can be compared.
 
-    They can as long as rounding moves no epoch's loss by more than drift may: beyond it, two
-    faultless runs would differ in their outcome. See :func:`common.grades.can_be_compared`.
+    They can as long as rounding moves no loss by more than drift may: beyond it, two faultless
+    runs would differ in their outcome. See :func:`common.grades.comparable_steps`.
 
     Args:
-        informative: whether free-running comparison decides the grade.
+        informative: whether free runs can be compared to the end, hence their outcomes.
+        steps: the first steps in which they can be: all, or as many as come before rounding
+            parts them.
         first: the ensemble's largest relative error of the weights after the first update.
         last: likewise after the last one.
         loss: the ensemble's largest relative error of an epoch's loss.
+        val_loss: its largest error of the last epoch's validation loss.
     """
 
     informative: bool
+    steps: int
     first: float
     last: float
     loss: float
+    val_loss: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Judgement:
         loss_errors_per_step: shape ``(num_steps,)``.
         loss_envelopes_per_step: the same in envelopes.
         parameter_envelopes_per_snapshot: shape ``(s,)``.
+        free_envelopes: the largest of the free run's, as far as it can be compared.
+        free_relative: likewise its largest error of a loss, relative to the epoch's.
     """
 
     grade: str
@@ -90,11 +97,13 @@ class Judgement:
     loss_errors_per_step: Floats
     loss_envelopes_per_step: Floats
     parameter_envelopes_per_snapshot: Floats
+    free_envelopes: float
+    free_relative: float
 
     @property
     def unexplained_flips(self) -> int:
         """How many flips the error of the run's logits does not cover."""
-        return sum(not flip["explained"] for flip in self.flips)
+        return sum(flip["explained"] is False for flip in self.flips)
 
 
 @dataclass(frozen=True)
@@ -125,15 +134,36 @@ class Judge:
     @cached_property
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
-        largest = [max(float(np.abs(self.oracle.W[i]).max()), LEAST) for i in (0, -1)]
-        moved = [float(self.envelope.W[i]) / largest[i] for i in (0, -1)]
-        pairs = (
-            (self.envelope.train_loss, epoch_means(self.oracle.step_loss, self.plan)),
-            (self.envelope.val_loss, self.oracle.val_loss),
+        oracle, envelope = self.oracle, self.envelope
+        largest = np.maximum(_per_snapshot(oracle.W), LEAST)
+        moved = envelope.W / largest
+        train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
+        epochs = np.maximum(
+            envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
         )
-        loss = max(float((error / np.maximum(exact, 1e-3)).max()) for error, exact in pairs)
-        informative = can_be_compared(loss, self.thresholds)
-        return FreeRunning(informative, moved[0], moved[1], loss)
+        steps = comparable_steps(
+            epochs,
+            envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
+            dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            self.thresholds,
+        )
+        return FreeRunning(
+            informative=steps == self.plan.num_steps,
+            steps=steps,
+            first=float(moved[0]),
+            last=float(moved[-1]),
+            loss=float(epochs.max()),
+            val_loss=float(envelope.val_loss[-1]),
+        )
+
+    @cached_property
+    def loss_envelope(self) -> Floats:
+        """Of each step's loss; steps that can be compared share none with those that cannot."""
+        found, steps = self.envelope.loss.copy(), self.free_running.steps
+        found[: min(steps, POOLED_STEPS)] = self.envelope.unshared_loss[:steps][:POOLED_STEPS].max(
+            initial=0.0
+        )
+        return found
 
     def judge(self, record: Record) -> Judgement:
         """Grade one run.
@@ -146,7 +176,7 @@ class Judge:
         oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
         steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
-        loss_ratios = loss_errors / envelope.loss[:steps]
+        loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
         s = len(W)
@@ -154,6 +184,20 @@ class Judge:
         parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
         logits = self.validation @ W[-1] + b[-1]
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
+        free, informative = self.free_running.steps, self.free_running.informative
+        epochs = free // self.plan.steps_per_epoch
+        flips = self.flips(record, logits)
+        compared = [
+            *loss_ratios[:free],
+            *parameter_ratios[np.array(self.plan.snapshots[:s]) <= free],
+            *(val_errors / envelope.val_loss)[:epochs],
+            *[logits_error / envelope.logits] * informative,
+        ]
+        train = np.repeat(epoch_means(oracle.step_loss, self.plan), self.plan.steps_per_epoch)
+        relative = [
+            *(loss_errors / np.maximum(train[:steps], 1e-3))[:free],
+            *(val_errors / np.maximum(oracle.val_loss, 1e-3))[:epochs],
+        ]
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
         lockstep = max((found.envelopes for found in findings), default=0.0)
@@ -177,10 +221,13 @@ class Judge:
             parameter_envelopes=float(parameter_ratios.max()),
             logits_envelopes=logits_error / envelope.logits,
             lockstep_envelopes=lockstep,
-            flips=self.flips(record, logits),
+            # Where rounding alone parts the outcomes, it explains no single prediction.
+            flips=flips if informative else [flip | {"explained": None} for flip in flips],
             loss_errors_per_step=loss_errors,
             loss_envelopes_per_step=loss_ratios,
             parameter_envelopes_per_snapshot=parameter_ratios,
+            free_envelopes=float(max(compared, default=0.0)),
+            free_relative=float(max(relative, default=0.0)),
         )
         divergence = self.divergence(record, judgement, findings, metrics)
         grade, reason = self.grade(record, judgement, divergence)
@@ -253,7 +300,7 @@ class Judge:
             return labels
         if found:
             return found
-        if self.free_running.informative and (found := self.free_finding(judgement, record)):
+        if found := self.free_finding(judgement, record):
             return found
         return first_divergence(metrics, limit)
 
@@ -289,12 +336,13 @@ class Judge:
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
 
-        What a single step from a given state does not show is carried from step to step: the
-        state of an optimizer, say. It is put down to the update.
+        It is looked at as far as free runs can be compared. What a single step from a given
+        state does not show is carried from step to step: the state of an optimizer, say. It is
+        put down to the update.
         """
-        limit = self.thresholds.envelopes
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
         outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
-        if len(outside):
+        if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
             ratio = float(judgement.parameter_envelopes_per_snapshot[i])
             W = record.arrays["parameters/W"][i].astype(np.float64)
@@ -302,7 +350,7 @@ class Judge:
             step = self.plan.snapshots[i] - 1
             ulps = in_ulps(self.plan, error, float(np.abs(self.oracle.W[i]).max()))
             return Finding(step, "update", "W, carried over steps", "largest", error, ulps, ratio)
-        outside = np.flatnonzero(judgement.loss_envelopes_per_step > limit)
+        outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):
             step = int(outside[0])
             error = float(judgement.loss_errors_per_step[step])
@@ -392,13 +440,7 @@ class Judge:
         if made != self.plan.num_steps:
             return "disagree", f"made {made} steps, the plan has {self.plan.num_steps}"
         if not self.free_running.informative:
-            if divergence is None:
-                return "rounding", None
-            where = "outside rounding in lock-step (free running is chaotic here)"
-            relative = max(f.relative(self.plan) for f in judgement.stages.values())
-            if relative <= self.thresholds.drift_loss:
-                return "drift", f"{where}, by no more than {relative:.1g} of any stage"
-            return "disagree", f"{where}, by {relative:.1g} of a stage"
+            return self.grade_of_the_comparable(record, judgement, divergence)
         worst = self.worst(judgement)
         unexplained = judgement.unexplained_flips
         if divergence is None and worst <= self.thresholds.envelopes and not unexplained:
@@ -411,14 +453,37 @@ class Judge:
             return "disagree", f"{outside}; {'; '.join(complaints)}"
         return "drift", f"{outside}, yet the outcome is the same"
 
+    def grade_of_the_comparable(
+        self, record: Record, judgement: Judgement, divergence: Finding | None
+    ) -> tuple[str, str]:
+        """The grade of a run whose outcome cannot be compared, and why.
+
+        Single steps decide, and the free run as far as it can be compared: by how far it is off
+        where it first leaves its envelope, since what it grows to is chaos again.
+        """
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
+        outside = []
+        stages = list(judgement.stages.values())
+        if divergence and divergence.stage == "data":  # what was fed is seen in no probed step
+            stages.append(divergence)
+        if unsound := [f.relative(self.plan) for f in stages if f.envelopes > limit]:
+            outside.append(("a stage of a step", max(unsound)))
+        if judgement.free_envelopes > limit:
+            first = self.free_finding(judgement, record)
+            far = first.relative(self.plan) if first else judgement.free_relative
+            outside.append((f"the first {steps} steps of its training", far))
+        if not outside:
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
+        where = " and ".join(f"{what} by {far:.1g}" for what, far in outside)
+        words = f"outside rounding where it can be compared: {where}, relative"
+        within = max(far for _, far in outside) <= self.thresholds.drift_loss
+        return "drift" if within else "disagree", words
+
     def worst(self, judgement: Judgement) -> float:
         """The largest number of envelopes of anything that decides the grade."""
         metric = judgement.stages.get("metric")
-        values = [judgement.lockstep_envelopes, metric.envelopes if metric else 0.0]
-        if self.free_running.informative:
-            values += [judgement.loss_envelopes, judgement.parameter_envelopes]
-            values += [judgement.logits_envelopes]
-        return max(values)
+        of_metric = metric.envelopes if metric else 0.0
+        return max(judgement.lockstep_envelopes, of_metric, judgement.free_envelopes)
 
     def complaints(self, record: Record, judgement: Judgement) -> Iterator[str]:
         """What makes the outcome of a run another one than the reference's."""

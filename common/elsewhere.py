@@ -26,7 +26,7 @@ from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Execution
 from common.files import check_place
-from common.grades import BEYOND, failing
+from common.grades import FAIL_ON, failing
 from common.judging import load_reference
 from common.ladder import Ladder
 from common.launcher import Outcome
@@ -115,7 +115,7 @@ def assert_agreement(
     Args:
         run: the arrays that it left, or an ``.npz`` file of them; see ``docs/record.md``.
         plan: the folder that ``compare.py --write-plan`` wrote.
-        fail_on: ``drift`` or ``disagree``: the mildest grade that fails.
+        fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest grade that fails.
         thresholds: where the grades part.
 
     Raises:
@@ -341,14 +341,14 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m common.elsewhere",
         description="Judge a training of other code by the arrays that it left; docs/record.md "
         "says which. compare.py --write-plan DIR writes what is to be trained.",
-        epilog="exit status: 0 it agrees; 1 drift (see --fail-on) or disagreement; 2 unusable "
-        "arrays or plan.",
+        epilog="exit status: 0 it agrees, or is chaotic; 1 drift (see --fail-on) or disagreement; "
+        "2 unusable arrays or plan.",
     )
     parser.add_argument("run", metavar="RUN.npz", help="the arrays that a training left")
     parser.add_argument("--plan", required=True, metavar="DIR", help="of compare.py --write-plan")
     parser.add_argument(
         "--fail-on",
-        choices=BEYOND,
+        choices=FAIL_ON,
         default="drift",
         help="the mildest grade that ends in exit status 1; default: %(default)s",
     )

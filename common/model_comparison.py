@@ -162,7 +162,7 @@ class ModelComparison:
                 "parameters": float(max(judge.envelope[n][-1] for n in judge.parameters)),
                 "members": len(MEMBERS),
             },
-            "free_running": judge.free_running(),
+            "free_running": judge.free_running,
             "runs": runs,
         }
 

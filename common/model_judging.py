@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from common.arrays import Array
-from common.grades import Liveness, can_be_compared, lifeless
+from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import Finding, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
@@ -57,6 +57,7 @@ class ModelJudge:
             # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
             floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
             envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
+        envelope["unshared_loss"] = envelope["step_loss"].copy()
         envelope["step_loss"][:POOLED_STEPS] = envelope["step_loss"][:POOLED_STEPS].max()
         for name in HISTORY:
             found = [_history(m, name) - _history(self.reference, name) for m in self.members]
@@ -69,30 +70,36 @@ class ModelJudge:
         """Keys of the recorded parameters."""
         return [name for name in self.reference.arrays if name.startswith("parameters/")]
 
+    @cached_property
     def free_running(self) -> dict[str, Any]:
         """What rounding alone does to this training, and whether free runs can be compared.
 
         As :class:`common.agreement.FreeRunning`, in the largest of all parameters.
         """
-        loss = max(
-            float((self.envelope[name] / np.maximum(_history(self.reference, name), 1e-3)).max())
-            for name in HISTORY
-        )
-        moved = [
-            max(
-                float(self.envelope[n][i]) / max(_per_point(self.reference.arrays[n])[i], LEAST)
-                for n in self.parameters
-                if self.reference.arrays[n][i].any()
+        scales = {name: np.maximum(_history(self.reference, name), 1e-3) for name in HISTORY}
+        epochs = np.max([self.envelope[name] / scales[name] for name in HISTORY], axis=0)
+        points = self.reference.arrays["points"].tolist()
+        moved = {
+            n: max(
+                float(self.envelope[name][i]) / _per_point(self.reference.arrays[name])[i]
+                for name in self.parameters
+                if self.reference.arrays[name][i].any()
             )
-            for i in (1, -1)
-        ]
-        informative = can_be_compared(loss, self.thresholds)
-        return {"informative": informative, "first": moved[0], "last": moved[1], "loss": loss}
-
-    @cached_property
-    def informative(self) -> bool:
-        """Whether free runs can be compared: rounding moves no loss by more than drift may."""
-        return bool(self.free_running()["informative"])
+            for i, n in enumerate(points)
+            if i
+        }
+        scale = np.repeat(scales["train_loss"], self.plan.steps_per_epoch)
+        steps = comparable_steps(
+            epochs, self.envelope["unshared_loss"] / scale, moved, self.thresholds
+        )
+        return {
+            "informative": steps == self.plan.num_steps,
+            "steps": steps,
+            "first": moved[points[1]],
+            "last": moved[points[-1]],
+            "loss": float(epochs.max()),
+            "val_loss": float(self.envelope["val_loss"][-1]),
+        }
 
     # The stages of a step
 
@@ -192,18 +199,25 @@ class ModelJudge:
             name: np.abs(_history(record, name) - _history(self.reference, name))
             for name in HISTORY
         }
-        loss_ratio = max(
-            float((loss_errors / self.envelope["step_loss"]).max()),
-            *(float((history[name] / self.envelope[name]).max()) for name in HISTORY),
-        )
+        loss_ratios = loss_errors / self.envelope["step_loss"]
+        history_ratios = [history[name] / self.envelope[name] for name in HISTORY]
         findings = list(self.findings(record))
         lockstep = max(finding.envelopes for finding in findings)
-        worst = max(lockstep, loss_ratio, float(ratios.max())) if self.informative else lockstep
+        steps = self.free_running["steps"]
+        epochs = steps // self.plan.steps_per_epoch
+        free = [
+            *loss_ratios[:steps],
+            *ratios[exact["points"] <= steps],
+            *(ratio for values in history_ratios for ratio in values[:epochs]),
+        ]
+        worst = float(max(lockstep, *free))
         divergence = next((f for f in findings if f.envelopes > limit), None)
         if divergence is None and worst > limit:
             divergence = self._free_finding(errors, ratios)
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
         grade, reason = self._grade(record, worst, history, float(flips.mean()))
+        if not self.free_running["informative"] and not self._lifeless(record):
+            grade, reason = self._grade_of_the_comparable(worst, divergence, findings, loss_errors)
         stages = {
             stage: max((f for f in findings if f.stage == stage), key=lambda f: f.envelopes)
             for stage in dict.fromkeys(finding.stage for finding in findings)
@@ -215,7 +229,7 @@ class ModelJudge:
             "divergence": divergence and divergence.to_json(),
             "stages": {stage: finding.to_json() for stage, finding in stages.items()},
             "loss_error": float(max(loss_errors.max(), history["val_loss"].max())),
-            "loss_envelopes": loss_ratio,
+            "loss_envelopes": float(max(loss_ratios.max(), *map(np.max, history_ratios))),
             "parameter_error": float(max(values.max() for values in errors.values())),
             "parameter_envelopes": float(ratios.max()),
             "logits_error": float(logits),
@@ -238,7 +252,8 @@ class ModelJudge:
     def _free_finding(self, errors: Mapping[str, Floats], ratios: Floats) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound."""
         outside = np.flatnonzero(ratios > self.thresholds.envelopes)
-        if not len(outside):
+        points = self.reference.arrays["points"]
+        if not len(outside) or points[outside[0]] > self.free_running["steps"]:
             return None
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
@@ -246,7 +261,7 @@ class ModelJudge:
         error = float(errors[name][place])
         ulps = in_ulps(self.plan, error, scale)
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
-        step = max(int(self.reference.arrays["points"][place]) - 1, 0)
+        step = max(int(points[place]) - 1, 0)
         return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
 
     def _grade(
@@ -267,6 +282,27 @@ class ModelJudge:
         if flipped > limits.drift_predictions:
             return "disagree", f"{outside}; {flipped:.2%} of its predictions changed"
         return "drift", f"{outside}, yet the outcome is the same"
+
+    def _grade_of_the_comparable(
+        self,
+        worst: float,
+        divergence: Finding | None,
+        findings: Sequence[Finding],
+        loss_errors: Floats,
+    ) -> tuple[str, str]:
+        """As :meth:`common.agreement.Judge.grade_of_the_comparable`."""
+        limit, steps = self.thresholds.envelopes, self.free_running["steps"]
+        if worst <= limit:
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
+        off = [found for found in (divergence, *findings) if found and found.envelopes > limit]
+        if off:
+            relative = max(found.relative(self.plan) for found in off)
+        else:  # the losses alone
+            train = np.maximum(_history(self.reference, "train_loss"), 1e-3)
+            scale = np.repeat(train, self.plan.steps_per_epoch)
+            relative = float((loss_errors / scale)[:steps].max(initial=0.0))
+        outside = f"outside rounding where it can be compared, by {relative:.1g}, relative"
+        return "drift" if relative <= self.thresholds.drift_loss else "disagree", outside
 
     def _lifeless(self, record: Record) -> str | None:
         """Why a run counts as not having learned anything: :func:`common.grades.lifeless`."""

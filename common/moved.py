@@ -96,7 +96,8 @@ def compare_with_golden(
         and all(golden[name] == list(run[name]) for name in HISTORY)
     )
     lockstep = list(stage_findings(judge, golden, record))
-    free = list(free_findings(judge, golden, record)) if judge.free_running.informative else []
+    steps = judge.free_running.steps
+    free = [found for found in free_findings(judge, golden, record) if found.step < steps]
     deciding = [*lockstep, *free]
     envelopes = max((found.envelopes for found in deciding), default=0.0)
     divergence = None
@@ -106,7 +107,8 @@ def compare_with_golden(
     W, b = record.arrays["parameters/W"][-1], record.arrays["parameters/b"][-1]
     error = max(_largest(W - final), _largest(b - decode(golden["b"])[-1]))
     loss_error, predictions = loss_change(golden, run), changed_predictions(judge, golden, record)
-    grade = "exact" if same else "rounding"
+    within = "rounding" if judge.free_running.informative else "chaotic"
+    grade = "exact" if same else within
     if not same and divergence is not None:
         grade = moved_grade(judge, deciding, loss_error, predictions)
     gone = None
@@ -134,7 +136,8 @@ def moved_grade(
     """``drift`` where the outcome stayed the same, else ``disagree``."""
     thresholds = judge.thresholds
     if not judge.free_running.informative:  # outcomes differ between sound runs, too
-        relative = max(found.relative(judge.plan) for found in deciding)
+        unsound = [found for found in deciding if found.envelopes > thresholds.envelopes]
+        relative = max(found.relative(judge.plan) for found in unsound)
         return "drift" if relative <= thresholds.drift_loss else "disagree"
     if any(found.envelopes >= WORST for found in deciding):
         return "disagree"
@@ -193,7 +196,9 @@ def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> It
             ulps = in_ulps(plan, error, float(scale))
             ratio = min(error / float(bound[i]), WORST)
             yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
-    errors = np.abs(loss - loss_before)
+    errors = np.abs(loss - loss_before)[: judge.free_running.steps]
+    if not len(errors):
+        return
     ratios = errors / envelope.loss[: len(errors)]
     outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
     step = int(outside[0]) if len(outside) else int(ratios.argmax())

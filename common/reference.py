@@ -74,7 +74,8 @@ class Envelope:
     smaller than half a unit in the last place: no number of the dtype can be nearer.
 
     Args:
-        loss: of each step's loss, shape ``(num_steps,)``.
+        loss: of each step's loss, shape ``(num_steps,)``; the first steps share theirs.
+        unshared_loss: the same, where none shares its own with another.
         train_loss: of each epoch's mean training loss, shape ``(max_epochs,)``.
         val_loss: likewise of its validation loss.
         W: largest error of a weight at each snapshot, shape ``(s,)``.
@@ -85,6 +86,7 @@ class Envelope:
     """
 
     loss: Floats
+    unshared_loss: Floats
     train_loss: Floats
     val_loss: Floats
     W: Floats
@@ -177,6 +179,7 @@ def measure_envelope(
     )
     return Envelope(
         loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),
+        unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
         train_loss=largest(lambda t: epoch_means(t.step_loss, plan), least=1.0),
         # At the first epoch the members' few means may all be near by luck.
         val_loss=np.maximum(largest(lambda t: t.val_loss, least=1.0), of_mean),

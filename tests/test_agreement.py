@@ -328,6 +328,8 @@ def test_a_record_without_probes_is_not_rounding(case):
         (["done"], ["exact"], "agree"),
         (["done"], ["rounding"], "agree"),
         (["done"], ["drift"], "drift"),
+        (["done", "done"], ["chaotic", "exact"], "chaotic"),
+        (["done", "done"], ["chaotic", "drift"], "drift"),
         (["done"], ["disagree"], "disagree"),
         (["done", "done"], ["exact", "rounding"], "agree"),
         (["done", "done"], ["rounding", "drift"], "drift"),
@@ -358,10 +360,11 @@ def test_no_verdict_is_better_than_the_worst_run(runs):
 
 
 @pytest.mark.parametrize("fail_on", ["Drift", "rounding", "", None])
-def test_what_fails_is_drift_or_disagree(fail_on):
-    assert failing("drift") == ("drift", "disagree")
-    assert failing("disagree") == ("disagree",)
-    with pytest.raises(ParityError, match="expected drift or disagree"):
+def test_what_fails_is_from_the_mildest_on_and_what_is_not_shown(fail_on):
+    assert failing("chaotic") == ("chaotic", "drift", "disagree", "not shown")
+    assert failing("drift") == ("drift", "disagree", "not shown")
+    assert failing("disagree") == ("disagree", "not shown")
+    with pytest.raises(ParityError, match="expected chaotic, drift or disagree"):
         failing(fail_on)
 
 

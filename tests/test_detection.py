@@ -105,7 +105,7 @@ def test_where_training_is_chaotic_lockstep_finds_the_fault_and_nothing_else(wor
     assert not own.free_running.informative
     assert own.free_running.last > 0.01, "rounding alone moves the weights by a percent"
     sound = elsewhere.divergence is None
-    assert (clean.divergence is None) == (clean.grade == "rounding") == sound
+    assert (clean.divergence is None) == (clean.grade == "chaotic") == sound
     for fault, size in CHAOTIC.items():
         _, _, found = judge(work, "chaotic", backend, fault, size)
         assert found.grade in ("drift", "disagree")

@@ -28,9 +28,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.detection_report import write_report
-from benchmarks.faults import CATALOGUE, Fault
+from benchmarks.drawn_plans import Drawn, draw, draw_one
+from benchmarks.faults import CATALOGUE
 from benchmarks.measure import told
+from benchmarks.planting import KNOWN, Fault
 from common.agreement import Judge, Judgement
+from common.arrays import Array
 from common.causes import find_cause
 from common.environment import Environment, discover, find_environment
 from common.errors import ParityError
@@ -79,7 +82,12 @@ LARGE_CLEAN = tuple(
     for size, lr in ((64, 0.02), (256, 0.1), (256, 0.5))
 )
 """The last one is chaotic: rounding grows to a seventh of the weights."""
-FEW = ("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64")
+DRAWN = "drawn-"
+"""What the names of drawn plans start with."""
+FEW = (
+    *("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64"),
+    *("two rows swapped", "predictions shifted", "velocity cleared each epoch"),
+)
 """The faults of ``--quick``."""
 
 
@@ -121,10 +129,12 @@ def plan_name(recipe: Recipe) -> str:
 
 
 def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) -> list[Run]:
-    """Every fault in the plans that it names."""
+    """Every fault in the plans that it names; of the families taking turns with implementations."""
     found = []
-    for environment, fault in product(environments, faults):
+    for (i, environment), (j, fault) in product(enumerate(environments), enumerate(faults)):
         implementations = discover(external=False)[environment.backend].implementations
+        if fault.family != KNOWN:
+            implementations = implementations[(i + j) % len(implementations) :][:1]
         for plan in fault.plans:
             most = None if plan == fault.plans[0] else 1
             for implementation, size in product(implementations[:most], fault.sizes[:most]):
@@ -152,17 +162,42 @@ def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) 
     ]
 
 
+def drawn_runs(environments: Iterable[Environment], plans: Sequence[Drawn]) -> list[Run]:
+    """Runs without a fault on drawn plans: each framework takes every so many, NumPy all."""
+    found, runs = discover(external=False), []
+    frameworks = [e.backend for e in environments if found[e.backend].is_framework]
+    for environment, drawn in product(environments, plans):
+        name = environment.backend
+        turn = frameworks[drawn.index % len(frameworks)] if frameworks else name
+        if name == turn or not found[name].is_framework:
+            for implementation in found[name].implementations:
+                runs.append(Run(drawn.recipe.data, name, implementation))
+    return runs
+
+
 # Reference, workers, judgement
 
 
+def is_drawn(recipe: Recipe) -> bool:
+    """Whether a recipe is of a drawn plan."""
+    return recipe.data.startswith(DRAWN)
+
+
 def prepare(folder: Path, recipe: Recipe) -> None:
-    """Write a plan, its reference and its ensemble."""
-    data_folder, data, _ = open_data(recipe.data, recipe.batch_size)
+    """Write a plan, its reference and its ensemble; of a drawn plan its data, but no ensemble."""
+    if is_drawn(recipe):
+        data_folder = folder / "data"
+        seed, index = recipe.data.removeprefix(DRAWN).split("-")
+        data = draw_one(int(seed), int(index)).data()
+        data.save(data_folder)
+    else:
+        data_folder, data, _ = open_data(recipe.data, recipe.batch_size)
     plan = Plan.make(recipe, data, data_folder)
     plan.save(folder / "plan")
     with np.errstate(all="ignore"):
         Training(plan, data).run().save(folder / "reference.npz")
-        for i in range(ENSEMBLE_MEMBERS):
+        # A thousand of those would fill a disk: they are trained again when they are needed.
+        for i in range(0 if is_drawn(recipe) else ENSEMBLE_MEMBERS):
             member(plan, data, i).run().save(folder / f"rounding-{i}.npz")
 
 
@@ -172,9 +207,15 @@ def open_judge(folder: Path) -> Judge:
     plan = Plan.load(folder / "plan")
     data = plan.data()
     oracle = Trajectory.load(folder / "reference.npz")
-    members = [Trajectory.load(folder / f"rounding-{i}.npz") for i in range(ENSEMBLE_MEMBERS)]
-    envelope = measure_envelope(plan, data, oracle, members)
-    return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
+    with np.errstate(all="ignore"):
+        members = [
+            member(plan, data, i).run()
+            if is_drawn(plan.recipe)
+            else Trajectory.load(folder / f"rounding-{i}.npz")
+            for i in range(ENSEMBLE_MEMBERS)
+        ]
+        envelope = measure_envelope(plan, data, oracle, members)
+        return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
 
 
 def train(
@@ -334,18 +375,38 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
 
 
 def change(judge: Judge, record: Record, clean: Path) -> float | None:
-    """The largest change of a parameter by the fault, in envelopes; None without a clean run."""
+    """The largest change by the fault, in envelopes; None without a clean run.
+
+    Of a parameter, of a loss of a step or an epoch, of an accuracy (whose envelope is half an
+    example) or of a value of ``predict``.
+    """
     try:
         other = Record.load(clean)
     except RecordError:
         return None
-    worst = 0.0
-    for name in "Wb":
-        ours, theirs = record.arrays[f"parameters/{name}"], other.arrays[f"parameters/{name}"]
-        s = min(len(ours), len(theirs))
-        errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
-        worst = max(worst, float((errors / getattr(judge.envelope, name)[:s]).max()))
-    return worst
+    envelope, data = judge.envelope, judge.data
+    half_examples = 2.0 * np.array([data.num_train, data.num_val])
+    pairs = [(f"parameters/{name}", 1 / getattr(envelope, name)) for name in "Wb"]
+    pairs += [("step_loss", 1 / envelope.loss), ("val_y_hat", np.array(1 / envelope.logits))]
+    worst = [
+        largest_change(record.arrays[name], other.arrays[name], scale) for name, scale in pairs
+    ]
+    for name, scale in (
+        ("train_loss", 1 / envelope.train_loss),
+        ("val_loss", 1 / envelope.val_loss),
+        ("train_accuracy", half_examples[0]),
+        ("val_accuracy", half_examples[1]),
+    ):
+        ours, theirs = (np.array(r.facts["history"][name], np.float64) for r in (record, other))
+        worst.append(largest_change(ours, theirs, np.asarray(scale)))
+    return max(worst)
+
+
+def largest_change(ours: Array, theirs: Array, scale: Array) -> float:
+    """The largest difference of two arrays, each along the first axis times its own scale."""
+    s = min(len(ours), len(theirs))
+    errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
+    return float((errors * (scale[:s] if scale.ndim else scale)).max())
 
 
 def run_all(
@@ -400,6 +461,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--faults", nargs="+", metavar="FAULT", help="by name, such as momentum; default: all"
     )
     parser.add_argument("--no-clean", action="store_true", help="no search for false alarms")
+    parser.add_argument(
+        "--draw", type=int, default=0, metavar="SEED", help="of the drawn faultless plans"
+    )
+    parser.add_argument("--drawn", type=int, metavar="COUNT", help="so many; default: 1000")
     parser.add_argument(
         "--out",
         type=Path,
@@ -464,6 +529,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     recipes = {} if options.no_clean else clean_recipes(options.quick)
     clean = clean_runs(environments.values(), recipes)
+    count = (4 if options.quick else 1000) if options.drawn is None else options.drawn
+    plans = [] if options.no_clean else draw(options.draw, count)
+    recipes |= {drawn.recipe.data: drawn.recipe for drawn in plans}
+    clean += drawn_runs(list(environments.values()), plans)
     faulty = faulty_runs(environments.values(), faults)
     if options.quick:
         faulty = [run for run in faulty if run.plan == "digits"]
@@ -483,6 +552,7 @@ def main(arguments: Sequence[str]) -> int:
         "machine": machine_facts(),
         "versions": {name: e.version for name, e in environments.items()},
         "recipes": {name: recipe.to_json() for name, recipe in recipes.items()},
+        "drawn": {drawn.recipe.data: drawn.words for drawn in plans},
         "runs": rows,
     }
     write_report(facts, options.out)

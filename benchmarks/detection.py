@@ -332,6 +332,7 @@ def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
     score = max(judge.worst(found), where.envelopes if where else 0.0)
     return {
         "grade": found.grade,
+        "reason": found.reason,
         "informative": judge.free_running.informative,
         "divergence": where and where.to_json(),
         "score": WORST if found.unexplained_flips else score,

@@ -104,11 +104,11 @@ COMPOUNDS: dict[tuple[str, ...], tuple[tuple[str, Any], ...]] = {
         (("momentum", 0.1), ("permuted classes", None)),
         (("learning rate", 1.001), ("another initial W", None)),
         (("label smoothing", 0.1), ("transposed images", None)),
-        (("weight decay", 1e-4), ("labels rolled from the third epoch on", 1)),
     ),
     ("data", "update"): (
         (("momentum", 0.9), ("order reused", None)),
         (("learning rate", 1.1), ("two rows swapped", 60)),
+        (("weight decay", 1e-4), ("labels rolled from the third epoch on", 1)),
     ),
 }
 """Two faults at once, by the stages where the first of them may show."""

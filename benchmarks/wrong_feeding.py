@@ -70,8 +70,8 @@ def examples(change: Callable[[Array, Array, Any], None], when: Callable[[int], 
 
 def batch_repeated(plan: Plan, rows: Rows, step: int, every: int) -> Rows:
     """Feed a batch twice, and the one after it not at all."""
-    full = len(rows) == plan.recipe.batch_size
-    return plan.rows(step - 1) if full and step % every == every - 1 else rows
+    again = plan.rows(step - 1) if step % every == every - 1 else rows
+    return again if len(again) == len(rows) else rows
 
 
 def rows_swapped(plan: Plan, rows: Rows, step: int, at: int) -> Rows:

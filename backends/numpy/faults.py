@@ -200,6 +200,12 @@ def _error(p, y):
     return error
 
 
+def put_parameters(trainer, parameters):
+    """Other parameters in the middle of a training, in the arrays that the optimizer holds."""
+    for name, value in trainer.model.parameters().items():
+        value[...] = parameters[name]
+
+
 def focal(p, y, gamma):
     """The focal loss."""
     chosen = p[np.arange(len(y)), y]

@@ -163,15 +163,22 @@ def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) 
 
 
 def drawn_runs(environments: Iterable[Environment], plans: Sequence[Drawn]) -> list[Run]:
-    """Runs without a fault on drawn plans: each framework takes every so many, NumPy all."""
-    found, runs = discover(external=False), []
-    frameworks = [e.backend for e in environments if found[e.backend].is_framework]
-    for environment, drawn in product(environments, plans):
-        name = environment.backend
-        turn = frameworks[drawn.index % len(frameworks)] if frameworks else name
-        if name == turn or not found[name].is_framework:
-            for implementation in found[name].implementations:
-                runs.append(Run(drawn.recipe.data, name, implementation))
+    """Runs without a fault on drawn plans: NumPy in both implementations on all.
+
+    The frameworks take turns, each with one implementation after the other.
+    """
+    backends, runs = discover(external=False), []
+    names = [environment.backend for environment in environments]
+    turns = [
+        (name, implementation)
+        for implementations in zip(*(backends[name].implementations for name in names), strict=True)
+        for name, implementation in zip(names, implementations, strict=True)
+    ]
+    plain = [turn for turn in turns if not backends[turn[0]].is_framework]
+    turns = [turn for turn in turns if turn not in plain]
+    for drawn in plans:
+        chosen = [turns[drawn.index % len(turns)]] if turns else []
+        runs += [Run(drawn.recipe.data, *turn) for turn in (*plain, *chosen)]
     return runs
 
 
@@ -461,6 +468,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--faults", nargs="+", metavar="FAULT", help="by name, such as momentum; default: all"
     )
+    parser.add_argument("--no-faults", action="store_true", help="false alarms alone")
     parser.add_argument("--no-clean", action="store_true", help="no search for false alarms")
     parser.add_argument(
         "--draw", type=int, default=0, metavar="SEED", help="of the drawn faultless plans"
@@ -534,7 +542,7 @@ def main(arguments: Sequence[str]) -> int:
     plans = [] if options.no_clean else draw(options.draw, count)
     recipes |= {drawn.recipe.data: drawn.recipe for drawn in plans}
     clean += drawn_runs(list(environments.values()), plans)
-    faulty = faulty_runs(environments.values(), faults)
+    faulty = [] if options.no_faults else faulty_runs(environments.values(), faults)
     if options.quick:
         faulty = [run for run in faulty if run.plan == "digits"]
     recipes |= FAULTY

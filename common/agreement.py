@@ -345,11 +345,20 @@ class Judge:
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
             ratio = float(judgement.parameter_envelopes_per_snapshot[i])
-            W = record.arrays["parameters/W"][i].astype(np.float64)
-            error = float(np.abs(W - self.oracle.W[i]).max())
-            step = self.plan.snapshots[i] - 1
-            ulps = in_ulps(self.plan, error, float(np.abs(self.oracle.W[i]).max()))
-            return Finding(step, "update", "W, carried over steps", "largest", error, ulps, ratio)
+            errors = {
+                name: float(
+                    np.abs(
+                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                        - getattr(self.oracle, name)[i]
+                    ).max()
+                )
+                for name in "Wb"
+            }
+            name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
+            magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
+            ulps = in_ulps(self.plan, errors[name], magnitude)
+            step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio)
         outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):
             step = int(outside[0])

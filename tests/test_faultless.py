@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
 from common.data import DataModule
 from common.datasets import Digits
 from common.ladder import count_borderline, order_rounding

@@ -25,7 +25,13 @@ from common.ladder import (
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
-from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
+from common.replay import (
+    WORST,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
 from common.thresholds import Thresholds
 
 Floats = npt.NDArray[np.float64]
@@ -128,8 +134,8 @@ class Judge:
 
     @cached_property
     def validation(self) -> Floats:
-        """The validation features in float64, shape ``(num_val, num_inputs)``."""
-        return self.data.examples(train=False, dtype="float64")[0]
+        """The validation features in the reference's type, shape ``(num_val, num_inputs)``."""
+        return self.data.examples(train=False, dtype=reference_dtype(self.plan))[0]
 
     @cached_property
     def free_running(self) -> FreeRunning:
@@ -178,7 +184,8 @@ class Judge:
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
         loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
-        W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
+        exact = reference_dtype(self.plan)
+        W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
         s = len(W)
         W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
         parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])

@@ -146,7 +146,8 @@ def measure_envelope(
     def largest(of: Callable[[Trajectory], Array], least: float = 0.0) -> Floats:
         return running_envelope(plan, oracle, members, of, least)
 
-    X_val = data.examples(train=False, dtype="float64")[0]
+    exact = reference_dtype(plan)
+    X_val = data.examples(train=False, dtype=exact)[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
     ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()]
     spread = np.linspace(len(ends) - 1, 0, min(metric_epochs, len(ends))).astype(int)
@@ -156,7 +157,7 @@ def measure_envelope(
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
         # One product for all epochs: several times as fast as one for each.
         places = [-1, *(i for i, _ in ends)]
-        side_by_side = np.hstack([W.astype(np.float64) for W in member.W[places]])
+        side_by_side = np.hstack([W.astype(exact) for W in member.W[places]])
         products = np.split(X_val @ side_by_side, len(places), axis=1)
         from_parameters = products[0] + member.b[-1]
         if not np.isfinite(from_parameters).all():

@@ -214,9 +214,9 @@ def _identity(run: Mapping[str, Any]) -> tuple[str, str, str | None]:
 
 
 def _digests(part: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each value of a run, or of the file but for its runs, which have their own."""
+    """Half the SHA-256 of each value of a run; or of the file, whose runs have their own."""
     return {
-        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
         for name, value in part.items()
         if name not in ("runs", "digests")
     }

@@ -35,26 +35,17 @@ def accuracy_findings(
     sizes = step_sizes(plan)
     near = borderline(oracle.margins, limit * envelope.margin, sizes)
     errors = np.abs(record.arrays["step_accuracy"] - oracle.step_accuracy)
-    steps = np.arange(plan.num_steps)
-    yield _first(plan, "step_accuracy", steps, errors, near, sizes, limit)
-    per_epoch = (plan.recipe.max_epochs, plan.steps_per_epoch)
+    yield _first(plan, "step_accuracy", np.arange(plan.num_steps), errors, near, sizes, limit)
+    val_near = borderline(oracle.val_margins, limit * envelope.val_margin, num_val)
+    train = epoch_means(oracle.step_accuracy, plan)
+    train_near = near.reshape(plan.recipe.max_epochs, -1).sum(axis=1)
     ends = (np.arange(plan.recipe.max_epochs) + 1) * plan.steps_per_epoch - 1
-    for name, exact, near, size in (
-        (
-            "train_accuracy",
-            epoch_means(oracle.step_accuracy, plan),
-            near.reshape(per_epoch).sum(axis=1),
-            plan.order.shape[1],
-        ),
-        (
-            "val_accuracy",
-            oracle.val_accuracy,
-            borderline(oracle.val_margins, limit * envelope.val_margin, num_val),
-            num_val,
-        ),
+    for name, exact, count, size in (
+        ("train_accuracy", train, train_near, plan.order.shape[1]),
+        ("val_accuracy", oracle.val_accuracy, val_near, num_val),
     ):
         errors = np.abs(np.array(record.facts["history"][name]) - exact)
-        yield _first(plan, name, ends, errors, near, np.full(len(ends), size), limit)
+        yield _first(plan, name, ends, errors, count, np.full(len(ends), size), limit)
 
 
 def count_finding(plan: Plan, record: Record) -> Finding:

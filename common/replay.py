@@ -29,7 +29,7 @@ NEAREST = 64
 """How many examples of a batch have their margins kept: those that are nearest to a tie."""
 
 FAR = 1e30
-"""The margin of what is never near a tie: an example that a short batch lacks, or a single class."""
+"""The margin of what is never near a tie: what a short batch lacks, or the only class."""
 
 Form = Callable[[Array, Array], tuple[Array, Array]]
 """From logits and labels to the loss of each example and the probabilities."""

@@ -5,14 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from common.elsewhere import _kind_of_y_hat
 from common.environment import ROOT
 from common.record import HISTORY, Record, RecordError
-from common.reference import member
-from common.replay import losses_from_logits
+from common.replay import Training, losses_from_logits
 from tests.replays import digits_judge, record_of
 from tests.test_agreement import case, changed
 
@@ -60,20 +57,26 @@ CHANGES = {
 }
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_a_changed_array_is_noticed(case, drawn):
-    name = drawn.draw(st.sampled_from(sorted(case.record.arrays)))
-    change = drawn.draw(st.sampled_from(sorted(CHANGES)))
-    old = case.record.arrays[name]
-    if change == "reversed" and not old.ndim:
-        return
-    new = CHANGES[change](old)
-    if new is not None and np.array_equal(new, old):
-        return
-    if new is None and re.fullmatch(r"probe/\d+/data/[Xy]", name):
-        return  # the errors are there
-    noticed(case.judge, changed(case.record, **{name.replace("/", "__"): new}))
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_array_is_noticed(case, change):
+    unnoticed = []
+    for name, old in case.record.arrays.items():
+        if change == "reversed" and not old.ndim:
+            continue
+        new = CHANGES[change](old)
+        if new is not None and np.array_equal(new, old):
+            continue
+        if new is None and re.fullmatch(r"probe/\d+/data/[Xy]", name):
+            continue  # its error is there
+        if name.endswith("metric/accuracy") and new is not None and new.shape == old.shape:
+            examples = len(case.plan.rows(int(name.split("/")[1])))
+            if np.abs(new - old) * examples <= 2:
+                continue  # within the bound that the table gives
+        try:
+            noticed(case.judge, changed(case.record, **{name.replace("/", "__"): new}))
+        except AssertionError:
+            unnoticed.append(name)
+    assert not unnoticed
 
 
 @pytest.mark.parametrize("name", HISTORY)
@@ -141,7 +144,7 @@ def test_probabilities_are_told_from_logits_by_predictions_alone():
 def test_accuracies_of_steps_that_are_consistent_with_themselves_are_found(tmp_path):
     """Two steps of an epoch exchanged: every mean stays; only the reference knows."""
     judge = digits_judge(tmp_path)
-    record = record_of(judge, member(judge.plan, judge.data, 48))
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
     assert judge.judge(record).grade == "rounding"
     accuracy = record.arrays["step_accuracy"].copy()
     accuracy[[3, 4]] = accuracy[3] + 1 / 64, accuracy[4] - 1 / 64

@@ -22,8 +22,9 @@ from common.ladder import (
     in_ulps,
     order_rounding,
 )
+from common.metrics import accuracy_findings, count_finding, finding, prediction_finding
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import KNOWN, Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
 from common.replay import (
     WORST,
@@ -208,7 +209,7 @@ class Judge:
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
         lockstep = max((found.envelopes for found in findings), default=0.0)
-        metrics = list(self.metric_findings(record, W, b))
+        metrics = sorted(self.metric_findings(record, W, b), key=lambda found: found.step)
         judgement = Judgement(
             grade="rounding",
             reason=None,
@@ -251,21 +252,28 @@ class Judge:
             raise RecordError(f"y_hat: expected probabilities or logits, received {y_hat!r}")
         for name, array in record.arrays.items():
             kind, _, rest = name.partition("/")
+            if kind != "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and not rest.partition("/")[0].isdigit():
                 raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
             if kind == "probe" and int(rest.partition("/")[0]) >= self.plan.num_steps:
                 raise RecordError(f"{name}: expected one of {self.plan.num_steps} steps")
+            if kind == "probe" and int(rest.partition("/")[0]) not in self.plan.probes:
+                raise RecordError(f"{name}: expected one of the probed steps {self.plan.probes}")
+            if kind == "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and name.endswith("_error") and array.shape:
                 raise RecordError(f"{name}: expected one number, received shape {array.shape}")
         num_inputs, num_outputs = self.plan.W.shape
         snapshots = record.arrays.get("snapshots", np.empty(0))
         recorded = tuple(np.ravel(snapshots).tolist())
-        if snapshots.ndim != 1 or not recorded or recorded != self.plan.snapshots[: len(recorded)]:
-            raise RecordError("parameters were recorded after other steps than the plan's")
-        s = len(recorded)
         steps = record.arrays.get("step_loss", np.empty(0)).shape
         if len(steps) != 1 or not steps[0]:
             raise RecordError(f"step_loss: expected one number per step, received shape {steps}")
+        planned = tuple(step for step in self.plan.snapshots if step <= steps[0])
+        if snapshots.ndim != 1 or not recorded or recorded != planned:
+            raise RecordError("parameters were recorded after other steps than the plan's")
+        s = len(recorded)
         expected: dict[str, tuple[int, ...]] = {
             "step_accuracy": steps,
             "parameters/W": (s, num_inputs, num_outputs),
@@ -273,6 +281,7 @@ class Judge:
             "initial/W": (num_inputs, num_outputs),
             "initial/b": (num_outputs,),
             "val_y_hat": (self.data.num_val, num_outputs),
+            "fed/y_train": (self.data.num_train,),
         }
         for name, shape in expected.items():
             if name not in record.arrays:
@@ -332,8 +341,8 @@ class Judge:
         Of the labels all that training was given are on record: a few wrong ones may be in none
         of the probed batches.
         """
-        fed, planned = record.arrays.get("fed/y_train"), np.asarray(self.data.y_train)
-        if fed is None or fed.shape != planned.shape or np.array_equal(fed, planned):
+        fed, planned = record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        if np.array_equal(fed, planned):
             return None
         step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
         error = float(np.abs(fed.astype(np.float64) - planned).max())
@@ -396,23 +405,31 @@ class Judge:
             losses, _ = losses_from_logits(logits, y)
             error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
             step = epoch * self.plan.steps_per_epoch - 1
-            yield self._metric(step, "val_loss", error, self.envelope.metric)
+            yield finding(self.plan, step, "val_loss", error, self.envelope.metric)
             borderline = count_borderline(logits, self.envelope.forward, kind, unit)
             exact = float(np.mean(logits.argmax(axis=1) == y))
             error = abs(history["val_accuracy"][epoch - 1] - exact)
             error = max(error - borderline / len(y), 0.0)
-            yield self._metric(step, "val_accuracy", error, EXAMPLE / len(y))
+            yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
         if len(record.arrays["step_loss"]) == self.plan.num_steps:
             for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
                 means = epoch_means(record.arrays[values], self.plan)
                 errors = np.abs(np.array(history[name]) - means)
                 for epoch in range(recipe.max_epochs):
                     step = (epoch + 1) * self.plan.steps_per_epoch - 1
-                    yield self._metric(step, name, float(errors[epoch]), unit)
-
-    def _metric(self, step: int, tensor: str, error: float, envelope: float) -> Finding:
-        ulps = error / (2 * unit_roundoff(self.plan))
-        return Finding(step, "metric", tensor, "largest", error, ulps, error / envelope)
+                    yield finding(self.plan, step, name, float(errors[epoch]), unit)
+            yield count_finding(self.plan, record)
+            last = self.validation @ W[-1] + b[-1]
+            yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
+            if self.free_running.informative:
+                yield from accuracy_findings(
+                    self.plan,
+                    record,
+                    self.oracle,
+                    self.envelope,
+                    self.thresholds.envelopes,
+                    self.data.num_val,
+                )
 
     def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,9 +157,10 @@ class _Search:
     def run(self) -> Diagnosis | None:
         candidates = list(self.clues.candidates())
         in_threads(self.try_out, candidates)
-        rivals = [c for c in candidates if c.envelopes <= self.limit]
+        rivals = [c for c in candidates if c.through >= FIT_STEPS[-1] or c.envelopes <= self.limit]
         in_threads(self.follow, rivals)
-        whole = [c for c in rivals if c.is_whole and self.is_evident(c)]
+        fitting = [c for c in rivals if c.is_whole and c.envelopes <= self.limit]
+        whole = [c for c in fitting if self.is_evident(c)]
         if whole:
             return self.name(whole, candidates)
         return self.name_part(candidates)
@@ -190,8 +191,9 @@ class _Search:
             self.measure(candidate, None)
 
     def is_evident(self, candidate: Candidate) -> bool:
-        """Whether the run is nearer to the candidate than to the plan itself."""
-        return candidate.envelopes <= self.judge.worst(self.judgement) / EVIDENT
+        """Whether the run is nearer to the candidate than to the plan, where they are compared."""
+        nearer = candidate.envelopes <= self.judge.worst(self.judgement) / EVIDENT
+        return nearer and (self.plan_fails_probes or self.plan_through < candidate.compared)
 
     def name(self, whole: Sequence[Candidate], all_tried: Sequence[Candidate]) -> Diagnosis | None:
         """The cause whose replay fits to the end, if there is one such cause."""
@@ -225,8 +227,8 @@ class _Search:
             best.value,
             sentence + ")",
             best.envelopes,
-            runner_up and runner_up.name,
-            runner_up and runner_up.envelopes,
+            runner_up.name if runner_up else None,
+            runner_up.envelopes if runner_up else None,
             through_step=max(best.compared, 1) - 1,
             num_steps=self.num_steps,
             then=then,
@@ -237,7 +239,7 @@ class _Search:
     def name_part(self, candidates: Sequence[Candidate]) -> Diagnosis | None:
         """The cause that explains the beginning, and what explains the rest."""
         plain = Candidate("the plan", partial(Variation, self.plan, self.data))
-        plain.envelopes, plain.through = self.judge.worst(self.judgement), self.plan_through()
+        plain.envelopes, plain.through = self.judge.worst(self.judgement), self.plan_through
         base = max([*candidates, plain], key=lambda candidate: candidate.through)
         others = [c for c in (*candidates, plain) if c.name != base.name]
         runner_up = max(others, key=lambda candidate: candidate.through)
@@ -285,6 +287,7 @@ class _Search:
             then=then,
         )
 
+    @cached_property
     def plan_through(self) -> int:
         """How many steps the plan itself explains."""
         _, through = self.lockstep_misfit(Training(self.plan, self.data), [])
@@ -292,6 +295,11 @@ class _Search:
         outside = np.flatnonzero(self.judgement.parameter_envelopes_per_snapshot > self.limit)
         ends = [self.recorded[i] - 1 for i in outside[:1] if i < len(self.recorded)]
         return int(min([through, *bad_losses[:1], *ends]))
+
+    @cached_property
+    def plan_fails_probes(self) -> bool:
+        """Whether a probed step shows that the run is not the plan's."""
+        return self.lockstep_misfit(Training(self.plan, self.data), [])[0] > self.limit
 
     def second(self, base: Candidate, through: int) -> tuple[Candidate, int] | None:
         """The one further cause that explains the rest to the end, and the step it begins at."""
@@ -353,7 +361,7 @@ class _Search:
                 return False
         for horizon in (begin + count, None):
             self.measure_free(late, horizon, begin, state)
-            if not late.is_whole:
+            if not late.is_whole or late.compared < begin + 2 * TOLD_APART:
                 return False
         return late.envelopes <= self.limit and late.metric_envelopes <= self.limit
 
@@ -507,7 +515,7 @@ class _Search:
                 loss_own = max(loss_own, np.nan_to_num(abs(other.loss - step.loss)))
                 W_own = max(W_own, float(np.nan_to_num(np.abs(W_other - W).max())))
                 b_own = max(b_own, float(np.nan_to_num(np.abs(b_other - b).max())))
-            passed = min(np.searchsorted(self.recorded, done), len(self.recorded) - 1)
+            passed = min(int(np.searchsorted(self.recorded, done)), len(self.recorded) - 1)
             if max(W_own, envelope.W[passed]) > CHAOS * float(np.abs(W).max()):
                 candidate.is_whole = True
                 done -= 1
@@ -560,7 +568,7 @@ class _Search:
     def fit(self, candidate: Candidate, fit_steps: Sequence[int]) -> None:
         """Find a candidate's value by least squares on the probed steps and the first updates."""
         for steps in np.repeat(fit_steps, FIT_ROUNDS):
-            self.improve(candidate, lambda training, steps=steps: self.residual(training, steps))
+            self.improve(candidate, partial(self.residual, steps=int(steps)))
 
     def improve(
         self,

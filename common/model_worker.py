@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from common.arrays import Array
+from common.arrays import Array, aligned
 from common.child import NEXT, begin_anew, claim_stdout, end_with_parent, leave
 from common.classifier import Parameters
 from common.data import DataModule
@@ -106,8 +106,9 @@ class Arranged(Witness):
         X, y = super().examples(train, dtype)
         if self.is_large:  # in pieces, as they are stored: neither order is another one
             return X, y
-        X = np.ascontiguousarray(X[:, self.arrangement.features])
-        return X, self.arrangement.labels(y)
+        if (np.diff(self.arrangement.features) != 1).any():
+            X = aligned(X[:, self.arrangement.features])
+        return X, aligned(self.arrangement.labels(y))
 
 
 class States(Recorder):
@@ -197,6 +198,7 @@ class Run:
         recorder.orders = self.arrangement.orders
         start = self.arranged(self.initial)
         trainer.fit(built, data, orders=recorder.orders, parameters=start, dtype=self.dtype)
+        recorder.refuse_unequal(trainer)  # again: what a parameter of zero hid at first
         y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
         states = {
             step: self.restored(state, self.arrangement) for step, state in recorder.states.items()

@@ -8,7 +8,8 @@ import pytest
 
 from common.agreement import Thresholds
 from common.cache import cache_directory
-from common.environment import ROOT
+from common.datasets import Synthetic
+from common.environment import ROOT, discover, find_environment
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE
 from common.model_judging import ModelJudge
@@ -17,7 +18,8 @@ from common.plan import Plan
 from common.record import Record
 from common.report import Report
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, run
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, make_plan, run
+from tests.model_files import KINDS, UNEQUAL, unequal_file
 
 EXAMPLES = ROOT / "docs" / "examples"
 PARAMETERS = '{"W1": ("inputs", 6), "b1": (6,), "W2": (6, "outputs"), "b2": ("outputs",)}'
@@ -103,9 +105,13 @@ def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
     model = OwnModel.load(model_file(), BACKENDS)
     drawn = model.draw(6, 3, 0, "float32")  # as many features as hidden units
     features = np.array([3, 1, 0, 5, 2, 4])
-    permuted = model.permute(drawn, features)
+    classes = np.array([2, 0, 1])
+    permuted = model.permute(drawn, features, classes)
     np.testing.assert_array_equal(permuted["W1"], drawn["W1"][features])
-    np.testing.assert_array_equal(permuted["W2"], drawn["W2"])
+    np.testing.assert_array_equal(permuted["W2"], drawn["W2"][:, classes])
+    back = model.permute(permuted, np.argsort(features), np.argsort(classes))
+    for name, value in drawn.items():
+        np.testing.assert_array_equal(back[name], value)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,128 @@ def test_a_model_agrees_with_itself(model_file, compare, tmp_path):
     assert report.facts["reference"]["by"] == PLAIN
     assert report.facts["model"]["parameters"]["W1"] == ["inputs", 6]
     assert re.search(rf"reference +float64 +{PLAIN}", process.stdout)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_any_kind_agrees_and_with_a_mistake_does_not(
+    model_file, compare, tmp_path, kind
+):
+    """The ensemble keeps the order of features that mean something by their place."""
+    data, made = ("--data", "digits", "--max-epochs", "2"), KINDS[kind]
+    process = compare(model_file(made.sound), data=data)
+    assert process.returncode == 0, process.stdout + process.stderr
+    sound = Report.load(tmp_path / "out").facts
+    grades = {row["backend"]: row["grade"] for row in sound["runs"]}
+    assert set(grades) == set(made.forwards)
+    assert set(grades.values()) <= {"rounding", "drift"}
+    for row in sound["runs"]:  # a loss may be biased; how the model is written is the same
+        assert row["stages"]["forward"]["envelopes"] <= 4
+    assert sound["free_running"]["informative"]
+    orders = ["examples", "features", "classes"]
+    assert sound["envelope"]["orders"] == [
+        name for name in orders if name != "features" or "inputs" in made.parameters
+    ]
+    by, faulty = sound["reference"]["by"], made.mistake[0]
+    process = compare(
+        model_file(made.wrong), by, faulty if faulty != by else "jax", "--overwrite", data=data
+    )
+    assert process.returncode in (0, 1), process.stdout + process.stderr
+    wrong = Report.load(tmp_path / "out").facts
+    assert wrong["verdict"] in ("drift", "disagree")
+    (found,) = (row for row in wrong["runs"] if row["grade"] != "rounding")
+    assert (found["divergence"]["step"], found["divergence"]["stage"]) == (0, "forward")
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_what_cannot_be_held_equal_is_refused_by_name(tmp_path, name):
+    make_plan(tmp_path, Synthetic(96, 64, 3), batch_size=32, max_epochs=1)
+    files = {case: tmp_path / f"{number}.py" for number, case in enumerate(UNEQUAL[name])}
+    for case, path in files.items():
+        path.write_text(unequal_file(name, case))
+    python = find_environment(discover()[name], None, build=False).python
+    command = [python, "-m", "tests.train_models", name, tmp_path / "plan", *files.values()]
+    process = run(command, cache_directory(), cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    reasons = json.loads(process.stdout.splitlines()[-1])
+    for case, (_, _, part) in UNEQUAL[name].items():
+        reason = reasons[str(files[case])]
+        if part is None:
+            assert reason is None, case
+        else:
+            assert reason is not None, case
+            assert part in reason, case
+            assert f"{files[case]}: {name}: expected" in reason
+            assert len(reason.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_a_comparison_of_what_cannot_be_held_equal_is_one_line(model_file, compare, tmp_path, name):
+    """Whether the reference does it or another."""
+    path = model_file(
+        PLAIN_MODEL
+        + unequal_file(name, "dropout").partition("\n")[2].replace("H = ", "H = X[:, :6] + 0 * ")
+    )
+    process = compare(path, PLAIN, name)
+    check_complaint(process, path, name, "random numbers in", "leave that out")
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_random_numbers_of_a_model_without_a_framework_are_refused(model_file, compare):
+    for drawn in ("np.random.rand()", "np.random.default_rng().random()"):
+        path = model_file(PLAIN_MODEL.replace("self.b2\n", f"self.b2 * {drawn}\n", 1))
+        check_complaint(compare(path, "--overwrite"), path, PLAIN, "random")
+
+
+ENDS = {
+    "sys.exit(0)": "SystemExit(0)",
+    "raise SystemExit": "SystemExit()",
+    "raise KeyboardInterrupt": "KeyboardInterrupt()",
+    "os._exit(0)": "exit status 0",
+    "print('{}'); os._exit(0)": "exit status 0",
+}
+PLACES = {
+    "import": "\nimport numpy as np\n",
+    "builder": "    class TwoLayers(d2l.Classifier):\n",
+    "forward": "        def forward(self, X):\n",
+    "loss": "        def loss(self, y_hat, y, averaged=True):\n",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_file_that_ends_its_process_is_never_an_agreement(
+    model_file, compare, tmp_path, place, end
+):
+    text = f"import os, sys\n{PLAIN_MODEL}".replace(
+        "        def gradients",
+        f"{PLACES['loss']}            return super().loss(y_hat, y, averaged)\n\n        def gradients",
+    )
+    head = PLACES[place]
+    indent = "            " if "def " in head else "        " if "class" in head else ""
+    ending = f"{head}{indent}{end}\n" if "class" not in head else f"    {end}\n{head}"
+    path = model_file(text.replace(head, ending, 1))
+    process = compare(path)
+    assert process.returncode in (2, 3)
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert str(path) in line
+    assert ENDS[end] in line
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_model_that_ends_its_process_in_one_framework_is_a_failed_row(compare, tmp_path, end):
+    """In the framework that is no reference; what it says stands in its row."""
+    text = (EXAMPLES / "two_layers_bug.py").read_text()
+    last = OwnModel.load(EXAMPLES / "two_layers_bug.py", BACKENDS).backends[-1]
+    head = f"def {last}_model(d2l, num_inputs, num_outputs, lr):\n"
+    (tmp_path / "mine.py").write_text(f"import os, sys\n{text}".replace(head, f"{head}    {end}\n"))
+    process = compare(tmp_path / "mine.py")
+    assert process.returncode == 3, process.stderr
+    (failed,) = (r for r in Report.load(tmp_path / "out").runs if r["status"] != "done")
+    assert failed["status"] == "failed"
+    assert "mine.py" in failed["reason"]
+    assert ENDS[end] in failed["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ class Trainer(AbstractTrainer):
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
         _move(model, self.X.device)
-        with torch.no_grad(), _evaluating(model):  # one row has no variance to train with
-            model(self.X[:1])  # builds lazy layers
-        _lay_out(model, self.X[:1])
+        with torch.no_grad(), _evaluating(model):
+            model(self.X[:2])  # builds lazy layers; one row alone has no variance
+        _lay_out(model, self.X)
         self.optim = model.configure_optimizers()
 
     def place(self, X, y):
@@ -186,7 +186,7 @@ def _lay_out(model, X):
         tensor.data = tensor.data.T.contiguous().T
     try:
         with torch.no_grad(), _evaluating(model):
-            model(X[:1])
+            model(X[:2])
     except RuntimeError:
         for tensor in tall:
             tensor.data = tensor.data.contiguous()

@@ -18,8 +18,7 @@ KINDS = {
     "attention": '{"Q": (8, 8), "K": (8, 8), "V": (8, 8), "W": (64, "outputs"), "b": ("outputs",)}',
     "recurrence": '{"U": (8, 8), "R": (8, 8), "c": (8,), "W": (8, "outputs"), "b": ("outputs",)}',
     "depthwise and pooling": '{"K": (3, 3, 1, 4), "W": (64, "outputs"), "b": ("outputs",)}',
-    "layers of all features": '{"W1": ("inputs", 16), "b1": (16,), "W2": (16, "outputs"), "b2": '
-    '("outputs",)}',
+    "layers of all features": '{"W1": ("inputs", 16), "b1": (16,), "W2": (16, "outputs")}',
 }
 """Parameters by kind."""
 
@@ -38,7 +37,7 @@ def model_file(parameters, forwards, layers="pass"):
     text = f"PARAMETERS = {parameters}\n"
     for name, body in forwards.items():
         lines = "\n            ".join(body.strip().splitlines())
-        frame = FOUND[name]["FRAME"].replace("LAYERS", layers or "pass")
+        frame = FOUND[name]["FRAME"].replace("LAYERS", layers)
         text += frame.replace("FORWARD", lines)
     return text
 
@@ -52,7 +51,7 @@ def sound_file(kind):
 
 
 def wrong_file(kind):
-    """A file with the model in two frameworks, of which the second to be named went wrong."""
+    """A file with the model in two frameworks, and the name of the one that went wrong."""
     (faulty,) = (name for name, found in FOUND.items() if kind in found["MISTAKES"])
     right, wrong = FOUND[faulty]["MISTAKES"][kind]
     _, names = sound_file(kind)

@@ -51,7 +51,7 @@ return jnp.tanh(H).reshape(-1, 64) @ p["W"] + p["b"]
 """,
     "layers of all features": """
 H = nn.gelu(X @ p["W1"] + p["b1"], approximate=False)
-return H @ p["W2"] + p["b2"]
+return H @ p["W2"]
 """,
 }
 

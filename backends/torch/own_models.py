@@ -46,7 +46,7 @@ H = F.avg_pool2d(H, 3, 2, 1, count_include_pad=False)
 return torch.tanh(H).permute(0, 2, 3, 1).reshape(-1, 64) @ self.W + self.b
 """,
     "layers of all features": """
-return F.gelu(X @ self.W1 + self.b1) @ self.W2 + self.b2
+return F.gelu(X @ self.W1 + self.b1) @ self.W2
 """,
 }
 

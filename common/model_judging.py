@@ -29,7 +29,7 @@ ACCURACIES = ("train_accuracy", "val_accuracy")
 HISTORY = (*LOSSES, *ACCURACIES)
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
-others may stray before it is said: of the worked example's families none strays 10 × as far."""
+others may stray before that is said. It decides no grade."""
 COARSE = 2.0**12
 """From how many units of rounding on an envelope is said to be a coarse one."""
 

@@ -57,7 +57,7 @@ return H @ p["W2"]
 
 MISTAKES = {
     "attention": ("axis=-1", "axis=-2"),
-    "recurrence": ('+ p["c"])', '+ 2 * p["c"])'),
+    "recurrence": ('p["R"]', 'p["R"].T'),
     "layers of all features": ("approximate=False", "approximate=True"),
 }
 """By kind: what stands in its forward pass, and what would in a port that went wrong."""

@@ -235,8 +235,13 @@ class Adam(Counted):
 
     def update(self, W, b, *gradients):
         kept = np.float32(self.size)
-        self.squares = [kept * s + (1 - kept) * g**2 for s, g in zip(self.squares, gradients)]
-        scaled = [g / (np.sqrt(s) + np.float32(1e-3)) for s, g in zip(self.squares, gradients)]
+        self.squares = [
+            kept * s + (1 - kept) * g**2 for s, g in zip(self.squares, gradients, strict=False)
+        ]
+        scaled = [
+            g / (np.sqrt(s) + np.float32(1e-3))
+            for s, g in zip(self.squares, gradients, strict=False)
+        ]
         super().update(W, b, *(np.float32(0.01) * g for g in scaled))
 
 
@@ -275,7 +280,10 @@ class Accumulated(Counted):
             self.before = gradients
             super().update(W, b, *(0 * g for g in gradients))
         else:
-            mean = [(g + h) * np.float32(self.size) for g, h in zip(gradients, self.before)]
+            mean = [
+                (g + h) * np.float32(self.size)
+                for g, h in zip(gradients, self.before, strict=False)
+            ]
             super().update(W, b, *mean)
 
 

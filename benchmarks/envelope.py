@@ -60,11 +60,16 @@ LARGE_BATCHES = (
 class Unfloored(Ladder):
     """A ladder whose updates have no least envelope but that of any other tensor."""
 
-    def _floors_of_update(
-        self, step: int, tensor: str, floors: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _floors_of_update(self, step: int, tensor: str) -> dict[str, float]:
         parameter = float(np.abs(self.parameters[step][tensor]).max())
-        return {"largest": max(floors["largest"], self.unit * parameter), "decay": self.unit / 4}
+        return {"largest": self.unit * parameter, "decay": 0.0}
+
+
+class WithoutProbabilities(Ladder):
+    """A ladder whose gradients have no least envelope from the rounding of the probabilities."""
+
+    def _rounding_of_probabilities(self, step: int, tensor: str) -> dict[str, float]:
+        return {}
 
 
 def alike(training: Training, index: int) -> Training:
@@ -109,6 +114,7 @@ BOUNDS = (
     Bound("all but twelve of the members of single steps", lockstep=2 * ENSEMBLE_MEMBERS),
     Bound("the least envelopes of an update", ladder=Unfloored),
     Bound("the same, with 48 members of single steps", ladder=Unfloored, lockstep=48),
+    Bound("the rounding of probabilities in a gradient", ladder=WithoutProbabilities),
     Bound("members that add up in blocks", without_blocks),
     Bound("the loss by indexing log_softmax", without_log_softmax),
     Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),

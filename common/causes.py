@@ -669,7 +669,11 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
             evaluate(judge.validation, y_val, *states[e - 1]), np.mean
         ),
     }
-    misfits = {}
+
+    def right(e: int) -> tuple[float, float]:
+        return _pair(evaluate(judge.validation, y_val, *states[e]), np.mean)
+
+    misfits, evidence = {}, False
     for name, predict in metrics.items():
         worst = 0.0
         for e in epochs:
@@ -681,6 +685,12 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     first, second = sorted(misfits, key=lambda name: misfits[name])[:2]
     limit = judge.thresholds.envelopes
     if misfits[first] > limit or misfits[second] <= limit:
+        return None
+    for e in epochs:  # a number that is the right one as well, as of equal batches, is no evidence
+        (loss, accuracy), (exact, exact_accuracy) = metrics[first](e), right(e)
+        evidence |= abs(loss - exact) > 2 * limit * judge.envelope.metric
+        evidence |= abs(accuracy - exact_accuracy) * data.num_val > 2 * limit
+    if not evidence:
         return None
     sentence = (
         f"{first} reproduces its validation metrics ({misfits[first]:.2g} × rounding; next best, "

@@ -18,6 +18,9 @@ from common.record import Record
 from common.reference import Envelope, unit_roundoff
 from common.replay import NEAREST, WORST, Floats, Trajectory, epoch_means, losses_from_logits
 
+ACCURACY_ROUNDING = float(np.finfo(np.float32).eps)
+"""Accuracies are means of zeros and ones, taken in float32 whatever is trained."""
+
 
 def accuracy_findings(
     plan: Plan, record: Record, oracle: Trajectory, envelope: Envelope, limit: float, num_val: int
@@ -57,7 +60,7 @@ def count_finding(plan: Plan, record: Record) -> Finding:
     counts = np.clip(np.rint(received * sizes), 0, sizes)
     errors = np.abs(received - counts / sizes)
     step = int(errors.argmax())
-    return finding(plan, step, "step_accuracy", float(errors[step]), 2 * unit_roundoff(plan))
+    return finding(plan, step, "step_accuracy", float(errors[step]), ACCURACY_ROUNDING)
 
 
 def prediction_finding(

@@ -111,7 +111,8 @@ def block_product(A: Array, B: Array, block: int, start: Array | None = None) ->
     """The matrix product, added up in blocks of so many, one block after the other.
 
     Args:
-        A, B: the factors.
+        A: the left factor.
+        B: the right one.
         block: how many products are added up at once.
         start: what the sum begins with, a row of the result; zero if not given.
 

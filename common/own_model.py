@@ -117,7 +117,7 @@ def _import(path: Path) -> types.ModuleType:
         spec.loader.exec_module(module)
     except ParityError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise ParityError(
             f"{path}: expected a file that can be imported with NumPy alone; received {error!r}; "
             "import a framework inside the function that needs it"

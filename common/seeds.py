@@ -16,7 +16,7 @@ from common.grades import verdict
 from common.judging import judge_comparison, load_trajectories
 from common.launcher import Outcome
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import RecordError
 from common.thresholds import Thresholds
 
 Outcomes = dict[str, list[float]]
@@ -148,7 +148,7 @@ def _finals(
         if name not in outcomes or outcomes[name].status != "done":
             reason = outcomes[name].reason if name in outcomes else contender.environment.reason
             raise RecordError(f"seed {seed}: {reason}")
-        history = Record.load(execution.record_folder(name)).facts["history"]
+        history = contender.read(execution.record_folder(name)).facts["history"]
         for metric in METRICS:
             if not history.get(metric):
                 raise RecordError(f"seed {seed}: bad record: history lacks {metric}")

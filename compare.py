@@ -23,8 +23,9 @@ from common.environment import (
 )
 from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
+from common.grades import over_seeds, worst_verdict
 from common.judging import judge_comparison
-from common.model_comparison import ModelComparison
+from common.model_comparison import ModelComparison, read_model
 from common.options import (
     DEFAULT_MARGINS,
     DEFAULT_THRESHOLDS,
@@ -33,7 +34,6 @@ from common.options import (
     parse,
     parse_pythons,
 )
-from common.own_model import OwnModel
 from common.preparation import (
     check_find_links,
     check_folder,
@@ -56,7 +56,7 @@ from common.report import PAGE, Report, print_report
 from common.report.exports import FORMATS, chosen_exports, export
 from common.report.report import FILE
 from common.report.show import show
-from common.seeds import Margins, independent_seeds, shared_seeds, worst_verdict
+from common.seeds import Margins, independent_seeds, shared_seeds
 from common.session import open_session
 from common.side_by_side import side_by_side
 from common.specifier import parse_range
@@ -182,7 +182,7 @@ def compare(
             facts["seeds"] = shared_seeds(
                 execution, examples, contenders, all_seeds, facts, thresholds, margins
             )
-            facts["verdict"] = worst_verdict(facts["seeds"], facts["verdict"])
+        facts["verdict"] = worst_verdict([facts["verdict"], *over_seeds(facts.get("seeds", {}))])
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
         report = session.finish(
             facts,
@@ -304,7 +304,7 @@ def compare_model(
         ParityError: for unusable input, before anything is written, and if the reference fails.
     """
     found = discover()
-    model = OwnModel.load(Path(path), found)
+    model = read_model(Path(path), found)
     frameworks = [name for name in model.backends if found[name].is_framework]
     chosen = choose(backends or frameworks or model.backends, found, check_find_links(find_links))
     model.check_backends([backend.name for backend in chosen])

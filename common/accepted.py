@@ -16,6 +16,9 @@ from common.grades import BEYOND
 from common.ladder import STAGES
 
 TABLE = "accept"
+CHAOTIC = "chaotic"
+"""What stands for a stage where none is to blame: the run's outcome cannot be compared."""
+
 KEYS = ("backend", "implementation", "stage", "bound", "reason", "expires")
 EXAMPLE = "expires = 2027-01-31"
 
@@ -27,7 +30,7 @@ class Entry:
     Args:
         backend: the run's backend.
         implementation: the run's implementation.
-        stage: where its first divergence is.
+        stage: where its first divergence is; ``chaotic`` of a run whose grade is that.
         bound: the largest number of envelopes, of anything that decides its grade.
         reason: why it is accepted.
         expires: the last day on which it is.
@@ -43,7 +46,8 @@ class Entry:
     def fits(self, run: Mapping[str, Any], against: Mapping[str, Any]) -> bool:
         """Whether this is about a run's difference from the reference or from the baseline."""
         where = against["divergence"]
-        return self.names(run) and where is not None and where["stage"] == self.stage
+        stage = CHAOTIC if against["grade"] == CHAOTIC else where and where["stage"]
+        return self.names(run) and stage == self.stage
 
     def names(self, run: Mapping[str, Any]) -> bool:
         """Whether this is about a run."""
@@ -133,11 +137,13 @@ class Accepted:
 
 
 def differences(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What is beyond rounding in a run: against the reference, against the baseline."""
-    if run["grade"] in BEYOND:
-        yield run
-    if (baseline := run["baseline"]) and baseline["grade"] in BEYOND:
-        yield baseline
+    """What is beyond rounding in a run: against the reference, against the baseline.
+
+    If nothing is, what cannot be compared.
+    """
+    against = [found for found in (run, run["baseline"]) if found]
+    beyond = [found for found in against if found["grade"] in BEYOND]
+    yield from beyond or [found for found in against[:1] if found["grade"] == CHAOTIC]
 
 
 def _entry(path: Path, number: int, table: Any) -> Entry:
@@ -151,8 +157,9 @@ def _entry(path: Path, number: int, table: Any) -> Entry:
     for name in ("backend", "implementation", "reason"):
         if not isinstance(table[name], str) or not table[name].strip():
             _refuse(path, f"{where} with {name} {table[name]!r}", "give it as text")
-    if table["stage"] not in STAGES:
-        _refuse(path, f"{where} with stage {table['stage']!r}", f"give one of {', '.join(STAGES)}")
+    if table["stage"] not in (*STAGES, CHAOTIC):
+        known = ", ".join((*STAGES, CHAOTIC))
+        _refuse(path, f"{where} with stage {table['stage']!r}", f"give one of {known}")
     bound = table["bound"]
     is_number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
     if not (is_number and math.isfinite(bound) and bound > 0):

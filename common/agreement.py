@@ -11,12 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.grades import can_be_compared, lifeless
-from common.ladder import STAGES, Finding, Ladder, first_divergence, in_ulps
+from common.grades import Liveness, comparable_steps, lifeless, not_comparable
+from common.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    Ladder,
+    count_borderline,
+    first_divergence,
+    in_ulps,
+    order_rounding,
+)
+from common.metrics import accuracy_findings, count_finding, finding, prediction_finding
 from common.plan import Plan
-from common.record import Record, RecordError
-from common.reference import LEAST, Envelope, centred, unit_roundoff
-from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
+from common.record import KNOWN, Record, RecordError
+from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
+from common.replay import (
+    WORST,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
 from common.thresholds import Thresholds
 
 Floats = npt.NDArray[np.float64]
@@ -26,20 +42,25 @@ Floats = npt.NDArray[np.float64]
 class FreeRunning:
     """What rounding alone does to this plan's training, and whether free runs can be compared.
 
-    They can as long as rounding moves no epoch's loss by more than drift may: beyond it, two
-    faultless runs would differ in their outcome. See :func:`common.grades.can_be_compared`.
+    They can as long as rounding moves no loss by more than drift may: beyond it, two faultless
+    runs would differ in their outcome. See :func:`common.grades.comparable_steps`.
 
     Args:
-        informative: whether free-running comparison decides the grade.
+        informative: whether free runs can be compared to the end, hence their outcomes.
+        steps: the first steps in which they can be: all, or as many as come before rounding
+            parts them.
         first: the ensemble's largest relative error of the weights after the first update.
         last: likewise after the last one.
         loss: the ensemble's largest relative error of an epoch's loss.
+        val_loss: its largest error of the last epoch's validation loss.
     """
 
     informative: bool
+    steps: int
     first: float
     last: float
     loss: float
+    val_loss: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,8 @@ class Judgement:
         loss_errors_per_step: shape ``(num_steps,)``.
         loss_envelopes_per_step: the same in envelopes.
         parameter_envelopes_per_snapshot: shape ``(s,)``.
+        free_envelopes: the largest of the free run's, as far as it can be compared.
+        free_relative: likewise its largest error of a loss, relative to the epoch's.
     """
 
     grade: str
@@ -81,11 +104,13 @@ class Judgement:
     loss_errors_per_step: Floats
     loss_envelopes_per_step: Floats
     parameter_envelopes_per_snapshot: Floats
+    free_envelopes: float
+    free_relative: float
 
     @property
     def unexplained_flips(self) -> int:
         """How many flips the error of the run's logits does not cover."""
-        return sum(not flip["explained"] for flip in self.flips)
+        return sum(flip["explained"] is False for flip in self.flips)
 
 
 @dataclass(frozen=True)
@@ -110,21 +135,42 @@ class Judge:
 
     @cached_property
     def validation(self) -> Floats:
-        """The validation features in float64, shape ``(num_val, num_inputs)``."""
-        return self.data.examples(train=False, dtype="float64")[0]
+        """The validation features in the reference's type, shape ``(num_val, num_inputs)``."""
+        return self.data.examples(train=False, dtype=reference_dtype(self.plan))[0]
 
     @cached_property
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
-        largest = [max(float(np.abs(self.oracle.W[i]).max()), LEAST) for i in (0, -1)]
-        moved = [float(self.envelope.W[i]) / largest[i] for i in (0, -1)]
-        pairs = (
-            (self.envelope.train_loss, epoch_means(self.oracle.step_loss, self.plan)),
-            (self.envelope.val_loss, self.oracle.val_loss),
+        oracle, envelope = self.oracle, self.envelope
+        largest = np.maximum(_per_snapshot(oracle.W), LEAST)
+        moved = envelope.W / largest
+        train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
+        epochs = np.maximum(
+            envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
         )
-        loss = max(float((error / np.maximum(exact, 1e-3)).max()) for error, exact in pairs)
-        informative = can_be_compared(loss, self.thresholds)
-        return FreeRunning(informative, moved[0], moved[1], loss)
+        steps = comparable_steps(
+            epochs,
+            envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
+            dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            self.thresholds,
+        )
+        return FreeRunning(
+            informative=steps == self.plan.num_steps,
+            steps=steps,
+            first=float(moved[0]),
+            last=float(moved[-1]),
+            loss=float(epochs.max()),
+            val_loss=float(envelope.val_loss[-1]),
+        )
+
+    @cached_property
+    def loss_envelope(self) -> Floats:
+        """Of each step's loss; steps that can be compared share none with those that cannot."""
+        found, steps = self.envelope.loss.copy(), self.free_running.steps
+        found[: min(steps, POOLED_STEPS)] = self.envelope.unshared_loss[:steps][:POOLED_STEPS].max(
+            initial=0.0
+        )
+        return found
 
     def judge(self, record: Record) -> Judgement:
         """Grade one run.
@@ -137,18 +183,33 @@ class Judge:
         oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
         steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
-        loss_ratios = loss_errors / envelope.loss[:steps]
+        loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
-        W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
+        exact = reference_dtype(self.plan)
+        W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
         s = len(W)
         W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
         parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
         logits = self.validation @ W[-1] + b[-1]
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
+        free, informative = self.free_running.steps, self.free_running.informative
+        epochs = free // self.plan.steps_per_epoch
+        flips = self.flips(record, logits)
+        compared = [
+            *loss_ratios[:free],
+            *parameter_ratios[np.array(self.plan.snapshots[:s]) <= free],
+            *(val_errors / envelope.val_loss)[:epochs],
+            *[logits_error / envelope.logits] * informative,
+        ]
+        train = np.repeat(epoch_means(oracle.step_loss, self.plan), self.plan.steps_per_epoch)
+        relative = [
+            *(loss_errors / np.maximum(train[:steps], 1e-3))[:free],
+            *(val_errors / np.maximum(oracle.val_loss, 1e-3))[:epochs],
+        ]
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
         lockstep = max((found.envelopes for found in findings), default=0.0)
-        metrics = list(self.metric_findings(record, W, b))
+        metrics = sorted(self.metric_findings(record, W, b), key=lambda found: found.step)
         judgement = Judgement(
             grade="rounding",
             reason=None,
@@ -168,10 +229,13 @@ class Judge:
             parameter_envelopes=float(parameter_ratios.max()),
             logits_envelopes=logits_error / envelope.logits,
             lockstep_envelopes=lockstep,
-            flips=self.flips(record, logits),
+            # Where rounding alone parts the outcomes, it explains no single prediction.
+            flips=flips if informative else [flip | {"explained": None} for flip in flips],
             loss_errors_per_step=loss_errors,
             loss_envelopes_per_step=loss_ratios,
             parameter_envelopes_per_snapshot=parameter_ratios,
+            free_envelopes=float(max(compared, default=0.0)),
+            free_relative=float(max(relative, default=0.0)),
         )
         divergence = self.divergence(record, judgement, findings, metrics)
         grade, reason = self.grade(record, judgement, divergence)
@@ -188,21 +252,28 @@ class Judge:
             raise RecordError(f"y_hat: expected probabilities or logits, received {y_hat!r}")
         for name, array in record.arrays.items():
             kind, _, rest = name.partition("/")
+            if kind != "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and not rest.partition("/")[0].isdigit():
                 raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
             if kind == "probe" and int(rest.partition("/")[0]) >= self.plan.num_steps:
                 raise RecordError(f"{name}: expected one of {self.plan.num_steps} steps")
+            if kind == "probe" and int(rest.partition("/")[0]) not in self.plan.probes:
+                raise RecordError(f"{name}: expected one of the probed steps {self.plan.probes}")
+            if kind == "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and name.endswith("_error") and array.shape:
                 raise RecordError(f"{name}: expected one number, received shape {array.shape}")
         num_inputs, num_outputs = self.plan.W.shape
         snapshots = record.arrays.get("snapshots", np.empty(0))
         recorded = tuple(np.ravel(snapshots).tolist())
-        if snapshots.ndim != 1 or not recorded or recorded != self.plan.snapshots[: len(recorded)]:
-            raise RecordError("parameters were recorded after other steps than the plan's")
-        s = len(recorded)
         steps = record.arrays.get("step_loss", np.empty(0)).shape
         if len(steps) != 1 or not steps[0]:
             raise RecordError(f"step_loss: expected one number per step, received shape {steps}")
+        planned = tuple(step for step in self.plan.snapshots if step <= steps[0])
+        if snapshots.ndim != 1 or not recorded or recorded != planned:
+            raise RecordError("parameters were recorded after other steps than the plan's")
+        s = len(recorded)
         expected: dict[str, tuple[int, ...]] = {
             "step_accuracy": steps,
             "parameters/W": (s, num_inputs, num_outputs),
@@ -210,6 +281,7 @@ class Judge:
             "initial/W": (num_inputs, num_outputs),
             "initial/b": (num_outputs,),
             "val_y_hat": (self.data.num_val, num_outputs),
+            "fed/y_train": (self.data.num_train,),
         }
         for name, shape in expected.items():
             if name not in record.arrays:
@@ -244,7 +316,7 @@ class Judge:
             return labels
         if found:
             return found
-        if self.free_running.informative and (found := self.free_finding(judgement, record)):
+        if found := self.free_finding(judgement, record):
             return found
         return first_divergence(metrics, limit)
 
@@ -269,8 +341,8 @@ class Judge:
         Of the labels all that training was given are on record: a few wrong ones may be in none
         of the probed batches.
         """
-        fed, planned = record.arrays.get("fed/y_train"), np.asarray(self.data.y_train)
-        if fed is None or fed.shape != planned.shape or np.array_equal(fed, planned):
+        fed, planned = record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        if np.array_equal(fed, planned):
             return None
         step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
         error = float(np.abs(fed.astype(np.float64) - planned).max())
@@ -280,20 +352,30 @@ class Judge:
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
 
-        What a single step from a given state does not show is carried from step to step: the
-        state of an optimizer, say. It is put down to the update.
+        It is looked at as far as free runs can be compared. What a single step from a given
+        state does not show is carried from step to step: the state of an optimizer, say. It is
+        put down to the update.
         """
-        limit = self.thresholds.envelopes
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
         outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
-        if len(outside):
+        if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
             ratio = float(judgement.parameter_envelopes_per_snapshot[i])
-            W = record.arrays["parameters/W"][i].astype(np.float64)
-            error = float(np.abs(W - self.oracle.W[i]).max())
-            step = self.plan.snapshots[i] - 1
-            ulps = in_ulps(self.plan, error, float(np.abs(self.oracle.W[i]).max()))
-            return Finding(step, "update", "W, carried over steps", "largest", error, ulps, ratio)
-        outside = np.flatnonzero(judgement.loss_envelopes_per_step > limit)
+            errors = {
+                name: float(
+                    np.abs(
+                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                        - getattr(self.oracle, name)[i]
+                    ).max()
+                )
+                for name in "Wb"
+            }
+            name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
+            magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
+            ulps = in_ulps(self.plan, errors[name], magnitude)
+            step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio)
+        outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):
             step = int(outside[0])
             error = float(judgement.loss_errors_per_step[step])
@@ -312,7 +394,7 @@ class Judge:
         history, recipe = record.facts["history"], self.plan.recipe
         unit = unit_roundoff(self.plan)
         y = np.asarray(self.data.y_val, dtype=np.int64)
-        near = 2 * self.thresholds.envelopes * self.envelope.forward
+        kind = record.facts["y_hat"]
         ends = {epoch: i for epoch, i in self.plan.epoch_ends.items() if i < len(W)}
         stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
         scores = None if stacked is None else self.validation @ stacked
@@ -323,25 +405,31 @@ class Judge:
             losses, _ = losses_from_logits(logits, y)
             error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
             step = epoch * self.plan.steps_per_epoch - 1
-            yield self._metric(step, "val_loss", error, self.envelope.metric)
-            best = np.sort(logits, axis=1)[:, -2:]
-            borderline = (
-                int(np.count_nonzero(best[:, -1] - best[:, 0] <= near)) if classes > 1 else 0
-            )
+            yield finding(self.plan, step, "val_loss", error, self.envelope.metric)
+            borderline = count_borderline(logits, self.envelope.forward, kind, unit)
             exact = float(np.mean(logits.argmax(axis=1) == y))
             error = abs(history["val_accuracy"][epoch - 1] - exact)
-            yield self._metric(step, "val_accuracy", error, (borderline + 0.5) / len(y))
+            error = max(error - borderline / len(y), 0.0)
+            yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
         if len(record.arrays["step_loss"]) == self.plan.num_steps:
             for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
                 means = epoch_means(record.arrays[values], self.plan)
                 errors = np.abs(np.array(history[name]) - means)
                 for epoch in range(recipe.max_epochs):
                     step = (epoch + 1) * self.plan.steps_per_epoch - 1
-                    yield self._metric(step, name, float(errors[epoch]), unit)
-
-    def _metric(self, step: int, tensor: str, error: float, envelope: float) -> Finding:
-        ulps = error / (2 * unit_roundoff(self.plan))
-        return Finding(step, "metric", tensor, "largest", error, ulps, error / envelope)
+                    yield finding(self.plan, step, name, float(errors[epoch]), unit)
+            yield count_finding(self.plan, record)
+            last = self.validation @ W[-1] + b[-1]
+            yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
+            if self.free_running.informative:
+                yield from accuracy_findings(
+                    self.plan,
+                    record,
+                    self.oracle,
+                    self.envelope,
+                    self.thresholds.envelopes,
+                    self.data.num_val,
+                )
 
     def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.
@@ -352,7 +440,8 @@ class Judge:
         """
         exact = self.oracle.val_logits
         predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
-        forward = 2 * self.thresholds.envelopes * self.envelope.forward
+        unit = unit_roundoff(self.plan)
+        forward = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
         found = []
         for i in np.flatnonzero(predicted != expected):
             ours, theirs = expected[i], predicted[i]
@@ -384,13 +473,7 @@ class Judge:
         if made != self.plan.num_steps:
             return "disagree", f"made {made} steps, the plan has {self.plan.num_steps}"
         if not self.free_running.informative:
-            if divergence is None:
-                return "rounding", None
-            where = "outside rounding in lock-step (free running is chaotic here)"
-            relative = max(f.relative(self.plan) for f in judgement.stages.values())
-            if relative <= self.thresholds.drift_loss:
-                return "drift", f"{where}, by no more than {relative:.1g} of any stage"
-            return "disagree", f"{where}, by {relative:.1g} of a stage"
+            return self.grade_of_the_comparable(record, judgement, divergence)
         worst = self.worst(judgement)
         unexplained = judgement.unexplained_flips
         if divergence is None and worst <= self.thresholds.envelopes and not unexplained:
@@ -403,14 +486,37 @@ class Judge:
             return "disagree", f"{outside}; {'; '.join(complaints)}"
         return "drift", f"{outside}, yet the outcome is the same"
 
+    def grade_of_the_comparable(
+        self, record: Record, judgement: Judgement, divergence: Finding | None
+    ) -> tuple[str, str]:
+        """The grade of a run whose outcome cannot be compared, and why.
+
+        Single steps decide, and the free run as far as it can be compared: by how far it is off
+        where it first leaves its envelope, since what it grows to is chaos again.
+        """
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
+        outside = []
+        stages = list(judgement.stages.values())
+        if divergence and divergence.stage == "data":  # what was fed is seen in no probed step
+            stages.append(divergence)
+        if unsound := [f.relative(self.plan) for f in stages if f.envelopes > limit]:
+            outside.append(("a stage of a step", max(unsound)))
+        if judgement.free_envelopes > limit:
+            first = self.free_finding(judgement, record)
+            far = first.relative(self.plan) if first else judgement.free_relative
+            outside.append((f"the first {steps} steps of its training", far))
+        if not outside:
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
+        where = " and ".join(f"{what} by {far:.1g}" for what, far in outside)
+        words = f"outside rounding where it can be compared: {where}, relative"
+        within = max(far for _, far in outside) <= self.thresholds.drift_loss
+        return "drift" if within else "disagree", words
+
     def worst(self, judgement: Judgement) -> float:
         """The largest number of envelopes of anything that decides the grade."""
         metric = judgement.stages.get("metric")
-        values = [judgement.lockstep_envelopes, metric.envelopes if metric else 0.0]
-        if self.free_running.informative:
-            values += [judgement.loss_envelopes, judgement.parameter_envelopes]
-            values += [judgement.logits_envelopes]
-        return max(values)
+        of_metric = metric.envelopes if metric else 0.0
+        return max(judgement.lockstep_envelopes, of_metric, judgement.free_envelopes)
 
     def complaints(self, record: Record, judgement: Judgement) -> Iterator[str]:
         """What makes the outcome of a run another one than the reference's."""
@@ -448,22 +554,35 @@ class Judge:
             for run, exact in pairs
         )
 
-    @property
-    def reference_fell(self) -> bool:
-        """Whether the reference's loss ends below where it began."""
-        losses = self.oracle.step_loss
-        return bool(epoch_means(losses, self.plan)[-1] < losses[0])
+    @cached_property
+    def liveness(self) -> Liveness:
+        """The signs of learning that the reference shows by more than rounding."""
+        oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
+        moved = _per_snapshot(oracle.W - self.plan.W) > limit * envelope.W
+        comparable = self.free_running.informative  # else rounding may decide the outcome
+        fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
+        # An example counts as right only where no run within rounding classifies it otherwise.
+        logits, y = oracle.val_logits, np.asarray(self.data.y_val, dtype=np.int64)
+        rows = np.arange(len(y))
+        others = logits.copy()
+        others[rows, y] = -np.inf
+        near = 2 * limit * (envelope.logits + envelope.forward)
+        right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
+        return Liveness(
+            moved=bool(moved.any()),
+            fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
+            above_chance=comparable and right > 1 / self.data.num_outputs,
+        )
 
     def lifeless(self, record: Record) -> str | None:
         """Why the run counts as not having learned anything: :func:`common.grades.lifeless`."""
         arrays, history = record.arrays, record.facts["history"]
-        return lifeless(
+        run = Liveness(
             moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
             fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
-            reference_fell=self.reference_fell,
-            accuracy=history["val_accuracy"][-1],
-            num_outputs=self.data.num_outputs,
+            above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
+        return lifeless(run, self.liveness)
 
 
 def _per_snapshot(values: Floats) -> Floats:

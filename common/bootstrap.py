@@ -30,6 +30,6 @@ class ProjectFinder:
 if __name__ == "__main__":
     # Python puts a script's folder first, unless it is told not to.
     sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != HERE]
-    sys.meta_path.insert(0, ProjectFinder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, ProjectFinder)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

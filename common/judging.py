@@ -15,7 +15,7 @@ from common.agreement import Judge, Judgement
 from common.data import DataModule
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
-from common.grades import verdict
+from common.grades import unlearned, verdict
 from common.ladder import Ladder
 from common.launcher import Outcome, not_done
 from common.machine import machine_facts
@@ -97,7 +97,7 @@ def _judge_comparison(
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-        "notices": list(gave_way(contenders)),
+        "notices": [*gave_way(contenders), *what_the_plan_teaches(judge)],
         **plan_facts(plan, data),
         "machine": machine_facts(),
         "thresholds": vars(thresholds).copy(),
@@ -118,6 +118,12 @@ def _judge_comparison(
         **regression_facts,
         "runs": runs,
     }
+
+
+def what_the_plan_teaches(judge: Judge) -> Iterator[str]:
+    """What to say of a plan by which the reference itself learns nothing."""
+    if judge.free_running.informative and (notice := unlearned(judge.liveness)):
+        yield notice
 
 
 def gave_way(contenders: Sequence[Contender]) -> Iterator[str]:

@@ -23,8 +23,9 @@ from common.lockstep import difference
 from common.parallel import in_threads
 from common.plan import Plan
 from common.record import Record
-from common.reference import LEAST, LOCKSTEP_MEMBERS, member, unit_roundoff
+from common.reference import LEAST, LOCKSTEP_MEMBERS, member, reference, unit_roundoff
 from common.replay import WORST, Training, Trajectory
+from common.thresholds import Thresholds
 
 STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
 
@@ -39,6 +40,61 @@ TENSORS = {
     "metric/accuracy": "metric",
 }
 """The compared tensors in the order of the ladder, with their stages."""
+
+
+EXAMPLE = 0.125
+"""The envelope of an accuracy, in examples: one that is not borderline is eight envelopes, and the
+mean itself rounds by less."""
+
+
+def order_rounding(rounding: float, kind: str, unit: float) -> float:
+    """How near two logits of an example may be for their order to be rounding.
+
+    Each is off by so many envelopes as are still rounding. Probabilities have a rounding of
+    their own, that of the exponential and of the division, however near the logits are: of two
+    that differ by less either may come out larger, or both the same.
+
+    Args:
+        rounding: the envelope of a logit.
+        kind: ``logits`` or ``probabilities``: by whose largest entry a run classifies.
+        unit: half a unit in the last place of one.
+    """
+    least = unit if kind == "probabilities" else 0.0
+    return 2 * Thresholds.envelopes * max(rounding, least)
+
+
+def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> int:
+    """How many examples have two best logits nearer than :func:`order_rounding`.
+
+    Args:
+        logits: of the reference, shape ``(n, num_outputs)``.
+        rounding, kind, unit: as of :func:`order_rounding`.
+    """
+    if logits.shape[1] == 1:
+        return 0
+    best = np.sort(logits, axis=1)[:, -2:]
+    margins = best[:, 1] - best[:, 0]
+    return int(np.count_nonzero(margins <= order_rounding(rounding, kind, unit)))
+
+
+def rounding_of_entries(rounding: Array, exact: Array) -> dict[str, float]:
+    """What each statistic of a tensor is where every entry is off by its rounding, on its own.
+
+    Args:
+        rounding: of every entry, none negative.
+        exact: the tensor, of the same shape.
+    """
+    square = float((exact * exact).sum())
+    return {
+        "largest": float(rounding.max()),
+        "gain": _norm(rounding * exact) / square if square else 0.0,
+        "offset": _norm(rounding) / exact.size,
+    }
+
+
+def larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Of each statistic the larger one."""
+    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
 
 
 @dataclass(frozen=True)
@@ -96,7 +152,7 @@ class Ladder:
     ) -> None:
         self.plan, self.data = plan, data
         self.unit = unit_roundoff(plan)
-        exact = Training(plan, data)
+        exact = reference(plan, data)
         if members is None:
             members = [member(plan, data, index) for index in range(LOCKSTEP_MEMBERS)]
         self.parameters: dict[int, Mapping[str, Array]] = {}
@@ -137,16 +193,18 @@ class Ladder:
 
     def _measure(self, step: int, tensor: str, seen: Sequence[Mapping[str, float]]) -> None:
         """Keep the envelope of each statistic: the members' largest, and at least its floor."""
+        if tensor == "metric/accuracy":
+            seen = []  # which examples are borderline says it better than how a few fell
         for name, floor in self._floors(step, tensor).items():
             finite = [values[name] for values in seen if np.isfinite(values[name])]
             self.envelopes[step, tensor, name] = max([floor, self.unit * LEAST, *finite])
 
     def _floors(self, step: int, tensor: str) -> dict[str, float]:
         """The least envelope of each statistic: rounding that no measurement can rule out."""
+        if tensor == "metric/accuracy":
+            return {"largest": EXAMPLE / len(self.plan.rows(step))}
         exact = self.exact[step][tensor]
         scale = float(np.abs(exact).max())
-        if tensor == "metric/accuracy":
-            return {"largest": 0.5 / len(self.plan.rows(step))}  # half an example
         if tensor in ("loss", "example_loss"):
             scale = max(scale, 1.0)  # logarithms of numbers near one round as one does
         floors = {"largest": self.unit * scale}
@@ -154,13 +212,33 @@ class Ladder:
             # Half a unit in the last place, made by every entry alike: an elementary function
             # may be biased by as much and still be faithful.
             floors |= {"gain": self.unit, "offset": self.unit * scale}
+        if tensor == "example_loss":
+            rounding = self.unit * np.maximum(np.abs(exact), 1.0)
+            floors = larger(floors, rounding_of_entries(rounding, exact))
+        for stage in ("gradient", "update"):
+            if tensor.startswith(stage):
+                floors = larger(floors, self._rounding_of_probabilities(step, tensor))
         if tensor in self.parameters[step]:
-            floors |= self._floors_of_update(step, tensor, floors)
+            floors = larger(floors, self._floors_of_update(step, tensor))
         return floors
 
-    def _floors_of_update(
-        self, step: int, tensor: str, floors: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _rounding_of_probabilities(self, step: int, tensor: str) -> dict[str, float]:
+        """The least envelopes of a gradient: those of the difference that it is made of.
+
+        The probabilities less the one-hot labels are off by half a unit in the last place of the
+        probabilities, however near to the labels these come: an entry of the gradient is off by
+        that of |X|ᵀ p / n. Where examples are classified with certainty it is all
+        that a gradient has, and members whose softmax happens to end in exactly one do not show it.
+        """
+        rows = self.plan.rows(step)
+        p = self.exact[step]["forward/probabilities"]
+        X = np.abs(self.data.scale(self.data.stored_rows(rows))) if tensor.endswith("W") else None
+        rounding = (p.sum(axis=0) if X is None else X.T @ p) * (self.unit / len(rows))
+        if tensor.startswith("update"):
+            rounding = rounding * self.plan.recipe.lr
+        return rounding_of_entries(rounding, self.exact[step][tensor])
+
+    def _floors_of_update(self, step: int, tensor: str) -> dict[str, float]:
         """The least envelopes of an update: those of the sum that it is a part of.
 
         The parameter is rounded after its update, every entry by up to half a unit. What that
@@ -175,8 +253,8 @@ class Ladder:
         half = max(self.unit * largest, LEAST)
         return {
             "largest": half,
-            "offset": max(floors["offset"], half / np.sqrt(exact.size)),
-            "gain": max(floors["gain"], half / max(_norm(exact), half)),
+            "offset": half / np.sqrt(exact.size),
+            "gain": half / max(_norm(exact), half),
             "decay": half / max(_norm(parameter), half),
         }
 
@@ -221,7 +299,7 @@ class Ladder:
                 continue
             for tensor, stage in TENSORS.items():
                 key = f"forward/{record.facts['y_hat']}" if stage == "forward" else tensor
-                yield self._finding(step, stage, key, probe.get(key))
+                yield self._finding(step, stage, key, probe.get(key), record.facts["y_hat"])
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
@@ -242,12 +320,27 @@ class Ladder:
             ulps = min(error / (2 * self.unit), WORST)
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)
 
-    def _finding(self, step: int, stage: str, key: str, received: Array | None) -> Finding:
+    def borderline(self, step: int, kind: str) -> int:
+        """How many examples of a step's batch may be classified either way.
+
+        Args:
+            step: a probed step.
+            kind: ``logits`` or ``probabilities``, by whose largest entry a run classifies.
+        """
+        rounding = self.envelopes[step, "forward/logits", "largest"]
+        return count_borderline(self.exact[step]["forward/logits"], rounding, kind, self.unit)
+
+    def _finding(
+        self, step: int, stage: str, key: str, received: Array | None, kind: str
+    ) -> Finding:
         exact = self.exact[step][key]
         label = key.removeprefix(f"{stage.replace(' ', '_')}/")
         if received is None or received.shape != exact.shape or not np.isfinite(received).all():
             return Finding(step, stage, label, "largest", WORST, WORST, WORST)
         values = self.statistics(step, key, received)
+        if key == "metric/accuracy":
+            borderline = self.borderline(step, kind)
+            values["largest"] = max(values["largest"] - borderline / len(self.plan.rows(step)), 0.0)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         scale = np.abs(self.parameters[step].get(key, exact)).max()

@@ -12,6 +12,7 @@ from common.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
 from common.device import DEVICES
 from common.environment import discover
 from common.errors import ParityError
+from common.grades import FAIL_ON
 from common.recipe import Recipe
 from common.report.exports import add_export_options
 from common.report.report import EXIT_USAGE
@@ -46,14 +47,17 @@ the first run builds an environment for each framework, which takes minutes, and
 
 how to read the result: each run's errors against a float64 reference are given in rounding
   envelopes (×), how far faultless trainings of the same plan stray from it. Grades: exact,
-  rounding (within --threshold), drift (beyond, with the same outcome), disagree. The verdict is
-  the worst grade: agree, drift, disagree; or incomplete. docs/verdict.md has the whole of it.
+  rounding (within --threshold), chaotic (as far as it can be compared; rounding alone parts the
+  outcomes), drift (beyond, with the same outcome), disagree. The verdict is the worst grade:
+  agree, chaotic, drift, disagree; or incomplete; over seeds also not shown (equivalence).
+  docs/verdict.md has the whole of it.
 
 what is left behind: DIR/report.html (to look at), DIR/report.json (every figure), DIR/runs (records
   and logs). DIR is --out, else a new folder in results/.
 
-exit status: 0 agree, or drift (1 with --fail-on drift); 1 disagreement, or what moved since a
-  baseline; 2 wrong usage or unusable input; 3 something asked for did not run; 130 interrupted.
+exit status: 0 agree, chaotic or drift (1 with --fail-on chaotic or drift); 1 disagreement, what
+  moved since a baseline, equivalence that is not shown; 2 wrong usage or unusable input;
+  3 something asked for did not run; 130 interrupted.
 
 environment variables:
   {CACHE_VARIABLE}    where environments and data are kept; ~/.cache/framework-parity
@@ -154,7 +158,7 @@ def add_running_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--quiet", action="store_true", help="no progress, only the report")
     how.add_argument(
         "--fail-on",
-        choices=("drift", "disagree"),
+        choices=FAIL_ON,
         default="disagree",
         help="the mildest verdict that ends in exit status 1; default: %(default)s",
     )

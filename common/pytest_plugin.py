@@ -137,7 +137,7 @@ class Parity:
 
         Args:
             run: the arrays that it left, or an ``.npz`` file of them; see ``docs/record.md``.
-            fail_on: ``drift`` or ``disagree``: the mildest grade that fails.
+            fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest grade that fails.
             threshold: as of :meth:`compare`.
             data: as of :meth:`compare`.
             data_dir: as of :meth:`compare`.

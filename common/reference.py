@@ -21,7 +21,16 @@ from common.child import end_with_parent
 from common.data import DataModule
 from common.parallel import in_threads
 from common.plan import Plan
-from common.replay import FORMS, Floats, Training, Trajectory, epoch_means, losses_from_logits
+from common.replay import (
+    FAR,
+    FORMS,
+    Floats,
+    Training,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
 
 # What fresh members, which the ensemble does not have, say of each part of the envelope is in
 # ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.
@@ -36,8 +45,9 @@ POOLED_STEPS = 16
 are too few before the running maximum has seen some more. Without it three of 4,932 are flagged."""
 
 METRIC_EPOCHS = 10
-"""How many of the last epochs give the rounding of their mean validation loss: six errors of one
-number are too few. With the last epoch alone 256 of 4,932 are flagged."""
+"""How many epochs, spread evenly from the first to the last, give the rounding of their mean
+validation loss: six errors of one number are too few. With the last epoch alone 256 of 4,932 are
+flagged; with the last ten, runs whose first epochs have far larger losses."""
 
 LEAST = 1e-30
 """What nothing is smaller than, so that nothing is divided by zero; far below any rounding."""
@@ -51,6 +61,10 @@ BLOCK = 8
 """Frameworks may add up one number after the other, with an error that grows as the root of
 their number; blocks of eight come within a factor of two to three of that, at a bearable cost."""
 
+AFFORDABLE_PRODUCTS = 5e8
+"""Multiplications of a training up to which members add up one number after the other, not in
+blocks: it takes seconds. Five of 300 drawn plans are flagged without it, none with it."""
+
 
 @dataclass(frozen=True)
 class Envelope:
@@ -61,7 +75,8 @@ class Envelope:
     smaller than half a unit in the last place: no number of the dtype can be nearer.
 
     Args:
-        loss: of each step's loss, shape ``(num_steps,)``.
+        loss: of each step's loss, shape ``(num_steps,)``; the first steps share theirs.
+        unshared_loss: the same, where none shares its own with another.
         train_loss: of each epoch's mean training loss, shape ``(max_epochs,)``.
         val_loss: likewise of its validation loss.
         W: largest error of a weight at each snapshot, shape ``(s,)``.
@@ -69,9 +84,13 @@ class Envelope:
         logits: of the validation logits at the end, computed in float64 from the parameters.
         forward: largest rounding of a validation logit in the forward pass alone.
         metric: largest rounding of the mean validation loss, given the parameters.
+        margin: of each step's margins, shape ``(num_steps,)``: an example nearer to a tie may be
+            classified either way.
+        val_margin: likewise of the validation examples after each epoch, shape ``(max_epochs,)``.
     """
 
     loss: Floats
+    unshared_loss: Floats
     train_loss: Floats
     val_loss: Floats
     W: Floats
@@ -79,14 +98,23 @@ class Envelope:
     logits: float
     forward: float
     metric: float
+    margin: Floats
+    val_margin: Floats
+
+
+def reference(plan: Plan, data: DataModule) -> Training:
+    """The training that all runs are measured against."""
+    return Training(plan, data, dtype=reference_dtype(plan))
 
 
 def member(plan: Plan, data: DataModule, index: int) -> Training:
     """One member of the ensemble: the plan in its own dtype with other summation orders.
 
     Member 0 keeps the plan's order; the forms of the loss take turns; every other three members
-    add up in small blocks, of one number from the tenth on.
+    add up in small blocks, of one number from the tenth on, or from the fourth if it is affordable.
     """
+    products = plan.W.size * plan.order.size
+    block = 1 if products <= AFFORDABLE_PRODUCTS else BLOCK
     random = np.random.default_rng([index, 0x5EED])
     permuted = index > 0
     return Training(
@@ -96,7 +124,7 @@ def member(plan: Plan, data: DataModule, index: int) -> Training:
         features=random.permutation(data.num_inputs) if permuted else None,
         shuffle=random if permuted else None,
         form=FORMS[index % len(FORMS)],
-        block=(None, BLOCK, None, 1)[index // len(FORMS) % 4],
+        block=(None, block, None, 1)[index // len(FORMS) % 4],
     )
 
 
@@ -117,22 +145,25 @@ def measure_envelope(
         oracle: its reference.
         members: trainings that differ from it by rounding alone.
         pooled_steps: how many of the first steps share the largest error of their losses.
-        metric_epochs: how many of the last epochs give their validation loss's rounding.
+        metric_epochs: how many epochs give their validation loss's rounding.
     """
     unit = unit_roundoff(plan)
 
     def largest(of: Callable[[Trajectory], Array], least: float = 0.0) -> Floats:
         return running_envelope(plan, oracle, members, of, least)
 
-    X_val = data.examples(train=False, dtype="float64")[0]
+    exact = reference_dtype(plan)
+    X_val = data.examples(train=False, dtype=exact)[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
-    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()][-metric_epochs:]
+    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()]
+    spread = np.linspace(len(ends) - 1, 0, min(metric_epochs, len(ends))).astype(int)
+    ends = [ends[place] for place in spread]
 
     def outcome(member: Trajectory) -> tuple[float, float, float]:
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
         # One product for all epochs: several times as fast as one for each.
         places = [-1, *(i for i, _ in ends)]
-        side_by_side = np.hstack([W.astype(np.float64) for W in member.W[places]])
+        side_by_side = np.hstack([W.astype(exact) for W in member.W[places]])
         products = np.split(X_val @ side_by_side, len(places), axis=1)
         from_parameters = products[0] + member.b[-1]
         if not np.isfinite(from_parameters).all():
@@ -147,15 +178,25 @@ def measure_envelope(
 
     least = unit * max(float(np.abs(oracle.val_logits).max()), LEAST)
     logits, forward, metric = zip(*in_threads(outcome, members), strict=True)
+    # Logits of n examples that round independently: their mean loss by a √n-th of it.
+    of_mean = max(
+        unit * max(1.0, float(oracle.val_loss.max())),
+        max(forward) / np.sqrt(len(y_val)),
+        *metric,
+    )
     return Envelope(
         loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),
+        unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
         train_loss=largest(lambda t: epoch_means(t.step_loss, plan), least=1.0),
-        val_loss=largest(lambda t: t.val_loss, least=1.0),
+        # At the first epoch the members' few means may all be near by luck.
+        val_loss=np.maximum(largest(lambda t: t.val_loss, least=1.0), of_mean),
         W=largest(lambda t: t.W),
         b=largest(lambda t: t.b),
         logits=max(least, *logits),
         forward=max(least, *forward),
-        metric=max(unit, *metric),
+        metric=of_mean,
+        margin=margin_envelope(plan, oracle, members, lambda t: t.margins),
+        val_margin=margin_envelope(plan, oracle, members, lambda t: t.val_margins),
     )
 
 
@@ -203,6 +244,22 @@ def loss_envelope(
     return loss
 
 
+def margin_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    of: Callable[[Trajectory], Floats],
+) -> Floats:
+    """The envelope of the margins of each step or epoch; see :func:`measure_envelope`."""
+    near = of(oracle) < FAR
+    exact = np.where(near, of(oracle), 0.0)
+    errors = [np.abs(np.where(near, of(member) - exact, 0.0)).max(axis=1) for member in members]
+    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
+    largest = np.maximum(finite, unit_roundoff(plan) * np.maximum(exact.max(axis=1), LEAST))
+    largest[:POOLED_STEPS] = largest[:POOLED_STEPS].max()
+    return np.asarray(np.maximum.accumulate(largest))
+
+
 def unit_roundoff(plan: Plan) -> float:
     """Half the distance from one to the next number of the recipe's dtype."""
     return float(np.finfo(plan.recipe.dtype).eps) / 2
@@ -231,7 +288,7 @@ def main() -> None:
     plan = Plan.load(arguments.plan)
     data = plan.data()
     training = (
-        Training(plan, data) if arguments.member is None else member(plan, data, arguments.member)
+        reference(plan, data) if arguments.member is None else member(plan, data, arguments.member)
     )
 
     def tell(epoch: int) -> None:

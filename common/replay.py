@@ -25,6 +25,12 @@ Rows = npt.NDArray[np.int32]
 WORST = 1e99
 """What stands for an infinite error or number of envelopes, because JSON has no infinity."""
 
+NEAREST = 64
+"""How many examples of a batch have their margins kept: those that are nearest to a tie."""
+
+FAR = 1e30
+"""The margin of what is never near a tie: what a short batch lacks, or the only class."""
+
 Form = Callable[[Array, Array], tuple[Array, Array]]
 """From logits and labels to the loss of each example and the probabilities."""
 
@@ -39,10 +45,30 @@ def losses_from_logits(logits: Array, y: Array) -> tuple[Array, Array]:
 
 
 def losses_from_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Losses by indexing the probabilities of the plain softmax, and those probabilities."""
+    """Losses by indexing the probabilities of the plain softmax, and those probabilities.
+
+    A label's probability below the smallest normal number has lost digits: such a loss is no
+    number, as where the exponential overflows.
+    """
     exp = np.exp(logits)
     probabilities = exp / exp.sum(axis=1, keepdims=True)
-    return -np.log(probabilities[np.arange(len(y)), y]), probabilities
+    chosen = probabilities[np.arange(len(y)), y]
+    normal = chosen >= np.finfo(chosen.dtype).smallest_normal
+    return -np.log(np.where(normal, chosen, np.nan)), probabilities
+
+
+def error_from_probabilities(probabilities: Array, y: Array) -> Array:
+    """∂(loss)/∂logits by the chain rule, as automatic differentiation goes: p ⊙ (g − Σ g ⊙ p).
+
+    With g = ∂(−log p_y)/∂p it is p − one_hot(y), but not as precise where p_y is near one.
+    """
+    rows = np.arange(len(y))
+    chosen = probabilities[rows, y]
+    by_chosen = -1 / chosen
+    total = by_chosen * chosen
+    error = probabilities * -total[:, None]
+    error[rows, y] = chosen * (by_chosen - total)
+    return np.asarray(error)
 
 
 def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
@@ -56,12 +82,38 @@ FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
 """The three usual ways to write the same loss and its gradient: equal but for rounding."""
 
 
+def nearest_margins(logits: Array, y: Array, size: int) -> Floats:
+    """How far the examples of a batch are from another answer, right or wrong: the nearest.
+
+    Args:
+        logits: shape ``(n, num_outputs)``.
+        y: their classes.
+        size: of a whole batch.
+
+    Returns:
+        The smallest distances of a label's logit from the largest of the others, in order, shape
+        ``(min(size, NEAREST),)``.
+    """
+    others = logits.astype(np.float64)
+    rows = np.arange(len(y))
+    own = others[rows, y]
+    others[rows, y] = -np.inf
+    margins = np.full(max(size, len(y)), FAR)
+    margins[: len(y)] = np.minimum(np.abs(own - others.max(axis=1)), FAR)
+    return np.sort(margins)[: min(size, NEAREST)]
+
+
 AT_ONCE = 2**18
 """Numbers of the partial products that are kept at once: as many as a processor's cache holds."""
 
 
-def block_product(A: Array, B: Array, block: int) -> Array:
+def block_product(A: Array, B: Array, block: int, start: Array | None = None) -> Array:
     """The matrix product, added up in blocks of so many, one block after the other.
+
+    Args:
+        A, B: the factors.
+        block: how many products are added up at once.
+        start: what the sum begins with, a row of the result; zero if not given.
 
     Several partial products are computed by one call, and their sum is taken along the first
     axis, where NumPy adds one after the other: bit for bit what a loop over the blocks gives.
@@ -71,15 +123,15 @@ def block_product(A: Array, B: Array, block: int) -> Array:
     count = length // block if 1 < size <= AT_ONCE // 2 else 0
     left = A[:, : count * block].reshape(len(A), count, block).transpose(1, 0, 2)
     right = B[: count * block].reshape(count, block, B.shape[1])
-    total = None
-    for start in range(0, count, max(1, AT_ONCE // size)):
-        group = slice(start, start + AT_ONCE // size)
+    total = None if start is None else np.tile(start, (len(A), 1))
+    for first in range(0, count, max(1, AT_ONCE // size)):
+        group = slice(first, first + AT_ONCE // size)
         products = left[group] @ right[group]
         if total is not None:
             products[0] += total
         total = np.add.reduce(products, axis=0)
-    for start in range(count * block, length, block):
-        product = A[:, start : start + block] @ B[start : start + block]
+    for first in range(count * block, length, block):
+        product = A[:, first : first + block] @ B[first : first + block]
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return np.asarray(total)
@@ -150,12 +202,16 @@ class Training:
         return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
-        """The forward pass."""
-        return self.product(X, W) + b
+        """The forward pass; in blocks the sum begins with the bias, as it does in some layers."""
+        if self.block is None:
+            return self.product(X, W) + b
+        return block_product(X, W, self.block, start=b)
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
         losses, probabilities = self.form(logits, y)
+        if self.form is losses_from_probabilities:
+            return losses, probabilities, error_from_probabilities(probabilities, y)
         error = probabilities.copy()
         error[np.arange(len(y)), y] -= 1
         return losses, probabilities, error
@@ -219,11 +275,14 @@ class Training:
         X_val = self.scaled(self.reordered(self.data.X_val))
         y_val = np.asarray(self.data.y_val, dtype=np.int64)
         losses, accuracies, validation, logits = [], [], [], np.empty(0)
+        margins: list[Floats] = []
+        val_margins: list[Floats] = []
         kept: list[tuple[Array, Array]] = []
         states = [self.initial()]  # before step 0, which every plan probes
         for done, (step, W, b) in enumerate(self.steps(), 1):
             losses.append(step.loss)
             accuracies.append(step.accuracy)
+            margins.append(nearest_margins(step.logits, step.y, plan.recipe.batch_size))
             if done in snapshots:
                 kept.append((self.unpermuted(W), b.copy()))
             if done in probes:
@@ -231,21 +290,27 @@ class Training:
             if done % plan.steps_per_epoch == 0:
                 logits = self.logits(X_val, W, b)
                 val_losses, _, _ = self.losses(logits, y_val)
+                if self.shuffle is not None:
+                    val_losses = self.shuffle.permutation(val_losses)
                 accuracy = np.mean(logits.argmax(axis=1) == y_val)
                 validation.append((float(self.mean(val_losses)), float(accuracy)))
+                val_margins.append(nearest_margins(logits, y_val, len(y_val)))
                 tell(done // plan.steps_per_epoch)
         val_loss, val_accuracy = np.array(validation).T
-        return Trajectory(
-            step_loss=np.array(losses),
-            step_accuracy=np.array(accuracies),
-            W=np.stack([W for W, _ in kept]),
-            b=np.stack([b for _, b in kept]),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            val_logits=logits,
-            probe_W=np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
-            probe_b=np.stack([b for _, b in states]).astype(plan.recipe.dtype),
-        )
+        arrays = {
+            "step_loss": np.array(losses),
+            "step_accuracy": np.array(accuracies),
+            "margins": np.stack(margins),
+            "val_margins": np.stack(val_margins),
+            "W": np.stack([W for W, _ in kept]),
+            "b": np.stack([b for _, b in kept]),
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "val_logits": logits,
+            "probe_W": np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
+            "probe_b": np.stack([b for _, b in states]).astype(plan.recipe.dtype),
+        }
+        return Trajectory(**{name: _at_most_float64(array) for name, array in arrays.items()})
 
     def stages(self, W: Array, b: Array, rows: Rows) -> dict[str, Array]:
         """One step from given parameters as :meth:`common.trainer.Trainer.probe` shows it.
@@ -265,8 +330,8 @@ class Training:
             "loss": np.array(step.loss),
             "gradient/W": self.unpermuted(step.gradient_W),
             "gradient/b": step.gradient_b,
-            "update/W": self.unpermuted(W_after.astype(np.float64) - W),
-            "update/b": b_after.astype(np.float64) - b,
+            "update/W": self.unpermuted(_difference(W_after, W)),
+            "update/b": _difference(b_after, b),
             "metric/accuracy": np.array(step.accuracy),
         }
 
@@ -305,6 +370,25 @@ class Training:
         return original
 
 
+def _difference(after: Array, before: Array) -> Array:
+    """What was added to a parameter, without a rounding of its own."""
+    exact = np.promote_types(after.dtype, np.float64)
+    return np.asarray(after.astype(exact) - before)
+
+
+def _at_most_float64(array: Array) -> Array:
+    """Numbers that a file holds on every machine."""
+    return array.astype(np.float64) if array.dtype.itemsize > 8 else array
+
+
+def reference_dtype(plan: Plan) -> str:
+    """The type that the reference computes in: more digits than the plan's, where NumPy has them.
+
+    A reference in the plan's own type would round as the runs do, and lend them its own errors.
+    """
+    return "longdouble" if plan.recipe.dtype == "float64" else "float64"
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """What one training leaves.
@@ -312,6 +396,8 @@ class Trajectory:
     Args:
         step_loss: mean loss of each step, before its update, shape ``(num_steps,)``.
         step_accuracy: likewise the accuracy.
+        margins: of each step's examples those nearest to a tie, see :func:`nearest_margins`.
+        val_margins: likewise of the validation examples after each epoch.
         W: weights at the plan's snapshots, shape ``(s, num_inputs, num_outputs)``.
         b: biases there, shape ``(s, num_outputs)``.
         val_loss: mean validation loss after each epoch, shape ``(max_epochs,)``.
@@ -323,6 +409,8 @@ class Trajectory:
 
     step_loss: Floats
     step_accuracy: Floats
+    margins: Floats
+    val_margins: Floats
     W: Array
     b: Array
     val_loss: Floats

@@ -12,7 +12,7 @@ from common.agreement import Judge, Judgement
 from common.execution import Contender, Execution
 from common.ladder import Ladder
 from common.record import Record, RecordError
-from common.replay import Training
+from common.reference import reference
 
 MAX_PROBES = 64
 """How many steps a second look probes."""
@@ -73,7 +73,7 @@ def steps_to_probe(judge: Judge, judgement: Judgement) -> tuple[int, ...]:
 def judge_of_steps(judge: Judge, steps: Sequence[int]) -> Judge:
     """The judge of the same plan whose ladder has these steps, too."""
     plan = replace(judge.plan, probed=tuple(sorted({*judge.plan.probes, *steps})))
-    training = Training(plan, judge.data)
+    training = reference(plan, judge.data)
     states = {0: training.initial()}
     for done, (_, W, b) in enumerate(training.steps(), 1):
         if done in plan.probes:

@@ -12,7 +12,6 @@ import numpy as np
 from common.data import DataModule
 from common.equivalence import METRICS, equivalence
 from common.execution import REFERENCE, Contender, Execution, seed_name
-from common.grades import verdict
 from common.judging import judge_comparison, load_trajectories
 from common.launcher import Outcome
 from common.plan import Plan
@@ -114,14 +113,6 @@ def independent_seeds(
         "failed": failed,
         **_distributions(finals, reference, margins, paired=False),
     }
-
-
-def worst_verdict(seeds: Mapping[str, Any], base: str) -> str:
-    """The verdict over all seeds: the worst of those that shared a plan."""
-    verdicts = [base, *seeds.get("verdicts", ())]
-    if "incomplete" in verdicts:
-        return "incomplete"
-    return verdict(["done"], [v for v in verdicts if v != "agree"])
 
 
 def _execution(execution: Execution, data: DataModule, seed: int) -> Execution:

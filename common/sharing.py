@@ -32,7 +32,13 @@ from common.plan import Plan
 from common.recipe import Recipe
 from common.regression import Regression
 from common.report.report import Report
-from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+from common.report.wording import (
+    accepted_lines,
+    baseline_lines,
+    comparable_lines,
+    run_lines,
+    run_name,
+)
 from common.staying import StayingWorkers
 from common.thresholds import Thresholds
 
@@ -56,8 +62,9 @@ class Comparison:
         """Raise AssertionError, in a few lines, unless everything ran and agrees.
 
         Args:
-            fail_on: ``drift`` or ``disagree``: the mildest verdict that fails. What moved beyond
-                rounding since a baseline fails in any case, and what is accepted does not.
+            fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest verdict that fails. What
+                moved beyond rounding since a baseline fails in any case, and what is accepted
+                does not.
 
         Raises:
             ParityError: if ``fail_on`` is something else.
@@ -71,7 +78,13 @@ def failure_lines(report: Report) -> list[str]:
     """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
     facts = report.facts
     runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
-    return [report.sentence, *runs, *baseline_lines(facts), *accepted_lines(facts)]
+    return [
+        report.sentence,
+        *runs,
+        *comparable_lines(facts),
+        *baseline_lines(facts),
+        *accepted_lines(facts),
+    ]
 
 
 @dataclass(frozen=True)

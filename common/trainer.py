@@ -20,6 +20,7 @@ from common.data import DataModule
 from common.device import DEVICES
 from common.errors import ParityError
 from common.fit_display import shown
+from common.unequal import Pass, unequal
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -107,6 +108,7 @@ class Trainer(ABC):
         self.model: Any = None
         self.data: Any = None
         self.optim: Any = None
+        self.X: Any = None
 
     # The framework's half
 
@@ -231,7 +233,25 @@ class Trainer(ABC):
             size: examples per batch; the last one may be short.
         """
 
+    def watched_pass(self, training: bool) -> Pass:
+        """A forward pass of the model, of the first examples: what it gave, and what it moved.
+
+        A framework that has layers, states or modes overrides this.
+
+        Args:
+            training: as in training; else as in evaluation.
+        """
+        return Pass(self.predict(next(self.validation_batches(self.batch_size))[0]))
+
     # The shared half
+
+    def unequal(self) -> Iterator[str]:
+        """What the model does that a comparison cannot hold equal: :mod:`common.unequal`."""
+        return unequal(self.watched_pass)
+
+    def watched_examples(self) -> Any:
+        """The examples of a watched pass: two at least, of which there is a variance."""
+        return self.X[: max(self.batch_size, 2)]
 
     def fit(
         self,

@@ -6,6 +6,7 @@ import pytest
 
 from common.accepted import KEYS, Accepted
 from common.errors import ParityError
+from common.grades import SOUND as SOUND_GRADES
 from common.report import Report
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
 from tests.test_exports import junit
@@ -40,7 +41,7 @@ def write(path, *entries):
 
 
 def row(grade="drift", stage="update", envelopes=168.0, baseline=None, **changes):
-    divergence = None if grade in ("rounding", "exact") else {"stage": stage, "step": 0}
+    divergence = None if grade in SOUND_GRADES else {"stage": stage, "step": 0}
     facts = {"backend": PLAIN, "implementation": "scratch", "status": "done", "accepted": None}
     return facts | {
         "grade": grade,
@@ -81,15 +82,19 @@ def applied(tmp_path, rows, *entries, today=TODAY):
         ([row(status="failed", grade=None, divergence=None)], {}, "not compared"),
         ([row(divergence=None)], {}, "unmatched"),
         ([row("rounding", baseline=row())], {}, "accepted"),
+        ([row("chaotic")], {"stage": "chaotic"}, "accepted"),
+        ([row("chaotic")], {"stage": "chaotic", "bound": 2}, "exceeded"),
+        ([row("chaotic")], {}, "unmatched"),
+        ([row()], {"stage": "chaotic"}, "unmatched"),
+        ([row("chaotic", baseline=row())], {}, "accepted"),
         ([row(baseline=row(stage="loss"))], {}, "accepted"),
     ],
 )
 def test_states(tmp_path, rows, entry, state):
     grade = rows[0]["grade"]
     assert applied(tmp_path, rows, SOUND | entry) == [state]
-    whole = (
-        state == "accepted" and (rows[0]["baseline"] or rows[0])["divergence"]["stage"] != "loss"
-    )
+    where = (rows[0]["baseline"] or rows[0])["divergence"]
+    whole = state == "accepted" and (where is None or where["stage"] != "loss")
     assert (rows[0]["accepted"] is not None) == whole
     assert rows[0]["grade"] == grade
 

@@ -170,7 +170,13 @@ def test_reports_of_another_schema_are_refused(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("verdict", "status", "strict"),
-    [("agree", 0, 0), ("drift", 0, 1), ("disagree", 1, 1), ("incomplete", 3, 3)],
+    [
+        ("agree", 0, 0),
+        ("chaotic", 0, 0),
+        ("drift", 0, 1),
+        ("disagree", 1, 1),
+        ("incomplete", 3, 3),
+    ],
 )
 def test_the_exit_status_and_the_sentence_follow_from_the_verdict(
     finished, verdict, status, strict
@@ -184,6 +190,7 @@ def test_the_exit_status_and_the_sentence_follow_from_the_verdict(
         first |= {"grade": verdict, "reason": "by hand"}
     assert report.exit_status() == report.exit_status("disagree") == status
     assert report.exit_status("drift") == strict
+    assert report.exit_status("chaotic") == (1 if verdict == "chaotic" else strict)
     assert report.sentence.startswith(f"{verdict}: ")
     if verdict != "agree":
         assert f"{PLAIN} {first['implementation']}" in report.sentence

@@ -76,8 +76,8 @@ def junit(report, fail_on="disagree"):
     return JUnitXml.fromstring(junit_xml(report, fail_on).encode())
 
 
-@pytest.mark.parametrize("verdict", ["agree", "drift", "disagree", "incomplete"])
-@pytest.mark.parametrize("fail_on", ["drift", "disagree"])
+@pytest.mark.parametrize("verdict", ["agree", "chaotic", "drift", "disagree", "incomplete"])
+@pytest.mark.parametrize("fail_on", ["chaotic", "drift", "disagree"])
 def test_junit_fails_where_the_exit_status_does(report, verdict, fail_on):
     if verdict != "agree":
         spoil(report, verdict)
@@ -133,7 +133,7 @@ def test_junit_holds_any_text(report):
 # Markdown
 
 
-@pytest.mark.parametrize("verdict", ["agree", "drift", "disagree", "incomplete"])
+@pytest.mark.parametrize("verdict", ["agree", "chaotic", "drift", "disagree", "incomplete"])
 def test_markdown_says_what_the_terminal_says(report, verdict):
     if verdict != "agree":
         spoil(report, verdict)
@@ -231,7 +231,9 @@ def test_show_prints_and_converts_without_training(finished, cache, tmp_path):
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("verdict", "status"), [("drift", 0), ("disagree", 1), ("incomplete", 3)])
+@pytest.mark.parametrize(
+    ("verdict", "status"), [("chaotic", 0), ("drift", 0), ("disagree", 1), ("incomplete", 3)]
+)
 def test_show_ends_as_the_comparison_did(report, cache, tmp_path, verdict, status):
     spoil(report, verdict)
     report.facts["runs"][0]["reason"] = NASTY.encode("utf-8", "replace").decode()

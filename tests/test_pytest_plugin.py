@@ -204,3 +204,21 @@ def test_unusable_input_is_one_line(project, baseline, call, part):
     assert part in text
     assert "common/" not in text  # no traceback through the suite
     assert "During handling" not in text
+
+
+def test_outcomes_that_cannot_be_compared_fail_only_if_one_asks(project):
+    recipe = {"implementations": ["concise"], "lr": 6.0, "batch_size": 16, "max_epochs": 2}
+    result = project(
+        f"""
+        def test_passes(parity):
+            parity.compare("{PLAIN}", **{recipe!r}).assert_agreement()
+
+        def test_fails(parity):
+            parity.compare("{PLAIN}", **{recipe!r}).assert_agreement(fail_on="chaotic")
+        """,
+        passed=1,
+        failed=1,
+    )
+    result.stdout.fnmatch_lines(
+        ["E*AssertionError: chaotic: 1 run within*", "E*lower --lr (6 here)*"]
+    )

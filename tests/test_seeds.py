@@ -1,6 +1,8 @@
 """Over repetitions and seeds: what repeats itself, and what counts as equivalent."""
 
+import json
 from io import StringIO
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,13 +13,17 @@ from rich.console import Console
 from common.equivalence import equivalence
 from common.errors import ParityError
 from common.execution import REFERENCE, Execution
+from common.grades import FAIL_ON, VERDICTS, failing, over_seeds, worst_verdict
 from common.launcher import Outcome
-from common.report import print_report
+from common.report import Report, print_report
 from common.report.advice import next_steps
-from common.seeds import Margins, independent_seeds, worst_verdict
+from common.report.junit import junit_xml
+from common.report.markdown import markdown
+from common.report.report import FILE
+from common.seeds import Margins, independent_seeds
 from compare import compare
 from tests.comparisons import finished
-from tests.helpers import PLAIN, make_plan
+from tests.helpers import COMPARE, PLAIN, make_plan, run
 
 SMALL = {"data": "synthetic:300x8x3", "max_epochs": 2, "batch_size": 32}
 
@@ -73,15 +79,15 @@ def test_unusable_settings_are_refused(seeds, margin, level):
     ],
 )
 def test_the_worst_seed_decides(verdicts, base, expected):
-    assert worst_verdict({"verdicts": verdicts}, base) == expected
+    assert worst_verdict([base, *over_seeds({"verdicts": verdicts})]) == expected
 
 
 def test_the_plain_backend_repeats_itself(tmp_path):
     report = compare([PLAIN], **SMALL, repeat=3, out=tmp_path / "out")
-    for run in report.runs:
-        assert run["repeats"]["identical"]
-        assert run["repeats"]["trained"] == 3
-        assert run["repeats"]["parameter_envelopes"] == 0
+    for row in report.runs:
+        assert row["repeats"]["identical"]
+        assert row["repeats"]["trained"] == 3
+        assert row["repeats"]["parameter_envelopes"] == 0
 
 
 def test_seeds_that_are_shared_are_compared_in_pairs(tmp_path):
@@ -148,3 +154,95 @@ def test_runs_of_further_seeds_are_named(tmp_path):
     out = StringIO()
     print_report(report, Console(file=out, width=200))
     assert "verdict by seed: 0 agree, 1 drift, 2 incomplete" in out.getvalue()
+
+
+# What is not shown
+
+
+NARROW = ("--seeds", "3", "--independent", "--margin-loss", "1e-9", "--margin-accuracy", "1")
+WIDE = ("--seeds", "3", "--independent", "--margin-loss", "9", "--margin-accuracy", "9")
+
+
+@pytest.fixture(scope="module")
+def over_three(tmp_path_factory):
+    """Independent seeds: equivalence shown in no loss and in all accuracies; and in all."""
+    folder = tmp_path_factory.mktemp("over_three")
+    words = [*COMPARE, PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
+    return {
+        name: run([*words, *margins, "--out", folder / name], folder)
+        for name, margins in (("not", NARROW), ("shown", WIDE))
+    } | {"folder": folder}
+
+
+def test_what_is_not_shown_is_no_agreement_on_any_way_out(over_three, tmp_path):
+    folder, process = over_three["folder"], over_three["not"]
+    said = "Over 3 seeds equivalence is shown for 2 of 4 final losses and accuracies; not shown"
+    assert process.returncode == 1, process.stderr
+    report = Report.load(folder / "not")
+    assert report.verdict == json.loads((folder / "not" / FILE).read_text())["verdict"]
+    assert report.verdict == report.deciding_verdict == "not shown"
+    assert [report.exit_status(word) for word in FAIL_ON] == [1] * 3
+    assert report.sentence.startswith("not shown: 2 runs (2 rounding)")
+    assert said in report.sentence
+    assert f"{PLAIN}-scratch val_loss (p = " in report.sentence
+    assert "val_accuracy (p" not in report.sentence
+    ways = {"terminal": process.stdout, "page": (folder / "not" / "report.html").read_text()}
+    for name in ("markdown", "junit"):
+        file = tmp_path / name
+        shown = run([*COMPARE, "show", folder / "not", f"--{name}", file], folder)
+        assert shown.returncode == 1
+        assert said in shown.stdout
+        ways[name] = file.read_text()
+    ways["notebook"] = report._repr_html_()
+    for name, text in ways.items():
+        assert said in text, name
+        assert "equivalence not shown" in text or name == "notebook"
+    suite = ElementTree.fromstring(ways["junit"])[0]  # noqa: S314
+    failed = {
+        case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
+    }
+    assert failed == {f"{PLAIN}-{name} val_loss" for name in ("scratch", "concise")}
+    assert "Train on more --seeds" in " ".join(next_steps(report.facts))
+    assert "Nothing is to be mended" not in " ".join(next_steps(report.facts))
+
+
+def test_what_is_shown_is_counted_and_agrees(over_three):
+    process = over_three["shown"]
+    assert process.returncode == 0, process.stderr
+    assert (
+        "Over 3 seeds equivalence is shown for 4 of 4 final losses and accuracies."
+        in process.stdout
+    )
+    assert "\nagree: " in process.stdout
+
+
+@pytest.mark.parametrize("base", VERDICTS)
+@pytest.mark.parametrize("shared", [(), ("agree", "drift"), ("chaotic",), ("disagree",)])
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("failed", [{}, {"a-scratch": "seed 1: killed"}])
+def test_over_seeds_nothing_makes_a_verdict_better(base, shared, shown, failed):
+    """What is not shown is worse than drift, what did not run is worst of all."""
+    tests = {"a-concise": {"val_loss": {"equivalent": True}, "val_accuracy": {"equivalent": shown}}}
+    seeds = {"verdicts": list(shared), "runs": tests, "failed": failed}
+    expected = max(
+        [base, *shared, *["not shown"] * (not shown), *["incomplete"] * bool(failed)],
+        key=VERDICTS.index,
+    )
+    assert worst_verdict([base, *over_seeds(seeds)]) == expected
+    if not shown:
+        assert expected in failing("disagree") or expected == "incomplete"
+
+
+def test_a_training_that_failed_over_seeds_is_not_passed_over(tmp_path):
+    report = finished(tmp_path, {("a", "scratch"): 1.0})
+    report.facts["seeds"] = {
+        "mode": "independent",
+        "seeds": [0, 1],
+        "runs": {},
+        "failed": {"a-scratch": "seed 1: killed"},
+    }
+    report.facts["verdict"] = worst_verdict(["agree", *over_seeds(report.facts["seeds"])])
+    assert report.exit_status() == 3
+    assert report.sentence.startswith("incomplete: a-scratch over seeds did not run")
+    assert "seed 1: killed" in markdown(report)
+    assert "<error" in junit_xml(report)

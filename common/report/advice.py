@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from common.grades import BEYOND
+from common.grades import BEYOND, NOT_SHOWN, over_seeds
 from common.replay import WORST
-from common.report.wording import failures, run_name, runs_of_seeds
+from common.report.wording import comparable_lines, failures, run_name, runs_of_seeds
 from common.specifier import label
 
 
@@ -52,7 +52,18 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
         yield f"Start with {run_name(run)}{found}.{known if found or cause else ''}"
     grades = {run["grade"] for run in runs if not run.get("accepted")}
     if "drift" in grades and "disagree" not in grades:
-        yield "Drift passes, since the outcome is the same; with --fail-on drift it does not."
+        yield "Drift passes unless --fail-on drift says otherwise."
+    if "chaotic" in grades:
+        yield (
+            "What can be compared of a chaotic run is within rounding. It passes unless --fail-on "
+            "chaotic says otherwise."
+        )
+    yield from list(comparable_lines(facts))[1:]
+    if NOT_SHOWN in over_seeds(facts.get("seeds") or {}):
+        yield (
+            "Train on more --seeds: equivalence that is not shown is neither agreement nor a "
+            "difference, and fails."
+        )
     for seed, names in _odd_seeds(facts).items():
         yield f"Look at {' and '.join(names)} on seed {seed}: the same command with --seed {seed}."
     if runs and grades <= {"exact", "rounding"} and facts["verdict"] == "agree":

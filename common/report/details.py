@@ -250,7 +250,7 @@ def _differences(
 ) -> tuple[Difference, ...]:
     expected = np.asarray(oracle.val_logits.argmax(axis=1))
     explained = {
-        (run_name(run), flip["example"]): bool(flip["explained"])
+        (run_name(run), flip["example"]): flip["explained"]
         for run in runs
         for flip in run["flips"] or ()
     }

@@ -13,11 +13,13 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines on the changed predictions of a run; one by one only if it is not within rounding.
 
     Those that the error of the run's logits does not explain come first, then the widest margins.
+    None where outcomes cannot be compared: they tell nothing there.
 
     Args:
         run: of a report's ``runs``, done.
     """
-    if not (flips := run["flips"]):
+    flips = run["flips"]
+    if not flips or flips[0]["explained"] is None:
         return
     count, unexplained = run["prediction_flips"], run["unexplained_flips"]
     yield (

@@ -1,6 +1,7 @@
 """The report as JUnit XML: test cases that fail where the exit status does.
 
-One for every run, one for what became of it since the baseline, one for every accepted difference.
+One for every run, one for what became of it since the baseline, one for every accepted difference,
+one for every test over seeds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,17 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from common.grades import BEYOND, VERDICTS, failing
+from common.grades import BEYOND, NOT_SHOWN, failing, worst_verdict
 from common.report.report import FILE, Report
-from common.report.wording import accepted_sentence, moved_sentence, run_lines, run_name
+from common.report.wording import (
+    accepted_sentence,
+    comparable_lines,
+    equivalence_sentence,
+    moved_sentence,
+    run_lines,
+    run_name,
+    seed_tests,
+)
 
 SUITE = "framework-parity"
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -55,7 +64,8 @@ def junit_xml(report: Report, fail_on: str = "disagree") -> str:
     for name, value in {**facts, **report.facts["recipe"]}.items():
         ET.SubElement(properties, "property", {"name": name, "value": clean(value)})
     suite.extend(cases)
-    ET.SubElement(suite, "system-out").text = clean(report.sentence)
+    said = "\n".join([report.sentence, *comparable_lines(report.facts)])
+    ET.SubElement(suite, "system-out").text = clean(said)
     ET.indent(root)
     return f"<?xml version='1.0' encoding='utf-8'?>\n{ET.tostring(root, encoding='unicode')}\n"
 
@@ -85,9 +95,21 @@ def _cases(report: Report, fail_on: str) -> Iterator[ET.Element]:
         else:
             _say(case, "system-out", ending)
         yield case
-    if verdicts := (report.facts.get("seeds") or {}).get("verdicts"):
+    seeds = report.facts.get("seeds") or {}
+    for name, metric, found in seed_tests(report.facts):
+        case, said = _case("over seeds", f"{name} {metric}"), equivalence_sentence(metric, found)
+        if found["equivalent"]:
+            _say(case, "system-out", said)
+        else:
+            _say(case, "failure", said, said, NOT_SHOWN)
+        yield case
+    for name, reason in seeds.get("failed", {}).items():
+        case = _case("over seeds", name)
+        _say(case, "error", reason, reason, "failed")
+        yield case
+    if verdicts := seeds.get("verdicts"):
         case = _case("over seeds", "verdict")
-        worst = max(verdicts, key=VERDICTS.index)
+        worst = worst_verdict(verdicts)
         if worst in failed:
             _say(case, "failure", worst, worst, worst)
         elif worst == "incomplete":

@@ -7,14 +7,29 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from common.grades import FAIL_ON
 from common.report.report import Report
-from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+from common.report.wording import (
+    accepted_lines,
+    baseline_lines,
+    comparable_lines,
+    run_lines,
+    run_name,
+    seed_lines,
+)
 
 MOST_BYTES = 1_000_000
 """GitHub takes a mebibyte for a step's summary, and drops what is larger as a whole."""
 
 LONGEST_LINE = 2000
-SIGNS = {"agree": "✅", "drift": "🟡", "disagree": "❌", "incomplete": "🟣"}
+SIGNS = {
+    "agree": "✅",
+    "chaotic": "🌀",
+    "drift": "🟡",
+    "not shown": "❌",
+    "disagree": "❌",
+    "incomplete": "🟣",
+}
 INLINE = re.compile(r"([\\`*_\[\]|~$#@])")
 BLOCK = re.compile(r"^(\d*)([+\-=.)])(?=\s|[+\-=])")
 
@@ -58,9 +73,10 @@ def _lines(report: Report) -> Iterator[str]:
         cells = [*_cells(run), *([_since(run)] if with_baseline else [])]
         yield f"| {' | '.join(cells)} |"
     yield ""
+    yield from (f"{escaped(line)}\n" for line in comparable_lines(facts))
     for run in report.runs:
         yield from (f"- {escaped(f'{run_name(run)}: {line}')}" for line in run_lines(run))
-    for line in (*baseline_lines(facts), *accepted_lines(facts)):
+    for line in (*baseline_lines(facts), *accepted_lines(facts), *seed_lines(facts)):
         yield f"- {escaped(line)}"
     recipe, data = facts["recipe"], facts["data"]
     yield (
@@ -96,4 +112,4 @@ def _since(run: Mapping[str, Any]) -> str:
 
 
 def _grade(grade: str) -> str:
-    return f"**{grade}**" if grade in ("drift", "disagree") else grade
+    return f"**{grade}**" if grade in FAIL_ON else grade

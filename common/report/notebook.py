@@ -13,8 +13,8 @@ from common.report.report import Report
 GOOD, WARN, BAD, MISS = "#008a5e", "#b36b00", "#e0382c", "#a35bc4"
 INKS = {
     **dict.fromkeys(("agree", "exact", "rounding"), GOOD),
-    "drift": WARN,
-    "disagree": BAD,
+    **dict.fromkeys(("chaotic", "drift"), WARN),
+    **dict.fromkeys(("not shown", "disagree"), BAD),
     **dict.fromkeys(("incomplete", "failed", "timeout", "unavailable"), MISS),
 }
 

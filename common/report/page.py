@@ -20,7 +20,12 @@ from common.report.details import Details
 from common.report.pictures import Sheet, room, sheet, weight_picture
 from common.report.report import Report
 from common.report.style import GLYPHS, NEUTRAL, looks
-from common.report.wording import accepted_lines, baseline_lines, run_name
+from common.report.wording import (
+    accepted_lines,
+    baseline_lines,
+    comparable_lines,
+    run_name,
+)
 from common.specifier import label
 from common.thresholds import Thresholds
 
@@ -144,6 +149,7 @@ def shared(report: Report) -> dict[str, Any]:
         "next_steps": list(advice.next_steps(facts)),
         "grid": _grid(facts["runs"]),
         "done": [run for run in facts["runs"] if run["status"] == "done"],
+        "comparable": list(comparable_lines(facts)),
         "since": [*baseline_lines(facts), *accepted_lines(facts)],
     }
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import ParityError
 from common.files import write_whole
-from common.grades import GRADES, VERDICTS, failing, verdict
+from common.grades import (
+    BEYOND,
+    GRADES,
+    NOT_SHOWN,
+    failing,
+    over_seeds,
+    verdict,
+    worst_verdict,
+)
 from common.report.figures import Figures
-from common.report.wording import failures, run_name, runs_of_seeds
+from common.report.wording import failures, run_name, runs_of_seeds, seed_tests
 
 SCHEMA = 1
 FILE = "report.json"
@@ -33,7 +42,7 @@ class Report(Figures):
 
     @property
     def verdict(self) -> str:
-        """``agree``, ``drift``, ``disagree`` or ``incomplete``."""
+        """One of :data:`common.grades.VERDICTS`."""
         return str(self.facts["verdict"])
 
     @property
@@ -44,7 +53,23 @@ class Report(Figures):
     @property
     def sentence(self) -> str:
         """The verdict in a sentence, and what else fails."""
-        return " ".join([self._verdict_sentence(), *self._baseline_sentence()])
+        said = [self._verdict_sentence(), *self._seeds_sentence(), *self._baseline_sentence()]
+        return " ".join(said)
+
+    def _seeds_sentence(self) -> list[str]:
+        """How many of the outcomes are shown to be equivalent over seeds, and which are not."""
+        tests = list(seed_tests(self.facts))
+        if not tests:
+            return []
+        odd = [
+            f"{name} {metric} (p = {f['p']:.2g})"
+            for name, metric, f in tests
+            if not f["equivalent"]
+        ]
+        count = f"{len(tests) - len(odd)} of {len(tests)} final losses and accuracies"
+        named = f"; not shown for {', '.join(odd)}" if odd else ""
+        seeds = len(self.facts["seeds"]["seeds"])
+        return [f"Over {seeds} seeds equivalence is shown for {count}{named}."]
 
     def _baseline_sentence(self) -> list[str]:
         """How many runs moved since the baseline, and how; what fails beside the grades."""
@@ -60,6 +85,7 @@ class Report(Figures):
         done = [run for run in self.runs if run["status"] == "done"]
         missing = [run for run in self.runs if run["status"] != "done"]
         limit = self.facts["thresholds"]["envelopes"]
+        free = self.facts["free_running"]
         worst = max((run["envelopes"] for run in done), default=0.0)
         count = f"{len(done)} run{'s' * (len(done) != 1)}"
         if self.verdict == "agree":
@@ -67,18 +93,53 @@ class Report(Figures):
                 f"agree: {count} within {limit:g} × rounding of the float64 reference "
                 f"(the farthest at {worst:.2g} ×)."
             )
+        if self.verdict == "chaotic":
+            return f"chaotic: {self._apart(done)}"
+        if self.verdict == NOT_SHOWN:
+            return f"not shown: {count} ({self._grades(done)}) on the plan of the first seed."
         if self.verdict == "incomplete":
             names = [f"{run_name(run)} ({run['status']})" for run in missing]
             names += self._of_other_seeds(None)
+            names += [f"{n} over seeds" for n in (self.facts.get("seeds") or {}).get("failed", ())]
             rest = f" Of the others: {self._grades(done)}." if done else ""
             return f"incomplete: {', '.join(names) or 'nothing'} did not run.{rest}"
         odd = [f"{run_name(r)}{_accepted(r)}" for r in done if r["grade"] == self.verdict]
         odd += self._of_other_seeds(self.verdict)
+        if self.verdict == "drift" and not free["informative"]:
+            return (
+                f"drift: {', '.join(odd)} outside rounding by no more than drift may be, in the "
+                "steps that can be compared; outcomes cannot be."
+            )
         if self.verdict == "drift":
             return f"drift: {', '.join(odd)} outside rounding, with the same outcome."
         return (
             f"disagree: {', '.join(odd)} {'do' if len(odd) > 1 else 'does'} not agree with the "
             "reference."
+        )
+
+    def _apart(self, done: Sequence[Mapping[str, Any]]) -> str:
+        """What was compared of a chaotic plan, and how far the outcomes lie apart."""
+        limit, free = self.facts["thresholds"]["envelopes"], self.facts["free_running"]
+        if free["informative"]:
+            names = [run_name(run) for run in done if run["grade"] == "chaotic"]
+            names += self._of_other_seeds("chaotic")
+            return (
+                f"within {limit:g} × rounding as far as can be compared, but the outcomes of "
+                f"{', '.join(names)} cannot be: rounding alone parts equal trainings."
+            )
+        ends = []
+        for name in ("val_loss", "val_accuracy"):
+            values = [run[name][-1] for run in done]
+            values += self.facts["reference"][name][-1:]
+            ends.append(f"{min(values):.3g} to {max(values):.3g}")
+        worst, steps = max(run["envelopes"] for run in done), free["steps"]
+        first = f" and in the first {steps} steps of the training" * bool(steps)
+        return (
+            f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
+            f"reference as far as can be compared: in every probed step{first} (the farthest at "
+            f"{worst:.2g} ×). Outcomes cannot be, since rounding alone parts equal trainings: "
+            f"validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's among "
+            "them."
         )
 
     def _of_other_seeds(self, grade: str | None) -> list[str]:
@@ -94,13 +155,12 @@ class Report(Figures):
     @property
     def deciding_verdict(self) -> str:
         """The verdict over what no entry of accepted differences covers."""
-        open_runs = [run for run in self.runs if not run.get("accepted")]
+        open_runs = [run for run in self.runs if _is_open(run)]
         if len(open_runs) == len(self.runs):
             return self.verdict
         grades = [run["grade"] for run in open_runs]
         own = verdict([run["status"] for run in open_runs], grades) if open_runs else "agree"
-        seeds: list[str] = list((self.facts.get("seeds") or {}).get("verdicts", ()))
-        return max((own, *seeds), key=VERDICTS.index)
+        return worst_verdict([own, *over_seeds(self.facts.get("seeds") or {})])
 
     @property
     def failures(self) -> list[str]:
@@ -111,7 +171,7 @@ class Report(Figures):
         """The exit status of ``compare.py``: 0, 1 or 3.
 
         Args:
-            fail_on: ``drift`` or ``disagree``: the mildest verdict that fails.
+            fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest verdict that fails.
 
         Raises:
             ParityError: if ``fail_on`` is something else.
@@ -159,6 +219,15 @@ class Report(Figures):
                 "that wrote it"
             )
         return cls(facts, folder)
+
+
+def _is_open(run: Mapping[str, Any]) -> bool:
+    """Whether no entry of accepted differences covers a run.
+
+    Where a chaotic run moved since its baseline, what is accepted is that movement alone.
+    """
+    moved = (run.get("baseline") or {}).get("grade") in BEYOND
+    return not run.get("accepted") or (run["grade"] == "chaotic" and moved)
 
 
 def _accepted(run: dict[str, Any]) -> str:

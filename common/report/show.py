@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import ParityError
+from common.grades import FAIL_ON
 from common.report.exports import add_export_options, chosen_exports, export
 from common.report.report import FILE, Report
 from common.report.terminal import print_report
@@ -22,7 +23,7 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="--out of a finished comparison")
     parser.add_argument(
         "--fail-on",
-        choices=("drift", "disagree"),
+        choices=FAIL_ON,
         default="disagree",
         help="the mildest verdict that ends in exit status 1; default: %(default)s",
     )

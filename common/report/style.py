@@ -22,7 +22,9 @@ MARKERS = ("circle", "diamond", "square", "cross")
 GLYPHS = {
     "exact": "●",
     "rounding": "✓",
+    "chaotic": "~",
     "drift": "▲",
+    "not shown": "?",
     "disagree": "✕",
     "failed": "!",
     "timeout": "!",

@@ -12,7 +12,14 @@ from rich.table import Table
 
 from common.report.bisection import bisection_lines
 from common.report.report import Report
-from common.report.wording import accepted_lines, baseline_lines, run_lines, run_name
+from common.report.wording import (
+    accepted_lines,
+    baseline_lines,
+    comparable_lines,
+    run_lines,
+    run_name,
+    seed_lines,
+)
 from common.thresholds import Thresholds
 
 PLAIN_WIDTH = 190
@@ -21,7 +28,9 @@ PLAIN_WIDTH = 190
 STYLES = {
     "exact": "green",
     "rounding": "green",
+    "chaotic": "yellow",
     "drift": "yellow",
+    "not shown": "bold red",
     "disagree": "bold red",
     "agree": "bold green",
     "incomplete": "bold magenta",
@@ -51,7 +60,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         Thresholds(**report.facts["thresholds"]).sentence, highlight=False, soft_wrap=True
     )
     console.print(_table(report))
-    for line in [*_sharing(report), *_explanations(report), *_over_seeds(report)]:
+    for line in [*_sharing(report), *_explanations(report), *seed_lines(report.facts)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
@@ -126,14 +135,8 @@ def _since(run: dict[str, Any]) -> str:
 
 
 def _explanations(report: Report) -> Iterator[str]:
-    """A line or two for every run that is not within rounding: how bad, where."""
-    chaos = report.facts["free_running"]
-    if not chaos["informative"]:
-        yield (
-            f"Free running is not informative here: rounding alone grows from {chaos['first']:.1e} "
-            f"to {chaos['last']:.1e} of the weights and moves an epoch's loss by "
-            f"{chaos['loss']:.1e}; the lock-step comparison decides."
-        )
+    """How far it could be compared; of every run that is not within rounding how bad, where."""
+    yield from comparable_lines(report.facts)
     for run in report.runs:
         yield from (f"{run_name(run)}: {line}" for line in run_lines(run))
     yield from baseline_lines(report.facts)
@@ -150,29 +153,6 @@ def _sharing(report: Report) -> Iterator[str]:
             "import is shared, and the later one finds the framework warm. --benchmark measures "
             "each alone."
         )
-
-
-def _over_seeds(report: Report) -> Iterator[str]:
-    """Distributions over seeds, and what the equivalence tests say."""
-    if not (seeds := report.facts.get("seeds")):
-        return
-    count = len(seeds["seeds"])
-    how = "drawn by each framework itself" if seeds["mode"] == "independent" else "shared by all"
-    yield f"Over {count} seeds, initial parameters and orders {how}:"
-    if verdicts := seeds.get("verdicts"):
-        shown = [f"{s} {v}" for s, v in zip(seeds["seeds"], verdicts, strict=True)]
-        yield f"  verdict by seed: {', '.join(shown)}"
-    for name, metrics in seeds["runs"].items():
-        for metric, found in metrics.items():
-            said = "equivalent" if found["equivalent"] else "equivalence not shown"
-            yield (
-                f"  {name}: {metric} {found['mean']:.4f} ± {found['deviation']:.4f}, "
-                f"{found['difference']:+.1e} [{found['low']:+.1e}, {found['high']:+.1e}] to the "
-                f"reference: {said} within ± {found['margin']:g} at level {found['level']:g} "
-                f"(p = {found['p']:.2g})"
-            )
-    for name, reason in seeds.get("failed", {}).items():
-        yield f"  {name}: {reason}"
 
 
 def _unrepeated(repeats: dict[str, Any]) -> str:

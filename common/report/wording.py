@@ -10,6 +10,7 @@ from common.grades import BEYOND
 from common.replay import WORST
 from common.report.flips import flip_lines
 from common.specifier import label
+from common.thresholds import Thresholds
 
 
 def run_name(run: Mapping[str, Any]) -> str:
@@ -54,6 +55,64 @@ def runs_of_seeds(facts: Mapping[str, Any]) -> Iterator[tuple[str, int, str | No
             yield run_name(run), seed, grade
 
 
+def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Where rounding alone parts equal trainings: what is compared, and how to compare the rest."""
+    free, recipe = facts["free_running"], facts["recipe"]
+    if free["informative"]:
+        return
+    steps, length = free["steps"], -(-facts["data"]["num_train"] // recipe["batch_size"])
+    allowed = max(facts["thresholds"]["drift_loss"], Thresholds.drift_loss)
+    yield (
+        f"Rounding alone parts these trainings: {facts['envelope']['members']} faultless ones in "
+        f"{recipe['dtype']}, equal but for how their sums are rounded, end up to "
+        f"{free['last']:.1e} of the weights away from the float64 reference, and up to "
+        f"{free['val_loss']:.2g} in validation loss. From step {steps} of "
+        f"{recipe['max_epochs'] * length} on it moves a loss, or the weights, by more than "
+        f"{allowed:g}, relative. Before, the losses and weights of each run are compared; then "
+        "only single steps are, each computed from the reference's own weights. How the runs end "
+        "is not."
+    )
+    ways = f"lower --lr ({recipe['lr']:g} here)"
+    if epochs := steps // length:
+        ways += f", or train --max-epochs {epochs}, which can be compared"
+    ways += "; --dtype float64 puts it off" * (recipe["dtype"] == "float32")
+    more = "" if facts.get("seeds") or facts.get("model") else " --seeds compares distributions."
+    yield f"To compare how the runs end, {ways}.{more}"
+
+
+def seed_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Distributions over seeds, and what the equivalence tests say."""
+    if not (seeds := facts.get("seeds")):
+        return
+    count = len(seeds["seeds"])
+    how = "drawn by each framework itself" if seeds["mode"] == "independent" else "shared by all"
+    yield f"Over {count} seeds, initial parameters and orders {how}:"
+    if verdicts := seeds.get("verdicts"):
+        shown = [f"{s} {v}" for s, v in zip(seeds["seeds"], verdicts, strict=True)]
+        yield f"  verdict by seed: {', '.join(shown)}"
+    for name, metric, found in seed_tests(facts):
+        yield f"  {name}: {equivalence_sentence(metric, found)}"
+    for name, reason in seeds.get("failed", {}).items():
+        yield f"  {name}: {reason}"
+
+
+def seed_tests(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Every equivalence test over seeds: of which run, of which metric, and what it found."""
+    for name, metrics in (facts.get("seeds") or {}).get("runs", {}).items():
+        yield from ((name, metric, found) for metric, found in metrics.items())
+
+
+def equivalence_sentence(metric: str, found: Mapping[str, Any]) -> str:
+    """What an equivalence test says."""
+    said = "equivalent" if found["equivalent"] else "equivalence not shown"
+    return (
+        f"{metric} {found['mean']:.4f} ± {found['deviation']:.4f}, "
+        f"{found['difference']:+.1e} [{found['low']:+.1e}, {found['high']:+.1e}] to the "
+        f"reference: {said} within ± {found['margin']:g} at level {found['level']:g} "
+        f"(p = {found['p']:.2g})"
+    )
+
+
 def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
     """How far a run moved from its golden record, and what changed beside it."""
     name, grade = run_name(run), moved["grade"]
@@ -66,6 +125,12 @@ def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
         return (
             f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline, which is "
             f"rounding; bits differ from {moved['first_bits']} on; {what}"
+        )
+    if grade == "chaotic":
+        return (
+            f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline where the "
+            f"two can be compared, and their outcomes cannot be; bits differ from "
+            f"{moved['first_bits']} on; {what}"
         )
     outcome = "the same outcome" if grade == "drift" else "another outcome"
     words = f"{name}: moved by {times(moved['envelopes'])} since the baseline, with {outcome}"

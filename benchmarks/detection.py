@@ -35,7 +35,7 @@ from benchmarks.planting import KNOWN, Fault
 from common.agreement import Judge, Judgement
 from common.arrays import Array
 from common.causes import find_cause
-from common.environment import Environment, discover, find_environment
+from common.environment import BOOTSTRAP, Environment, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
 from common.ladder import WORST, Ladder
@@ -246,7 +246,7 @@ def train(
             orders = [order(work, run, second) for run in own[i : i + JOB_RUNS]]
             listed.write_text(json.dumps(orders))
             command = (
-                *(str(environment.python), "-m", "benchmarks.faulty_worker"),
+                *(str(environment.python), BOOTSTRAP, "benchmarks.faulty_worker"),
                 *("--backend", backend, "--runs", str(listed)),
             )
             jobs.append(Job(name, command, work / f"{name}.log"))

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from common.device import DEVICES
-from common.environment import Backend, Environment, choose, discover, find_environment
+from common.environment import BOOTSTRAP, Backend, Environment, choose, discover, find_environment
 from common.errors import ParityError
 from common.fetch import open_data
 from common.launcher import Job, run_jobs
@@ -61,7 +61,7 @@ class Task:
         out, settings = folder / "sample.json", folder / "settings.json"
         out.unlink(missing_ok=True)
         settings.write_text(json.dumps(self.settings | {"out": str(out)}), encoding="utf-8")
-        return (str(self.python), "-m", "benchmarks.worker", str(settings))
+        return (str(self.python), BOOTSTRAP, "benchmarks.worker", str(settings))
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The facts that the process left there.

@@ -147,7 +147,9 @@ class Bisection:
             return None
 
     def _record(self, contender: Contender) -> Record:
-        return Record.load(self.execution.record_folder(contender.name), self.question.plan_sha256)
+        return contender.read(
+            self.execution.record_folder(contender.name), self.question.plan_sha256
+        )
 
     # The whole
 

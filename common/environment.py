@@ -29,9 +29,14 @@ WORKER_NEEDS = {"numpy", "matplotlib"}
 """What every backend has: arrays, and pictures for the book's ``data.visualize``."""
 
 IMPORT_SECONDS = 300.0
+BOOTSTRAP = str(ROOT / "common" / "bootstrap.py")
+"""The script by which an interpreter runs a module of the project: its name follows."""
 
 ASK_VERSION = """
-import importlib, importlib.metadata as metadata, sys
+import sys
+
+sys.path[:] = filter(None, sys.path)  # not what lies in the current folder
+import importlib, importlib.metadata as metadata
 
 name, *packages = sys.argv[1:]
 module = importlib.import_module(name)
@@ -301,7 +306,7 @@ def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str
     """Which of the folder's other pins an environment does not keep."""
     pins = {r.name: r.specifier for r in backend.requirements[1:]}
     code = (
-        "import importlib.metadata, json, sys; "
+        "import sys; sys.path[:] = filter(None, sys.path); import importlib.metadata, json; "
         "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"
     )
     output = run_program([str(python), "-c", code, *pins], None, "listing what is installed", stop)

@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from common.device import DEVICES
-from common.environment import Environment
+from common.environment import BOOTSTRAP, Environment
 from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
+from common.record import Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS
+from common.specifier import same_release
 from common.staying import StayingWorkers
 
 REFERENCE = "reference"
@@ -45,6 +47,21 @@ class Contender:
     def name(self) -> str:
         """How the run is called in files and in progress."""
         return f"{self.environment.label}-{self.implementation}"
+
+    def read(self, folder: Path, plan_sha256: str | None = None) -> Record:
+        """A record of its; arguments as of :meth:`common.record.Record.load`.
+
+        Raises:
+            RecordError: if it cannot be judged, or another release trained than it names.
+        """
+        record, environment = Record.load(folder, plan_sha256), self.environment
+        trained = record.facts["versions"].get(self.backend)
+        for named in (environment.version, environment.asked):
+            if None not in (trained, named) and not same_release(str(trained), str(named)):
+                raise RecordError(
+                    f"expected a training with {self.backend} {named}; received one with {trained}"
+                )
+        return record
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,14 @@ class Execution:
     def _reference_job(self, name: str) -> Job:
         options = () if name == REFERENCE else ("--member", str(MEMBERS.index(name)))
         command = (
-            *(sys.executable, "-m", "common.reference", "--plan", self._plan_folder(), *options),
+            *(
+                sys.executable,
+                BOOTSTRAP,
+                "common.reference",
+                "--plan",
+                self._plan_folder(),
+                *options,
+            ),
             *("--out", str(self.reference_file(name).absolute())),
         )
         log = self.folder / "reference" / f"{name}.log"

@@ -89,7 +89,7 @@ def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any
     Raises:
         ParityError: if a name is not that of a backend in Python.
     """
-    from common.environment import choose, discover, find_environment
+    from common.environment import BOOTSTRAP, choose, discover, find_environment
     from common.launcher import Job, run_jobs
     from common.parallel import available_cpus
 
@@ -106,7 +106,7 @@ def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any
             outs[backend.label] = place.with_suffix(".answer.json")
             settings = {"backend": backend.name, "out": str(outs[backend.label]), **question}
             place.with_suffix(".json").write_text(json.dumps(settings), encoding="utf-8")
-            command = (str(environment.python), "-m", "common.exercises")
+            command = (str(environment.python), BOOTSTRAP, "common.exercises")
             arguments = (str(place.with_suffix(".json")),)
             log = place.with_suffix(".log")
             jobs.append(Job(backend.label, command, log, arguments=arguments))

@@ -20,6 +20,7 @@ from common.building import BuildError, build_once, is_complete
 from common.cache import cache_directory
 from common.command import COMMAND_FILE, TASKS, Command, fill
 from common.environment import (
+    BOOTSTRAP,
     IMPLEMENTATIONS,
     IMPORT_SECONDS,
     Backend,
@@ -29,6 +30,9 @@ from common.errors import ParityError
 from common.program import run_program
 
 Tell = Callable[[str], None]
+
+WORKER = (BOOTSTRAP, "common.worker")
+"""The arguments of an interpreter that make it a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +139,7 @@ def worker_command(
         }
         return (str(environment.python), *fill(environment.arguments, values)), ()
     command = (
-        *(str(environment.python), "-m", "common.worker"),
+        *(str(environment.python), *WORKER),
         *(("--probe-only",) if task == "probe" else ()),
         *(("--independent", str(seed)) if task == "independent" else ()),
         *("--plan", str(plan), "--backend", environment.backend, "--reference", str(reference)),

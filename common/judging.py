@@ -74,7 +74,7 @@ def _judge_comparison(
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
     judged: dict[str, tuple[Record, Judgement] | str] = {}
     done = [
-        contender.name
+        contender
         for contender in contenders
         if outcomes.get(contender.name, unavailable(contender)).status == "done"
     ]
@@ -86,7 +86,8 @@ def _judge_comparison(
 
     # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
     with ThreadPoolExecutor(max_workers=execution.slots) as pool:
-        judged |= zip(done, pool.map(partial(judge_record, judge, execution), done), strict=True)
+        found_of = pool.map(partial(judge_record, judge, execution), done)
+        judged |= zip((contender.name for contender in done), found_of, strict=True)
         judged |= second_look(judge, execution, contenders, judged)
         runs = list(pool.map(facts, contenders))
     found = [judged.get(contender.name) for contender in contenders]
@@ -186,10 +187,12 @@ def load_trajectories(
     return found
 
 
-def judge_record(judge: Judge, execution: Execution, name: str) -> tuple[Record, Judgement] | str:
+def judge_record(
+    judge: Judge, execution: Execution, contender: Contender
+) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
     try:
-        record = Record.load(execution.record_folder(name), judge.plan.sha256)
+        record = contender.read(execution.record_folder(contender.name), judge.plan.sha256)
         return record, judge.judge(record)
     except RecordError as error:
         return f"bad record: {error}"

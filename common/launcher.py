@@ -17,11 +17,11 @@ from typing import Any
 
 from common.child import NEXT
 from common.device import DEVICE_VARIABLE, DEVICES
+from common.external import WORKER
 from common.parallel import available_cpus
 from common.process import OwnProcess, Process, log_tail
 from common.program import THREAD_VARIABLES
 from common.staying import StayingProcess, StayingWorkers
-from common.worker import WORKER
 
 ENDED = "ended because another process failed"
 """The reason of a process that is not at fault itself."""

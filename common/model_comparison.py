@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.data import DataModule
-from common.environment import ROOT, Environment
+from common.environment import BOOTSTRAP, ROOT, Environment
 from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
 from common.grades import verdict
@@ -125,7 +125,7 @@ class ModelComparison:
 
     def _job(self, name: str, environment: Environment, dtype: str) -> Job:
         command: tuple[str, ...] = (
-            *(str(environment.python), "-m", "common.model_worker"),
+            *(str(environment.python), BOOTSTRAP, "common.model_worker"),
             *("--model", str(self.model.path.absolute())),
             *("--plan", str((self.folder / "plan").absolute())),
             *("--backend", environment.backend, "--dtype", dtype),
@@ -268,7 +268,7 @@ class ModelComparison:
         if not self._place(contender.name).exists():
             return facts | {"status": "failed", "reason": self._ended_early()}
         try:
-            record = self._record(contender.name)
+            record = contender.read(self._place(contender.name), self.plan.sha256)
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}

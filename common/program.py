@@ -21,7 +21,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 def clean_environment() -> dict[str, str]:
     """Environment variables for another interpreter: none that changes what it imports."""
-    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "PYTHONWARNINGS"}
+    dropped = {"VIRTUAL_ENV", "PYTHONWARNINGS"}
+    dropped |= {f"PYTHON{name}" for name in ("PATH", "HOME", "STARTUP", "SAFEPATH", "PLATLIBDIR")}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return kept | {"PYTHONNOUSERSITE": "1"}
 

@@ -28,7 +28,7 @@ def list_releases(package: str, wanted: SpecifierSet, find_links: Sequence[str] 
     Raises:
         NotRunError: if pip cannot list any release.
     """
-    command = [sys.executable, "-m", "pip", "index", "versions", package]
+    command = [sys.executable, "-P", "-m", "pip", "index", "versions", package]
     command += ["--disable-pip-version-check", "--no-input"]
     command += [word for place in find_links for word in ("--find-links", place)]
     command += ["--pre"] if wanted.prereleases else []

@@ -127,7 +127,7 @@ def repeat_facts(
         name = repeat_name(contender, repeat)
         if outcomes[name].status == "done":
             try:
-                record = Record.load(execution.record_folder(name), judge.plan.sha256)
+                record = contender.read(execution.record_folder(name), judge.plan.sha256)
                 judge.check(record)
                 records.append(record)
             except RecordError:

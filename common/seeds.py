@@ -15,7 +15,7 @@ from common.execution import REFERENCE, Contender, Execution, seed_name
 from common.judging import judge_comparison, load_trajectories
 from common.launcher import Outcome
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import RecordError
 from common.thresholds import Thresholds
 
 Outcomes = dict[str, list[float]]
@@ -139,7 +139,7 @@ def _finals(
         if name not in outcomes or outcomes[name].status != "done":
             reason = outcomes[name].reason if name in outcomes else contender.environment.reason
             raise RecordError(f"seed {seed}: {reason}")
-        history = Record.load(execution.record_folder(name)).facts["history"]
+        history = contender.read(execution.record_folder(name)).facts["history"]
         for metric in METRICS:
             if not history.get(metric):
                 raise RecordError(f"seed {seed}: bad record: history lacks {metric}")

@@ -79,6 +79,17 @@ def is_release(version: str, asked: str) -> bool:
         return False
 
 
+def same_release(one: str, other: str) -> bool:
+    """Whether two statements name one release; either may leave its local part out."""
+    try:
+        a, b = Version(one), Version(other)
+    except InvalidVersion:
+        return one == other
+    return Version(a.public) == Version(b.public) and (
+        None in (a.local, b.local) or a.local == b.local
+    )
+
+
 def _requirement(text: str) -> Requirement | None:
     try:
         requirement = Requirement(text)

@@ -33,9 +33,6 @@ from common.serving import serve
 from common.trainer import Trainer
 from common.witness import Witness
 
-WORKER = ("-m", "common.worker")
-"""The arguments of an interpreter that make it a worker."""
-
 
 def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:
     """The backend's model of that implementation, with the plan's hyperparameters."""

@@ -39,7 +39,7 @@ from common.thresholds import Thresholds
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 KNOWN = re.compile(
-    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|fed/y_train|val_y_hat|"
+    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|fed/(y_train|examples|wrong_rows|wrong_labels|rows)|val_y_hat|"
     rf"history/({'|'.join(HISTORY)})|"
     r"probe/\d+/(data/(X|y|X_error|y_error|missing)|forward/y_hat|example_loss|loss|"
     r"(gradient|update)/[Wb]|metric/accuracy)"

@@ -25,7 +25,7 @@ from common.errors import NotRunError, ParityError
 from common.execution import Contender, Execution
 from common.grades import over_seeds, worst_verdict
 from common.judging import judge_comparison
-from common.model_comparison import ModelComparison
+from common.model_comparison import ModelComparison, read_model
 from common.options import (
     DEFAULT_MARGINS,
     DEFAULT_THRESHOLDS,
@@ -34,7 +34,6 @@ from common.options import (
     parse,
     parse_pythons,
 )
-from common.own_model import OwnModel
 from common.preparation import (
     check_find_links,
     check_folder,
@@ -305,7 +304,7 @@ def compare_model(
         ParityError: for unusable input, before anything is written, and if the reference fails.
     """
     found = discover()
-    model = OwnModel.load(Path(path), found)
+    model = read_model(Path(path), found)
     frameworks = [name for name in model.backends if found[name].is_framework]
     chosen = choose(backends or frameworks or model.backends, found, check_find_links(find_links))
     model.check_backends([backend.name for backend in chosen])

@@ -28,9 +28,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.detection_report import write_report
-from benchmarks.faults import CATALOGUE, Fault
+from benchmarks.drawn_plans import Drawn, draw, draw_one
+from benchmarks.faults import CATALOGUE
 from benchmarks.measure import told
+from benchmarks.planting import KNOWN, Fault
 from common.agreement import Judge, Judgement
+from common.arrays import Array
 from common.causes import find_cause
 from common.environment import Environment, discover, find_environment
 from common.errors import ParityError
@@ -43,8 +46,8 @@ from common.plan import Plan
 from common.program import THREAD_VARIABLES
 from common.recipe import Recipe
 from common.record import Record, RecordError
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
-from common.replay import Training, Trajectory
+from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member, reference
+from common.replay import Trajectory
 from common.second_look import judge_of_steps, steps_to_probe
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,7 +82,12 @@ LARGE_CLEAN = tuple(
     for size, lr in ((64, 0.02), (256, 0.1), (256, 0.5))
 )
 """The last one is chaotic: rounding grows to a seventh of the weights."""
-FEW = ("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64")
+DRAWN = "drawn-"
+"""What the names of drawn plans start with."""
+FEW = (
+    *("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64"),
+    *("two rows swapped", "predictions shifted", "velocity cleared each epoch"),
+)
 """The faults of ``--quick``."""
 
 
@@ -121,10 +129,12 @@ def plan_name(recipe: Recipe) -> str:
 
 
 def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) -> list[Run]:
-    """Every fault in the plans that it names."""
+    """Every fault in the plans that it names; of the families taking turns with implementations."""
     found = []
-    for environment, fault in product(environments, faults):
+    for (i, environment), (j, fault) in product(enumerate(environments), enumerate(faults)):
         implementations = discover(external=False)[environment.backend].implementations
+        if fault.family != KNOWN:
+            implementations = implementations[(i + j) % len(implementations) :][:1]
         for plan in fault.plans:
             most = None if plan == fault.plans[0] else 1
             for implementation, size in product(implementations[:most], fault.sizes[:most]):
@@ -152,17 +162,49 @@ def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) 
     ]
 
 
+def drawn_runs(environments: Iterable[Environment], plans: Sequence[Drawn]) -> list[Run]:
+    """Runs without a fault on drawn plans: NumPy in both implementations on all.
+
+    The frameworks take turns, each with one implementation after the other.
+    """
+    backends, runs = discover(external=False), []
+    names = [environment.backend for environment in environments]
+    turns = [
+        (name, implementation)
+        for implementations in zip(*(backends[name].implementations for name in names), strict=True)
+        for name, implementation in zip(names, implementations, strict=True)
+    ]
+    plain = [turn for turn in turns if not backends[turn[0]].is_framework]
+    turns = [turn for turn in turns if turn not in plain]
+    for drawn in plans:
+        chosen = [turns[drawn.index % len(turns)]] if turns else []
+        runs += [Run(drawn.recipe.data, *turn) for turn in (*plain, *chosen)]
+    return runs
+
+
 # Reference, workers, judgement
 
 
+def is_drawn(recipe: Recipe) -> bool:
+    """Whether a recipe is of a drawn plan."""
+    return recipe.data.startswith(DRAWN)
+
+
 def prepare(folder: Path, recipe: Recipe) -> None:
-    """Write a plan, its reference and its ensemble."""
-    data_folder, data, _ = open_data(recipe.data, recipe.batch_size)
+    """Write a plan, its reference and its ensemble; of a drawn plan its data, but no ensemble."""
+    if is_drawn(recipe):
+        data_folder = folder / "data"
+        seed, index = recipe.data.removeprefix(DRAWN).split("-")
+        data = draw_one(int(seed), int(index)).data()
+        data.save(data_folder)
+    else:
+        data_folder, data, _ = open_data(recipe.data, recipe.batch_size)
     plan = Plan.make(recipe, data, data_folder)
     plan.save(folder / "plan")
     with np.errstate(all="ignore"):
-        Training(plan, data).run().save(folder / "reference.npz")
-        for i in range(ENSEMBLE_MEMBERS):
+        reference(plan, data).run().save(folder / "reference.npz")
+        # A thousand of those would fill a disk: they are trained again when they are needed.
+        for i in range(0 if is_drawn(recipe) else ENSEMBLE_MEMBERS):
             member(plan, data, i).run().save(folder / f"rounding-{i}.npz")
 
 
@@ -172,9 +214,15 @@ def open_judge(folder: Path) -> Judge:
     plan = Plan.load(folder / "plan")
     data = plan.data()
     oracle = Trajectory.load(folder / "reference.npz")
-    members = [Trajectory.load(folder / f"rounding-{i}.npz") for i in range(ENSEMBLE_MEMBERS)]
-    envelope = measure_envelope(plan, data, oracle, members)
-    return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
+    with np.errstate(all="ignore"):
+        members = [
+            member(plan, data, i).run()
+            if is_drawn(plan.recipe)
+            else Trajectory.load(folder / f"rounding-{i}.npz")
+            for i in range(ENSEMBLE_MEMBERS)
+        ]
+        envelope = measure_envelope(plan, data, oracle, members)
+        return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
 
 
 def train(
@@ -291,6 +339,7 @@ def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
     score = max(judge.worst(found), where.envelopes if where else 0.0)
     return {
         "grade": found.grade,
+        "reason": found.reason,
         "informative": judge.free_running.informative,
         "divergence": where and where.to_json(),
         "score": WORST if found.unexplained_flips else score,
@@ -334,18 +383,38 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
 
 
 def change(judge: Judge, record: Record, clean: Path) -> float | None:
-    """The largest change of a parameter by the fault, in envelopes; None without a clean run."""
+    """The largest change by the fault, in envelopes; None without a clean run.
+
+    Of a parameter, of a loss of a step or an epoch, of an accuracy (whose envelope is half an
+    example) or of a value of ``predict``.
+    """
     try:
         other = Record.load(clean)
     except RecordError:
         return None
-    worst = 0.0
-    for name in "Wb":
-        ours, theirs = record.arrays[f"parameters/{name}"], other.arrays[f"parameters/{name}"]
-        s = min(len(ours), len(theirs))
-        errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
-        worst = max(worst, float((errors / getattr(judge.envelope, name)[:s]).max()))
-    return worst
+    envelope, data = judge.envelope, judge.data
+    half_examples = 2.0 * np.array([data.num_train, data.num_val])
+    pairs = [(f"parameters/{name}", 1 / getattr(envelope, name)) for name in "Wb"]
+    pairs += [("step_loss", 1 / envelope.loss), ("val_y_hat", np.array(1 / envelope.logits))]
+    worst = [
+        largest_change(record.arrays[name], other.arrays[name], scale) for name, scale in pairs
+    ]
+    for name, scale in (
+        ("train_loss", 1 / envelope.train_loss),
+        ("val_loss", 1 / envelope.val_loss),
+        ("train_accuracy", half_examples[0]),
+        ("val_accuracy", half_examples[1]),
+    ):
+        ours, theirs = (np.array(r.facts["history"][name], np.float64) for r in (record, other))
+        worst.append(largest_change(ours, theirs, np.asarray(scale)))
+    return max(worst)
+
+
+def largest_change(ours: Array, theirs: Array, scale: Array) -> float:
+    """The largest difference of two arrays, each along the first axis times its own scale."""
+    s = min(len(ours), len(theirs))
+    errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
+    return float((errors * (scale[:s] if scale.ndim else scale)).max())
 
 
 def run_all(
@@ -399,7 +468,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--faults", nargs="+", metavar="FAULT", help="by name, such as momentum; default: all"
     )
+    parser.add_argument("--no-faults", action="store_true", help="false alarms alone")
     parser.add_argument("--no-clean", action="store_true", help="no search for false alarms")
+    parser.add_argument(
+        "--draw", type=int, default=0, metavar="SEED", help="of the drawn faultless plans"
+    )
+    parser.add_argument("--drawn", type=int, metavar="COUNT", help="so many; default: 1000")
     parser.add_argument(
         "--out",
         type=Path,
@@ -464,7 +538,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     recipes = {} if options.no_clean else clean_recipes(options.quick)
     clean = clean_runs(environments.values(), recipes)
-    faulty = faulty_runs(environments.values(), faults)
+    count = (4 if options.quick else 1000) if options.drawn is None else options.drawn
+    plans = [] if options.no_clean else draw(options.draw, count)
+    recipes |= {drawn.recipe.data: drawn.recipe for drawn in plans}
+    clean += drawn_runs(list(environments.values()), plans)
+    faulty = [] if options.no_faults else faulty_runs(environments.values(), faults)
     if options.quick:
         faulty = [run for run in faulty if run.plan == "digits"]
     recipes |= FAULTY
@@ -483,6 +561,7 @@ def main(arguments: Sequence[str]) -> int:
         "machine": machine_facts(),
         "versions": {name: e.version for name, e in environments.items()},
         "recipes": {name: recipe.to_json() for name, recipe in recipes.items()},
+        "drawn": {drawn.recipe.data: drawn.words for drawn in plans},
         "runs": rows,
     }
     write_report(facts, options.out)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import envelope_figure
+from benchmarks import drawn_plans, envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from benchmarks.measure import told
 from common.arrays import Array
@@ -41,14 +41,15 @@ from common.reference import (
     centred,
     measure_envelope,
     member,
+    reference,
 )
 from common.replay import FORMS, Floats, Training, Trajectory, losses_from_logits
 from common.thresholds import Thresholds
 
 RESULTS = Path(__file__).parent / "results"
-FRESH = range(48, 84)
-"""Every twelve hold each form of the loss with each way of adding up, once or twice; the
-ensemble, even where it is made larger here, has none of these."""
+FRESH = drawn_plans.FRESH
+DRAWN_MEMBERS = 3
+"""Fresh trainings on each drawn plan."""
 LARGE_BATCHES = (
     Recipe("synthetic:6000x100x10", 2048, 0.1, 3),
     Recipe("synthetic:6000x400x10", 2048, 0.02, 3),
@@ -59,11 +60,16 @@ LARGE_BATCHES = (
 class Unfloored(Ladder):
     """A ladder whose updates have no least envelope but that of any other tensor."""
 
-    def _floors_of_update(
-        self, step: int, tensor: str, floors: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _floors_of_update(self, step: int, tensor: str) -> dict[str, float]:
         parameter = float(np.abs(self.parameters[step][tensor]).max())
-        return {"largest": max(floors["largest"], self.unit * parameter), "decay": self.unit / 4}
+        return {"largest": self.unit * parameter, "decay": 0.0}
+
+
+class WithoutProbabilities(Ladder):
+    """A ladder whose gradients have no least envelope from the rounding of the probabilities."""
+
+    def _rounding_of_probabilities(self, step: int, tensor: str) -> dict[str, float]:
+        return {}
 
 
 def alike(training: Training, index: int) -> Training:
@@ -108,6 +114,7 @@ BOUNDS = (
     Bound("all but twelve of the members of single steps", lockstep=2 * ENSEMBLE_MEMBERS),
     Bound("the least envelopes of an update", ladder=Unfloored),
     Bound("the same, with 48 members of single steps", ladder=Unfloored, lockstep=48),
+    Bound("the rounding of probabilities in a gradient", ladder=WithoutProbabilities),
     Bound("members that add up in blocks", without_blocks),
     Bound("the loss by indexing log_softmax", without_log_softmax),
     Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),
@@ -177,7 +184,7 @@ def judge_plan(recipe: Recipe) -> list[list[tuple[str, float]]]:
     folder, data, _ = open_data(recipe.data, recipe.batch_size)
     plan = Plan.make(recipe, data, folder)
     with np.errstate(all="ignore"):
-        oracle = Training(plan, data).run()
+        oracle = reference(plan, data).run()
         bounds = [measure(bound, plan, data, oracle) for bound in BOUNDS]
         fresh = [Faultless.train(index, bounds[0][1], oracle) for index in FRESH]
         return [
@@ -213,6 +220,18 @@ def each_bound(
         yield {"plan": plan_name(recipe), "largest": quantity, "ratios": ratios}
 
 
+def drawn_section(rows: Sequence[Mapping[str, Any]], seed: int) -> Iterator[str]:
+    """What the whole judge says of drawn plans."""
+    yield "## Drawn plans"
+    yield ""
+    yield f"Plans drawn by the seed {seed} from all that are legitimate"
+    yield f"(`benchmarks/drawn_plans.py`), {DRAWN_MEMBERS} fresh trainings on each, judged as a"
+    yield f"framework's run is, with the whole envelope: {drawn_plans.counted(rows)}."
+    yield ""
+    yield from (f"- {drawn_plans.said(row)}" for row in rows if drawn_plans.is_flagged(row))
+    yield ""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Train, judge, write the table."""
     parser = argparse.ArgumentParser(
@@ -229,6 +248,10 @@ def main(arguments: Sequence[str]) -> int:
         metavar="DIR",
         help="folder of the results, which are replaced; default: benchmarks/results",
     )
+    parser.add_argument(
+        "--draw", type=int, default=0, metavar="SEED", help="of the drawn plans; default: 0"
+    )
+    parser.add_argument("--drawn", type=int, metavar="COUNT", help="so many; default: 1000")
     options = parser.parse_args(arguments)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
@@ -240,6 +263,12 @@ def main(arguments: Sequence[str]) -> int:
         for row in pool.map(judge_plan, recipes):
             rows.append(row)
             show(f"judged {len(rows)} of {len(recipes)} plans", "")
+    count = (4 if options.quick else 1000) if options.drawn is None else options.drawn
+    drawn = []
+    plans = drawn_plans.draw(options.draw, count)
+    for done, some in enumerate(drawn_plans.judged(plans, DRAWN_MEMBERS), 1):
+        drawn += some
+        show(f"judged {done} of {count} drawn plans", "")
     show("", "")
     threshold, machine = Thresholds().envelopes, machine_facts()
     page = [
@@ -255,6 +284,7 @@ def main(arguments: Sequence[str]) -> int:
         "",
         *table(rows, threshold),
         "",
+        *drawn_section(drawn, options.draw),
     ]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "envelope.md").write_text("\n".join(page), encoding="utf-8")
@@ -263,6 +293,7 @@ def main(arguments: Sequence[str]) -> int:
     }
     runs = [list(each_bound(recipes, rows, i)) for i in range(len(BOUNDS))]
     facts |= {bound.missing: each for bound, each in zip(BOUNDS, runs, strict=True)}
+    facts["drawn"] = {"not rounding": [row for row in drawn if row["grade"] != "rounding"]}
     (options.out / "envelope.json").write_text(json.dumps(facts, indent=1) + "\n")
     envelope_figure.save(facts, options.out / "envelope.png")
     print(options.out / "envelope.md")

@@ -9,49 +9,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks import wrong_feeding, wrong_metrics, wrong_updates
+from benchmarks.planting import BATCH_SIZE, MODELS, Fault, Planter, Setup, faces, recipes
 from common.arrays import Array
 from common.classifier import Parameters
 from common.data import DataModule
-from common.plan import Plan
 from common.replay import Rows
 from common.trainer import EVALUATION_EXAMPLES
-from common.witness import Witness
-
-MODELS = ("SoftmaxRegressionScratch", "SoftmaxRegression")
-BATCH_SIZE = "batch size"
-"""A fault's size that is the plan's batch size."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault, and where and how the verdict should name it.
-
-    Args:
-        name: its name; that of its cause starts with it.
-        sizes: how strongly it is planted; None where it has no size.
-        stages: where it first shows; several where two are right.
-        reason: why there.
-        plans: the plans that it is planted into: the first at every size in both
-            implementations, the others at the first size in one.
-    """
-
-    name: str
-    sizes: tuple[float | str | None, ...]
-    stages: tuple[str, ...]
-    reason: str
-    plans: tuple[str, ...] = ("digits",)
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it is named but no divergence."""
-        return not self.stages
-
 
 BOTH = ("digits", "fashion-mnist")
 STEEP = ("steep-digits", "fast-digits")
@@ -59,7 +28,7 @@ WITHIN = "only the optimizer differs; momentum has none in the first step from a
 MASKED = "at step 0 the biases are zero: the forward pass is right, their gradient is not"
 FACTORS = "both factors of the products are rounded, the first is the forward pass's"
 
-CATALOGUE = (
+KNOWN_FAULTS = (
     Fault("learning rate", (1 + 1e-5, 1 + 1e-4, 1.001, 1.1), ("update",), WITHIN, BOTH),
     Fault("weight decay", (1e-6, 1e-4, 1e-2), ("update",), WITHIN, BOTH),
     Fault("momentum", (0.1, 0.9), ("update",), WITHIN, BOTH),
@@ -106,51 +75,99 @@ CATALOGUE = (
 )
 
 
-@dataclass(frozen=True)
-class Setup:
-    """All that a worker gives to a training; to plant a fault is to replace some of it.
+COMPOUNDS: dict[tuple[str, ...], tuple[tuple[str, Any], ...]] = {
+    # A fault of a framework's own making, and at most one: the next would take its place.
+    ("update",): (
+        (("learning rate", 1 + 1e-5), ("a weight corrupted at step 50", 1e-1)),
+        (("momentum", 0.9), ("a weight corrupted at step 50", 1e-1)),
+        (("Nesterov momentum", 0.9), ("learning rate", 1 + 1e-4)),
+        (("weight decay", 1e-2), ("learning rate from step 50 on", 1.1)),
+        (("momentum", 0.1), ("biases frozen from the second epoch on", None)),
+        (("learning rate", 1.1), ("weight decay from the third epoch on", 1e-2)),
+        (("weight decay", 1e-2), ("metric on the training data", None)),
+        (("learning rate", 1.001), ("metric averaged over batches", None)),
+    ),
+    ("gradient", "update"): ((("gradient clipping", 0.1), ("learning rate", 1.001)),),
+    ("example loss",): (
+        (("label smoothing", 1e-4), ("learning rate", 1.001)),
+        (("label smoothing", 0.1), ("decoupled decay", 1e-4)),
+        (("label smoothing", 0.1), ("parameters through float16 once", None)),
+    ),
+    ("forward",): (
+        (("TF32 products", None), ("learning rate", 1.1)),
+        (("float16 products", None), ("decoupled decay", 1e-4)),
+    ),
+    ("data",): (
+        (("momentum", 0.9), ("wrong labels", 10)),
+        (("learning rate", 1.001), ("scale by", 1.0)),
+        (("weight decay", 1e-2), ("normalisation", None)),
+        (("momentum", 0.1), ("permuted classes", None)),
+        (("learning rate", 1.001), ("another initial W", None)),
+        (("label smoothing", 0.1), ("transposed images", None)),
+    ),
+    ("data", "update"): (
+        (("momentum", 0.9), ("order reused", None)),
+        (("learning rate", 1.1), ("two rows swapped", 60)),
+        (("weight decay", 1e-4), ("labels rolled from the third epoch on", 1)),
+    ),
+}
+"""Two faults at once, by the stages where the first of them may show."""
 
-    Args:
-        backend: its face: the two models, ``Trainer``, ``versions``.
-        plan: gives the learning rate and the dtype.
-        witness: class of the data module.
-        orders: rows of the training data per epoch.
-        parameters: the initial ones.
-    """
-
-    backend: Any
-    plan: Plan
-    witness: type[Witness]
-    orders: list[Rows]
-    parameters: Parameters
-
-
-Planter = Callable[[Setup, Any], Setup]
+BY_NAME = {fault.name: fault for fault in KNOWN_FAULTS}
+BY_NAME |= {
+    fault.name: fault
+    for module in (wrong_feeding, wrong_metrics, wrong_updates)
+    for fault in module.FAULTS
+}
+ALIKE = tuple(
+    Fault(name, sizes, ("example loss",), "the forward pass is right", family="look-alike")
+    for name, sizes in (
+        ("focal loss", (0.01, 2.0)),
+        ("class weights", (1e-3, 0.1)),
+        ("temperature", (1.001, 1.5)),
+        ("confidence penalty", (1e-3, 0.1)),
+    )
+)
+NOISE = Fault(
+    *("random labels", (0.02, 0.1), ("data",), "other labels"),
+    family="look-alike",
+    causes=("wrong labels",),
+)
+CATALOGUE = (
+    *(*BY_NAME.values(), *ALIKE, NOISE),
+    *(
+        Fault(
+            *(" and ".join(name for name, _ in parts), (None,), stages, "the earlier of both"),
+            family="compound",
+            causes=tuple(cause for name, _ in parts for cause in BY_NAME[name].names),
+            parts=parts,
+        )
+        for stages, compounds in COMPOUNDS.items()
+        for parts in compounds
+    ),
+)
+"""Every fault. A cause is known for those of the first family."""
+PARTS = {fault.name: fault.parts for fault in CATALOGUE if fault.parts}
 
 
 def plant(name: str, size: Any, setup: Setup, backend: str) -> Setup | None:
     """The setup with a fault in it; None if the backend cannot express the fault."""
+    if name in PARTS:
+        planted: Setup | None = setup
+        for part, size_of_part in PARTS[name]:
+            planted = planted and plant(part, size_of_part, planted, backend)
+        return planted
+    own: Any = None
+    if importlib.util.find_spec(f"backends.{backend}.faults") is not None:
+        own = importlib.import_module(f"backends.{backend}.faults")
+        setup = replace(setup, put=getattr(own, "put_parameters", setup.put))
     if name in PLANTERS:
         return PLANTERS[name](setup, size)
-    if importlib.util.find_spec(f"backends.{backend}.faults") is None:
+    if own is None or name not in own.FAULTS:
         return None
-    make = importlib.import_module(f"backends.{backend}.faults").FAULTS.get(name)
-    if make is None:
-        return None
+    make = own.FAULTS[name]
     size = setup.plan.recipe.batch_size if size == BATCH_SIZE else size
     return faces(setup, **{model: make(getattr(setup.backend, model), size) for model in MODELS})
-
-
-def faces(setup: Setup, **changes: Any) -> Setup:
-    """The setup with some of its backend's classes replaced."""
-    kept = {name: getattr(setup.backend, name) for name in (*MODELS, "Trainer", "versions")}
-    return replace(setup, backend=SimpleNamespace(**kept | changes))
-
-
-def recipes(setup: Setup, **changes: Any) -> Setup:
-    """The setup with another recipe for the model and the trainer."""
-    plan = setup.plan
-    return replace(setup, plan=replace(plan, recipe=replace(plan.recipe, **changes)))
 
 
 # What training is given
@@ -258,6 +275,14 @@ def wrong_labels(data: DataModule, X: Array, y: Array, train: bool, count: int) 
         y %= data.num_outputs
 
 
+def random_labels(data: DataModule, X: Array, y: Array, train: bool, part: float) -> None:
+    """Give some training examples a class at random."""
+    if train:
+        random = np.random.default_rng(1)
+        some = random.choice(len(y), int(part * len(y)), replace=False)
+        y[some] = random.integers(0, data.num_outputs, len(some))
+
+
 def float16_inputs(data: DataModule, X: Array, y: Array, train: bool, _: None) -> None:
     """Round the features to half precision."""
     X[:] = X.astype(np.float16)
@@ -327,9 +352,15 @@ PLANTERS: dict[str, Planter] = {
     "permuted classes": examples(permuted_classes),
     "transposed images": examples(transposed),
     "wrong labels": examples(wrong_labels),
+    "random labels": examples(random_labels),
     "float16 inputs": examples(float16_inputs),
     "bfloat16 inputs": examples(bfloat16_inputs),
     "metric averaged over batches": averaged_over_batches,
     "metric on the training data": on_training_data,
     "metric before the epoch": before_the_epoch,
+}
+PLANTERS |= {
+    fault.name: planter
+    for module in (wrong_feeding, wrong_metrics, wrong_updates)
+    for fault, planter in module.FAULTS.items()
 }

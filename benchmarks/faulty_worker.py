@@ -14,7 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.faults import Setup, plant
+from benchmarks.faults import plant
+from benchmarks.planting import Setup
 from common.child import claim_stdout, end_with_parent
 from common.device import asked_device
 from common.plan import Plan

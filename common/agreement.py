@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,10 +23,17 @@ from common.ladder import (
     in_ulps,
     order_rounding,
 )
+from common.metrics import accuracy_findings, count_finding, finding, prediction_finding
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import KNOWN, Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, Envelope, centred, unit_roundoff
-from common.replay import WORST, Trajectory, epoch_means, losses_from_logits
+from common.replay import (
+    WORST,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
 from common.thresholds import Thresholds
 
 Floats = npt.NDArray[np.float64]
@@ -127,10 +134,14 @@ class Judge:
     ladder: Ladder
     thresholds: Thresholds = field(default_factory=Thresholds)
 
+    def __post_init__(self) -> None:
+        # What a single step rounds by, which more members measured, its free run does as well.
+        object.__setattr__(self, "envelope", with_single_steps(self.envelope, self.ladder))
+
     @cached_property
     def validation(self) -> Floats:
-        """The validation features in float64, shape ``(num_val, num_inputs)``."""
-        return self.data.examples(train=False, dtype="float64")[0]
+        """The validation features in the reference's type, shape ``(num_val, num_inputs)``."""
+        return self.data.examples(train=False, dtype=reference_dtype(self.plan))[0]
 
     @cached_property
     def free_running(self) -> FreeRunning:
@@ -179,7 +190,8 @@ class Judge:
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
         loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
-        W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
+        exact = reference_dtype(self.plan)
+        W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
         s = len(W)
         W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
         parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
@@ -202,7 +214,7 @@ class Judge:
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
         lockstep = max((found.envelopes for found in findings), default=0.0)
-        metrics = list(self.metric_findings(record, W, b))
+        metrics = sorted(self.metric_findings(record, W, b), key=lambda found: found.step)
         judgement = Judgement(
             grade="rounding",
             reason=None,
@@ -245,21 +257,28 @@ class Judge:
             raise RecordError(f"y_hat: expected probabilities or logits, received {y_hat!r}")
         for name, array in record.arrays.items():
             kind, _, rest = name.partition("/")
+            if kind != "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and not rest.partition("/")[0].isdigit():
                 raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
             if kind == "probe" and int(rest.partition("/")[0]) >= self.plan.num_steps:
                 raise RecordError(f"{name}: expected one of {self.plan.num_steps} steps")
+            if kind == "probe" and int(rest.partition("/")[0]) not in self.plan.probes:
+                raise RecordError(f"{name}: expected one of the probed steps {self.plan.probes}")
+            if kind == "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
             if kind == "probe" and name.endswith("_error") and array.shape:
                 raise RecordError(f"{name}: expected one number, received shape {array.shape}")
         num_inputs, num_outputs = self.plan.W.shape
         snapshots = record.arrays.get("snapshots", np.empty(0))
         recorded = tuple(np.ravel(snapshots).tolist())
-        if snapshots.ndim != 1 or not recorded or recorded != self.plan.snapshots[: len(recorded)]:
-            raise RecordError("parameters were recorded after other steps than the plan's")
-        s = len(recorded)
         steps = record.arrays.get("step_loss", np.empty(0)).shape
         if len(steps) != 1 or not steps[0]:
             raise RecordError(f"step_loss: expected one number per step, received shape {steps}")
+        planned = tuple(step for step in self.plan.snapshots if step <= steps[0])
+        if snapshots.ndim != 1 or not recorded or recorded != planned:
+            raise RecordError("parameters were recorded after other steps than the plan's")
+        s = len(recorded)
         expected: dict[str, tuple[int, ...]] = {
             "step_accuracy": steps,
             "parameters/W": (s, num_inputs, num_outputs),
@@ -267,6 +286,7 @@ class Judge:
             "initial/W": (num_inputs, num_outputs),
             "initial/b": (num_outputs,),
             "val_y_hat": (self.data.num_val, num_outputs),
+            "fed/y_train": (self.data.num_train,),
         }
         for name, shape in expected.items():
             if name not in record.arrays:
@@ -337,8 +357,8 @@ class Judge:
         Of the labels all that training was given are on record: a few wrong ones may be in none
         of the probed batches.
         """
-        fed, planned = record.arrays.get("fed/y_train"), np.asarray(self.data.y_train)
-        if fed is None or fed.shape != planned.shape or np.array_equal(fed, planned):
+        fed, planned = record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        if np.array_equal(fed, planned):
             return None
         step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
         error = float(np.abs(fed.astype(np.float64) - planned).max())
@@ -357,13 +377,22 @@ class Judge:
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
             ratio = float(judgement.parameter_envelopes_per_snapshot[i])
-            W = record.arrays["parameters/W"][i].astype(np.float64)
-            error = float(np.abs(W - self.oracle.W[i]).max())
-            step = self.plan.snapshots[i] - 1
-            ulps = in_ulps(self.plan, error, float(np.abs(self.oracle.W[i]).max()))
-            known = "fed/examples" in record.arrays
-            tensor = "W, carried over steps" + " (what was fed is not on record)" * (not known)
-            return Finding(step, "update", tensor, "largest", error, ulps, ratio)
+            errors = {
+                name: float(
+                    np.abs(
+                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                        - getattr(self.oracle, name)[i]
+                    ).max()
+                )
+                for name in "Wb"
+            }
+            name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
+            magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
+            ulps = in_ulps(self.plan, errors[name], magnitude)
+            step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            if "fed/examples" not in record.arrays:
+                tensor += " (what was fed is not on record)"
+            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio)
         outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):
             step = int(outside[0])
@@ -394,23 +423,31 @@ class Judge:
             losses, _ = losses_from_logits(logits, y)
             error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
             step = epoch * self.plan.steps_per_epoch - 1
-            yield self._metric(step, "val_loss", error, self.envelope.metric)
+            yield finding(self.plan, step, "val_loss", error, self.envelope.metric)
             borderline = count_borderline(logits, self.envelope.forward, kind, unit)
             exact = float(np.mean(logits.argmax(axis=1) == y))
             error = abs(history["val_accuracy"][epoch - 1] - exact)
             error = max(error - borderline / len(y), 0.0)
-            yield self._metric(step, "val_accuracy", error, EXAMPLE / len(y))
+            yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
         if len(record.arrays["step_loss"]) == self.plan.num_steps:
             for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
                 means = epoch_means(record.arrays[values], self.plan)
                 errors = np.abs(np.array(history[name]) - means)
                 for epoch in range(recipe.max_epochs):
                     step = (epoch + 1) * self.plan.steps_per_epoch - 1
-                    yield self._metric(step, name, float(errors[epoch]), unit)
-
-    def _metric(self, step: int, tensor: str, error: float, envelope: float) -> Finding:
-        ulps = error / (2 * unit_roundoff(self.plan))
-        return Finding(step, "metric", tensor, "largest", error, ulps, error / envelope)
+                    yield finding(self.plan, step, name, float(errors[epoch]), unit)
+            yield count_finding(self.plan, record)
+            last = self.validation @ W[-1] + b[-1]
+            yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
+            if self.free_running.informative:
+                yield from accuracy_findings(
+                    self.plan,
+                    record,
+                    self.oracle,
+                    self.envelope,
+                    self.thresholds.envelopes,
+                    self.data.num_val,
+                )
 
     def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.
@@ -564,6 +601,22 @@ class Judge:
             above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
         return lifeless(run, self.liveness)
+
+
+def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
+    """The envelope of free runs, nowhere below that of the single steps that they are made of.
+
+    An error of a probed step's loss or update is carried on from there, as all rounding is.
+    """
+    plan = ladder.plan
+    loss, W, b = envelope.loss.copy(), envelope.W.copy(), envelope.b.copy()
+    for step in plan.probes:
+        loss[step:] = np.maximum(loss[step:], ladder.envelopes[step, "loss", "largest"])
+        after = np.array(plan.snapshots) > step
+        for values, name in ((W, "W"), (b, "b")):
+            bound = ladder.envelopes[step, f"update/{name}", "largest"]
+            values[after] = np.maximum(values[after], bound)
+    return replace(envelope, loss=loss, W=W, b=b)
 
 
 def _per_snapshot(values: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -13,16 +14,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from common.device import DEVICES
 from common.errors import ParityError
 from common.files import write_whole
-from common.golden import HISTORY, TRAINED, decode
+from common.golden import TRAINED, decode
 from common.grades import GRADES
 from common.ladder import STAGES
 from common.machine import machine_facts
 from common.plan import Plan
+from common.record import HISTORY
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "framework-parity baseline"
 
 ARRAYS = ("step_loss", "b", "rows", "projections", "final_W")
@@ -44,6 +45,7 @@ RUN_KINDS: dict[str, Callable[[Any], bool]] = {
     "states_sha256": lambda v: _is_mapping(v, str),
     "exceptional_predictions": lambda v: _is_mapping(v, int) and all(n.isdecimal() for n in v),
     "stages": lambda v: isinstance(v, list) and all(map(_is_stage, v)),
+    "digests": lambda v: _is_mapping(v, str),
 }
 """What every golden record states, and whether a value may stand there."""
 
@@ -79,13 +81,19 @@ class Baseline:
             _refuse(path, "other JSON", "name a file that --save-baseline wrote")
         schema = facts.get("schema")
         if schema != SCHEMA:
-            _refuse(path, f"schema {schema!r}, not {SCHEMA}", "use the release that wrote it")
+            mend = "use the release that wrote it, or save a new file"
+            _refuse(path, f"schema {schema!r}, not {SCHEMA}", mend)
         try:
             _check(facts)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             _refuse(path, f"a broken one ({' '.join(map(str, error.args))})", "restore the file")
-        for run in facts["runs"]:
-            run["surroundings"].setdefault("device", DEVICES[0])  # older files do not say
+        if edited := [
+            f"{' '.join(map(str, _identity(part)[:2])) if part is not facts else 'its'} {name}"
+            for part in (facts, *facts["runs"])
+            for name in _changed(part)
+        ]:
+            received = f"one of which {', '.join(edited)} was changed after it was saved"
+            _refuse(path, received, "restore the file")
         return cls(facts, path)
 
     @property
@@ -166,6 +174,7 @@ def save_baseline(
     """
     saved = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     runs = [run | {"saved": saved} for run in runs]
+    runs = [run | {"digests": _digests(run)} for run in runs]
     trained = {_identity(run) for run in runs}
     # An upgrade replaces the old version's record; versions side by side each keep their own.
     names = {identity[:2] for identity in trained}
@@ -190,7 +199,7 @@ def save_baseline(
         "history": [*history, entry],
         "runs": sorted([*kept, *runs], key=lambda run: tuple(map(str, _identity(run)))),
     }
-    write_whole(path, _readable(facts))
+    write_whole(path, _readable({**facts, "digests": _digests(facts)}))
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:
@@ -202,6 +211,21 @@ def surroundings(threads: int, device: str) -> dict[str, Any]:
 
 def _identity(run: Mapping[str, Any]) -> tuple[str, str, str | None]:
     return run["backend"], run["implementation"], run["version"]
+
+
+def _digests(part: Mapping[str, Any]) -> dict[str, str]:
+    """Half the SHA-256 of each value of a run; or of the file, whose runs have their own."""
+    return {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+        for name, value in part.items()
+        if name not in ("runs", "digests")
+    }
+
+
+def _changed(part: Mapping[str, Any]) -> list[str]:
+    """The names whose values are not those that were saved; also of what came or went."""
+    now, saved = _digests(part), part["digests"]
+    return sorted(name for name in {*now, *saved} if now.get(name) != saved.get(name))
 
 
 def _readable(facts: dict[str, Any]) -> str:
@@ -236,6 +260,7 @@ def _check(facts: Mapping[str, Any]) -> None:
         "data_sha256": str,
         "recipe": dict,
         "runner": dict,
+        "digests": dict,
     }.items():
         if not isinstance(facts[name], kind):
             raise ValueError(f"{name}: {facts[name]!r}")

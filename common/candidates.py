@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from common.variations import (
     Momentum,
     Nesterov,
     NoBias,
+    OrderAsFed,
     OrderReused,
     RoundedProducts,
     RoundedResults,
@@ -65,23 +67,35 @@ class Candidate:
         name: of the cause.
         make: the replay, from a value and the options of :class:`Training`.
         value: the size of the change, or where its fit starts; None if it has no size.
+        unchanged: the value that changes nothing.
+        uncertainty: how far the value may be off: by an envelope of all that it was fitted to.
         fitted: whether the value is to be fitted; else the record gave it.
         scale: the derivative's step in a fit, at least.
         least: the smallest value that deserves the cause's name.
         most: the largest.
-        describe: the cause in words, from the value.
+        describe: the cause in words, from the value as :func:`digits` shows it.
         envelopes: how well it fits.
+        metric_envelopes: how well the validation metrics fit.
+        through: how many steps it explains.
+        compared: how many could be compared.
+        is_whole: whether it explains all of those.
     """
 
     name: str
-    make: Callable[..., Training]
+    make: partial[Variation]
     value: float | None = None
     scale: float = 1e-4
+    unchanged: float = 0.0
+    uncertainty: float = 0.0
     fitted: bool = True
     least: float = -np.inf
     most: float = np.inf
-    describe: Callable[[float], str] = lambda _: ""
+    describe: Callable[[str], str] = lambda _: ""
     envelopes: float = WORST
+    metric_envelopes: float = 0.0
+    through: int = 0
+    compared: int = 0
+    is_whole: bool = False
 
     def replay(self, **options: Any) -> Training:
         """The replay at the value found so far."""
@@ -90,7 +104,25 @@ class Candidate:
     @property
     def words(self) -> str:
         """The cause in words."""
-        return self.describe(self.value or 0.0) or self.name
+        shown = digits(self.value or 0.0, self.unchanged, self.uncertainty)
+        return self.describe(shown) or self.name
+
+
+def digits(value: float, unchanged: float, uncertainty: float) -> str:
+    """A value with the digits that tell it from no change, and no more than its fit supports.
+
+    Args:
+        value: what is shown.
+        unchanged: the value that would change nothing.
+        uncertainty: how far the value may be off.
+    """
+    change = abs(value - unchanged)
+    if not (change and value):
+        return f"{value:g}"
+    first = -int(np.floor(np.log10(change)))
+    known = -int(np.floor(np.log10(uncertainty))) if uncertainty else first + 3
+    decimals = max(first, min(known, first + 3))
+    return f"{value:.{max(1, int(np.floor(np.log10(abs(value)))) + decimals + 1)}g}"
 
 
 class Clues:
@@ -133,14 +165,21 @@ class Clues:
         if anything or divergence.stage in ("gradient", "update"):
             yield from self.update_candidates()
 
+    def anything(self) -> Iterator[Candidate]:
+        """The causes that may begin at any step."""
+        yield from self.forward_candidates()
+        yield from self.loss_candidates()
+        yield from self.update_candidates()
+        yield from self.general_orders()
+
     def simple(self, name: str, kind: type[Variation]) -> Candidate:
         """A candidate with nothing to fit."""
         return Candidate(name, self.of(kind))
 
-    def of(self, kind: type[Variation], **attributes: Any) -> Callable[..., Training]:
+    def of(self, kind: type[Variation], **attributes: Any) -> partial[Variation]:
         """What makes a replay of this kind; attributes stand for what the record showed."""
         cls = type(kind.__name__, (kind,), attributes) if attributes else kind
-        return lambda value, **options: cls(self.plan, self.data, value, **options)
+        return partial(cls, self.plan, self.data)
 
     def update_candidates(self) -> Iterator[Candidate]:
         """What may be wrong with the update: learning rate, decay, momentum, clipping."""
@@ -149,7 +188,8 @@ class Clues:
             self.of(LearningRate),
             self.gain(),
             1e-6,
-            describe=lambda v: f"learning rate × {v:.7g}",
+            unchanged=1.0,
+            describe=lambda v: f"learning rate × {v}",
         )
         for decay in (WeightDecay, WeightDecayOfWeights):
             yield Candidate(
@@ -158,7 +198,7 @@ class Clues:
                 0.0,
                 1e-7,
                 least=0.0,
-                describe=lambda v: f"weight decay {v:.4g}",
+                describe=lambda v: f"weight decay {v}",
             )
         for name, kind in (("momentum", Momentum), ("Nesterov momentum", Nesterov)):
             yield Candidate(
@@ -187,7 +227,7 @@ class Clues:
                 bound,
                 1e-6,
                 least=0.0,
-                describe=lambda v: f"gradient clipping at {v:.4g}",
+                describe=lambda v: f"gradient clipping at {v}",
             )
 
     def loss_candidates(self) -> Iterator[Candidate]:
@@ -201,7 +241,7 @@ class Clues:
             0.0,
             1e-6,
             least=0.0,
-            describe=lambda v: f"label smoothing {v:.4g}",
+            describe=lambda v: f"label smoothing {v}",
         )
         largest = self.largest_loss()
         yield Candidate(
@@ -210,7 +250,7 @@ class Clues:
             float(np.exp(-largest)),
             1e-9,
             least=0.0,
-            describe=lambda v: f"logarithm clipped at {v:.4g}",
+            describe=lambda v: f"logarithm clipped at {v}",
         )
         yield Candidate(
             "log clipped",
@@ -218,7 +258,7 @@ class Clues:
             0.0,
             1e-9,
             least=0.0,
-            describe=lambda v: f"logarithm of p + {v:.4g}",
+            describe=lambda v: f"logarithm of p + {v}",
         )
         yield self.simple("softmax applied twice", SoftmaxTwice)
         yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
@@ -233,13 +273,19 @@ class Clues:
 
     def order_candidates(self) -> Iterator[Candidate]:
         """What may be wrong with the order of the examples: repeated, cut short."""
-        yield self.simple("order reused", OrderReused)
-        yield self.simple("last batch dropped", LastBatchDropped)
-        if blocks := self.blocks():
+        yield from self.general_orders()
+        if batches := fed_batches(self.record):
+            yield Candidate("order as it was fed", self.of(OrderAsFed, fed_batches=batches))
+        elif blocks := self.blocks():
             yield Candidate(
                 "batches shuffled",
                 self.of(BlockOrder, blocks=blocks, step_loss=self.record.arrays["step_loss"]),
             )
+
+    def general_orders(self) -> Iterator[Candidate]:
+        """Orders that follow from the plan alone."""
+        yield self.simple("order reused", OrderReused)
+        yield self.simple("last batch dropped", LastBatchDropped)
 
     def data_candidates(self) -> Iterator[Candidate]:
         """What may be wrong with what was fed: initial parameters, features, labels."""
@@ -248,9 +294,9 @@ class Clues:
             make = self.of(InitialParameters, given=initial)
             yield Candidate("another initial W", make)
         planned = np.asarray(self.data.y_train)
-        fed = self.record.arrays.get("fed/y_train", planned)  # others may leave them out
+        fed = self.record.arrays["fed/y_train"]
         if fed.shape == planned.shape and (wrong := int(np.count_nonzero(fed != planned))):
-            name = "wrong labels" if wrong < len(fed) / 20 else "permuted classes"
+            name = "permuted classes" if is_permutation(planned, fed) else "wrong labels"
             make = self.of(ChangedLabels, fed=fed)
             yield Candidate(name, make, describe=lambda _: f"{name} ({wrong} differ)")
         yield from self.feature_candidates()
@@ -284,8 +330,9 @@ class Clues:
             name,
             self.of(AffineFeatures, shift=float(shift)),
             float(factor),
+            unchanged=1.0,
             fitted=False,
-            describe=lambda v: f"{name} (features × {v:.7g}{shifted})",
+            describe=lambda v: f"{name} (features × {v}{shifted})",
         )
 
     def scaling_name(self, factor: float, shift: float) -> str:
@@ -358,5 +405,19 @@ class Clues:
         return max(found, default=1.0)
 
 
-def _naming(name: str) -> Callable[[float], str]:
-    return lambda value: f"{name} {value:.4g}"
+def is_permutation(planned: Array, fed: Array) -> bool:
+    """Whether each class was fed as one other, and no two as the same."""
+    pairs = set(zip(planned.tolist(), fed.tolist(), strict=True))
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def fed_batches(record: Record) -> list[Array]:
+    """The rows of each step as they were fed; none where the plan's were, or none are recorded."""
+    rows = record.arrays.get("fed/rows")
+    if rows is None:
+        return []
+    return np.split(rows, np.cumsum(record.arrays["fed/examples"])[:-1])
+
+
+def _naming(name: str) -> Callable[[str], str]:
+    return lambda value: f"{name} {value}"

@@ -8,9 +8,10 @@ other one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +26,21 @@ from common.replay import (
     FORMS,
     WORST,
     Rows,
+    Step,
     Training,
     losses_from_logits,
 )
+from common.variations import Variation, both
 
 FIT_STEPS = (2, 16)
 """Updates of the free run that take part in a fit, first so many, then more: what is carried
 from step to step shows from the second on, where its effect is still linear."""
 
-FURTHEST_STEP = 512
-"""How far replays go to tell causes apart, lest it take longer than anyone waits: on Fashion-MNIST,
-batch 256, naming one takes 0.8 to 1.6 s on one core. With 16 no case of ``tests/test_causes.py``
-changes."""
+EVIDENT = 2.0
+"""How many times nearer than to the plan itself a run must be to a cause's replay."""
+
+TOLD_APART = 8
+"""How many steps more than any other a cause must explain if it does not explain them all."""
 
 NUDGE = 2.0**-21
 """Numbers nearer than this part to the middle of two of a narrow format may be rounded to either:
@@ -62,6 +66,11 @@ class Diagnosis:
         envelopes: how well the replay fits, in rounding envelopes.
         runner_up: the next best cause, or None if none other was possible.
         runner_up_envelopes: how well that one fits.
+        from_step: the first step that the cause explains.
+        through_step: the last one; beyond it rounding decides, or ``then``. None of a metric.
+        num_steps: how many steps the run has.
+        then: what else there is: ``name`` and ``value`` of a further cause, or null where none is
+            known, and ``from_step``, or null where it is the validation metrics.
     """
 
     name: str
@@ -70,10 +79,38 @@ class Diagnosis:
     envelopes: float
     runner_up: str | None
     runner_up_envelopes: float | None
+    from_step: int = 0
+    through_step: int | None = None
+    num_steps: int | None = None
+    then: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as a JSON object."""
         return vars(self).copy()
+
+
+Steps = Iterator[tuple[Step, Array, Array]]
+
+
+class State(NamedTuple):
+    """What a training has come to before a step."""
+
+    W: Array
+    b: Array
+    velocity: tuple[Array, Array] | None
+
+    def steps(self, training: Training, begin: int) -> Steps:
+        """Train on from here."""
+        W, b = self.W.astype(training.dtype), self.b.astype(training.dtype)
+        training.reset()
+        if self.velocity is not None:
+            vars(training)["velocity"] = tuple(v.astype(training.dtype) for v in self.velocity)
+        first, place = divmod(begin, training.plan.steps_per_epoch)
+        for epoch in range(first, training.plan.recipe.max_epochs):
+            for rows in list(training.rows(epoch))[place if epoch == first else 0 :]:
+                step = training.step(W, b, rows)
+                training.update(W, b, step.gradient_W, step.gradient_b)
+                yield step, W, b
 
 
 SAME_PRECISION = ("float16 products", "TF32 products")
@@ -109,6 +146,7 @@ class _Search:
         self.plan, self.data, self.ladder = judge.plan, judge.data, judge.ladder
         self.limit = judge.thresholds.envelopes
         self.probes = {step: self.ladder.probe(record, step) for step in self.plan.probes}
+        self.num_steps = len(record.arrays["step_loss"])
         self.recorded = [int(step) for step in record.arrays["snapshots"]]
         self.clues = Clues(judge, record, judgement, self.probes)
         self.loss_envelope = max(
@@ -119,80 +157,249 @@ class _Search:
     def run(self) -> Diagnosis | None:
         candidates = list(self.clues.candidates())
         in_threads(self.try_out, candidates)
-        horizons = [step for step in self.recorded if step > FIT_STEPS[-1]]
-        if not self.judge.free_running.informative:
-            horizons = []
-        for horizon in horizons:
-            rivals = [c for c in candidates if c.envelopes <= self.limit]
-            names = _names(rivals)
-            told_apart = len(names) <= 1 or names <= set(SAME_PRECISION)
-            if horizon > FURTHEST_STEP or (told_apart and horizon > self.first_bad()):
-                break
-            for candidate in rivals:
-                candidate.envelopes = self.misfit(candidate, horizon)
-        return self.name(candidates)
+        rivals = [c for c in candidates if c.through >= FIT_STEPS[-1] or c.envelopes <= self.limit]
+        in_threads(self.follow, rivals)
+        fitting = [c for c in rivals if c.is_whole and c.envelopes <= self.limit]
+        whole = [c for c in fitting if self.is_evident(c)]
+        if whole:
+            return self.name(whole, candidates)
+        return self.name_part(candidates)
 
     def try_out(self, candidate: Candidate) -> None:
-        """Fit a candidate's value, and see how well it reproduces the first steps."""
+        """Fit a candidate's value, and see how well it reproduces the first steps.
+
+        What begins later spoils a fit to many steps: if that fails, it is fitted to a few.
+        """
         with np.errstate(all="ignore"):  # of this thread
-            if candidate.value is not None:
-                if candidate.fitted:
-                    self.fit(candidate)
-                if not candidate.least <= candidate.value <= candidate.most:
+            start = candidate.value
+            for fit_steps in (FIT_STEPS, FIT_STEPS[:1]):
+                candidate.value = start
+                if candidate.fitted and start is not None:
+                    self.fit(candidate, fit_steps)
+                if candidate.value is not None and not (
+                    candidate.least <= candidate.value <= candidate.most
+                ):
+                    candidate.through = 0
                     return
-            candidate.envelopes = self.misfit(candidate, FIT_STEPS[-1])
+                self.measure(candidate, FIT_STEPS[-1])
+                if candidate.envelopes <= self.limit or not candidate.fitted or start is None:
+                    return
 
-    def first_bad(self) -> int:
-        """The snapshot that shows the divergence: a replay must come at least as far."""
-        outside = self.judgement.parameter_envelopes_per_snapshot > self.limit
-        return self.recorded[int(np.argmax(outside))] if outside.any() else 0
+    def follow(self, candidate: Candidate) -> None:
+        """See how far a candidate that fits the first steps reproduces the run."""
+        with np.errstate(all="ignore"):  # of this thread
+            self.measure(candidate, None)
 
-    def name(self, candidates: Sequence[Candidate]) -> Diagnosis | None:
-        """The best candidate, if it fits and no other cause does."""
-        ranked = sorted(candidates, key=lambda candidate: candidate.envelopes)
-        if not ranked or ranked[0].envelopes > self.limit:
+    def is_evident(self, candidate: Candidate) -> bool:
+        """Whether the run is nearer to the candidate than to the plan, where they are compared."""
+        nearer = candidate.envelopes <= self.judge.worst(self.judgement) / EVIDENT
+        return nearer and (self.plan_fails_probes or self.plan_through < candidate.compared)
+
+    def name(self, whole: Sequence[Candidate], all_tried: Sequence[Candidate]) -> Diagnosis | None:
+        """The cause whose replay fits to the end, if there is one such cause."""
+        best = min(whole, key=lambda candidate: candidate.envelopes)
+        fitting = _names(whole)
+        if len(fitting) > 1:
+            fitting.discard("order as it was fed")  # there is a rule in it
+            best = min((c for c in whole if c.name in fitting), key=lambda c: c.envelopes)
+        name = best.name
+        if fitting <= set(SAME_PRECISION):
+            name = " or ".join(sorted(fitting))
+        elif len(fitting) > 1:
             return None
-        best = ranked[0]
-        fitting = _names([c for c in ranked if c.envelopes <= self.limit])
-        alike = fitting <= set(SAME_PRECISION)
-        if len(fitting) > 1 and not alike:
-            return None
-        if alike and len(fitting) > 1:
-            best.name = " or ".join(sorted(fitting))
-        others = [c for c in ranked if c.name not in {*fitting, best.name}]
-        sentence = f"{best.words} reproduces this run ({best.envelopes:.2g} × rounding"
-        if others:
-            sentence += f"; next best, {others[0].name}, {_short(others[0].envelopes)} ×"
+        others = [c for c in all_tried if c.name not in _names(whole)]
+        runner_up = min(others, key=lambda candidate: candidate.envelopes, default=None)
+        words, through = best.words if name == best.name else name, ""
+        if best.compared < self.num_steps:
+            through = f" through step {max(best.compared, 1) - 1} of {self.num_steps}"
+        sentence = f"{words} reproduces this run{through} ({best.envelopes:.2g} × rounding"
+        if runner_up:
+            sentence += f"; next best, {runner_up.name}, {_short(runner_up.envelopes)} ×"
+        then = None
+        if best.metric_envelopes > self.limit:
+            metric = _metric_cause(self.judge, self.record)
+            then = {"name": metric and metric.name, "value": None, "from_step": None}
+            other = metric.name if metric else "something that no known cause explains"
+            sentence = sentence.replace("this run", "this run's training")
+            sentence += f"; its validation metrics are {other}"
         return Diagnosis(
-            best.name,
+            name,
             best.value,
             sentence + ")",
             best.envelopes,
-            others[0].name if others else None,
-            others[0].envelopes if others else None,
+            runner_up.name if runner_up else None,
+            runner_up.envelopes if runner_up else None,
+            through_step=max(best.compared, 1) - 1,
+            num_steps=self.num_steps,
+            then=then,
         )
+
+    # What begins later, or ends
+
+    def name_part(self, candidates: Sequence[Candidate]) -> Diagnosis | None:
+        """The cause that explains the beginning, and what explains the rest."""
+        plain = Candidate("the plan", partial(Variation, self.plan, self.data))
+        plain.envelopes, plain.through = self.judge.worst(self.judgement), self.plan_through
+        base = max([*candidates, plain], key=lambda candidate: candidate.through)
+        others = [c for c in (*candidates, plain) if c.name != base.name]
+        runner_up = max(others, key=lambda candidate: candidate.through)
+        if runner_up.through + TOLD_APART > base.through:
+            if plain.through + TOLD_APART > base.through:
+                base = plain  # which explains nothing
+            else:
+                return None
+        start = base.through
+        found = self.second(base, start) if start < self.num_steps else None
+        if base is plain:
+            if found is None or not start:
+                return None
+            late, begin = found
+            sentence = (
+                f"{late.words} from step {begin} on reproduces this run "
+                f"({late.envelopes:.2g} × rounding)"
+            )
+            return self.diagnosis(late, sentence, begin, late.compared, None)
+        sentence = f"{base.words} explains steps 0 to {start - 1}; from step "
+        then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
+        if found is None:
+            sentence += f"{start} something that no known cause explains"
+        else:
+            late, begin = found
+            sentence += f"{begin} {late.words} as well ({late.envelopes:.2g} × rounding)"
+            then = {"name": late.name, "value": late.value, "from_step": begin}
+        return self.diagnosis(base, sentence, 0, start, then)
+
+    def diagnosis(
+        self, cause: Candidate, sentence: str, begin: int, end: int, then: dict[str, Any] | None
+    ) -> Diagnosis:
+        """A cause of some of the steps."""
+        envelopes = min(cause.envelopes, self.limit) if then else cause.envelopes
+        return Diagnosis(
+            cause.name,
+            cause.value,
+            sentence,
+            envelopes,
+            None,
+            None,
+            from_step=begin,
+            through_step=end - 1,
+            num_steps=self.num_steps,
+            then=then,
+        )
+
+    @cached_property
+    def plan_through(self) -> int:
+        """How many steps the plan itself explains."""
+        _, through = self.lockstep_misfit(Training(self.plan, self.data), [])
+        bad_losses = np.flatnonzero(self.judgement.loss_envelopes_per_step > self.limit)
+        outside = np.flatnonzero(self.judgement.parameter_envelopes_per_snapshot > self.limit)
+        ends = [self.recorded[i] - 1 for i in outside[:1] if i < len(self.recorded)]
+        return int(min([through, *bad_losses[:1], *ends]))
+
+    @cached_property
+    def plan_fails_probes(self) -> bool:
+        """Whether a probed step shows that the run is not the plan's."""
+        return self.lockstep_misfit(Training(self.plan, self.data), [])[0] > self.limit
+
+    def second(self, base: Candidate, through: int) -> tuple[Candidate, int] | None:
+        """The one further cause that explains the rest to the end, and the step it begins at."""
+        first = self.plan.steps_per_epoch
+        begins = {through, through - 1, through - 2, through // first * first}
+        states = self.states(base.replay(), {step for step in begins if step >= 0})
+        kind = base.make.func
+        assert isinstance(kind, type)
+        found: list[tuple[Candidate, int]] = []
+        for begin, state in states.items():
+            if self.num_steps - begin < 2 * TOLD_APART:
+                continue
+            for late in self.clues.anything():
+                of_late = late.make.func
+                assert isinstance(of_late, type)
+                joined = both(kind, base.value or 0.0, of_late)
+                if joined is None:
+                    continue
+                late.make = partial(joined, self.plan, self.data)
+                if self.fits_from(late, base, begin, state):
+                    found.append((late, begin))
+        if len({late.name for late, _ in found}) != 1:
+            return None
+        return min(found, key=lambda pair: pair[0].envelopes)
+
+    def states(self, training: Training, steps: set[int]) -> dict[int, State]:
+        """What a replay has come to before some steps."""
+        found, last = {}, max(steps)
+        if 0 in steps:
+            found[0] = State(*training.initial(), None)
+        for done, (_, W, b) in enumerate(training.steps(), 1):
+            if done in steps:
+                found[done] = State(W.copy(), b.copy(), getattr(training, "velocity", None))
+            if done >= last:
+                break
+        return found
+
+    def fits_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> bool:
+        """Fit what begins at a step to half of the rest, at most; does it explain all of it?"""
+        count = min(FIT_STEPS[-1], (self.num_steps - begin) // 2)
+        if late.value is not None:
+
+            def residual(training: Training) -> npt.NDArray[np.float64] | None:
+                return self.free_residual(state.steps(training, begin), begin, begin + count)
+
+            for _ in range(2 * FIT_ROUNDS):
+                self.improve(late, residual)
+            if not late.least <= late.value <= late.most:
+                return False
+        plain, exact = base.replay(), late.replay()
+        for i, (step, probe) in enumerate(self.probes.items()):
+            if (
+                step >= begin
+                and min(
+                    self.probe_misfit(i, step, probe, training, []) for training in (plain, exact)
+                )
+                > self.limit
+            ):
+                return False
+        for horizon in (begin + count, None):
+            self.measure_free(late, horizon, begin, state)
+            if not late.is_whole or late.compared < begin + 2 * TOLD_APART:
+                return False
+        return late.envelopes <= self.limit and late.metric_envelopes <= self.limit
 
     # How well a candidate fits
 
-    def misfit(self, candidate: Candidate, horizon: int) -> float:
-        """The largest difference between a run and a replay, in envelopes.
+    def measure(self, candidate: Candidate, horizon: int | None) -> None:
+        """How well, and how far, a candidate's replay fits the run.
 
         The replay has its own rounding, which can be larger than the reference's where its
         numbers are: if it does not fit the reference's envelope, it is replayed in the recipe's
         dtype as well, in several summation orders.
         """
         exact = candidate.replay()
-        worst = self.lockstep_misfit(exact, [])
-        if worst > 1e3 * self.limit:
-            own = [candidate.replay(**options) for options in self.orders()]
-            worst = self.lockstep_misfit(exact, own)
-            if worst > self.limit:
-                return worst
-        worst = max(worst, self.free_misfit(exact, [], horizon))
+        worst, through = self.lockstep_misfit(exact, [])
         if worst > self.limit:
             own = [candidate.replay(**options) for options in self.orders()]
-            worst = max(self.lockstep_misfit(exact, own), self.free_misfit(exact, own, horizon))
-        return min(worst, WORST)
+            worst, through = self.lockstep_misfit(exact, own)
+        candidate.envelopes, candidate.through = min(worst, WORST), through
+        if through:
+            self.measure_free(candidate, horizon)
+            candidate.envelopes = min(max(worst, candidate.envelopes), WORST)
+            if worst > self.limit:
+                candidate.through = min(through, candidate.through)
+
+    def measure_free(
+        self,
+        candidate: Candidate,
+        horizon: int | None,
+        begin: int = 0,
+        state: State | None = None,
+    ) -> None:
+        """How well, and how far, it fits the free run; from a step on if a state is given."""
+        for own in ([], self.orders()):
+            trainings = [candidate.replay(), *(candidate.replay(**options) for options in own)]
+            runs = [t.steps() if state is None else state.steps(t, begin) for t in trainings]
+            self.free_misfit(candidate, trainings[0], runs, horizon, begin)
+            if candidate.is_whole and candidate.metric_envelopes <= self.limit:
+                return
 
     def orders(self) -> list[dict[str, Any]]:
         """Options of the replays that measure a candidate's own rounding."""
@@ -202,23 +409,40 @@ class _Search:
         nudges = [{"dtype": dtype, "nudge": nudge} for nudge in (NUDGE, -NUDGE)]
         return [{"dtype": dtype}, *blocks, *forms, *nudges]
 
-    def lockstep_misfit(self, exact: Training, own: Sequence[Training]) -> float:
-        """The largest difference in any tensor of any probed step."""
-        worst = 0.0
+    def lockstep_misfit(self, exact: Training, own: Sequence[Training]) -> tuple[float, int]:
+        """The largest difference in any tensor of any probed step, and the first step outside."""
+        worst, through = 0.0, self.num_steps
         for i, (step, probe) in enumerate(self.probes.items()):
-            stages = self.stages(exact, i, step)
-            if stages is None or "data/missing" in probe:
-                if (stages is None) != ("data/missing" in probe):
-                    return WORST
-                continue
-            labels = probe.get("data/y")  # a program that is not ours may leave them out
-            if labels is not None and not np.array_equal(labels, self.batch(exact, step)[1]):
-                return WORST
-            rounded = [stages_ for o in own if (stages_ := self.stages(o, i, step)) is not None]
-            for key, received in probe.items():
-                if key in stages:
-                    worst = max(worst, self.ratio(step, key, received, stages[key], rounded))
-        return worst
+            misfit = self.probe_misfit(i, step, probe, exact, own)
+            if misfit > self.limit:
+                through = min(through, step)
+            worst = max(worst, misfit)
+        return worst, through
+
+    def probe_misfit(
+        self,
+        i: int,
+        step: int,
+        probe: Mapping[str, Array],
+        exact: Training,
+        own: Sequence[Training],
+    ) -> float:
+        """The largest difference in any tensor of one probed step."""
+        stages = self.stages(exact, i, step)
+        if stages is None or "data/missing" in probe:
+            return 0.0 if (stages is None) == ("data/missing" in probe) else WORST
+        labels = probe.get("data/y")  # a program that is not ours may leave them out
+        if labels is not None and not np.array_equal(labels, self.batch(exact, step)[1]):
+            return WORST
+        rounded = [stages_ for o in own if (stages_ := self.stages(o, i, step)) is not None]
+        return max(
+            (
+                self.ratio(step, key, received, stages[key], rounded)
+                for key, received in probe.items()
+                if key in stages
+            ),
+            default=0.0,
+        )
 
     def ratio(
         self, step: int, key: str, received: Array, exact: Array, own: Sequence[dict[str, Array]]
@@ -260,52 +484,110 @@ class _Search:
         assert rows is not None
         return training.examples(rows)
 
-    def free_misfit(self, exact: Training, own: Sequence[Training], horizon: int) -> float:
-        """The largest difference of the free run up to a number of updates."""
+    def free_misfit(
+        self,
+        candidate: Candidate,
+        training: Training,
+        runs: Sequence[Steps],
+        horizon: int | None,
+        begin: int,
+    ) -> None:
+        """Compare the free run with replays, the first exact, up to a number of updates.
+
+        As far as the reference and the replays keep together: beyond, rounding decides.
+        """
         envelope, worst = self.judge.envelope, 0.0
-        runs = zip(exact.steps(), *(training.steps() for training in own), strict=True)
         step_loss, W_run, b_run = (
             self.record.arrays[name] for name in ("step_loss", "parameters/W", "parameters/b")
         )
+        end = min(horizon or self.num_steps, self.num_steps)
         loss_own = W_own = b_own = 0.0
-        for done, ((step, W, b), *others) in enumerate(runs, 1):
-            if done > min(horizon, len(step_loss)):
+        metrics = np.zeros(2)
+        done = begin
+        candidate.is_whole = False
+        for (step, W, b), *others in zip(*runs, strict=True):
+            if done == end:
+                # Beyond the run's last step there is none to compare.
+                candidate.is_whole = horizon is not None and horizon < self.num_steps
                 break
+            done += 1
             for other, W_other, b_other in others:
                 loss_own = max(loss_own, np.nan_to_num(abs(other.loss - step.loss)))
                 W_own = max(W_own, float(np.nan_to_num(np.abs(W_other - W).max())))
                 b_own = max(b_own, float(np.nan_to_num(np.abs(b_other - b).max())))
-            if W_own > CHAOS * float(np.abs(W).max()):
+            passed = min(int(np.searchsorted(self.recorded, done)), len(self.recorded) - 1)
+            if max(W_own, envelope.W[passed]) > CHAOS * float(np.abs(W).max()):
+                candidate.is_whole = True
+                done -= 1
                 break
-            error = abs(step_loss[done - 1] - step.loss)
             known = min(done, self.plan.num_steps) - 1
-            worst = max(worst, error / max(envelope.loss[known], loss_own))
+            ratio = abs(step_loss[done - 1] - step.loss) / max(envelope.loss[known], loss_own)
             if done in self.recorded:
                 i = self.recorded.index(done)
                 W_error, b_error = np.abs(W_run[i] - W).max(), np.abs(b_run[i] - b).max()
-                worst = max(worst, W_error / max(envelope.W[i], W_own))
-                worst = max(worst, b_error / max(envelope.b[i], b_own))
-            if not worst <= 1e6:  # or not a number: no further step will mend it
-                return float(WORST)
-        return float(worst)
+                ratio = max(ratio, W_error / max(envelope.W[i], W_own))
+                ratio = max(ratio, b_error / max(envelope.b[i], b_own))
+            if not ratio <= self.limit:  # or not a number
+                candidate.envelopes = float(min(np.nan_to_num(ratio, nan=WORST), WORST))
+                candidate.through = candidate.compared = done - 1
+                return
+            worst = max(worst, float(ratio))
+            if horizon is None and done % self.plan.steps_per_epoch == 0:
+                epoch = done // self.plan.steps_per_epoch - 1
+                metrics = np.maximum(metrics, self.metric_misfits(training, W, b, epoch, loss_own))
+        else:
+            candidate.is_whole = done == self.num_steps
+        candidate.envelopes = worst if candidate.is_whole else float(WORST)
+        candidate.through = candidate.compared = done
+        candidate.metric_envelopes = float(metrics.min())
+
+    def metric_misfits(
+        self, training: Training, W: Array, b: Array, epoch: int, loss_own: float
+    ) -> tuple[float, float]:
+        """How far the validation metrics are from the plan's way to evaluate, and the replay's."""
+        history, data = self.record.facts["history"], self.data
+        y = np.asarray(data.y_val, np.int64)
+        planned = self.judge.validation @ W + b
+        X = training.scaled(data.X_val)
+        change = getattr(training, "change", None)
+        own = training.logits(X if change is None else change(X), W, b)
+        bound = max(self.judge.envelope.val_loss[epoch], loss_own)
+        found = []
+        for logits, losses in (
+            (planned, losses_from_logits(planned, y)[0]),
+            (own, training.losses(own, y)[0]),
+        ):
+            error = abs(history["val_loss"][epoch] - losses.mean()) / bound
+            accuracy = float(np.mean(logits.argmax(axis=1) == y))
+            examples = abs(history["val_accuracy"][epoch] - accuracy) * data.num_val
+            found.append(max(float(error), examples / 2))  # as many borderline as an envelope
+        return found[0], found[1]
 
     # What a fit finds
 
-    def fit(self, candidate: Candidate) -> None:
+    def fit(self, candidate: Candidate, fit_steps: Sequence[int]) -> None:
         """Find a candidate's value by least squares on the probed steps and the first updates."""
+        for steps in np.repeat(fit_steps, FIT_ROUNDS):
+            self.improve(candidate, partial(self.residual, steps=int(steps)))
+
+    def improve(
+        self,
+        candidate: Candidate,
+        residual: Callable[[Training], npt.NDArray[np.float64] | None],
+    ) -> None:
+        """One Gauss-Newton round."""
         assert candidate.value is not None
-        for steps in np.repeat(FIT_STEPS, FIT_ROUNDS):
-            value = candidate.value
-            delta = max(abs(value) * 1e-4, candidate.scale)
-            here = self.residual(candidate.make(value), steps)
-            there = self.residual(candidate.make(value + delta), steps)
-            if here is None or there is None:
-                return
-            slope = (there - here) / delta
-            square = float(slope @ slope)
-            if not square or not np.isfinite(square):
-                return
-            candidate.value = value - float(slope @ here) / square
+        value = candidate.value
+        delta = max(abs(value) * 1e-4, candidate.scale)
+        here, there = residual(candidate.make(value)), residual(candidate.make(value + delta))
+        if here is None or there is None:
+            return
+        slope = (there - here) / delta
+        square = float(slope @ slope)
+        if not square or not np.isfinite(square):
+            return
+        candidate.value = value - float(slope @ here) / square
+        candidate.uncertainty = 1 / float(np.sqrt(square))
 
     def residual(self, training: Training, steps: int) -> npt.NDArray[np.float64] | None:
         """Replay less run, every entry in envelopes; None if their shapes differ."""
@@ -328,6 +610,21 @@ class _Search:
                 i = self.recorded.index(done)
                 run = self.record.arrays["parameters/W"][i]
                 parts.append(((W - run) / envelope_W[i]).ravel())
+        joined = np.concatenate(parts)
+        return joined if np.isfinite(joined).all() else None
+
+    def free_residual(self, steps: Steps, begin: int, end: int) -> npt.NDArray[np.float64] | None:
+        """Replay less run in envelopes, of what is recorded between two steps."""
+        parts = []
+        for done, (step, W, _) in enumerate(steps, begin + 1):
+            if done > min(end, self.num_steps):
+                break
+            error = step.loss - self.record.arrays["step_loss"][done - 1]
+            parts.append(np.array([error / self.judge.envelope.loss[done - 1]]))
+            if done in self.recorded:
+                i = self.recorded.index(done)
+                run = self.record.arrays["parameters/W"][i]
+                parts.append(((W - run) / self.judge.envelope.W[i]).ravel())
         joined = np.concatenate(parts)
         return joined if np.isfinite(joined).all() else None
 
@@ -372,7 +669,11 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
             evaluate(judge.validation, y_val, *states[e - 1]), np.mean
         ),
     }
-    misfits = {}
+
+    def right(e: int) -> tuple[float, float]:
+        return _pair(evaluate(judge.validation, y_val, *states[e]), np.mean)
+
+    misfits, evidence = {}, False
     for name, predict in metrics.items():
         worst = 0.0
         for e in epochs:
@@ -384,6 +685,12 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     first, second = sorted(misfits, key=lambda name: misfits[name])[:2]
     limit = judge.thresholds.envelopes
     if misfits[first] > limit or misfits[second] <= limit:
+        return None
+    for e in epochs:  # a number that is the right one as well, as of equal batches, is no evidence
+        (loss, accuracy), (exact, exact_accuracy) = metrics[first](e), right(e)
+        evidence |= abs(loss - exact) > 2 * limit * judge.envelope.metric
+        evidence |= abs(accuracy - exact_accuracy) * data.num_val > 2 * limit
+    if not evidence:
         return None
     sentence = (
         f"{first} reproduces its validation metrics ({misfits[first]:.2g} × rounding; next best, "

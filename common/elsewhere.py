@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -31,20 +30,11 @@ from common.judging import load_reference
 from common.ladder import Ladder
 from common.launcher import Outcome
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import HISTORY, KNOWN, Record, RecordError
 from common.replay import epoch_means, losses_from_logits
 from common.report.report import EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE
 from common.report.wording import run_lines
 from common.thresholds import Thresholds
-
-HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-KNOWN = re.compile(
-    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|fed/(y_train|examples|wrong_rows|wrong_labels|rows)|val_y_hat|"
-    rf"history/({'|'.join(HISTORY)})|"
-    r"probe/\d+/(data/(X|y|X_error|y_error|missing)|forward/y_hat|example_loss|loss|"
-    r"(gradient|update)/[Wb]|metric/accuracy)"
-)
-"""What an ``.npz`` may hold."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +184,8 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
             raise ParityError(
                 f"{name}: expected an .npz of arrays; received {error!r}; write it with np.savez"
             ) from None
-    if unknown := [key for key in arrays if not KNOWN.fullmatch(key)]:
+    written = {f"history/{name}" for name in HISTORY}
+    if unknown := [key for key in arrays if not KNOWN.fullmatch(key) and key not in written]:
         raise ParityError(
             f"{name}: expected the arrays of docs/record.md; received {', '.join(unknown)}; "
             "rename or drop them"
@@ -290,6 +281,7 @@ def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[
     arrays = {name: array for name, array in given.items() if not name.startswith("history/")}
     arrays.setdefault("step_loss", oracle.step_loss)
     arrays.setdefault("step_accuracy", oracle.step_accuracy)
+    arrays.setdefault("fed/y_train", np.asarray(data.y_train))
     for name, planned in plan.parameters.items():
         arrays.setdefault(f"initial/{name}", planned)
     W, b = (np.asarray(arrays[f"parameters/{name}"], np.float64) for name in "Wb")
@@ -324,7 +316,8 @@ def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[
 
 def _kind_of_y_hat(given: Mapping[str, Array]) -> str:
     """Whether ``forward`` gave probabilities or logits: what it gave says so."""
-    found = [array for name, array in given.items() if name.endswith("forward/y_hat")]
+    probed = [array for name, array in given.items() if name.endswith("forward/y_hat")]
+    found = probed or ([given["val_y_hat"]] if "val_y_hat" in given else [])
     are_probabilities = found and all(
         array.min() >= 0 and np.allclose(array.sum(axis=-1), 1, atol=1e-3) for array in found
     )

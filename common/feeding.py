@@ -21,7 +21,7 @@ def direction(num_inputs: int, dtype: str) -> Array:
     """What batches are projected on: entries of either sign, none of them small."""
     random = np.random.default_rng(13)
     v = random.uniform(0.5, 1.5, num_inputs) * random.choice((-1.0, 1.0), num_inputs)
-    return v.astype(dtype)
+    return np.asarray(v, dtype)
 
 
 class Feeding:

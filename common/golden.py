@@ -20,7 +20,7 @@ import numpy.typing as npt
 from common.agreement import Judge
 from common.arrays import Array
 from common.ladder import TENSORS, Ladder
-from common.record import Record
+from common.record import HISTORY, Record
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +33,6 @@ SAMPLED_ENTRIES = 16
 PROJECTIONS = 4
 """Sums of all weights of a class with other signs: each sees a change wherever it is."""
 
-HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 TRAINED = ("step_loss", "step_accuracy", "val_y_hat")
 """Arrays of a record whose bits count, beside the parameters."""
 

@@ -68,7 +68,9 @@ def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> 
 
     Args:
         logits: of the reference, shape ``(n, num_outputs)``.
-        rounding, kind, unit: as of :func:`order_rounding`.
+        rounding: as of :func:`order_rounding`.
+        kind: likewise.
+        unit: likewise.
     """
     if logits.shape[1] == 1:
         return 0

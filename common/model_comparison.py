@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.data import DataModule
-from common.environment import Environment
+from common.environment import ROOT, Environment
 from common.errors import NotRunError, ParityError
 from common.execution import MEMBERS, REFERENCE, Contender, Execution
 from common.grades import verdict
@@ -19,12 +22,41 @@ from common.judging import gave_way, plan_facts
 from common.launcher import Job, Outcome, not_done, run_jobs
 from common.machine import machine_facts
 from common.model_judging import ModelJudge
-from common.model_worker import INITIAL_FILE
+from common.model_worker import INITIAL_FILE, REFUSED
 from common.own_model import OwnModel
+from common.program import clean_environment
 from common.record import Record, RecordError
 from common.report.report import SCHEMA
 from common.run_facts import RUN_FACTS
 from common.thresholds import Thresholds
+
+
+def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
+    """What :meth:`OwnModel.load` finds, by a process of its own: a file may end the one it is in.
+
+    Raises:
+        ParityError: as :meth:`OwnModel.load` does, and if the file ends that process.
+    """
+    process = subprocess.run(
+        [sys.executable, "-m", "common.own_model", str(path.absolute()), *backends],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    try:
+        found = json.loads(process.stdout)
+    except ValueError:
+        raise ParityError(
+            f"{path}: expected a file that can be imported; received the end of its process, exit "
+            f"status {process.returncode}, before all was read; take out what ends it"
+        ) from None
+    if "refused" in found:
+        raise ParityError(f"{path}{found['refused']}")
+    shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
+    return OwnModel(path, shapes, tuple(found["backends"]))
 
 
 class ModelComparison:
@@ -49,12 +81,14 @@ class ModelComparison:
         self.model, self.execution, self.data = model, execution, data
         self.reference, self.contenders = reference, contenders
         self.plan, self.folder = execution.plan, execution.folder
+        self.refused: dict[str, str] = {}
 
     def run(self, thresholds: Thresholds) -> dict[str, Any]:
         """Train everything and judge it; the facts of a report.
 
         Raises:
             NotRunError: if the reference or one of its ensemble failed.
+        ParityError: if the model does in a framework what cannot be held equal.
         """
         self._draw()
         outcomes = self._run([self._job(REFERENCE, self.reference, "float64")])
@@ -66,13 +100,13 @@ class ModelComparison:
         ]
         outcomes |= self._run([*workers, *self._member_jobs()])
         self._check({name: outcomes[name] for name in MEMBERS})
-        judge = ModelJudge(
-            self.plan,
-            self.data.num_outputs,
-            self._record(REFERENCE),
-            [self._record(name) for name in MEMBERS],
-            thresholds,
-        )
+        records = [self._record(name) for name in (REFERENCE, *MEMBERS)]
+        try:
+            judge = ModelJudge(
+                self.plan, self.data.num_outputs, records[0], records[1:], thresholds
+            )
+        except RecordError as error:
+            raise self._unusable(f"{REFERENCE} or its ensemble", error) from None
         return self._facts(judge, outcomes)
 
     def _draw(self) -> None:
@@ -115,13 +149,21 @@ class ModelComparison:
 
     def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
         execution = self.execution
-        return run_jobs(
+        outcomes = run_jobs(
             jobs,
             slots=execution.slots,
             threads=execution.threads,
             timeout=execution.timeout,
-            tell=execution.tell,
+            tell=self._tell,
         )
+        for reason in self.refused.values():
+            raise ParityError(f"{self.model.path}: {reason}")
+        return outcomes
+
+    def _tell(self, name: str, facts: dict[str, Any]) -> None:
+        if facts["event"] == REFUSED:
+            self.refused[name] = str(facts.get("reason"))
+        self.execution.tell(name, facts)
 
     def _record(self, name: str) -> Record:
         return Record.load(self._place(name), self.plan.sha256)
@@ -134,13 +176,24 @@ class ModelComparison:
                 "mend the model"
             )
         for name in outcomes:
+            if not self._place(name).exists():
+                raise NotRunError(f"{name} ({self.reference.label}): {self._ended_early()}")
             try:
                 self._record(name)
             except RecordError as error:
-                raise ParityError(
-                    f"{name} ({self.reference.label}): expected a training in finite numbers; "
-                    f"received {error}; lower --lr"
-                ) from None
+                raise self._unusable(name, error) from None
+
+    def _ended_early(self) -> str:
+        return (
+            f"expected a record; received none, exit status 0: {self.model.path} ended its "
+            "process; take out what does"
+        )
+
+    def _unusable(self, name: str, error: RecordError) -> ParityError:
+        return ParityError(
+            f"{name} ({self.reference.label}): expected a training in finite numbers; "
+            f"received {error}; lower --lr"
+        )
 
     def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         runs = [self._run_facts(judge, contender, outcomes) for contender in self.contenders]
@@ -148,7 +201,7 @@ class ModelComparison:
         return {
             "schema": SCHEMA,
             "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-            "notices": list(gave_way(self.contenders)),
+            "notices": [*gave_way(self.contenders), *self._notices(judge), *judge.notices()],
             **plan_facts(self.plan, self.data),
             "model": {
                 "file": self.model.path.name,
@@ -161,10 +214,39 @@ class ModelComparison:
                 "loss": float(judge.envelope["step_loss"][-1]),
                 "parameters": float(max(judge.envelope[n][-1] for n in judge.parameters)),
                 "members": len(MEMBERS),
+                "orders": list(reference["orders"]),
             },
             "free_running": judge.free_running,
             "runs": runs,
         }
+
+    def _notices(self, judge: ModelJudge) -> Iterator[str]:
+        """What the comparison does not show."""
+        by = judge.reference.facts["backend"]
+        if all(contender.backend == by for contender in self.contenders):
+            yield (
+                f"The reference is {by}'s, too: this compares {by} with itself, "
+                f"{self.plan.recipe.dtype} with float64, and no framework with another."
+            )
+        orders = judge.reference.facts["orders"]
+        if self.model.has("inputs") and "features" not in orders and not self.data.is_large:
+            yield (
+                "The model computes something else where the features, and the axes that "
+                "PARAMETERS calls inputs, are in another order: the ensemble keeps their order."
+            )
+        if "examples" not in orders:
+            yield (
+                "The model computes something else where the examples of a batch are in another "
+                "order: the ensemble keeps it."
+            )
+        distinct = {
+            tuple(record.arrays[n].tobytes() for n in judge.parameters) for record in judge.members
+        }
+        if len(distinct) < len(MEMBERS):
+            yield (
+                f"Only {len(distinct)} of the ensemble's {len(MEMBERS)} trainings differ: the "
+                "rounding envelope may be too narrow."
+            )
 
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]
@@ -183,6 +265,8 @@ class ModelComparison:
         }
         if outcome.status != "done":
             return facts
+        if not self._place(contender.name).exists():
+            return facts | {"status": "failed", "reason": self._ended_early()}
         try:
             record = self._record(contender.name)
             judged = judge.judge(record)

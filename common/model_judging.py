@@ -24,7 +24,14 @@ from common.replay import WORST
 from common.thresholds import Thresholds
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-HISTORY = ("train_loss", "val_loss")
+LOSSES = ("train_loss", "val_loss")
+ACCURACIES = ("train_accuracy", "val_accuracy")
+HISTORY = (*LOSSES, *ACCURACIES)
+WIDE = 100.0
+"""How many times as far as the first member, which is the plan's own training in its dtype, the
+others may stray before that is said. It decides no grade."""
+COARSE = 2.0**12
+"""From how many units of rounding on an envelope is said to be a coarse one."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,11 @@ class ModelJudge:
         plan: what was to be trained.
         num_outputs: classes.
         reference: the record of the float64 run.
-        members: the records of its ensemble, in the plan's dtype.
+        members: the records of its ensemble, in the plan's dtype, the first in the plan's order.
         thresholds: where the grades part.
+
+    Raises:
+        RecordError: if a member lacks an array, or holds numbers that are not finite.
     """
 
     plan: Plan
@@ -45,25 +55,44 @@ class ModelJudge:
     members: Sequence[Record]
     thresholds: Thresholds
 
+    def __post_init__(self) -> None:
+        for record in (self.reference, *self.members):
+            self.check(record)
+
     @cached_property
     def envelope(self) -> dict[str, Floats]:
         """The ensemble's largest error of each quantity so far, at each of its points."""
+        return self._envelope(self.members)
+
+    def _envelope(self, members: Sequence[Record]) -> dict[str, Floats]:
         unit = unit_roundoff(self.plan)
         exact = self.reference.arrays
         envelope: dict[str, Floats] = {}
-        for name in ("step_loss", *self.parameters):
-            errors = [_per_point(m.arrays[name] - exact[name]) for m in self.members]
+        for name in ("step_loss", "step_accuracy", *self.parameters, "val_y_hat"):
+            errors = [_per_point(m.arrays[name] - exact[name]) for m in members]
             scale = _per_point(exact[name])
             # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
             floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
-            envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
+            if name == "step_accuracy":  # one example may fall either way
+                floor = np.tile(1 / self._lengths(), len(scale) // self.plan.steps_per_epoch)
+            if name == "val_y_hat":  # known at the end alone
+                envelope[name] = np.max([*errors, floor], keepdims=True)
+            else:
+                envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
         envelope["unshared_loss"] = envelope["step_loss"].copy()
         envelope["step_loss"][:POOLED_STEPS] = envelope["step_loss"][:POOLED_STEPS].max()
         for name in HISTORY:
-            found = [_history(m, name) - _history(self.reference, name) for m in self.members]
+            found = [_history(m, name) - _history(self.reference, name) for m in members]
             floor = unit * np.maximum(_history(self.reference, name), 1.0)
+            if name in ACCURACIES:
+                floor[:] = 1 / (len(exact["val_y_hat"]) if "val" in name else self._lengths().sum())
             envelope[name] = np.maximum.accumulate(np.max([*np.abs(found), floor], axis=0))
         return envelope
+
+    def _lengths(self) -> Floats:
+        """The numbers of examples in the batches of an epoch."""
+        steps = range(self.plan.steps_per_epoch)
+        return np.array([len(self.plan.rows(step)) for step in steps], dtype=np.float64)
 
     @property
     def parameters(self) -> list[str]:
@@ -72,34 +101,62 @@ class ModelJudge:
 
     @cached_property
     def free_running(self) -> dict[str, Any]:
-        """What rounding alone does to this training, and whether free runs can be compared.
+        """What rounding alone does to this training, and how far free runs can be compared.
 
         As :class:`common.agreement.FreeRunning`, in the largest of all parameters.
         """
-        scales = {name: np.maximum(_history(self.reference, name), 1e-3) for name in HISTORY}
-        epochs = np.max([self.envelope[name] / scales[name] for name in HISTORY], axis=0)
-        points = self.reference.arrays["points"].tolist()
-        moved = {
-            n: max(
-                float(self.envelope[name][i]) / _per_point(self.reference.arrays[name])[i]
+        return self._free_running(self.envelope)
+
+    def _free_running(self, envelope: Mapping[str, Floats]) -> dict[str, Any]:
+        exact = {name: np.maximum(_history(self.reference, name), 1e-3) for name in LOSSES}
+        epochs = np.max([envelope[name] / exact[name] for name in LOSSES], axis=0)
+        moved = np.max(
+            [
+                envelope[name] / np.maximum(_per_point(self.reference.arrays[name]), LEAST)
                 for name in self.parameters
-                if self.reference.arrays[name][i].any()
-            )
-            for i, n in enumerate(points)
-            if i
-        }
-        scale = np.repeat(scales["train_loss"], self.plan.steps_per_epoch)
+                if self.reference.arrays[name][1:].any()
+            ],
+            axis=0,
+        )
+        points = self.reference.arrays["points"].tolist()
         steps = comparable_steps(
-            epochs, self.envelope["unshared_loss"] / scale, moved, self.thresholds
+            epochs,
+            envelope["unshared_loss"] / np.repeat(exact["train_loss"], self.plan.steps_per_epoch),
+            dict(zip(points[1:], moved[1:].tolist(), strict=True)),
+            self.thresholds,
         )
         return {
             "informative": steps == self.plan.num_steps,
             "steps": steps,
-            "first": moved[points[1]],
-            "last": moved[points[-1]],
+            "first": float(moved[1]),
+            "last": float(moved[-1]),
             "loss": float(epochs.max()),
-            "val_loss": float(self.envelope["val_loss"][-1]),
+            "val_loss": float(envelope["val_loss"][-1]),
         }
+
+    def notices(self) -> Iterator[str]:
+        """What to say of an envelope that is wider than one would take it to be."""
+        unit, plain = unit_roundoff(self.plan), self._envelope(self.members[:1])
+        wide = {name: float(self.envelope[name][-1] / plain[name][-1]) for name in self.parameters}
+        worst = max(wide, key=lambda name: wide[name])
+        if wide[worst] > WIDE:
+            yield (
+                f"The ensemble strays up to {wide[worst]:.2g} × as far as the plan's own training "
+                f"in {self.plan.recipe.dtype} ({worst.removeprefix('parameters/')}, at the end): "
+                "a difference within it may be more than rounding."
+            )
+        if self._free_running(plain)["steps"] > self.free_running["steps"]:
+            yield (
+                "Free running is not informative by the ensemble alone: the plan's own training in "
+                f"{self.plan.recipe.dtype} stays comparable for longer."
+            )
+        for (tensor, statistic), value in self.ladder.items():
+            if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
+                yield (
+                    f"{tensor} rounds coarsely in {self.reference.facts['backend']} itself: by up "
+                    f"to {value:.1g}, relative; a difference below {self.thresholds.envelopes:g} × "
+                    "that is not seen there."
+                )
 
     # The stages of a step
 
@@ -191,48 +248,62 @@ class ModelJudge:
             RecordError: if it lacks an array, or holds numbers that are not finite.
         """
         self.check(record)
-        limit, exact = self.thresholds.envelopes, self.reference.arrays
-        loss_errors = np.abs(record.arrays["step_loss"] - exact["step_loss"])
+        limit, exact, envelope = self.thresholds.envelopes, self.reference.arrays, self.envelope
+        free = self.free_running["steps"]
+        epochs, informative = free // self.plan.steps_per_epoch, self.free_running["informative"]
+        of_steps = {
+            name: _per_point(record.arrays[name] - exact[name])
+            for name in ("step_loss", "step_accuracy")
+        }
         errors = {n: _per_point(record.arrays[n] - exact[n]) for n in self.parameters}
-        ratios = np.max([errors[n] / self.envelope[n] for n in self.parameters], axis=0)
+        ratios = np.max([errors[n] / envelope[n] for n in self.parameters], axis=0)
         history = {
             name: np.abs(_history(record, name) - _history(self.reference, name))
             for name in HISTORY
         }
-        loss_ratios = loss_errors / self.envelope["step_loss"]
-        history_ratios = [history[name] / self.envelope[name] for name in HISTORY]
+        logits = float(
+            np.abs(record.arrays["val_y_hat"].astype(np.float64) - exact["val_y_hat"]).max()
+        )
+        loss_ratio = max(
+            float((of_steps["step_loss"] / envelope["step_loss"]).max()),
+            *(float((history[name] / envelope[name]).max()) for name in LOSSES),
+        )
+        compared = {
+            "the loss of a step": (of_steps["step_loss"] / envelope["step_loss"])[:free],
+            "the accuracy of a step": (of_steps["step_accuracy"] / envelope["step_accuracy"])[
+                :free
+            ],
+            "a parameter": ratios[exact["points"] <= free],
+            "an epoch's loss": [(history[n] / envelope[n])[:epochs].max(initial=0) for n in LOSSES],
+            "an epoch's accuracy": [
+                (history[n] / envelope[n])[:epochs].max(initial=0) for n in ACCURACIES
+            ],
+            "what forward gives in validation": logits / envelope["val_y_hat"] * informative,
+        }
+        far = {name: float(np.max(values, initial=0.0)) for name, values in compared.items()}
         findings = list(self.findings(record))
         lockstep = max(finding.envelopes for finding in findings)
-        steps = self.free_running["steps"]
-        epochs = steps // self.plan.steps_per_epoch
-        free = [
-            *loss_ratios[:steps],
-            *ratios[exact["points"] <= steps],
-            *(ratio for values in history_ratios for ratio in values[:epochs]),
-        ]
-        worst = float(max(lockstep, *free))
+        worst = max(lockstep, *far.values())
         divergence = next((f for f in findings if f.envelopes > limit), None)
         if divergence is None and worst > limit:
             divergence = self._free_finding(errors, ratios)
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
-        grade, reason = self._grade(record, worst, history, float(flips.mean()))
-        if not self.free_running["informative"] and not self._lifeless(record):
-            grade, reason = self._grade_of_the_comparable(worst, divergence, findings, loss_errors)
+        outside = [f"{name} {value:.3g} ×" for name, value in far.items() if value > limit]
+        grade, reason = self._grade(record, worst, history, float(flips.mean()), outside)
         stages = {
             stage: max((f for f in findings if f.stage == stage), key=lambda f: f.envelopes)
             for stage in dict.fromkeys(finding.stage for finding in findings)
         }
-        logits = np.abs(record.arrays["val_y_hat"].astype(np.float64) - exact["val_y_hat"]).max()
         return {
             "grade": grade,
             "reason": reason,
             "divergence": divergence and divergence.to_json(),
             "stages": {stage: finding.to_json() for stage, finding in stages.items()},
-            "loss_error": float(max(loss_errors.max(), history["val_loss"].max())),
-            "loss_envelopes": float(max(loss_ratios.max(), *map(np.max, history_ratios))),
+            "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
+            "loss_envelopes": loss_ratio,
             "parameter_error": float(max(values.max() for values in errors.values())),
             "parameter_envelopes": float(ratios.max()),
-            "logits_error": float(logits),
+            "logits_error": logits,
             "lockstep_envelopes": lockstep,
             "envelopes": worst,
             "prediction_flips": int(flips.sum()),
@@ -240,20 +311,24 @@ class ModelJudge:
 
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
-        for name in ("step_loss", "points", "val_y_hat", *self.parameters):
-            expected, received = self.reference.arrays[name], record.arrays.get(name)
+        for name, expected in self.reference.arrays.items():
+            received = record.arrays.get(name)
             if received is None or received.shape != expected.shape:
                 shape = None if received is None else received.shape
                 raise RecordError(f"{name}: expected shape {expected.shape}, received {shape}")
-        for name, array in record.arrays.items():
-            if not np.isfinite(array).all():
+            if not np.isfinite(received).all():
                 raise RecordError(f"{name}: expected finite numbers")
+        if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
+            raise RecordError("points: expected those of the reference")
+        for name in HISTORY:
+            values = record.facts["history"].get(name, [])
+            if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
+                raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
 
     def _free_finding(self, errors: Mapping[str, Floats], ratios: Floats) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound."""
         outside = np.flatnonzero(ratios > self.thresholds.envelopes)
-        points = self.reference.arrays["points"]
-        if not len(outside) or points[outside[0]] > self.free_running["steps"]:
+        if not len(outside):
             return None
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
@@ -261,48 +336,46 @@ class ModelJudge:
         error = float(errors[name][place])
         ulps = in_ulps(self.plan, error, scale)
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
-        step = max(int(points[place]) - 1, 0)
+        step = max(int(self.reference.arrays["points"][place]) - 1, 0)
         return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
 
     def _grade(
-        self, record: Record, worst: float, history: Mapping[str, Floats], flipped: float
+        self,
+        record: Record,
+        worst: float,
+        history: Mapping[str, Floats],
+        flipped: float,
+        free: Sequence[str],
     ) -> tuple[str, str | None]:
         if dead := self._lifeless(record):
             return "disagree", f"nothing to compare: {dead}"
-        limits = self.thresholds
+        limits, informative = self.thresholds, self.free_running["informative"]
         if worst <= limits.envelopes:
-            return "rounding", None
+            if informative:
+                return "rounding", None
+            steps = self.free_running["steps"]
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
         outside = f"{worst:.3g} × rounding, more than {limits.envelopes:g}"
+        outside += f" ({'; '.join(free)})" * bool(free)
+        epochs = self.free_running["steps"] // self.plan.steps_per_epoch
         relative = max(
-            float((history[n] / np.maximum(_history(self.reference, n), 1e-12)).max())
-            for n in HISTORY
+            float(
+                (history[n] / np.maximum(_history(self.reference, n), 1e-12))[:epochs].max(
+                    initial=0
+                )
+            )
+            for n in LOSSES
         )
         if relative > limits.drift_loss:
             return "disagree", f"{outside}; an epoch's loss is off by {relative:.2g}"
+        metrics = max(float(history[n][:epochs].max(initial=0)) for n in ACCURACIES)
+        if metrics > limits.drift_predictions and not flipped:
+            return "disagree", f"{outside}; an accuracy is off by {metrics:.2g}"
+        if not informative:
+            return "disagree", f"{outside}, where the outcome cannot be compared"
         if flipped > limits.drift_predictions:
             return "disagree", f"{outside}; {flipped:.2%} of its predictions changed"
         return "drift", f"{outside}, yet the outcome is the same"
-
-    def _grade_of_the_comparable(
-        self,
-        worst: float,
-        divergence: Finding | None,
-        findings: Sequence[Finding],
-        loss_errors: Floats,
-    ) -> tuple[str, str]:
-        """As :meth:`common.agreement.Judge.grade_of_the_comparable`."""
-        limit, steps = self.thresholds.envelopes, self.free_running["steps"]
-        if worst <= limit:
-            return "chaotic", not_comparable(steps, self.plan.num_steps)
-        off = [found for found in (divergence, *findings) if found and found.envelopes > limit]
-        if off:
-            relative = max(found.relative(self.plan) for found in off)
-        else:  # the losses alone
-            train = np.maximum(_history(self.reference, "train_loss"), 1e-3)
-            scale = np.repeat(train, self.plan.steps_per_epoch)
-            relative = float((loss_errors / scale)[:steps].max(initial=0.0))
-        outside = f"outside rounding where it can be compared, by {relative:.1g}, relative"
-        return "drift" if relative <= self.thresholds.drift_loss else "disagree", outside
 
     def _lifeless(self, record: Record) -> str | None:
         """Why a run counts as not having learned anything: :func:`common.grades.lifeless`."""
@@ -310,10 +383,12 @@ class ModelJudge:
 
     def _liveness(self, record: Record) -> Liveness:
         stacks = [record.arrays[name] for name in self.parameters]
+        informative = self.free_running["informative"]  # else rounding may decide the outcome
+        accuracy = record.facts["history"]["val_accuracy"][-1]
         return Liveness(
             moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
-            fell=_fell(record),
-            above_chance=record.facts["history"]["val_accuracy"][-1] > 1 / self.num_outputs,
+            fell=not informative or _fell(record),
+            above_chance=not informative or accuracy > 1 / self.num_outputs,
         )
 
     def reference_facts(self) -> dict[str, list[float]]:

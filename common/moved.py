@@ -16,7 +16,6 @@ import numpy as np
 from common.agreement import Judge
 from common.arrays import Array
 from common.golden import (
-    HISTORY,
     SAMPLED_ROWS,
     bits_of,
     coherent_parts,
@@ -30,7 +29,9 @@ from common.golden import (
 )
 from common.grades import GRADES
 from common.ladder import Finding, first_divergence, in_ulps
-from common.record import Record
+from common.metrics import borderline, excess, finding, step_sizes
+from common.record import HISTORY, Record
+from common.reference import unit_roundoff
 from common.replay import WORST
 
 TWO_RUNS = 2.0
@@ -98,6 +99,8 @@ def compare_with_golden(
     lockstep = list(stage_findings(judge, golden, record))
     steps = judge.free_running.steps
     free = [found for found in free_findings(judge, golden, record) if found.step < steps]
+    if judge.free_running.informative:
+        free += metric_moves(judge, golden, record)
     deciding = [*lockstep, *free]
     envelopes = max((found.envelopes for found in deciding), default=0.0)
     divergence = None
@@ -205,6 +208,34 @@ def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> It
     error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
     ulps = in_ulps(plan, error, float(judge.oracle.step_loss[step]))
     yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+
+
+def metric_moves(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+    """Every metric of every epoch by how far it moved, at its farthest epoch."""
+    plan, envelope, oracle, num_val = judge.plan, judge.envelope, judge.oracle, judge.data.num_val
+    limit, unit = TWO_RUNS * judge.thresholds.envelopes, unit_roundoff(plan)
+    train_near = borderline(oracle.margins, limit * envelope.margin, step_sizes(plan))
+    near = {
+        "train_accuracy": (
+            train_near.reshape(plan.recipe.max_epochs, -1).sum(axis=1),
+            len(plan.order[0]),
+        ),
+        "val_accuracy": (
+            borderline(oracle.val_margins, limit * envelope.val_margin, num_val),
+            num_val,
+        ),
+    }
+    for name in HISTORY:
+        errors = np.abs(np.array(record.facts["history"][name]) - np.array(golden[name]))
+        if name in near:
+            count, size = near[name]
+            ratios = excess(errors, count, np.full(len(errors), size), limit, unit)
+        else:
+            ratios = errors / getattr(envelope, name)
+        epoch = int(ratios.argmax())
+        step = (epoch + 1) * plan.steps_per_epoch - 1
+        error, bound = float(errors[epoch]), float(ratios[epoch])
+        yield finding(plan, step, name, error, error / bound if bound else 1.0)
 
 
 def first_bits(judge: Judge, golden: Mapping[str, Any], record: Record) -> str:

@@ -6,6 +6,8 @@ Needs NumPy and the standard library only: workers read the file, too.
 from __future__ import annotations
 
 import importlib.util
+import json
+import sys
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from common.arrays import Array
+from common.child import claim_stdout, leave
 from common.classifier import Parameters
 from common.errors import ParityError
 
@@ -31,13 +35,13 @@ class OwnModel:
         shapes: shape of each parameter by name, with ``"inputs"`` and ``"outputs"`` for the
             numbers of features and classes.
         backends: those that the file has a ``BACKEND_model`` for, in the file's order.
-        module: the file, imported.
+        module: the file, imported; None where it was only read.
     """
 
     path: Path
     shapes: dict[str, Shape]
     backends: tuple[str, ...]
-    module: types.ModuleType
+    module: types.ModuleType | None = None
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
@@ -77,6 +81,7 @@ class OwnModel:
 
     def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
         """The model of one backend, whose face is what a notebook imports."""
+        assert self.module is not None
         return getattr(self.module, f"{backend}{SUFFIX}")(face, num_inputs, num_outputs, lr)
 
     def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
@@ -97,15 +102,20 @@ class OwnModel:
             drawn[name] = (values if len(shape) > 1 else np.zeros(shape)).astype(dtype)
         return drawn
 
-    def permute(self, parameters: Parameters, features: np.ndarray[Any, Any]) -> Parameters:
-        """Parameters for examples whose features are in another order."""
+    def permute(self, parameters: Parameters, features: Array, classes: Array) -> Parameters:
+        """Parameters for examples whose features, and classes, are in another order."""
+        orders = {"inputs": features, "outputs": classes}
         permuted = {}
         for name, value in parameters.items():
-            axes = [axis for axis, size in enumerate(self.shapes[name]) if size == "inputs"]
-            for axis in axes:
-                value = np.take(value, features, axis=axis)
+            for axis, size in enumerate(self.shapes[name]):
+                if isinstance(size, str):
+                    value = np.take(value, orders[size], axis=axis)
             permuted[name] = value
         return permuted
+
+    def has(self, size: str) -> bool:
+        """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""
+        return any(size in shape for shape in self.shapes.values())
 
 
 def _import(path: Path) -> types.ModuleType:
@@ -117,7 +127,7 @@ def _import(path: Path) -> types.ModuleType:
         spec.loader.exec_module(module)
     except ParityError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except BaseException as error:  # whatever the user's code raises, SystemExit included
         raise ParityError(
             f"{path}: expected a file that can be imported with NumPy alone; received {error!r}; "
             "import a framework inside the function that needs it"
@@ -135,3 +145,20 @@ def _are_shapes(shapes: object) -> bool:
         and all(size in SIZES or (type(size) is int and size > 0) for size in shape)
         for name, shape in shapes.items()
     )
+
+
+def main() -> None:
+    """What :func:`common.model_comparison.read_model` starts: what it finds is a line of JSON."""
+    path, *backends = sys.argv[1:]
+    with claim_stdout() as out:
+        try:
+            model = OwnModel.load(Path(path), backends)
+            found: dict[str, Any] = {"backends": model.backends, "shapes": model.shapes}
+        except ParityError as error:
+            found = {"refused": str(error).removeprefix(path)}
+        print(json.dumps(found), file=out)
+
+
+if __name__ == "__main__":
+    main()
+    leave()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,17 @@ FACTS = {
     "peak_rss_bytes": int,
 }
 """What every record states, and its type."""
+
+HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+"""What is reported of every epoch."""
+
+KNOWN = re.compile(
+    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|val_y_hat|"
+    r"fed/(y_train|examples|wrong_rows|wrong_labels|rows)|"
+    r"probe/\d+/(data/(X|y|X_error|y_error|missing)|forward/y_hat|example_loss|loss|"
+    r"(gradient|update)/[Wb]|metric/accuracy)"
+)
+"""The arrays of a record: each is compared, as ``docs/record.md`` says, and no other is there."""
 
 SECONDS = ("import", "compile", "fit", "evaluate")
 

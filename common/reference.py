@@ -22,6 +22,7 @@ from common.data import DataModule
 from common.parallel import in_threads
 from common.plan import Plan
 from common.replay import (
+    FAR,
     FORMS,
     Floats,
     Training,
@@ -83,6 +84,9 @@ class Envelope:
         logits: of the validation logits at the end, computed in float64 from the parameters.
         forward: largest rounding of a validation logit in the forward pass alone.
         metric: largest rounding of the mean validation loss, given the parameters.
+        margin: of each step's margins, shape ``(num_steps,)``: an example nearer to a tie may be
+            classified either way.
+        val_margin: likewise of the validation examples after each epoch, shape ``(max_epochs,)``.
     """
 
     loss: Floats
@@ -94,6 +98,8 @@ class Envelope:
     logits: float
     forward: float
     metric: float
+    margin: Floats
+    val_margin: Floats
 
 
 def reference(plan: Plan, data: DataModule) -> Training:
@@ -146,7 +152,8 @@ def measure_envelope(
     def largest(of: Callable[[Trajectory], Array], least: float = 0.0) -> Floats:
         return running_envelope(plan, oracle, members, of, least)
 
-    X_val = data.examples(train=False, dtype="float64")[0]
+    exact = reference_dtype(plan)
+    X_val = data.examples(train=False, dtype=exact)[0]
     y_val = np.asarray(data.y_val, dtype=np.int64)
     ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()]
     spread = np.linspace(len(ends) - 1, 0, min(metric_epochs, len(ends))).astype(int)
@@ -156,7 +163,7 @@ def measure_envelope(
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
         # One product for all epochs: several times as fast as one for each.
         places = [-1, *(i for i, _ in ends)]
-        side_by_side = np.hstack([W.astype(np.float64) for W in member.W[places]])
+        side_by_side = np.hstack([W.astype(exact) for W in member.W[places]])
         products = np.split(X_val @ side_by_side, len(places), axis=1)
         from_parameters = products[0] + member.b[-1]
         if not np.isfinite(from_parameters).all():
@@ -188,6 +195,8 @@ def measure_envelope(
         logits=max(least, *logits),
         forward=max(least, *forward),
         metric=of_mean,
+        margin=margin_envelope(plan, oracle, members, lambda t: t.margins),
+        val_margin=margin_envelope(plan, oracle, members, lambda t: t.val_margins),
     )
 
 
@@ -233,6 +242,22 @@ def loss_envelope(
     # A few errors of one number tell too little: the first steps share the largest of theirs.
     loss[:pooled_steps] = loss[:pooled_steps].max()
     return loss
+
+
+def margin_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    of: Callable[[Trajectory], Floats],
+) -> Floats:
+    """The envelope of the margins of each step or epoch; see :func:`measure_envelope`."""
+    near = of(oracle) < FAR
+    exact = np.where(near, of(oracle), 0.0)
+    errors = [np.abs(np.where(near, of(member) - exact, 0.0)).max(axis=1) for member in members]
+    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
+    largest = np.maximum(finite, unit_roundoff(plan) * np.maximum(exact.max(axis=1), LEAST))
+    largest[:POOLED_STEPS] = largest[:POOLED_STEPS].max()
+    return np.asarray(np.maximum.accumulate(largest))
 
 
 def unit_roundoff(plan: Plan) -> float:

@@ -25,6 +25,12 @@ Rows = npt.NDArray[np.int32]
 WORST = 1e99
 """What stands for an infinite error or number of envelopes, because JSON has no infinity."""
 
+NEAREST = 64
+"""How many examples of a batch have their margins kept: those that are nearest to a tie."""
+
+FAR = 1e30
+"""The margin of what is never near a tie: what a short batch lacks, or the only class."""
+
 Form = Callable[[Array, Array], tuple[Array, Array]]
 """From logits and labels to the loss of each example and the probabilities."""
 
@@ -76,6 +82,27 @@ FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
 """The three usual ways to write the same loss and its gradient: equal but for rounding."""
 
 
+def nearest_margins(logits: Array, y: Array, size: int) -> Floats:
+    """How far the examples of a batch are from another answer, right or wrong: the nearest.
+
+    Args:
+        logits: shape ``(n, num_outputs)``.
+        y: their classes.
+        size: of a whole batch.
+
+    Returns:
+        The smallest distances of a label's logit from the largest of the others, in order, shape
+        ``(min(size, NEAREST),)``.
+    """
+    others = logits.astype(np.float64)
+    rows = np.arange(len(y))
+    own = others[rows, y]
+    others[rows, y] = -np.inf
+    margins = np.full(max(size, len(y)), FAR)
+    margins[: len(y)] = np.minimum(np.abs(own - others.max(axis=1)), FAR)
+    return np.sort(margins)[: min(size, NEAREST)]
+
+
 AT_ONCE = 2**18
 """Numbers of the partial products that are kept at once: as many as a processor's cache holds."""
 
@@ -84,7 +111,8 @@ def block_product(A: Array, B: Array, block: int, start: Array | None = None) ->
     """The matrix product, added up in blocks of so many, one block after the other.
 
     Args:
-        A, B: the factors.
+        A: the left factor.
+        B: the right one.
         block: how many products are added up at once.
         start: what the sum begins with, a row of the result; zero if not given.
 
@@ -248,11 +276,14 @@ class Training:
         X_val = self.scaled(self.reordered(self.data.X_val))
         y_val = np.asarray(self.data.y_val, dtype=np.int64)
         losses, accuracies, validation, logits = [], [], [], np.empty(0)
+        margins: list[Floats] = []
+        val_margins: list[Floats] = []
         kept: list[tuple[Array, Array]] = []
         states = [self.initial()]  # before step 0, which every plan probes
         for done, (step, W, b) in enumerate(self.steps(), 1):
             losses.append(step.loss)
             accuracies.append(step.accuracy)
+            margins.append(nearest_margins(step.logits, step.y, plan.recipe.batch_size))
             if done in snapshots:
                 kept.append((self.unpermuted(W), b.copy()))
             if done in probes:
@@ -264,11 +295,14 @@ class Training:
                     val_losses = self.shuffle.permutation(val_losses)
                 accuracy = np.mean(logits.argmax(axis=1) == y_val)
                 validation.append((float(self.mean(val_losses)), float(accuracy)))
+                val_margins.append(nearest_margins(logits, y_val, len(y_val)))
                 tell(done // plan.steps_per_epoch)
         val_loss, val_accuracy = np.array(validation).T
         arrays = {
             "step_loss": np.array(losses),
             "step_accuracy": np.array(accuracies),
+            "margins": np.stack(margins),
+            "val_margins": np.stack(val_margins),
             "W": np.stack([W for W, _ in kept]),
             "b": np.stack([b for _, b in kept]),
             "val_loss": val_loss,
@@ -363,6 +397,8 @@ class Trajectory:
     Args:
         step_loss: mean loss of each step, before its update, shape ``(num_steps,)``.
         step_accuracy: likewise the accuracy.
+        margins: of each step's examples those nearest to a tie, see :func:`nearest_margins`.
+        val_margins: likewise of the validation examples after each epoch.
         W: weights at the plan's snapshots, shape ``(s, num_inputs, num_outputs)``.
         b: biases there, shape ``(s, num_outputs)``.
         val_loss: mean validation loss after each epoch, shape ``(max_epochs,)``.
@@ -374,6 +410,8 @@ class Trajectory:
 
     step_loss: Floats
     step_accuracy: Floats
+    margins: Floats
+    val_margins: Floats
     W: Array
     b: Array
     val_loss: Floats

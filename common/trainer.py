@@ -20,6 +20,7 @@ from common.data import DataModule
 from common.device import DEVICES
 from common.errors import ParityError
 from common.fit_display import shown
+from common.unequal import Pass, unequal
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -112,6 +113,7 @@ class Trainer(ABC):
         self.optim: Any = None
         self.watched: npt.NDArray[Any] | None = None
         self.fed: list[tuple[Floats, Indices, Indices]] = []
+        self.X: Any = None
 
     # The framework's half
 
@@ -236,6 +238,16 @@ class Trainer(ABC):
             size: examples per batch; the last one may be short.
         """
 
+    def watched_pass(self, training: bool) -> Pass:
+        """A forward pass of the model, of the first examples: what it gave, and what it moved.
+
+        A framework that has layers, states or modes overrides this.
+
+        Args:
+            training: as in training; else as in evaluation.
+        """
+        return Pass(self.predict(next(self.validation_batches(self.batch_size))[0]))
+
     # The shared half
 
     def keep_fed(self, X: Any, y: Any, sizes: Sequence[int]) -> None:
@@ -250,6 +262,14 @@ class Trainer(ABC):
         """
         kept = np.asarray(X, np.float64), np.asarray(y, np.int32), np.asarray(sizes, np.int32)
         self.fed.append(kept)
+
+    def unequal(self) -> Iterator[str]:
+        """What the model does that a comparison cannot hold equal: :mod:`common.unequal`."""
+        return unequal(self.watched_pass)
+
+    def watched_examples(self) -> Any:
+        """The examples of a watched pass: two at least, of which there is a variance."""
+        return self.X[: max(self.batch_size, 2)]
 
     def fit(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ class Variation(Training):
         nudge: by what part numbers are changed before they are rounded to a narrower format.
     """
 
+    values_of_base: Mapping[type, float] = MappingProxyType({})
+    """Of the classes of another change that is made as well; see :func:`both`."""
+
     def __init__(
         self,
         plan: Plan,
@@ -29,15 +33,30 @@ class Variation(Training):
         nudge: float = 0.0,
         **options: Any,
     ) -> None:
-        self.value, self.nudge = value, nudge
+        self.values = {**dict.fromkeys(type(self).__mro__, value), **self.values_of_base}
+        self.nudge = nudge
         super().__init__(plan, data, **options)
+
+
+def both(base: type[Variation], value: float, kind: type[Variation]) -> type[Variation] | None:
+    """A replay with two things changed; None where they are one.
+
+    Args:
+        base: one of the changes.
+        value: its size.
+        kind: the other, whose size is the new replay's ``value``.
+    """
+    if set(base.__mro__) & set(kind.__mro__) - set(Variation.__mro__):
+        return None
+    values = {**dict.fromkeys(base.__mro__, value), **base.values_of_base}
+    return type(f"{base.__name__}And{kind.__name__}", (kind, base), {"values_of_base": values})
 
 
 class LearningRate(Variation):
     """The learning rate times a factor."""
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        factor = W.dtype.type(self.value)
+        factor = W.dtype.type(self.values[LearningRate])
         super().update(W, b, factor * gradient_W, factor * gradient_b)
 
 
@@ -45,7 +64,7 @@ class WeightDecay(Variation):
     """The gradient plus a part of the parameter."""
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        decay = W.dtype.type(self.value)
+        decay = W.dtype.type(self.values[WeightDecay])
         super().update(W, b, gradient_W + decay * W, gradient_b + decay * b)
 
 
@@ -53,7 +72,9 @@ class WeightDecayOfWeights(Variation):
     """The same, the biases left alone."""
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        super().update(W, b, gradient_W + W.dtype.type(self.value) * W, gradient_b)
+        super().update(
+            W, b, gradient_W + W.dtype.type(self.values[WeightDecayOfWeights]) * W, gradient_b
+        )
 
 
 class Momentum(Variation):
@@ -65,7 +86,7 @@ class Momentum(Variation):
         self.velocity: tuple[Array, Array] | None = None
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        m, gradients = W.dtype.type(self.value), (gradient_W, gradient_b)
+        m, gradients = W.dtype.type(self.values[Momentum]), (gradient_W, gradient_b)
         if self.velocity is None:
             moved = gradients
         else:
@@ -127,7 +148,7 @@ class AffineFeatures(Variation):
     shift = 0.0
 
     def scaled(self, X: Array) -> Array:
-        factor = self.value / self.data.divisor
+        factor = self.values[AffineFeatures] / self.data.divisor
         return np.asarray(X * factor + self.shift, dtype=self.dtype)
 
 
@@ -152,6 +173,16 @@ class ChangedLabels(Variation):
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         X, _ = super().examples(rows)
         return X, self.fed[rows].astype(np.int64)
+
+
+class OrderAsFed(Variation):
+    """The batches that the record says were fed, one for each step."""
+
+    fed_batches: Sequence[Rows]
+
+    def rows(self, epoch: int) -> Iterable[Rows]:
+        first = epoch * self.plan.steps_per_epoch
+        return self.fed_batches[first : first + self.plan.steps_per_epoch]
 
 
 class BlockOrder(Variation):
@@ -235,7 +266,7 @@ class LabelSmoothing(Variation):
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         losses, probabilities, error = super().losses(logits, y)
-        part, rows = logits.dtype.type(self.value), np.arange(len(y))
+        part, rows = logits.dtype.type(self.values[LabelSmoothing]), np.arange(len(y))
         log_softmax = logits - (losses + logits[rows, y])[:, None]
         losses = (1 - part) * losses - part * log_softmax.mean(axis=1)
         error[rows, y] += part
@@ -247,7 +278,7 @@ class ClippedLog(Variation):
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         losses, probabilities, error = super().losses(logits, y)
-        most = -np.log(logits.dtype.type(self.value))
+        most = -np.log(logits.dtype.type(self.values[ClippedLog]))
         return np.minimum(losses, most), probabilities, error * (losses < most)[:, None]
 
 
@@ -257,7 +288,7 @@ class ShiftedLog(Variation):
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         _, probabilities, error = super().losses(logits, y)
         chosen = probabilities[np.arange(len(y)), y]
-        shifted = chosen + logits.dtype.type(self.value)
+        shifted = chosen + logits.dtype.type(self.values[ShiftedLog])
         return -np.log(shifted), probabilities, error * (chosen / shifted)[:, None]
 
 
@@ -331,7 +362,7 @@ class Clipped(Variation):
     def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
         """The gradients within the bound: here the norm of all of them together."""
         norm = np.sqrt((gradient_W**2).sum() + (gradient_b**2).sum())
-        part = gradient_W.dtype.type(min(1.0, self.value / norm) if norm else 1.0)
+        part = gradient_W.dtype.type(min(1.0, self.values[Clipped] / norm) if norm else 1.0)
         return part * gradient_W, part * gradient_b
 
     def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
@@ -348,7 +379,7 @@ class ClippedNearly(Clipped):
 
     def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
         norm = np.sqrt((gradient_W**2).sum() + (gradient_b**2).sum()) + 1e-6
-        part = gradient_W.dtype.type(min(1.0, self.value / norm))
+        part = gradient_W.dtype.type(min(1.0, self.values[ClippedNearly] / norm))
         return part * gradient_W, part * gradient_b
 
 
@@ -357,7 +388,7 @@ class ClippedEach(Clipped):
 
     def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
         norms = [max(float(np.sqrt((g**2).sum())), 1e-30) for g in (gradient_W, gradient_b)]
-        parts = [gradient_W.dtype.type(min(1.0, self.value / norm)) for norm in norms]
+        parts = [gradient_W.dtype.type(min(1.0, self.values[ClippedEach] / norm)) for norm in norms]
         return parts[0] * gradient_W, parts[1] * gradient_b
 
 
@@ -365,7 +396,7 @@ class ClippedEntries(Clipped):
     """Each entry of the gradient kept within a bound."""
 
     def clip(self, gradient_W: Array, gradient_b: Array) -> tuple[Array, Array]:
-        most = gradient_W.dtype.type(self.value)
+        most = gradient_W.dtype.type(self.values[ClippedEntries])
         return np.clip(gradient_W, -most, most), np.clip(gradient_b, -most, most)
 
 

@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from common import device, variations
 from common.baseline import SCHEMA, Baseline
@@ -18,6 +20,7 @@ from common.execution import Contender
 from common.golden import decode, encode, golden_record, projections
 from common.launcher import Outcome
 from common.moved import compare_with_golden
+from common.record import HISTORY
 from common.reference import member
 from common.replay import FORMS, Training
 from common.report import Report
@@ -282,21 +285,16 @@ def test_another_version_is_named(saved, cache, tmp_path):
     assert f"numpy {was} → {now}" in process.stdout
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["new file", "old file"])
-def test_another_device_is_named(saved, cache, tmp_path, monkeypatch, old):
-    """A worker that says nothing and computes as ever; a file that does not say is of the CPU."""
-    facts = json.loads(saved.read_text())
-    for row in facts["runs"]:
+def test_another_device_is_named(saved, cache, tmp_path, monkeypatch):
+    """A worker that says nothing and computes as ever."""
+    for row in json.loads(saved.read_text())["runs"]:
         assert row["surroundings"]["device"] == "cpu"
-        if old:
-            del row["surroundings"]["device"]
-    (tmp_path / "b.json").write_text(json.dumps(facts))
     silent = f'unset {device.DEVICE_VARIABLE}; exec {shlex.quote(sys.executable)} "$@"'
     python = interpreter(tmp_path / "python", "*common.worker*", silent)
     monkeypatch.setattr(device, "DRIVERS", ("/dev/null",))
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     small = {"data": SMALL[1], "max_epochs": int(SMALL[3]), "implementations": ["scratch"]}
-    common = {"pythons": {PLAIN: python}, "baseline": tmp_path / "b.json", **small}
+    common = {"pythons": {PLAIN: python}, "baseline": saved, **small}
     for kind, expected in (("cpu", {}), ("gpu", {"device": ["cpu", "gpu"]})):
         report = compare([PLAIN], device=kind, out=tmp_path / kind, **common)
         (row,) = report.runs
@@ -365,6 +363,47 @@ def test_a_run_that_is_not_in_the_baseline_is_named(saved, cache, tmp_path):
     process = run([*COMPARE, *ONE, "--baseline", file, "--out", tmp_path / "out"], cache)
     assert process.returncode == 0
     assert f"{PLAIN} scratch: not in the baseline" in process.stdout
+
+
+# Edited files
+
+
+def numbers(value, place=()):
+    """The places of all that stands in a JSON value, containers apart."""
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [found for key, inner in pairs for found in numbers(inner, (*place, key))]
+    return [place]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_whatever_is_edited_in_a_file_is_refused_by_name(saved, tmp_path, drawn):
+    facts = json.loads(saved.read_text())
+    *names, last = drawn.draw(st.sampled_from(numbers(facts)))
+    inner = facts
+    for name in names:
+        inner = inner[name]
+    old = inner[last]
+    edits = {str: lambda v: v[:-1] + chr(ord(v[-1:] or "a") ^ 1), type(None): lambda _: "other"}
+    inner[last] = edits.get(type(old), lambda v: v + 1 if isinstance(v, int) else v * 1.5 + 1e-9)(
+        old
+    )
+    file = tmp_path / "b.json"
+    file.write_text(json.dumps(facts))
+    with pytest.raises(ParityError, match="expected a baseline") as error:
+        Baseline.load(file)
+    if "was changed after it was saved" in str(error.value):
+        name = [*names, last][2] if names[:1] == ["runs"] else [*names, last][0]
+        assert last == name or str(name) in str(error.value) or name == "digests"
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_a_metric_edited_in_a_golden_record_has_moved(judge, sound, name):
+    edited = sound | {name: [*sound[name][:-1], 9.9 if "loss" in name else sound[name][-1] - 0.01]}
+    found = moved(judge, edited, member(judge.plan, judge.data, 0))
+    assert found.grade in ("drift", "disagree")
+    assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)
 
 
 # Unusable files

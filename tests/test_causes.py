@@ -236,13 +236,6 @@ def test_labels_that_are_not_recorded_are_not_compared(judge):
     assert cause.name == "learning rate"
 
 
-def test_labels_fed_that_are_not_recorded_are_not_compared(judge):
-    record = record_of(judge, variation(judge, variations.AffineFeatures, 16 / 17))
-    arrays = {name: array for name, array in record.arrays.items() if name != "fed/y_train"}
-    _, cause = diagnose(judge, dataclasses.replace(record, arrays=arrays))
-    assert cause.name == "scale by 17"
-
-
 def test_features_that_are_all_alike_have_no_scale(judge):
     zeros = np.zeros((2, 4))
     data = SimpleNamespace(stored_rows=lambda _: zeros, divisor=1.0, image_shape=None)

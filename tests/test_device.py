@@ -96,7 +96,7 @@ def test_what_a_worker_is_given(tmp_path, monkeypatch, kind):
 def test_a_worker_for_a_users_own_model_computes_where_it_is_told(monkeypatch):
     monkeypatch.setenv(DEVICE_VARIABLE, "gpu")
     with pytest.raises(ParityError, match=REFUSED):
-        Run.train(mock.Mock(), PLAIN, mock.Mock(), None)
+        Run.train(mock.Mock(), PLAIN, mock.Mock())
 
 
 def test_a_worker_with_faults_computes_where_it_is_told(tmp_path):

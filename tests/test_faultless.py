@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
 from common.data import DataModule
 from common.datasets import Digits
+from common.grades import SOUND
 from common.ladder import count_borderline, order_rounding
 from common.plan import Plan
 from common.recipe import Recipe
@@ -24,8 +25,6 @@ from common.replay import (
     error_from_probabilities,
     losses_from_probabilities,
 )
-
-SOUND = ("rounding",)
 
 
 def made(n, f, c, labels="linear", scale=1.0):

@@ -8,18 +8,22 @@ import pytest
 
 from common.agreement import Thresholds
 from common.cache import cache_directory
-from common.environment import ROOT
+from common.datasets import Synthetic
+from common.environment import ROOT, discover, find_environment
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE
 from common.model_judging import ModelJudge
+from common.model_worker import ORDERS
 from common.own_model import OwnModel
 from common.plan import Plan
 from common.record import Record
 from common.report import Report
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, run
+from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, make_plan, run
+from tests.model_files import KINDS, UNEQUAL, sound_file, unequal_file, wrong_file
 
 EXAMPLES = ROOT / "docs" / "examples"
+DIGITS = ("--data", "digits", "--max-epochs", "2")
 PARAMETERS = '{"W1": ("inputs", 6), "b1": (6,), "W2": (6, "outputs"), "b2": ("outputs",)}'
 PLAIN_MODEL = f"""
 import numpy as np
@@ -103,9 +107,13 @@ def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
     model = OwnModel.load(model_file(), BACKENDS)
     drawn = model.draw(6, 3, 0, "float32")  # as many features as hidden units
     features = np.array([3, 1, 0, 5, 2, 4])
-    permuted = model.permute(drawn, features)
+    classes = np.array([2, 0, 1])
+    permuted = model.permute(drawn, features, classes)
     np.testing.assert_array_equal(permuted["W1"], drawn["W1"][features])
-    np.testing.assert_array_equal(permuted["W2"], drawn["W2"])
+    np.testing.assert_array_equal(permuted["W2"], drawn["W2"][:, classes])
+    back = model.permute(permuted, np.argsort(features), np.argsort(classes))
+    for name, value in drawn.items():
+        np.testing.assert_array_equal(back[name], value)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +183,181 @@ def test_a_model_agrees_with_itself(model_file, compare, tmp_path):
     assert report.facts["reference"]["by"] == PLAIN
     assert report.facts["model"]["parameters"]["W1"] == ["inputs", 6]
     assert re.search(rf"reference +float64 +{PLAIN}", process.stdout)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_model_of_any_kind_is_within_rounding(model_file, compare, tmp_path, kind):
+    """The ensemble keeps the order of features that mean something by their place."""
+    text, names = sound_file(kind)
+    process = compare(model_file(text), data=DIGITS)
+    assert process.returncode == 0, process.stdout + process.stderr
+    facts = Report.load(tmp_path / "out").facts
+    grades = {row["backend"]: row["grade"] for row in facts["runs"]}
+    assert set(grades) == set(names)
+    assert set(grades.values()) <= {"rounding", "drift"}
+    assert "rounding" in grades.values()
+    for row in facts["runs"]:  # a loss may be biased; how the model is written is the same
+        assert row["stages"]["forward"]["envelopes"] <= 4
+    assert facts["free_running"]["informative"]
+    assert facts["notices"] == []
+    kept = () if "inputs" in KINDS[kind] else ("features",)
+    assert facts["envelope"]["orders"] == [name for name in ORDERS if name not in kept]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mistake_in_a_model_of_any_kind_is_found_in_its_stage(
+    model_file, compare, tmp_path, kind
+):
+    text, faulty = wrong_file(kind)
+    process = compare(model_file(text), data=DIGITS)
+    assert process.returncode in (0, 1), process.stdout + process.stderr
+    facts = Report.load(tmp_path / "out").facts
+    assert facts["verdict"] in ("drift", "disagree")
+    by = facts["reference"]["by"]  # its own row agrees with it, right or wrong
+    for row in facts["runs"]:
+        assert (row["grade"] == "rounding") == (row["backend"] == by)
+    (found,) = (row["divergence"] for row in facts["runs"] if row["backend"] != by)
+    assert (found["step"], found["stage"]) == (0, "forward")
+    assert faulty in [row["backend"] for row in facts["runs"]]
+
+
+PLACE_MATTERS = {
+    "by its place": "X * (1 + np.arange(X.shape[1]) % 2).astype(X.dtype)",
+    "by a parameter of zero": "X + self.b1[:1] * np.arange(X.shape[1]).astype(X.dtype)",
+}
+
+
+@pytest.mark.parametrize("how", PLACE_MATTERS)
+def test_features_that_mean_something_by_their_place_are_not_permuted(
+    model_file, compare, tmp_path, how
+):
+    """Though parameters name an axis of inputs; it is said."""
+    text = PLAIN_MODEL.replace("X @ self.W1", f"({PLACE_MATTERS[how]}) @ self.W1")
+    text = text.replace("X.T @ below", f"({PLACE_MATTERS[how]}).T @ below")
+    process = compare(model_file(text), "--lr", "0.01")
+    assert process.returncode == 0, process.stdout + process.stderr
+    facts = Report.load(tmp_path / "out").facts
+    assert facts["envelope"]["orders"] == ["examples", "classes"]
+    assert any("PARAMETERS calls inputs" in notice for notice in facts["notices"])
+
+
+def test_examples_that_matter_to_each_other_by_their_place_are_not_permuted(
+    model_file, compare, tmp_path
+):
+    process = compare(
+        model_file(PLAIN_MODEL.replace("below.sum(axis=0)", "below.sum(axis=0) + below[0]"))
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    facts = Report.load(tmp_path / "out").facts
+    assert facts["envelope"]["orders"] == ["features", "classes"]
+    assert any("examples of a batch" in notice for notice in facts["notices"])
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_what_cannot_be_held_equal_is_refused_by_name(tmp_path, name):
+    make_plan(tmp_path, Synthetic(96, 64, 3), batch_size=32, max_epochs=1)
+    files = {case: tmp_path / f"{number}.py" for number, case in enumerate(UNEQUAL[name])}
+    for case, path in files.items():
+        path.write_text(unequal_file(name, case))
+    python = find_environment(discover()[name], None, build=False).python
+    command = [python, "-m", "tests.train_models", name, tmp_path / "plan", *files.values()]
+    process = run(command, cache_directory(), cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    reasons = json.loads(process.stdout.splitlines()[-1])
+    for case, (_, _, part) in UNEQUAL[name].items():
+        reason = reasons[str(files[case])]
+        if part is None:
+            assert reason is None, case
+        else:
+            assert reason is not None, case
+            assert part in reason, case
+            assert f"{files[case]}: {name}: expected" in reason
+            assert len(reason.splitlines()) == 1
+
+
+LINEAR_MODEL = f"""
+import numpy as np
+
+
+def {PLAIN}_model(d2l, num_inputs, num_outputs, lr):
+    class Linear(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            self.W, self.b = np.zeros((num_inputs, num_outputs)), np.zeros(num_outputs)
+
+        def forward(self, X):
+            return X @ self.W + self.b
+
+        def gradients(self, X, y_hat, y):
+            return {{"W": 0 * self.W, "b": 0 * self.b}}
+
+    return Linear()
+"""
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_a_comparison_of_what_cannot_be_held_equal_is_one_line(model_file, compare, tmp_path, name):
+    path = model_file(unequal_file(name, "dropout") + LINEAR_MODEL)
+    process = compare(path, PLAIN, name)  # the reference does it not
+    check_complaint(process, path, f"{name}: ", "random numbers in", "leave that out")
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_random_numbers_of_a_model_without_a_framework_are_refused(model_file, compare):
+    for drawn in ("np.random.rand()", "np.random.default_rng().random()"):
+        path = model_file(PLAIN_MODEL.replace("self.b2\n", f"self.b2 * {drawn}\n", 1))
+        check_complaint(compare(path, "--overwrite"), path, PLAIN, "random")
+
+
+ENDS = {
+    "sys.exit(0)": "SystemExit(0)",
+    "raise SystemExit": "SystemExit()",
+    "raise KeyboardInterrupt": "KeyboardInterrupt()",
+    "os._exit(0)": "exit status 0",
+    "print('{}'); os._exit(0)": "exit status 0",
+}
+PLACES = {
+    "import": ("import numpy as np\n", ""),
+    "builder": ("    class TwoLayers(d2l.Classifier):\n", "        "),
+    "forward": ("        def forward(self, X):\n", "            "),
+    "loss": ("        def loss(self, y_hat, y, averaged=True):\n", "            "),
+}
+ENDINGS = [("import", end) for end in ENDS] + [
+    (place, end) for place in ("builder", "forward", "loss") for end in list(ENDS)[::3]
+]
+
+
+@pytest.mark.parametrize(("place", "end"), ENDINGS)
+def test_a_file_that_ends_its_process_is_never_an_agreement(
+    model_file, compare, tmp_path, place, end
+):
+    loss = "        def loss(self, y_hat, y, averaged=True):\n            return 0\n\n"
+    text = PLAIN_MODEL.replace("        def gradients", f"{loss}        def gradients")
+    head, indent = PLACES[place]
+    path = model_file("import os, sys\n" + text.replace(head, f"{head}{indent}{end}\n", 1))
+    process = compare(path)
+    assert process.returncode in (2, 3)
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert str(path) in line
+    assert ENDS[end] in line
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize("end", list(ENDS)[::3])
+def test_a_model_that_ends_its_process_in_one_framework_is_a_failed_row(compare, tmp_path, end):
+    """In the framework that is no reference; what it says stands in its row."""
+    text = (EXAMPLES / "two_layers_bug.py").read_text()
+    last = OwnModel.load(EXAMPLES / "two_layers_bug.py", BACKENDS).backends[-1]
+    head = f"def {last}_model(d2l, num_inputs, num_outputs, lr):\n"
+    (tmp_path / "mine.py").write_text(f"import os, sys\n{text}".replace(head, f"{head}    {end}\n"))
+    process = compare(tmp_path / "mine.py")
+    assert process.returncode == 3, process.stderr
+    (failed,) = (r for r in Report.load(tmp_path / "out").runs if r["status"] != "done")
+    assert failed["status"] == "failed"
+    assert "mine.py" in failed["reason"]
+    assert ENDS[end] in failed["reason"]
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,7 @@ def test_the_thresholds_decide(cache, tmp_path):
     for threshold in ("1", "1000"):
         out = tmp_path / threshold
         words = [*COMPARE, PLAIN, "--data", "digits", "--max-epochs", "3", "--quiet"]
+        words += ["--seed", "5"]
         process = run([*words, "--threshold", threshold, "--out", out], cache)
         report = Report.load(out)
         assert process.returncode == report.exit_status(), process.stderr

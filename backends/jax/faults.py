@@ -115,6 +115,34 @@ def clipped(p, y, epsilon):
     return -jnp.log(jnp.maximum(p[jnp.arange(len(y)), y], epsilon))
 
 
+def put_parameters(trainer, parameters):
+    """Other parameters in the middle of a training, which goes by Flax's train state."""
+    tree = trainer.model.build_tree(parameters)
+    trainer.state = trainer.state.replace(params=trainer._put_tree(tree))
+    trainer.model.hold(trainer.state.params)
+
+
+def focal(p, y, gamma):
+    """The focal loss."""
+    chosen = p[jnp.arange(len(y)), y]
+    return -((1 - chosen) ** gamma) * jnp.log(chosen)
+
+
+def weighted(p, y, size):
+    """Classes that weigh the more, the higher their number."""
+    return (1 + size * y) * -jnp.log(p[jnp.arange(len(y)), y])
+
+
+def tempered(p, y, temperature):
+    """Logits divided by a temperature."""
+    return optax.softmax_cross_entropy_with_integer_labels(jnp.log(p) / temperature, y)
+
+
+def penalised(p, y, size):
+    """A penalty on confidence: less a part of the entropy."""
+    return -jnp.log(p[jnp.arange(len(y)), y]) + size * (p * jnp.log(p)).sum(axis=1)
+
+
 FAULTS = {
     "weight decay": optimizers(
         lambda lr, decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(lr))
@@ -136,4 +164,8 @@ FAULTS = {
     "bfloat16 products": products(cast(jnp.bfloat16)),
     "float16 products": products(cast(jnp.float16)),
     "TF32 products": products(lambda X: lax.reduce_precision(X, 8, 10)),
+    "focal loss": losses(focal),
+    "class weights": losses(weighted),
+    "temperature": losses(tempered),
+    "confidence penalty": losses(penalised),
 }

@@ -6,6 +6,8 @@ import os
 
 import jax
 import numpy as np
+from flax.errors import InvalidRngError
+from flax.traverse_util import flatten_dict
 from jax import lax
 from jax import numpy as jnp
 
@@ -13,6 +15,7 @@ from backends.jax.classifier import get_key
 from common.device import no_gpu
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
+from common.unequal import Pass, unequal
 
 try:
     from jax import enable_x64
@@ -160,6 +163,22 @@ class Trainer(AbstractTrainer):
     @_in_dtype
     def predict(self, X):
         return np.asarray(self._predict(self.state, X))
+
+    @_in_dtype
+    def unequal(self):
+        init = functools.partial(self.model.init, jax.random.PRNGKey(0))
+        held = flatten_dict(dict(jax.eval_shape(init, self.watched_examples())), sep="/")
+        if states := [name for name in held if not name.startswith("params/")]:
+            return [f"{', '.join(states)} beside the parameters"]
+        try:
+            return list(unequal(self.watched_pass))
+        except InvalidRngError as error:
+            return [f"random numbers in forward: {str(error).partition(' (http')[0]}"]
+
+    def watched_pass(self, training):
+        # Not compiled, which would draw once and for all.
+        y_hat = self.model.apply({"params": self.state.params}, self.watched_examples())
+        return Pass(np.asarray(y_hat))
 
     @_in_dtype
     def probe(self, parameters, X, y):

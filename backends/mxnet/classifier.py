@@ -110,6 +110,14 @@ class Classifier(gluon.Block, AbstractClassifier):
         """The gradients that the last backward pass left, as :meth:`get_parameters`."""
         return self.read_tensors(lambda array: array.grad)
 
+    def get_states(self):
+        """What layers keep besides what is trained, running statistics say, as NumPy."""
+        return {
+            name: array_of(parameter).asnumpy()
+            for name, parameter in self._collect_params_with_prefix().items()
+            if parameter.grad_req == "null"
+        }
+
     def set_parameters(self, parameters):
         tensors = self.named_tensors()
         for name, value in parameters.items():

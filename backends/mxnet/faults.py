@@ -152,6 +152,27 @@ def _through(rounded, X):
     return np.array(rounded(X.asnumpy()), dtype="float32")
 
 
+def focal(p, y, gamma):
+    """The focal loss."""
+    chosen = npx.pick(p, y)
+    return -((1 - chosen) ** gamma) * np.log(chosen)
+
+
+def weighted(p, y, size):
+    """Classes that weigh the more, the higher their number."""
+    return (1 + size * y.astype(p.dtype)) * -np.log(npx.pick(p, y))
+
+
+def tempered(p, y, temperature):
+    """Logits divided by a temperature."""
+    return -npx.pick(npx.log_softmax(np.log(p) / temperature), y)
+
+
+def penalised(p, y, size):
+    """A penalty on confidence: less a part of the entropy."""
+    return -np.log(npx.pick(p, y)) + size * (p * np.log(p)).sum(axis=1)
+
+
 FAULTS = {
     "weight decay": optimizers(lambda p, lr, size: Updater(p, "sgd", learning_rate=lr, wd=size)),
     "momentum": optimizers(lambda p, lr, size: Updater(p, "sgd", learning_rate=lr, momentum=size)),
@@ -169,4 +190,8 @@ FAULTS = {
     "bfloat16 products": products(bfloat16),
     "float16 products": products(float16),
     "TF32 products": products(tf32),
+    "focal loss": losses(focal),
+    "class weights": losses(weighted),
+    "temperature": losses(tempered),
+    "confidence penalty": losses(penalised),
 }

@@ -1,11 +1,14 @@
 """MXNet's half of Trainer."""
 
+import functools
+
 import mxnet
 from mxnet import autograd, np
 
 from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
+from common.unequal import Pass
 
 
 class Trainer(AbstractTrainer):
@@ -89,6 +92,21 @@ class Trainer(AbstractTrainer):
     def predict(self, X):
         return self.model(X).asnumpy()
 
+    def watched_pass(self, training):
+        model, calls = self.model, []
+        handles = [
+            block.register_forward_hook(functools.partial(_note, calls, name))
+            for name, block in _innermost(model)
+        ]
+        try:
+            before = model.get_states()
+            with autograd.record(train_mode=training):
+                y_hat = model(self.watched_examples())
+            return Pass(y_hat.asnumpy(), calls, before, model.get_states())
+        finally:
+            for handle in handles:
+                handle.detach()
+
     def probe(self, parameters, X, y):
         model, X, y = self.model, _array(X), _array(y)
         with model.restored():
@@ -108,6 +126,19 @@ class Trainer(AbstractTrainer):
             for name, value in model.get_gradients().items():
                 arrays[f"gradient/{name}"] = value
         return arrays
+
+
+def _innermost(block, path=""):
+    """The blocks without blocks of their own inside a block, with their paths."""
+    for name, child in block._children.items():
+        below = list(_innermost(child, f"{path}{name}."))
+        yield from below or [(f"{path}{name}", child)]
+
+
+def _note(calls, name, block, inputs, output):
+    arrays = inputs[0], output
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        calls.append((f"{name} ({type(block).__name__})", *(a.asnumpy() for a in arrays)))
 
 
 def _array(array):

@@ -200,6 +200,41 @@ def _error(p, y):
     return error
 
 
+def put_parameters(trainer, parameters):
+    """Other parameters in the middle of a training, in the arrays that the optimizer holds."""
+    for name, value in trainer.model.parameters().items():
+        value[...] = parameters[name]
+
+
+def focal(p, y, gamma):
+    """The focal loss."""
+    chosen = p[np.arange(len(y)), y]
+    rest = 1 - chosen
+    part = rest**gamma - gamma * chosen * rest ** (gamma - 1) * np.log(chosen)
+    return -(rest**gamma) * np.log(chosen), part[:, None] * _error(p, y)
+
+
+def weighted(p, y, size):
+    """Classes that weigh the more, the higher their number."""
+    weight = (1 + size * y).astype(p.dtype)
+    return -weight * np.log(p[np.arange(len(y)), y]), weight[:, None] * _error(p, y)
+
+
+def tempered(p, y, temperature):
+    """Logits divided by a temperature."""
+    log = log_softmax(np.log(p) / p.dtype.type(temperature))
+    error = _error(np.exp(log), y) / p.dtype.type(temperature)
+    return -log[np.arange(len(y)), y], error
+
+
+def penalised(p, y, size):
+    """A penalty on confidence: less a part of the entropy."""
+    log, size = np.log(p), p.dtype.type(size)
+    entropy = -(p * log).sum(axis=1)
+    error = _error(p, y) + size * p * (log + entropy[:, None])
+    return -log[np.arange(len(y)), y] - size * entropy, error
+
+
 FAULTS = {
     "weight decay": optimizers(Decayed),
     "momentum": optimizers(Momentum),
@@ -215,4 +250,8 @@ FAULTS = {
     "bfloat16 products": products(bfloat16),
     "float16 products": products(float16),
     "TF32 products": products(tf32),
+    "focal loss": losses(focal),
+    "class weights": losses(weighted),
+    "temperature": losses(tempered),
+    "confidence penalty": losses(penalised),
 }

@@ -79,6 +79,23 @@ class Classifier(AbstractClassifier):
                     named[name] = variable
         return named
 
+    def layers_by_name(self):
+        """The innermost Keras layers."""
+        return {
+            f"{layer.name} ({type(layer).__name__})": layer
+            for value in vars(self).values()
+            for layer in _layers(value)
+            if not list(layer._flatten_layers(include_self=False))
+        }
+
+    def get_states(self):
+        """What is kept besides what is trained, running statistics say, as NumPy by name."""
+        return {
+            getattr(variable, "path", variable.name): _numpy(variable)
+            for value in vars(self).values()
+            for variable in _states(value)
+        }
+
     def get_parameters(self):
         return {name: _numpy(variable) for name, variable in self.named_variables().items()}
 
@@ -111,6 +128,21 @@ def _variables(value):
     if isinstance(value, list | tuple):
         return [variable for item in value for variable in _variables(item)]
     return getattr(value, "trainable_variables", [])  # a layer's, a module's
+
+
+def _layers(value):
+    if isinstance(value, tf.keras.layers.Layer):
+        return value._flatten_layers()
+    items = value if isinstance(value, list | tuple) else ()
+    return [layer for item in items for layer in _layers(item)]
+
+
+def _states(value):
+    if isinstance(value, tf.Variable):
+        return [] if value.trainable else [value]
+    if isinstance(value, list | tuple):
+        return [variable for item in value for variable in _states(item)]
+    return getattr(value, "non_trainable_variables", [])
 
 
 def _name(variable):

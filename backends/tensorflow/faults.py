@@ -122,6 +122,32 @@ def clipped(p, y, epsilon):
     return -tf.math.log(tf.maximum(tf.gather(p, y, axis=1, batch_dims=1), epsilon))
 
 
+def log_chosen(p, y):
+    """The logarithm of the probability of each example's class."""
+    return tf.math.log(tf.gather(p, y, axis=1, batch_dims=1))
+
+
+def focal(p, y, gamma):
+    """The focal loss."""
+    log = log_chosen(p, y)
+    return -((1 - tf.exp(log)) ** gamma) * log
+
+
+def weighted(p, y, size):
+    """Classes that weigh the more, the higher their number."""
+    return (1 + size * tf.cast(y, p.dtype)) * -log_chosen(p, y)
+
+
+def tempered(p, y, temperature):
+    """Logits divided by a temperature."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, tf.math.log(p) / temperature)
+
+
+def penalised(p, y, size):
+    """A penalty on confidence: less a part of the entropy."""
+    return -log_chosen(p, y) + size * tf.reduce_sum(p * tf.math.log(p), axis=1)
+
+
 FAULTS = {
     "weight decay": optimizers(keras(weight_decay=...)),
     "momentum": optimizers(keras(momentum=...)),
@@ -139,4 +165,8 @@ FAULTS = {
     "bfloat16 products": products(cast(tf.bfloat16)),
     "float16 products": products(cast(tf.float16)),
     "TF32 products": products(tf32),
+    "focal loss": losses(focal),
+    "class weights": losses(weighted),
+    "temperature": losses(tempered),
+    "confidence penalty": losses(penalised),
 }

@@ -9,6 +9,7 @@ from common.device import no_gpu
 from common.errors import ParityError
 from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from common.trainer import Trainer as AbstractTrainer
+from common.unequal import Pass
 
 
 class Trainer(AbstractTrainer):
@@ -98,6 +99,26 @@ class Trainer(AbstractTrainer):
     def predict(self, X):
         return self.model(X).numpy()
 
+    def watched_pass(self, training):
+        model, calls, X = self.model, [], self.watched_examples()
+        layers = model.layers_by_name()
+        for name, layer in layers.items():
+            object.__setattr__(layer, "call", functools.partial(_noted, calls, name, layer.call))
+
+        class AsTold(tf.keras.layers.Layer):
+            """Layers called inside another's call are told ``training`` as that one is."""
+
+            def call(self, X, training=None):
+                return model(X)
+
+        try:
+            before = model.get_states()
+            y_hat = AsTold(dtype=X.dtype.name)(X, training=training).numpy()
+            return Pass(y_hat, calls, before, model.get_states())
+        finally:
+            for layer in layers.values():
+                vars(layer).pop("call")
+
     def probe(self, parameters, X, y):
         # On the model itself: copying Keras layers means saving and loading them.
         model, kept = self.model, self.model.get_parameters()
@@ -123,6 +144,13 @@ class Trainer(AbstractTrainer):
         arrays |= {f"update/{name}": variable for name, variable in named.items()}
         arrays |= {f"gradient/{name}": g for name, g in zip(named, gradients, strict=True)}
         return {name: np.array(value.numpy()) for name, value in arrays.items()}
+
+
+def _noted(calls, name, call, X, *arguments, **options):
+    output = call(X, *arguments, **options)
+    if all(isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy") for tensor in (X, output)):
+        calls.append((name, X.numpy(), output.numpy()))
+    return output
 
 
 def _step(model, optim, X, y):

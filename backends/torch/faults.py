@@ -138,6 +138,27 @@ def _probabilities(model, y_hat):
     return y_hat if scratch else functional.softmax(y_hat, dim=1)
 
 
+def focal(p, y, gamma):
+    """The focal loss."""
+    chosen = p[torch.arange(len(p)), y]
+    return -((1 - chosen) ** gamma) * torch.log(chosen)
+
+
+def weighted(p, y, size):
+    """Classes that weigh the more, the higher their number."""
+    return (1 + size * y) * -torch.log(p[torch.arange(len(p)), y])
+
+
+def tempered(p, y, temperature):
+    """Logits divided by a temperature."""
+    return functional.cross_entropy(torch.log(p) / temperature, y, reduction="none")
+
+
+def penalised(p, y, size):
+    """A penalty on confidence: less a part of the entropy."""
+    return -torch.log(p[torch.arange(len(p)), y]) + size * (p * torch.log(p)).sum(dim=1)
+
+
 FAULTS = {
     "weight decay": optimizers(sgd(weight_decay=...)),
     "momentum": optimizers(sgd(momentum=...)),
@@ -153,4 +174,8 @@ FAULTS = {
     "bfloat16 products": products(lambda X: X.bfloat16().float()),
     "float16 products": products(lambda X: X.half().float()),
     "TF32 products": products(tf32),
+    "focal loss": losses(focal),
+    "class weights": losses(weighted),
+    "temperature": losses(tempered),
+    "confidence penalty": losses(penalised),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from backends.torch.device import GPU, in_use, use
 from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
 from common.trainer import Trainer as AbstractTrainer
+from common.unequal import Pass
 
 
 class Trainer(AbstractTrainer):
@@ -35,9 +37,9 @@ class Trainer(AbstractTrainer):
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
         _move(model, self.X.device)
-        with torch.no_grad():
-            model(self.X[:1])  # builds lazy layers
-        _lay_out(model, self.X[:1])
+        with torch.no_grad(), _evaluating(model):
+            model(self.X[:2])  # builds lazy layers; one row alone has no variance
+        _lay_out(model, self.X)
         self.optim = model.configure_optimizers()
 
     def place(self, X, y):
@@ -97,6 +99,23 @@ class Trainer(AbstractTrainer):
     def predict(self, X):
         return read(self.model(X))
 
+    @torch.no_grad()
+    def watched_pass(self, training):
+        model, calls = self.model, []
+        handles = [
+            module.register_forward_hook(functools.partial(_note, calls, name))
+            for name, module in model.named_modules()
+            if name and not list(module.children())
+        ]
+        try:
+            before = _states(model)
+            with nullcontext() if training else _evaluating(model):
+                y_hat = read(model(self.watched_examples()))
+            return Pass(y_hat, calls, before, _states(model))
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def probe(self, parameters, X, y):
         model = copy.deepcopy(self.model)
         model.set_parameters(parameters)
@@ -117,6 +136,29 @@ class Trainer(AbstractTrainer):
         for name, value in model.get_gradients().items():
             arrays[f"gradient/{name}"] = value
         return arrays
+
+
+@contextmanager
+def _evaluating(model):
+    """Inside the block the model is in evaluation mode; then each module is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _states(model):
+    """What a forward pass can move besides the parameters."""
+    states = {name: buffer.cpu().numpy().copy() for name, buffer in model.named_buffers()}
+    return states | {"PyTorch's random generator": torch.get_rng_state().numpy()}
+
+
+def _note(calls, name, module, inputs, output):
+    if isinstance(output, torch.Tensor) and inputs and isinstance(inputs[0], torch.Tensor):
+        calls.append((f"{name} ({type(module).__name__})", *map(read, (inputs[0], output))))
 
 
 def _move(model, device):
@@ -149,8 +191,8 @@ def _lay_out(model, X):
     for tensor in tall:
         tensor.data = tensor.data.T.contiguous().T
     try:
-        with torch.no_grad():
-            model(X[:1])
+        with torch.no_grad(), _evaluating(model):
+            model(X[:2])
     except RuntimeError:
         for tensor in tall:
             tensor.data = tensor.data.contiguous()

@@ -1,0 +1,90 @@
+"""Models of many kinds, for the tests of a user's own: read by them, and imported by nobody."""
+
+FRAME = """
+def jax_model(d2l, num_inputs, num_outputs, lr):
+    import jax
+    from flax import linen as nn
+    from jax import numpy as jnp
+
+    class Mine(d2l.Classifier):
+        lr: float
+
+        @nn.compact
+        def __call__(self, X):
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            p = {
+                name: self.param(
+                    name, nn.initializers.zeros, [sizes.get(size, size) for size in shape]
+                )
+                for name, shape in PARAMETERS.items()
+            }
+            FORWARD
+
+    return Mine(lr)
+"""
+"""A function of a file; ``FORWARD`` is put in."""
+
+FORWARDS = {
+    "convolution": """
+H = jax.lax.conv_general_dilated(
+X.reshape(-1, 8, 8, 1), p["K"], (1, 1), "SAME",
+dimension_numbers=("NHWC", "HWIO", "NHWC"))
+return jnp.tanh(H).reshape(-1, 256) @ p["W"] + p["b"]
+""",
+    "attention": """
+H = X.reshape(-1, 8, 8)
+A = nn.softmax((H @ p["Q"]) @ (H @ p["K"]).swapaxes(1, 2) / 8**0.5, axis=-1)
+return (A @ (H @ p["V"])).reshape(-1, 64) @ p["W"] + p["b"]
+""",
+    "recurrence": """
+h = jnp.zeros((len(X), 8), X.dtype)
+for row in X.reshape(-1, 8, 8).swapaxes(0, 1): h = jnp.tanh(
+row @ p["U"] + h @ p["R"] + p["c"])
+return h @ p["W"] + p["b"]
+""",
+    "depthwise and pooling": """
+H = jax.lax.conv_general_dilated(
+X.reshape(-1, 8, 8, 1), p["K"], (1, 1), "SAME",
+dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=1)
+H = nn.avg_pool(H, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)
+return jnp.tanh(H).reshape(-1, 64) @ p["W"] + p["b"]
+""",
+    "layers of all features": """
+H = nn.gelu(X @ p["W1"] + p["b1"], approximate=False)
+return H @ p["W2"]
+""",
+}
+
+MISTAKES = {
+    "attention": ("axis=-1", "axis=-2"),
+    "recurrence": ('p["R"]', 'p["R"].T'),
+    "layers of all features": ("approximate=False", "approximate=True"),
+}
+"""By kind: what stands in its forward pass, and what would in a port that went wrong."""
+
+LINEAR = 'return H @ p["W"] + p["b"]'
+
+UNEQUAL = {
+    "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),
+    "noise": ("", 'X + jax.random.normal(self.make_rng("noise"), X.shape)', 'PRNG for "noise"'),
+    "numpy": ("", 'X * __import__("numpy").random.rand()', "NumPy's random"),
+    "batch norm": (
+        "",
+        "nn.BatchNorm(use_running_average=False, use_scale=False, use_bias=False)(X)",
+        "batch_stats/BatchNorm_0/mean",
+    ),
+    "frozen batch norm": (
+        "",
+        "nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)(X)",
+        "batch_stats/BatchNorm_0/mean",
+    ),
+    "state": (
+        "",
+        'X + self.variable("cache", "seen", jnp.zeros, ()).value.astype(X.dtype)',
+        "cache/seen",
+    ),
+    "no dropout": ("", "nn.Dropout(0.5, deterministic=True)(X)", None),
+    "layer norm": ("", "nn.LayerNorm(use_scale=False, use_bias=False)(X)", None),
+}
+"""By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
+None if it is not."""

@@ -1,0 +1,67 @@
+"""Models of many kinds, for the tests of a user's own: read by them, and imported by nobody."""
+
+FRAME = """
+def mxnet_model(d2l, num_inputs, num_outputs, lr):
+    from mxnet import np as mx, npx
+    from mxnet.gluon import nn
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            for name, shape in PARAMETERS.items():
+                array = mx.zeros([sizes.get(size, size) for size in shape])
+                array.attach_grad()
+                setattr(self, name, array)
+            LAYERS
+
+        def forward(self, X):
+            FORWARD
+
+    return Mine()
+"""
+"""A function of a file; ``LAYERS`` and ``FORWARD`` are put in."""
+
+FORWARDS = {
+    "recurrence": """
+h = mx.zeros((len(X), 8), dtype=X.dtype)
+for i in range(8): h = mx.tanh(
+mx.dot(X[:, 8 * i : 8 * i + 8], self.U) + mx.dot(h, self.R) + self.c)
+return mx.dot(h, self.W) + self.b
+""",
+}
+
+MISTAKES = {}
+"""By kind: what stands in its forward pass, and what would in a port that went wrong."""
+
+LINEAR = "return mx.dot(H, self.W) + self.b"
+
+UNEQUAL = {
+    "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),
+    "dropout inside": (
+        "self.net = nn.Sequential(); self.net.add(nn.Flatten(), nn.Dropout(0.5))",
+        "self.net(X)",
+        "net.1 (Dropout)",
+    ),
+    "dropout, compiled": (
+        "self.net = nn.HybridSequential(); self.net.add(nn.Dropout(0.5)); self.net.hybridize()",
+        "self.net(X)",
+        "random numbers in forward",
+    ),
+    "function": ("pass", "npx.dropout(X, p=0.5)", "random numbers in forward"),
+    "noise": ("pass", "X + mx.random.normal(size=X.shape)", "random numbers in forward"),
+    "batch norm": (
+        "self.net = nn.BatchNorm(center=False, scale=False); self.net.initialize()",
+        "self.net(X)",
+        "net (BatchNorm)",
+    ),
+    "dropout of nothing": ("self.net = nn.Dropout(0.0)", "self.net(X)", None),
+    "layer norm": (
+        "self.net = nn.LayerNorm(center=False, scale=False); self.net.initialize()",
+        "self.net(X)",
+        None,
+    ),
+}
+"""By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
+None if it is not."""

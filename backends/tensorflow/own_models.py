@@ -1,0 +1,72 @@
+"""Models of many kinds, for the tests of a user's own: read by them, and imported by nobody."""
+
+FRAME = """
+def tensorflow_model(d2l, num_inputs, num_outputs, lr):
+    import tensorflow as tf
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            self.lr = lr
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            for name, shape in PARAMETERS.items():
+                zeros = tf.zeros([sizes.get(size, size) for size in shape])
+                setattr(self, name, tf.Variable(zeros))
+            LAYERS
+
+        def forward(self, X):
+            FORWARD
+
+    return Mine()
+"""
+"""A function of a file; ``LAYERS`` and ``FORWARD`` are put in."""
+
+FORWARDS = {
+    "convolution": """
+H = tf.nn.conv2d(tf.reshape(X, (-1, 8, 8, 1)), self.K, 1, "SAME")
+return tf.reshape(tf.tanh(H), (-1, 256)) @ self.W + self.b
+""",
+}
+
+MISTAKES = {}
+"""By kind: what stands in its forward pass, and what would in a port that went wrong."""
+
+LINEAR = "return H @ self.W + self.b"
+
+UNEQUAL = {
+    "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),
+    "dropout inside": (
+        "self.net = tf.keras.Sequential([tf.keras.layers.Dropout(0.5)])",
+        "self.net(X)",
+        "(Dropout)",
+    ),
+    "dropout always": (
+        "self.net = tf.keras.layers.Dropout(0.5)",
+        "self.net(X, training=True)",
+        "(Dropout)",
+    ),
+    "noise": (
+        "self.net = [tf.keras.layers.GaussianNoise(0.1)]",
+        "self.net[0](X)",
+        "(GaussianNoise)",
+    ),
+    "function": ("pass", "tf.nn.dropout(X, 0.5)", "random numbers in forward"),
+    "normal": ("pass", "X + tf.random.normal(tf.shape(X))", "random numbers in forward"),
+    "batch norm": (
+        "self.net = tf.keras.layers.BatchNormalization(center=False, scale=False)",
+        "self.net(X)",
+        "moving_mean",
+    ),
+    "batch norm of always": (
+        "self.net = tf.keras.layers.BatchNormalization(center=False, scale=False)",
+        "self.net(X, training=True)",
+        "moving_mean",
+    ),
+    "layer norm": (
+        "self.net = tf.keras.layers.LayerNormalization(center=False, scale=False)",
+        "self.net(X)",
+        None,
+    ),
+    "dropout of nothing": ("self.net = tf.keras.layers.Dropout(0.0)", "self.net(X)", None),
+}
+"""By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
+None if it is not."""

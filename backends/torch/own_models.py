@@ -1,0 +1,98 @@
+"""Models of many kinds, for the tests of a user's own: read by them, and imported by nobody."""
+
+FRAME = """
+def torch_model(d2l, num_inputs, num_outputs, lr):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            for name, shape in PARAMETERS.items():
+                zeros = torch.zeros([sizes.get(size, size) for size in shape])
+                setattr(self, name, nn.Parameter(zeros))
+            LAYERS
+
+        def forward(self, X):
+            FORWARD
+
+    return Mine()
+"""
+"""A function of a file; ``LAYERS`` and ``FORWARD`` are put in."""
+
+FORWARDS = {
+    "convolution": """
+H = F.pad(X.reshape(-1, 1, 8, 8), (1, 1, 1, 1))
+H = torch.tanh(F.conv2d(H, self.K.permute(3, 2, 0, 1)))
+return H.permute(0, 2, 3, 1).reshape(-1, 256) @ self.W + self.b
+""",
+    "attention": """
+H = X.reshape(-1, 8, 8)
+A = torch.softmax((H @ self.Q) @ (H @ self.K).transpose(1, 2) / 8**0.5, dim=-1)
+return (A @ (H @ self.V)).reshape(-1, 64) @ self.W + self.b
+""",
+    "recurrence": """
+h = torch.zeros(len(X), 8, dtype=X.dtype)
+for row in X.reshape(-1, 8, 8).unbind(1): h = torch.tanh(
+row @ self.U + h @ self.R + self.c)
+return h @ self.W + self.b
+""",
+    "depthwise and pooling": """
+H = F.conv2d(X.reshape(-1, 1, 8, 8), self.K.permute(3, 2, 0, 1), padding=1)
+H = F.avg_pool2d(H, 3, 2, 1, count_include_pad=False)
+return torch.tanh(H).permute(0, 2, 3, 1).reshape(-1, 64) @ self.W + self.b
+""",
+    "layers of all features": """
+return F.gelu(X @ self.W1 + self.b1) @ self.W2
+""",
+}
+
+MISTAKES = {
+    "convolution": ("(1, 1, 1, 1)", "(0, 2, 0, 2)"),
+    "depthwise and pooling": ("count_include_pad=False", "count_include_pad=True"),
+}
+"""By kind: what stands in its forward pass, and what would in a port that went wrong."""
+
+LINEAR = "return H @ self.W + self.b"
+
+UNEQUAL = {
+    "dropout": (
+        "self.net = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))",
+        "self.net(X)",
+        "net.1 (Dropout)",
+    ),
+    "rare dropout": ("self.net = nn.Dropout(1e-9)", "self.net(X)", "PyTorch's random generator"),
+    "alpha dropout": ("self.net = nn.AlphaDropout(0.1)", "self.net(X)", "net (AlphaDropout)"),
+    "function": ("pass", "F.dropout(X, 0.5)", "random numbers in forward"),
+    "noise": ("pass", "X + 0.1 * torch.randn_like(X)", "random numbers in forward"),
+    "numpy": ("import numpy; self.draw = numpy.random.rand", "X * self.draw()", "NumPy's random"),
+    "batch norm": (
+        "self.net = nn.BatchNorm1d(num_inputs, affine=False)",
+        "self.net(X)",
+        "net.running_mean",
+    ),
+    "batch norm of the batch": (
+        "self.net = nn.BatchNorm1d(num_inputs, affine=False, track_running_stats=False)",
+        "self.net(X)",
+        None,
+    ),
+    "instance norm": (
+        "self.net = nn.InstanceNorm1d(1, track_running_stats=True)",
+        "self.net(X[:, None])[:, 0]",
+        "net.running_mean",
+    ),
+    "slopes": ("self.net = nn.RReLU()", "self.net(X - 0.5)", "net (RReLU)"),
+    "mode": ("pass", "X * 2 if self.training else X", "forward computing otherwise in training"),
+    "dropout of nothing": ("self.net = nn.Dropout(0.0)", "self.net(X)", None),
+    "dropout never": ("self.net = nn.Dropout(0.5).eval()", "self.net(X)", None),
+    "layer norm": (
+        "self.net = nn.LayerNorm(num_inputs, elementwise_affine=False)",
+        "self.net(X)",
+        None,
+    ),
+}
+"""By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
+None if it is not."""

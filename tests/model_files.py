@@ -1,0 +1,68 @@
+"""Files of models of many kinds for ``--model``: in several frameworks, sound and with a mistake.
+
+Examples are the digits: 8 rows of 8 pixels. How a framework computes stands in its own folder.
+"""
+
+import runpy
+
+from common.environment import ROOT
+from tests.conftest import BACKENDS
+
+FOUND = {
+    name: runpy.run_path(str(place))
+    for name in BACKENDS
+    if (place := ROOT / "backends" / name / "own_models.py").exists()
+}
+KINDS = {
+    "convolution": '{"K": (3, 3, 1, 4), "W": (256, "outputs"), "b": ("outputs",)}',
+    "attention": '{"Q": (8, 8), "K": (8, 8), "V": (8, 8), "W": (64, "outputs"), "b": ("outputs",)}',
+    "recurrence": '{"U": (8, 8), "R": (8, 8), "c": (8,), "W": (8, "outputs"), "b": ("outputs",)}',
+    "depthwise and pooling": '{"K": (3, 3, 1, 4), "W": (64, "outputs"), "b": ("outputs",)}',
+    "layers of all features": '{"W1": ("inputs", 16), "b1": (16,), "W2": (16, "outputs")}',
+}
+"""Parameters by kind."""
+
+PARAMETERS = '{"W": ("inputs", "outputs"), "b": ("outputs",)}'
+UNEQUAL = {name: found["UNEQUAL"] for name, found in FOUND.items()}
+
+
+def model_file(parameters, forwards, layers="pass"):
+    """The text of a file.
+
+    Args:
+        parameters: what ``PARAMETERS`` is, as text.
+        forwards: the body of ``forward`` by framework.
+        layers: what ``__init__`` does besides.
+    """
+    text = f"PARAMETERS = {parameters}\n"
+    for name, body in forwards.items():
+        lines = "\n            ".join(body.strip().splitlines())
+        frame = FOUND[name]["FRAME"].replace("LAYERS", layers)
+        text += frame.replace("FORWARD", lines)
+    return text
+
+
+def sound_file(kind):
+    """A file with the model in every framework that has it, and their names."""
+    forwards = {
+        name: found["FORWARDS"][kind] for name, found in FOUND.items() if kind in found["FORWARDS"]
+    }
+    return model_file(KINDS[kind], forwards), list(forwards)
+
+
+def wrong_file(kind):
+    """A file with the model in two frameworks, and the name of the one that went wrong."""
+    (faulty,) = (name for name, found in FOUND.items() if kind in found["MISTAKES"])
+    right, wrong = FOUND[faulty]["MISTAKES"][kind]
+    _, names = sound_file(kind)
+    other = next(name for name in names if name != faulty)
+    forwards = {name: FOUND[name]["FORWARDS"][kind] for name in (other, faulty)}
+    assert forwards[faulty].count(right) == 1
+    forwards[faulty] = forwards[faulty].replace(right, wrong)
+    return model_file(KINDS[kind], forwards), faulty
+
+
+def unequal_file(name, case):
+    """The text of a file whose model does what a comparison may not be able to hold equal."""
+    layers, head, _ = UNEQUAL[name][case]
+    return model_file(PARAMETERS, {name: f"H = {head}\n{FOUND[name]['LINEAR']}"}, layers)

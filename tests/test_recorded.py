@@ -1,0 +1,152 @@
+"""What is recorded is compared: no array of a worker's record may be another one unnoticed."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from common.elsewhere import _kind_of_y_hat
+from common.environment import ROOT
+from common.record import HISTORY, Record, RecordError
+from common.replay import Training, losses_from_logits
+from tests.replays import digits_judge, record_of
+from tests.test_agreement import case, changed
+
+__all__ = ["case"]
+
+COSTS = {"seconds", "peak_rss_bytes", "earlier_in_process"}
+
+
+def noticed(judge, record):
+    """The judgement of what is not rounding any more; None if it was refused."""
+    try:
+        for name, array in record.arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise RecordError(name)  # as Record.load does
+        found = judge.judge(record)
+    except RecordError:
+        return None
+    assert found.grade != "rounding"
+    return found
+
+
+def named_in_the_table():
+    text = (ROOT / "docs" / "record.md").read_text().partition("## What is recorded")[2]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_the_table_names_all_that_a_worker_records(case):
+    recorded = {re.sub(r"probe/\d+/", "probe/STEP/", name) for name in case.record.arrays}
+    recorded |= {*case.record.facts, "schema"}
+    table = named_in_the_table()
+    assert recorded <= table
+    assert table - recorded == {"probe/STEP/data/missing"}
+
+
+CHANGES = {
+    "scaled": lambda a: a * 1.05,
+    "shifted": lambda a: a + 0.05 * max(1.0, float(np.abs(a).max())),
+    "reversed": lambda a: a[::-1],
+    "not finite": lambda a: np.full(a.shape, np.nan),
+    "negated": lambda a: -a.astype(np.float64),
+    "rounded": lambda a: np.round(a.astype(np.float64), 2),
+    "of another shape": lambda a: a[np.newaxis],
+    "missing": lambda a: None,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_array_is_noticed(case, change):
+    unnoticed = []
+    for name, old in case.record.arrays.items():
+        if change == "reversed" and not old.ndim:
+            continue
+        new = CHANGES[change](old)
+        if new is not None and np.array_equal(new, old):
+            continue
+        if new is None and re.fullmatch(r"probe/\d+/data/[Xy]", name):
+            continue  # its error is there
+        if name.endswith("metric/accuracy") and new is not None and new.shape == old.shape:
+            examples = len(case.plan.rows(int(name.split("/")[1])))
+            if np.abs(new - old) * examples <= 2:
+                continue  # within the bound that the table gives
+        try:
+            noticed(case.judge, changed(case.record, **{name.replace("/", "__"): new}))
+        except AssertionError:
+            unnoticed.append(name)
+    assert not unnoticed
+
+
+@pytest.mark.parametrize("name", HISTORY)
+@pytest.mark.parametrize("factor", [0.95, 1.05, -1.0])
+def test_a_changed_metric_is_noticed(case, name, factor):
+    values = [factor * value for value in case.record.facts["history"][name]]
+    assert noticed(case.judge, changed(case.record, {name: values}))
+
+
+@pytest.mark.parametrize("name", ["loss", "fed/other", "probe/3/loss", "probe/0/other"])
+def test_what_would_not_be_compared_is_refused(case, name):
+    other = Record(case.record.facts, {**case.record.arrays, name: np.array(1.0)})
+    with pytest.raises(RecordError, match=name):
+        case.judge.check(other)
+
+
+def softmax(logits):
+    return losses_from_logits(logits, np.zeros(len(logits), np.int64))[1]
+
+
+PREDICTIONS = {
+    "shifted": lambda y, case: y + 0.001,
+    "scaled": lambda y, case: 1.0001 * y,
+    "softmax": lambda y, case: softmax(y),
+    "permuted": lambda y, case: np.roll(y, 1, axis=0),
+    "duplicated": lambda y, case: y[np.r_[0, 0 : len(y) - 1]],
+    "stale": lambda y, case: (
+        case.judge.validation @ case.judge.oracle.W[-2] + case.judge.oracle.b[-2]
+    ),
+    "of training": lambda y, case: (
+        case.data.examples(train=True, dtype="float64")[0][: len(y)] @ case.judge.oracle.W[-1]
+        + case.judge.oracle.b[-1]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("change", PREDICTIONS)
+def test_predictions_that_are_not_those_of_the_parameters_are_found(case, change, kind):
+    W, b = (case.record.arrays[f"parameters/{name}"][-1].astype(float) for name in "Wb")
+    y_hat, logits = PREDICTIONS[change], case.judge.validation @ W + b
+    if kind == "probabilities":
+        if change in ("stale", "of training"):
+            wrong = softmax(y_hat(logits, case))
+        else:
+            wrong = y_hat(softmax(logits), case)
+    else:
+        wrong = y_hat(logits, case)
+    record = changed(case.record, val_y_hat=wrong)
+    facts = {**record.facts, "y_hat": kind}
+    probes = {
+        name: softmax(array) if name.endswith("forward/y_hat") and kind != "logits" else array
+        for name, array in record.arrays.items()
+    }
+    found = noticed(case.judge, dataclasses.replace(record, facts=facts, arrays=probes))
+    assert (found.divergence.stage, found.divergence.tensor) == ("metric", "val_y_hat")
+
+
+def test_probabilities_are_told_from_logits_by_predictions_alone():
+    assert _kind_of_y_hat({"val_y_hat": np.array([[0.25, 0.75]])}) == "probabilities"
+    assert _kind_of_y_hat({"val_y_hat": np.array([[0.25, 0.5]])}) == "logits"
+    assert _kind_of_y_hat({}) == "logits"
+
+
+def test_accuracies_of_steps_that_are_consistent_with_themselves_are_found(tmp_path):
+    """Two steps of an epoch exchanged: every mean stays; only the reference knows."""
+    judge = digits_judge(tmp_path)
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
+    assert judge.judge(record).grade == "rounding"
+    accuracy = record.arrays["step_accuracy"].copy()
+    accuracy[[3, 4]] = accuracy[3] + 1 / 64, accuracy[4] - 1 / 64
+    found = judge.judge(changed(record, step_accuracy=accuracy))
+    assert (found.divergence.step, found.divergence.tensor) == (3, "step_accuracy")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
+from common.feeding import first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import (
     EXAMPLE,
@@ -313,9 +314,13 @@ class Judge:
     ) -> Finding | None:
         """The first divergence: by lock-step, else by what was fed, else by the free run."""
         limit = self.thresholds.envelopes
-        if fed := self.fed_finding(record):
+        found, fed = first_divergence(findings, limit), self.feeding_finding(record)
+        earlier = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
+        if initial := self.fed_finding(record):
+            return fed if fed and initial.tensor == "number of steps" else initial
+        if earlier:
             return fed
-        found, labels = first_divergence(findings, limit), self.label_finding(record)
+        labels = self.label_finding(record)
         if labels and (found is None or labels.step <= found.step):
             return labels
         if found:
@@ -337,6 +342,13 @@ class Judge:
             return Finding(
                 first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
             )
+        return None
+
+    def feeding_finding(self, record: Record) -> Finding | None:
+        """The first step that was not fed the examples of the plan."""
+        if wrong := first_wrong_batch(self.plan, record.arrays):
+            step, count, words = wrong
+            return Finding(step, "data", words, "largest", count, WORST, WORST)
         return None
 
     def label_finding(self, record: Record) -> Finding | None:
@@ -378,6 +390,8 @@ class Judge:
             magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
             ulps = in_ulps(self.plan, errors[name], magnitude)
             step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            if "fed/examples" not in record.arrays:
+                tensor += " (what was fed is not on record)"
             return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio)
         outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):

@@ -34,7 +34,8 @@ HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 """What is reported of every epoch."""
 
 KNOWN = re.compile(
-    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|fed/y_train|val_y_hat|"
+    r"step_(loss|accuracy)|snapshots|(parameters|initial)/[Wb]|val_y_hat|"
+    r"fed/(y_train|examples|wrong_rows|wrong_labels|rows)|"
     r"probe/\d+/(data/(X|y|X_error|y_error|missing)|forward/y_hat|example_loss|loss|"
     r"(gradient|update)/[Wb]|metric/accuracy)"
 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.arrays import Array, hash_arrays
 from common.classifier import Parameters
+from common.feeding import Feeding
 from common.lockstep import probe_steps, wait_for_reference
 from common.plan import Plan
 from common.record import Record
@@ -41,6 +42,7 @@ class Recorder:
         self.initial: Parameters = {}
         self.parameters: dict[str, list[Array]] = {}
         self.fed_sha256 = ""
+        self.feeding: Feeding | None = None
         self.import_seconds = 0.0
 
     @property
@@ -57,6 +59,8 @@ class Recorder:
             self.initial = trainer.model.get_parameters()
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
+            self.feeding = Feeding(self.plan, self.plan.data())
+            trainer.watched = self.feeding.v
             if trainer.data.is_large:
                 trainer.data.watch()
         if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
@@ -64,6 +68,8 @@ class Recorder:
             seen = {"labels": trainer.data.labels_fed}
             given = trainer.data.stop_watching() + self.fed_sha256 + hash_arrays(seen)
             self.fed_sha256 = hashlib.sha256(given.encode()).hexdigest()
+        if self.feeding:
+            self.feeding.take(trainer)
         if progress.step in self.plan.snapshots and progress.step not in self.steps:
             self.steps.append(progress.step)
             for name, value in trainer.model.get_parameters().items():
@@ -89,6 +95,7 @@ class Recorder:
             "snapshots": np.array(self.steps),
             "val_y_hat": np.concatenate(y_hat),
             "fed/y_train": trainer.data.labels_fed,
+            **(self.feeding.arrays() if self.feeding else {}),
             **{f"initial/{name}": value for name, value in self.initial.items()},
             **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
         }

@@ -87,6 +87,9 @@ class Trainer(ABC):
         step_accuracy: likewise the accuracy.
         seconds: where the time went: ``compile``, ``fit``, ``evaluate``.
         optim: the optimizer in use.
+        watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
+        fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
+            labels, and how many examples each step had.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Trainer(ABC):
         self.model: Any = None
         self.data: Any = None
         self.optim: Any = None
+        self.watched: npt.NDArray[Any] | None = None
+        self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.X: Any = None
 
     # The framework's half
@@ -245,6 +250,19 @@ class Trainer(ABC):
 
     # The shared half
 
+    def keep_fed(self, X: Any, y: Any, sizes: Sequence[int]) -> None:
+        """Keep what :meth:`fit_epoch` was fed, from the very tensors that it trained on.
+
+        A backend that does not call it has nothing on record of it.
+
+        Args:
+            X: each example's ``X @ watched``, in NumPy, shape ``(n,)``.
+            y: their classes, shape ``(n,)``.
+            sizes: examples of each step; their sum is n.
+        """
+        kept = np.asarray(X, np.float64), np.asarray(y, np.int32), np.asarray(sizes, np.int32)
+        self.fed.append(kept)
+
     def unequal(self) -> Iterator[str]:
         """What the model does that a comparison cannot hold equal: :mod:`common.unequal`."""
         return unequal(self.watched_pass)
@@ -280,6 +298,7 @@ class Trainer(ABC):
         self.epoch = 0
         self.step = 0
         self.step_loss = self.step_accuracy = np.empty(0)
+        self.fed = []
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         if parameters is not None:
             model.set_parameters(parameters)

@@ -102,10 +102,10 @@ class Trainer(AbstractTrainer):
         results = []
         if full:
             batches = self._pad(np.empty(0, np.int32))
-            results.append(self._steps(self.state, self.X, self.y, batches, 1))
+            results.append(self._steps(self.state, self.X, self.y, batches, 1, self.watched))
         if short:
             rows = np.zeros(short, np.int32)
-            results.append(self._step(self.state, self.X, self.y, rows))
+            results.append(self._step(self.state, self.X, self.y, rows, self.watched))
         shapes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
         results += [self._evaluate(self.state, X, y) for X, y in shapes.values()]
         jax.block_until_ready(results)
@@ -118,14 +118,23 @@ class Trainer(AbstractTrainer):
         for start in range(0, stop, self._capacity * size):
             rows = order[start : min(start + self._capacity * size, stop)]
             count = len(rows) // size
-            self.state, values = self._steps(self.state, self.X, self.y, self._pad(rows), count)
+            given = self.state, self.X, self.y, self._pad(rows), count, self.watched
+            self.state, values, fed = self._steps(*given)
             metrics.append(np.asarray(values)[:count])
+            self._keep(fed, count)
         if stop < len(order):
             rows = np.asarray(order[stop:], np.int32)
-            self.state, values = self._step(self.state, self.X, self.y, rows)
+            given = self.state, self.X, self.y, rows, self.watched
+            self.state, values, fed = self._step(*given)
             metrics.append(np.asarray(values)[None])
+            self._keep(fed and tuple(array[None] for array in fed), 1)
         self.model.hold(self.state.params)
         return EpochMetrics(*np.concatenate(metrics).astype(np.float64).T)
+
+    def _keep(self, fed, count):
+        if fed is not None:
+            X, y = (np.asarray(array)[:count] for array in fed)
+            self.keep_fed(X.ravel(), y.ravel(), [X.shape[1]] * count)
 
     def _pad(self, rows):
         """Rows as batches, always as many, so that one program runs a segment of any length."""
@@ -189,21 +198,29 @@ class Trainer(AbstractTrainer):
 # What is compiled. Data are arguments: what a function closes over becomes part of its program.
 
 
-def _steps(model, state, X, y, batches, count):
-    """Updates from the first ``count`` batches: the state, and loss and accuracy of each."""
+def _steps(model, state, X, y, batches, count, v):
+    """Updates from the first ``count`` batches: the state; of each loss and accuracy, and what
+    it was fed if there is a ``v`` to project it on."""
 
     def update(i, carry):
-        state, metrics = carry
-        state, values = _gather_and_step(model, state, X, y, batches[i])
-        return state, metrics.at[i].set(values)
+        state, metrics, kept = carry
+        state, values, fed = _gather_and_step(model, state, X, y, batches[i], v)
+        kept = jax.tree.map(lambda all_, one: all_.at[i].set(one), kept, fed)
+        return state, metrics.at[i].set(values), kept
 
     metrics = jnp.zeros((len(batches), 2), X.dtype)
-    return lax.fori_loop(0, count, update, (state, metrics))
+    kept = None if v is None else tuple(jnp.zeros(batches.shape, a.dtype) for a in (X, y))
+    return lax.fori_loop(0, count, update, (state, metrics, kept))
 
 
-def _gather_and_step(model, state, X, y, rows):
-    state, loss, accuracy, _ = _update(model, state, *_gather(X, y, rows))
-    return state, jnp.array([loss, accuracy], X.dtype)
+def _gather_and_step(model, state, X, y, rows, v):
+    X, y = _gather(X, y, rows)
+    fed = None
+    if v is not None:  # behind a barrier, so that XLA compiles the step as without it
+        X, y = lax.optimization_barrier((X, y))
+        fed = jnp.dot(X, v, precision=lax.Precision.HIGHEST), y
+    state, loss, accuracy, _ = _update(model, state, X, y)
+    return state, jnp.array([loss, accuracy], X.dtype), fed
 
 
 def _gather(X, y, rows):

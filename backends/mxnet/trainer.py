@@ -40,13 +40,20 @@ class Trainer(AbstractTrainer):
     def fit_epoch(self, order):
         order = _array(order)
         y = np.take(self.y, order)
-        losses, scores = [], []
+        losses, scores, fed = [], [], []
+        v = None if self.watched is None else _array(self.watched)
         for start in range(0, len(order), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            y_hat, loss = self._step(self.model, self.optim, self._gather(order[rows]), y[rows])
+            X_batch, y_batch = self._gather(order[rows]), y[rows]
+            if v is not None:
+                fed.append((np.dot(X_batch, v), y_batch))
+            y_hat, loss = self._step(self.model, self.optim, X_batch, y_batch)
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(np.concatenate(scores), y, averaged=False)
+        if fed:
+            X, y_fed = (np.concatenate(parts).asnumpy() for parts in zip(*fed, strict=True))
+            self.keep_fed(X, y_fed, [len(y_batch) for _, y_batch in fed])
         mxnet.nd.waitall()  # no loss waits for the last update
         return EpochMetrics(
             np.stack(losses).asnumpy().astype("float64"),

@@ -22,16 +22,22 @@ class Trainer(AbstractTrainer):
         self.X, self.y = X, y
 
     def fit_epoch(self, order):
-        losses, scores = [], []
+        losses, scores, fed = [], [], []
         size = min(self.batch_size, len(order))
         batch = np.empty((size, self.X.shape[1]), self.X.dtype)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             # Into memory that is in the cache; "clip" spares NumPy a copy of it (rows are valid).
             X = np.take(self.X, rows, axis=0, out=batch[: len(rows)], mode="clip")
-            y_hat, loss, _ = self._step(self.model, self.optim, X, self.y[rows])
+            y = self.y[rows]
+            if self.watched is not None:
+                fed.append((X @ self.watched, y))
+            y_hat, loss, _ = self._step(self.model, self.optim, X, y)
             losses.append(loss)
             scores.append(y_hat)
+        if fed:
+            X, y = map(np.concatenate, zip(*fed, strict=True))
+            self.keep_fed(X, y, [len(y) for _, y in fed])
         correct = self.model.accuracy(np.concatenate(scores), self.y[order], averaged=False)
         return EpochMetrics(
             np.array(losses, dtype=np.float64), batch_means(correct, self.batch_size)

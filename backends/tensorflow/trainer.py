@@ -55,7 +55,14 @@ class Trainer(AbstractTrainer):
     def fit_epoch(self, order):
         full = len(order) - len(order) % self.batch_size
         batches = order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)
-        metrics = [self._train(rows) for rows in batches if rows.size]
+        metrics = []
+        for rows in batches:
+            if rows.size:
+                losses, accuracies, *fed = self._train(rows)
+                metrics.append((losses, accuracies))
+                if fed:
+                    X, y = fed
+                    self.keep_fed(X.ravel(), y.ravel(), [X.shape[1]] * len(X))
         return EpochMetrics(*map(np.concatenate, zip(*metrics, strict=True)))
 
     def _train(self, rows):
@@ -63,7 +70,7 @@ class Trainer(AbstractTrainer):
         size = rows.shape[1]
         if size not in self._train_functions:
             self._train_functions[size] = tf.function(
-                functools.partial(_train, self.model, self.optim),
+                functools.partial(_train, self.model, self.optim, self.watched),
                 autograph=False,
                 input_signature=[
                     tf.TensorSpec(self.X.shape, self.X.dtype),
@@ -71,8 +78,8 @@ class Trainer(AbstractTrainer):
                     tf.TensorSpec([None, size], tf.int32),
                 ],
             )
-        losses, accuracies = self._train_functions[size](self.X, self.y, rows.astype(np.int32))
-        return losses.numpy(), accuracies.numpy()
+        found = self._train_functions[size](self.X, self.y, rows.astype(np.int32))
+        return tuple(values.numpy() for values in found)
 
     def shuffle(self, num_examples):
         return tf.random.shuffle(tf.range(num_examples)).numpy()
@@ -156,17 +163,20 @@ def _step(model, optim, X, y):
     return y_hat, loss, gradients
 
 
-def _train(model, optim, X, y, rows):
+def _train(model, optim, v, X, y, rows):
     def step(batch):
         X_batch, y_batch = _gather(X, y, batch)
         y_hat, loss, _ = _step(model, optim, X_batch, y_batch)
         accuracy = model.accuracy(y_hat, y_batch)
-        return tf.cast(loss, tf.float64), tf.cast(accuracy, tf.float64)
+        values = tf.cast(loss, tf.float64), tf.cast(accuracy, tf.float64)
+        if v is None:
+            return values
+        # Not a matrix product: on a GPU that would be rounded to TF32.
+        return *values, tf.reduce_sum(X_batch * v, axis=1), y_batch
 
     # One at a time: each update needs the one before it.
-    return tf.map_fn(
-        step, rows, fn_output_signature=(tf.float64, tf.float64), parallel_iterations=1
-    )
+    types = (tf.float64, tf.float64) + (() if v is None else (X.dtype, y.dtype))
+    return tf.map_fn(step, rows, fn_output_signature=types, parallel_iterations=1)
 
 
 def _evaluate(model, X, y):

@@ -49,13 +49,19 @@ class Trainer(AbstractTrainer):
     def fit_epoch(self, order):
         order = self._rows(order)
         y = self.y.index_select(0, order)
-        losses, scores = [], []
+        losses, scores, fed = [], [], []
+        v = None if self.watched is None else _tensor(self.watched)
         batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
         for rows, y_batch in batches:
             X_batch = torch.index_select(self.X, 0, rows, out=self.X_batch[: len(rows)])
+            if v is not None:
+                fed.append((X_batch @ v, y_batch))
             y_hat, loss = self._step(self.model, self.optim, X_batch, y_batch)
             losses.append(loss)
             scores.append(y_hat)
+        if fed:
+            X, y_fed = (read(torch.cat(parts)) for parts in zip(*fed, strict=True))
+            self.keep_fed(X, y_fed, [len(y_batch) for _, y_batch in fed])
         correct = self.model.accuracy(torch.cat(scores), y, averaged=False)
         return EpochMetrics(
             read(torch.stack(losses).double()), batch_means(read(correct), self.batch_size)

@@ -1,0 +1,146 @@
+"""What the loop of a training was fed, step by step, against the plan.
+
+Every batch is projected on one vector inside the framework's own loop, from the tensors that it
+trains on. A projection tells a row from the others, and costs next to nothing. Needs NumPy and
+the standard library only: workers import this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from common.arrays import Array
+from common.data import DataModule
+from common.plan import Plan
+from common.trainer import Trainer
+
+
+def direction(num_inputs: int, dtype: str) -> Array:
+    """What batches are projected on: entries of either sign, none of them small."""
+    random = np.random.default_rng(13)
+    v = random.uniform(0.5, 1.5, num_inputs) * random.choice((-1.0, 1.0), num_inputs)
+    return np.asarray(v, dtype)
+
+
+class Feeding:
+    """Compares what a trainer was fed with the plan, as the training goes on.
+
+    Args:
+        plan: says which rows each step should have.
+        data: the examples as they are stored.
+    """
+
+    def __init__(self, plan: Plan, data: DataModule) -> None:
+        self.plan, self.v = plan, direction(data.num_inputs, plan.recipe.dtype)
+        self.labels = np.asarray(data.y_train, np.int32)
+        exact, size = [], []
+        v = self.v.astype(np.float64)
+        for rows in data.stored_pieces():
+            X = data.scale(data.stored_rows(rows))
+            exact.append(X @ v)
+            size.append(np.abs(X) @ np.abs(v))
+        self.exact = np.concatenate(exact)
+        # The bound of a sum of products in any order: Higham, Accuracy and Stability, 3.5.
+        unit = float(np.finfo(plan.recipe.dtype).eps)
+        self.bound = (data.num_inputs + 2) * unit * np.concatenate(size)
+        self.sorted = np.argsort(self.exact, kind="stable")
+        self.counts: list[tuple[int, int, int]] = []
+        self.rows: list[Array] = []
+
+    def take(self, trainer: Trainer) -> None:
+        """Compare what the trainer kept since the last call."""
+        for X, y, sizes in trainer.fed:
+            ends = np.cumsum(sizes)[:-1]
+            for values, labels in zip(np.split(X, ends), np.split(y, ends), strict=True):
+                self._step(values, labels)
+        trainer.fed = []
+
+    def _step(self, values: Array, labels: Array) -> None:
+        step, n = len(self.counts), len(values)
+        planned = self.plan.rows(step) if step < self.plan.num_steps else np.empty(0, np.int32)
+        places = min(n, len(planned))
+        rows = np.full(n, -1, np.int32)
+        rows[:places] = planned[:places]
+        wrong_labels = int(np.count_nonzero(labels[:places] != self.labels[planned[:places]]))
+        right = np.zeros(n, bool)
+        right[:places] = self._fits(values[:places], planned[:places])
+        if not right.all():
+            rows[~right] = self._nearest(values[~right])
+        wrong = int(np.count_nonzero(~right))
+        self.counts.append((n, wrong, wrong_labels + n - places))
+        self.rows.append(rows)
+
+    def _fits(self, values: Array, rows: Array) -> Array:
+        return np.asarray(np.abs(values - self.exact[rows]) <= self.bound[rows])
+
+    def _nearest(self, values: Array) -> Array:
+        after = np.searchsorted(self.exact, values, sorter=self.sorted)
+        last = len(self.sorted) - 1
+        one, other = self.sorted[np.clip(after - 1, 0, last)], self.sorted[np.clip(after, 0, last)]
+        closer = np.abs(values - self.exact[one]) <= np.abs(values - self.exact[other])
+        nearest = np.where(closer, one, other)
+        return np.where(self._fits(values, nearest), nearest, -1).astype(np.int32)
+
+    def arrays(self) -> dict[str, Array]:
+        """What the record holds of it; nothing if the backend does not watch."""
+        if not self.counts:
+            return {}
+        names = ("fed/examples", "fed/wrong_rows", "fed/wrong_labels")
+        counts = np.array(self.counts, np.int32).T
+        found: dict[str, Array] = dict(zip(names, counts, strict=True))
+        planned = self.plan.num_steps == len(self.counts) and not counts[1:].any()
+        sizes = [len(self.plan.rows(step)) for step in range(self.plan.num_steps)]
+        if not planned or counts[0].tolist() != sizes:
+            found["fed/rows"] = np.concatenate(self.rows)
+        return found
+
+
+def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int, str] | None:
+    """The first step that was not fed what the plan says: its number, of how many examples, words.
+
+    None if there is none, or nothing is on record.
+    """
+    if "fed/rows" not in arrays:
+        return None
+    examples, wrong_rows, wrong_labels = (
+        arrays[f"fed/{name}"] for name in ("examples", "wrong_rows", "wrong_labels")
+    )
+    fed = np.split(arrays["fed/rows"], np.cumsum(examples)[:-1])
+    for step in range(max(len(fed), plan.num_steps)):
+        epoch, place = divmod(step, plan.steps_per_epoch)
+        where = f"batch {place + 1} of epoch {epoch + 1}"
+        if step >= plan.num_steps:
+            return step, len(fed[step]), f"{where}: the plan has no such epoch"
+        planned = plan.rows(step)
+        if step >= len(fed):
+            return step, len(planned), f"{where}: batch dropped, training ended before it"
+        rows, n = fed[step], len(fed[step])
+        if not wrong_rows[step] and not wrong_labels[step] and n == len(planned):
+            continue
+        count = max(int(wrong_rows[step]), abs(n - len(planned)))
+        if not count:
+            count = int(wrong_labels[step])
+            return step, count, f"{where}: {count} of {n} labels are not those of their examples"
+        return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
+    return None
+
+
+def _seen(plan: Plan, step: int, rows: Array, planned: Array, count: int) -> str:
+    """What a step was fed in place of the planned rows."""
+    epoch = step // plan.steps_per_epoch
+    if step + 1 < plan.num_steps and np.array_equal(rows, plan.rows(step + 1)):
+        return "batch dropped, the next one is in its place"
+    if step and np.array_equal(rows, plan.rows(step - 1)):
+        return "the batch before it again"
+    if epoch and np.array_equal(rows, plan.rows(step - plan.steps_per_epoch)):
+        return f"order of epoch {epoch} again"
+    if len(rows) != len(planned):
+        padded = len(rows) > len(planned) and np.array_equal(rows[: len(planned)], planned)
+        return f"{len(rows)} examples, the plan has {len(planned)}{' (padded)' * padded}"
+    if np.array_equal(np.sort(rows), np.sort(planned)):
+        return "the planned examples in another order"
+    unknown = int(np.count_nonzero(rows == -1))
+    words = f"{count} of {len(rows)} examples are not the planned ones"
+    return f"{words}, {unknown} of them none of the data" if unknown else words

@@ -1,0 +1,122 @@
+"""What each step is fed is proved: a feeding fault is stage data, at its step, in every backend."""
+
+import numpy as np
+import pytest
+
+from benchmarks.detection import FAULTY, Run, open_record, prepare, train
+from benchmarks.faults import CATALOGUE
+from common.environment import find_environment
+from common.feeding import Feeding, first_wrong_batch
+from tests.conftest import BACKENDS
+from tests.helpers import make_plan
+
+FEEDING = {fault.name: fault for fault in CATALOGUE if fault.family == "feeding"}
+UPDATES = {"momentum": 0.9, "learning rate": 1 + 1e-5}
+"""Faults of the update: what was fed is right."""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """The records of all runs in all backends."""
+    folder = tmp_path_factory.mktemp("feeding")
+    for name in ("records", "probes"):
+        (folder / name).mkdir()
+    prepare(folder / "digits", FAULTY["digits"])
+    faults = {name: fault.sizes[0] for name, fault in FEEDING.items()} | UPDATES | {None: None}
+    runs = [
+        Run("digits", backend, "scratch", fault, size)
+        for backend in BACKENDS
+        for fault, size in faults.items()
+    ]
+    environments = {name: find_environment(backend) for name, backend in BACKENDS.items()}
+    statuses = train(folder, runs, environments)
+    assert [statuses.get(run.name) for run in runs] == ["done"] * len(runs), statuses
+    return folder, faults
+
+
+def judge(work, backend, fault):
+    folder, faults = work
+    own, record = open_record(folder, Run("digits", backend, "scratch", fault, faults[fault]))
+    return own, record, own.judge(record)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_faultless_run_was_fed_is_the_plan(work, backend):
+    own, record, found = judge(work, backend, None)
+    sizes = [len(own.plan.rows(step)) for step in range(own.plan.num_steps)]
+    assert record.arrays["fed/examples"].tolist() == sizes
+    assert not record.arrays["fed/wrong_rows"].any()
+    assert not record.arrays["fed/wrong_labels"].any()
+    assert "fed/rows" not in record.arrays
+    assert found.grade == "rounding"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fault", FEEDING)
+def test_a_feeding_fault_is_stage_data_at_its_step(work, backend, fault):
+    own, record, found = judge(work, backend, fault)
+    assert found.grade in ("drift", "disagree")
+    assert found.divergence.stage == "data", found.divergence
+    arrays = record.arrays
+    sizes = np.array([len(own.plan.rows(step)) for step in range(own.plan.num_steps)])
+    if len(arrays["fed/examples"]) == len(sizes):
+        wrong = arrays["fed/examples"] != sizes
+        wrong |= (arrays["fed/wrong_rows"] + arrays["fed/wrong_labels"]) > 0
+        assert found.divergence.step == int(np.argmax(wrong))
+        assert "batch" in found.divergence.tensor
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fault", UPDATES)
+def test_a_fault_of_the_update_stays_one(work, backend, fault):
+    _, record, found = judge(work, backend, fault)
+    assert found.divergence.stage == "update"
+    assert "not on record" not in found.divergence.tensor
+    assert not record.arrays["fed/wrong_rows"].any()
+
+
+# The words
+
+
+def fed_arrays(plan, data, batches, labels=None):
+    """What is on record of batches of rows."""
+    feeding = Feeding(plan, data)
+    y = np.asarray(data.y_train) if labels is None else labels
+    for rows in batches:
+        feeding._step(feeding.exact[rows], y[rows])
+    return feeding.arrays()
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "words"),
+    [
+        (lambda b: [*b[:1], *b[2:]], 1, "batch dropped, the next one is in its place"),
+        (lambda b: [*b[:2], b[1], *b[3:]], 2, "the batch before it again"),
+        (lambda b: b[:5] * 2 + b[10:], 5, "order of epoch 1 again"),
+        (lambda b: [b[0][::-1], *b[1:]], 0, "the planned examples in another order"),
+        (
+            lambda b: [*b[:4], np.resize(b[4], 64), *b[5:]],
+            4,
+            "64 examples, the plan has 44 (padded)",
+        ),
+        (lambda b: b[:-1], 14, "batch dropped, training ended before it"),
+    ],
+)
+def test_it_is_said_what_was_seen(change, step, words):
+    plan, data = make_plan()
+    batches = [plan.rows(step) for step in range(plan.num_steps)]
+    assert first_wrong_batch(plan, fed_arrays(plan, data, batches)) is None
+    found = first_wrong_batch(plan, fed_arrays(plan, data, change(batches)))
+    assert found[0] == step
+    assert found[2].endswith(words), found
+
+
+def test_labels_of_other_rows_are_counted():
+    plan, data = make_plan()
+    batches = [plan.rows(step) for step in range(plan.num_steps)]
+    y = np.asarray(data.y_train).copy()
+    row = batches[3][7]
+    y[row] = (y[row] + 1) % data.num_outputs
+    step, count, words = first_wrong_batch(plan, fed_arrays(plan, data, batches, y))
+    assert (step, count) == (3, 1)
+    assert "1 of 64 labels are not those of their examples" in words

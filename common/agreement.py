@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.feeding import first_wrong_batch
+from common.feeding import check_feeding, first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import (
     EXAMPLE,
@@ -295,6 +295,7 @@ class Judge:
                 raise RecordError(
                     f"{name}: expected shape {shape}, received {record.arrays[name].shape}"
                 )
+        check_feeding(self.plan, record.arrays)
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
             values = record.facts["history"].get(name, ())
             if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():

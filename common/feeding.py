@@ -14,7 +14,14 @@ import numpy as np
 from common.arrays import Array
 from common.data import DataModule
 from common.plan import Plan
+from common.record import RecordError
 from common.trainer import Trainer
+
+COUNTS = ("fed/examples", "fed/wrong_rows", "fed/wrong_labels")
+"""Of each step how many examples it was fed, and how many of them are not the planned ones."""
+
+ROWS = "fed/rows"
+"""The row of each example that was fed, in order; on record only if something is wrong."""
 
 
 def direction(num_inputs: int, dtype: str) -> Array:
@@ -87,14 +94,41 @@ class Feeding:
         """What the record holds of it; nothing if the backend does not watch."""
         if not self.counts:
             return {}
-        names = ("fed/examples", "fed/wrong_rows", "fed/wrong_labels")
         counts = np.array(self.counts, np.int32).T
-        found: dict[str, Array] = dict(zip(names, counts, strict=True))
+        found: dict[str, Array] = dict(zip(COUNTS, counts, strict=True))
         planned = self.plan.num_steps == len(self.counts) and not counts[1:].any()
         sizes = [len(self.plan.rows(step)) for step in range(self.plan.num_steps)]
         if not planned or counts[0].tolist() != sizes:
-            found["fed/rows"] = np.concatenate(self.rows)
+            found[ROWS] = np.concatenate(self.rows)
         return found
+
+
+def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
+    """Look at what a record says of its feeding: all of it, or nothing.
+
+    Raises:
+        RecordError: if an array is missing, or has not a whole number for each step or example.
+    """
+    found = {name: arrays[name] for name in (*COUNTS, ROWS) if name in arrays}
+    if not found:
+        return
+    for name in COUNTS:
+        values, steps = found.get(name), arrays["step_loss"].shape
+        if (
+            values is None
+            or values.shape != steps
+            or values.dtype.kind != "i"
+            or (values < 0).any()
+        ):
+            shape = None if values is None else values.shape
+            raise RecordError(f"{name}: expected whole numbers of shape {steps}, received {shape}")
+    examples, *wrong = (found[name] for name in COUNTS)
+    sizes = [len(plan.rows(step)) for step in range(plan.num_steps)]
+    if examples.tolist() == sizes and not any(values.any() for values in wrong):
+        return
+    rows, shape = found.get(ROWS), (int(examples.sum()),)
+    if rows is None or rows.shape != shape or rows.dtype.kind != "i":
+        raise RecordError(f"{ROWS}: expected the row of each example that was fed, shape {shape}")
 
 
 def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int, str] | None:
@@ -102,12 +136,10 @@ def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int
 
     None if there is none, or nothing is on record.
     """
-    if "fed/rows" not in arrays:
+    if ROWS not in arrays:
         return None
-    examples, wrong_rows, wrong_labels = (
-        arrays[f"fed/{name}"] for name in ("examples", "wrong_rows", "wrong_labels")
-    )
-    fed = np.split(arrays["fed/rows"], np.cumsum(examples)[:-1])
+    examples, wrong_rows, wrong_labels = (arrays[name] for name in COUNTS)
+    fed = np.split(arrays[ROWS], np.cumsum(examples)[:-1])
     for step in range(max(len(fed), plan.num_steps)):
         epoch, place = divmod(step, plan.steps_per_epoch)
         where = f"batch {place + 1} of epoch {epoch + 1}"

@@ -6,7 +6,8 @@ import pytest
 from benchmarks.detection import FAULTY, Run, open_record, prepare, train
 from benchmarks.faults import CATALOGUE
 from common.environment import find_environment
-from common.feeding import Feeding, first_wrong_batch
+from common.feeding import Feeding, check_feeding, first_wrong_batch
+from common.record import RecordError
 from tests.conftest import BACKENDS
 from tests.helpers import make_plan
 
@@ -120,3 +121,25 @@ def test_labels_of_other_rows_are_counted():
     step, count, words = first_wrong_batch(plan, fed_arrays(plan, data, batches, y))
     assert (step, count) == (3, 1)
     assert "1 of 64 labels are not those of their examples" in words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.pop("fed/wrong_rows"),
+        lambda a: a.pop("fed/rows"),
+        lambda a: a.update({"fed/rows": a["fed/rows"][:-1]}),
+        lambda a: a.update({"fed/examples": a["fed/examples"][:-1]}),
+        lambda a: a.update({"fed/examples": a["fed/examples"] * -1}),
+        lambda a: a.update({"fed/wrong_labels": a["fed/wrong_labels"] * 0.5}),
+    ],
+)
+def test_half_a_record_of_feeding_is_refused(change):
+    plan, data = make_plan()
+    batches = [plan.rows(step) for step in range(plan.num_steps)]
+    batches[2] = batches[1]
+    arrays = fed_arrays(plan, data, batches) | {"step_loss": np.zeros(plan.num_steps)}
+    check_feeding(plan, arrays)
+    change(arrays)
+    with pytest.raises(RecordError, match="fed/"):
+        check_feeding(plan, arrays)

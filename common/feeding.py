@@ -20,6 +20,9 @@ from common.trainer import Trainer
 COUNTS = ("fed/examples", "fed/wrong_rows", "fed/wrong_labels")
 """Of each step how many examples it was fed, and how many of them are not the planned ones."""
 
+PIECE = 4096
+"""Examples that are projected at once."""
+
 ROWS = "fed/rows"
 """The row of each example that was fed, in order; on record only if something is wrong."""
 
@@ -44,8 +47,8 @@ class Feeding:
         self.labels = np.asarray(data.y_train, np.int32)
         exact, size = [], []
         v = self.v.astype(np.float64)
-        for rows in data.stored_pieces():
-            X = data.scale(data.stored_rows(rows))
+        for start in range(0, data.num_train, PIECE):  # small: a product's factors are copied
+            X = data.scale(data.X_train[start : start + PIECE])
             exact.append(X @ v)
             size.append(np.abs(X) @ np.abs(v))
         self.exact = np.concatenate(exact)

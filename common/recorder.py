@@ -60,7 +60,7 @@ class Recorder:
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
             self.feeding = Feeding(self.plan, self.plan.data())
-            trainer.watched = self.feeding.v
+            trainer.watched = self.feeding.v.astype(trainer.dtype)
             if trainer.data.is_large:
                 trainer.data.watch()
         if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:

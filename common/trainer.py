@@ -114,6 +114,7 @@ class Trainer(ABC):
         self.watched: npt.NDArray[Any] | None = None
         self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.X: Any = None
+        self.dtype = "float32"
 
     # The framework's half
 
@@ -302,6 +303,7 @@ class Trainer(ABC):
         self.seconds = dict.fromkeys(self.seconds, 0.0)
         if parameters is not None:
             model.set_parameters(parameters)
+        self.dtype = dtype
         self.prepare(model, data, dtype)
         with shown(self.board, self.max_epochs) as self._displays:
             self._tell("compiling")

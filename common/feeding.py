@@ -116,7 +116,7 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
     if not found:
         return
     for name in COUNTS:
-        values, steps = found.get(name), arrays["step_loss"].shape
+        values, steps = found.get(name), found[next(iter(found))].shape[:1]
         if (
             values is None
             or values.shape != steps

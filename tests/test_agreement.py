@@ -203,7 +203,9 @@ def test_repetitions_may_differ_in_what_they_recorded(case, tmp_path, made):
         for name in ("snapshots", "parameters/W", "parameters/b"):
             arrays[name.replace("/", "__")] = case.record.arrays[name][:kept]
     execution = SimpleNamespace(record_folder=lambda name: tmp_path / name)
-    contender = SimpleNamespace(name="a", environment=SimpleNamespace(python="python"))
+    contender = SimpleNamespace(
+        name="a", environment=SimpleNamespace(python="python"), read=Record.load
+    )
     case.record.save(tmp_path / "a")
     changed(case.record, **arrays).save(tmp_path / repeat_name(contender, 1))
     outcomes = dict.fromkeys(("a", repeat_name(contender, 1)), Outcome("done", None, 1.0))

@@ -456,7 +456,7 @@ def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
     assert report.sentence in tab.locator("#verdict").inner_text()
     assert texts(tab, ".grades thead th") == ["mine"]
     assert tab.locator("#plot-val-loss .trace").count() == 2
-    assert not tab.locator("#error, #confusion, header .notice").count()
+    assert not tab.locator("#error, #confusion").count()
     assert parse(command_of(report)[2:]).model == "mine.py"
     with pytest.raises(ParityError, match="one's own"):
         report.plot_error()

@@ -42,6 +42,10 @@ TENSORS = {
 """The compared tensors in the order of the ladder, with their stages."""
 
 
+DROWNING = ("forward", "example_loss")
+"""Of these tensors also the part about their mean is looked at (``spread``): near a uniform
+prediction it is a small part of every entry, and what is wrong in it drowns in the rest."""
+
 EXAMPLE = 0.125
 """The envelope of an accuracy, in examples: one that is not borderline is eight envelopes, and the
 mean itself rounds by less."""
@@ -86,10 +90,9 @@ def rounding_of_entries(rounding: Array, exact: Array) -> dict[str, float]:
         rounding: of every entry, none negative.
         exact: the tensor, of the same shape.
     """
-    square = float((exact * exact).sum())
     return {
         "largest": float(rounding.max()),
-        "gain": _norm(rounding * exact) / square if square else 0.0,
+        "gain": _noise(rounding, exact),
         "offset": _norm(rounding) / exact.size,
     }
 
@@ -214,9 +217,11 @@ class Ladder:
             # Half a unit in the last place, made by every entry alike: an elementary function
             # may be biased by as much and still be faithful.
             floors |= {"gain": self.unit, "offset": self.unit * scale}
-        if tensor == "example_loss":
-            rounding = self.unit * np.maximum(np.abs(exact), 1.0)
-            floors = larger(floors, rounding_of_entries(rounding, exact))
+        if tensor.startswith(DROWNING):
+            rounding = self.unit * np.maximum(np.abs(exact), tensor == "example_loss")
+            floors["spread"] = max(self.unit, _noise(rounding, exact - exact.mean()))
+            if tensor == "example_loss":
+                floors = larger(floors, rounding_of_entries(rounding, exact))
         for stage in ("gradient", "update"):
             if tensor.startswith(stage):
                 floors = larger(floors, self._rounding_of_probabilities(step, tensor))
@@ -270,6 +275,8 @@ class Ladder:
         if exact.ndim:
             values["gain"] = _part(error, exact)
             values["offset"] = abs(float(error.mean()))
+        if tensor.startswith(DROWNING):
+            values["spread"] = _part(error, exact - exact.mean())
         if tensor in self.parameters[step]:
             values["decay"] = _part(error, self.parameters[step][tensor].astype(np.float64))
         return values
@@ -373,6 +380,12 @@ def in_ulps(plan: Plan, error: float, magnitude: float) -> float:
 
 def _norm(values: Array) -> float:
     return float(np.sqrt((values.astype(np.float64) ** 2).sum()))
+
+
+def _noise(rounding: Array, direction: Array) -> float:
+    """The part along a direction of errors that are of no sign in common."""
+    square = float((direction * direction).sum())
+    return _norm(rounding * direction) / square if square else 0.0
 
 
 def _part(error: Array, direction: Array) -> float:

@@ -50,7 +50,9 @@ KNOWN_FAULTS = (
     Fault("no scaling", (None,), ("data",), "other features", ("slow-digits", "digits")),
     Fault("normalisation", (None,), ("data",), "other features"),
     Fault("no bias", (None,), ("forward", "gradient"), MASKED),
-    Fault("label smoothing", (1e-4, 0.1), ("example loss",), "the forward pass is right", BOTH),
+    Fault(
+        "label smoothing", (1e-4, 0.1, 1e-6), ("example loss",), "the forward pass is right", BOTH
+    ),
     Fault("log clipped", (1e-2, 1e-3, 1e-7), ("example loss",), "the forward pass is right", STEEP),
     Fault(
         "softmax applied twice",
@@ -124,7 +126,7 @@ ALIKE = tuple(
     for name, sizes in (
         ("focal loss", (0.01, 2.0)),
         ("class weights", (1e-3, 0.1)),
-        ("temperature", (1.001, 1.5)),
+        ("temperature", (1.001, 1.5, 1 + 1e-6)),
         ("confidence penalty", (1e-3, 0.1)),
     )
 )

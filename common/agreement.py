@@ -238,7 +238,7 @@ class Judge:
             free_envelopes=float(max(compared, default=0.0)),
             free_relative=float(max(relative, default=0.0)),
         )
-        divergence = self.divergence(record, judgement, findings, metrics)
+        divergence = self.divergence(record, judgement, metrics)
         grade, reason = self.grade(record, judgement, divergence)
         facts = vars(judgement) | {"grade": grade, "reason": reason, "divergence": divergence}
         return Judgement(**facts)
@@ -306,12 +306,11 @@ class Judge:
         self,
         record: Record,
         judgement: Judgement,
-        findings: Sequence[Finding],
         metrics: Sequence[Finding],
     ) -> Finding | None:
         """The first divergence: by lock-step, else by what was fed, else by the free run."""
         limit = self.thresholds.envelopes
-        found, fed = first_divergence(findings, limit), self.feeding_finding(record)
+        found, fed = self.ladder.locate(record, limit), self.feeding_finding(record)
         earlier = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
         if initial := self.fed_finding(record):
             return fed if fed and initial.tensor == "number of steps" else initial

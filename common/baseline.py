@@ -18,12 +18,12 @@ from common.errors import ParityError
 from common.files import write_whole
 from common.golden import TRAINED, decode
 from common.grades import GRADES
-from common.ladder import STAGES
+from common.ladder import PARTS, STAGES
 from common.machine import machine_facts
 from common.plan import Plan
 from common.record import HISTORY
 
-SCHEMA = 2
+SCHEMA = 3
 KIND = "framework-parity baseline"
 
 ARRAYS = ("step_loss", "b", "rows", "projections", "final_W")
@@ -298,6 +298,6 @@ def _is_stage(value: Any) -> bool:
         and isinstance(value.get("step"), int)
         and value.get("stage") in STAGES
         and all(isinstance(value.get(name), str) for name in ("tensor", "sha256"))
-        and all(_is_number(value[part]) for part in ("gain", "offset", "decay") if part in value)
+        and all(_is_number(value[part]) for part in PARTS if part in value)
         and "entries" in value
     )

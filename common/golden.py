@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from common.agreement import Judge
 from common.arrays import Array
-from common.ladder import TENSORS, Ladder
+from common.ladder import TENSORS
 from common.record import HISTORY, Record
 
 Floats = npt.NDArray[np.float64]
@@ -109,23 +109,6 @@ def projections(values: Array) -> Floats:
     return np.asarray(signs @ values.astype(np.float64))
 
 
-def coherent_parts(ladder: Ladder, step: int, tensor: str, received: Array) -> dict[str, float]:
-    """The parts of a tensor whose change from run to run the ladder has envelopes for, signed."""
-    exact = ladder.exact[step][tensor].astype(np.float64)
-    parts = {}
-    if exact.ndim:
-        parts["gain"] = _part(received, exact)
-        parts["offset"] = float(np.mean(received, dtype=np.float64))
-    if tensor in ladder.parameters[step]:
-        parts["decay"] = _part(received, ladder.parameters[step][tensor].astype(np.float64))
-    return parts
-
-
-def _part(values: Array, direction: Floats) -> float:
-    square = float((direction * direction).sum())
-    return float((values * direction).sum()) / square if square else 0.0
-
-
 def stages_of(judge: Judge, record: Record) -> Iterator[tuple[int, str, str, str, Array]]:
     """The probed steps of a record, stage by stage, as they are kept.
 
@@ -211,7 +194,7 @@ def golden_record(judge: Judge, record: Record, run: Mapping[str, Any]) -> dict[
                 "stage": stage,
                 "tensor": tensor,
                 "sha256": bits,
-                **coherent_parts(judge.ladder, step, tensor, values),
+                **judge.ladder.coherent_parts(step, tensor, values),
                 "entries": encode(entries(values)),
             }
             for step, stage, tensor, bits, values in stages_of(judge, record)

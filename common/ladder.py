@@ -1,17 +1,18 @@
 """The ladder of stages: one step from a known state, compared stage by stage with its rounding.
 
 For each probed step the reference gives every stage in float64, and the members of the ensemble
-give how far rounding alone moves it. A fault shows in one of four ways, and each has its own
+give how far rounding alone moves it. A fault shows in one of five ways, and each has its own
 envelope: in the largest error of an entry; in a common factor (``gain``), a common shift
-(``offset``), or, for an update, a part along the parameter itself (``decay``). The last three
-average over all entries, so that they see a coherent error far below the rounding of one entry,
-such as a learning rate that is wrong by a part in 100,000, in a single step.
+(``offset``), a common factor of what is left without the mean (``spread``), or, for an update, a
+part along the parameter itself (``decay``). All but the first average over all entries, so that
+they see a coherent error far below the rounding of one entry, such as a learning rate that is
+wrong by a part in 100,000, in a single step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,9 @@ from common.record import Record
 from common.reference import LEAST, LOCKSTEP_MEMBERS, member, reference, unit_roundoff
 from common.replay import WORST, Training, Trajectory
 from common.thresholds import Thresholds
+
+PARTS = ("gain", "offset", "spread", "decay")
+"""What entries have in common: the statistics that a finding may have beside ``largest``."""
 
 STAGES = ("data", "forward", "example loss", "loss", "gradient", "update", "metric")
 
@@ -110,10 +114,11 @@ class Finding:
         step: the step, counted from 0.
         stage: one of :data:`STAGES`.
         tensor: which array of the stage.
-        statistic: ``largest``, ``gain``, ``offset`` or ``decay``.
+        statistic: ``largest``, ``gain``, ``offset``, ``spread`` or ``decay``.
         error: its value.
         ulps: the largest error of an entry, in units in the last place of the largest entry.
         envelopes: the statistic's value in its own rounding envelopes.
+        note: what else there is to say of the place; empty if nothing.
     """
 
     step: int
@@ -123,6 +128,7 @@ class Finding:
     error: float
     ulps: float
     envelopes: float
+    note: str = ""
 
     def relative(self, plan: Plan) -> float:
         """The error relative to the tensor: of the statistic if it is a factor, else in ulps.
@@ -130,7 +136,7 @@ class Finding:
         Args:
             plan: says in which dtype the unit in the last place is.
         """
-        factor = self.statistic in ("gain", "decay")
+        factor = self.statistic in ("gain", "spread", "decay")
         return self.error if factor else 2 * unit_roundoff(plan) * self.ulps
 
     def to_json(self) -> dict[str, Any]:
@@ -271,15 +277,33 @@ class Ladder:
         """How far a tensor is from the reference, or from another exact value, in every way."""
         exact = (self.exact[step][tensor] if exact is None else exact).astype(np.float64)
         error = received.astype(np.float64) - exact
-        values = {"largest": float(np.abs(error).max())}
+        parts = self.coherent_parts(step, tensor, error, exact)
+        coherent = {name: abs(part) for name, part in parts.items()}
+        return {"largest": float(np.abs(error).max()), **coherent}
+
+    def coherent_parts(
+        self, step: int, tensor: str, values: Array, exact: Array | None = None
+    ) -> dict[str, float]:
+        """The parts of values that entries have in common, signed, in every way that is looked at.
+
+        They are linear: of a difference they are the differences of the parts.
+
+        Args:
+            step: a probed step.
+            tensor: one of :data:`TENSORS`.
+            values: an error of the tensor, or the tensor.
+            exact: the tensor as it should be; the reference's if not given.
+        """
+        exact = (self.exact[step][tensor] if exact is None else exact).astype(np.float64)
+        parts = {}
         if exact.ndim:
-            values["gain"] = _part(error, exact)
-            values["offset"] = abs(float(error.mean()))
+            parts["gain"] = _part(values, exact)
+            parts["offset"] = float(np.mean(values, dtype=np.float64))
         if tensor.startswith(DROWNING):
-            values["spread"] = _part(error, exact - exact.mean())
+            parts["spread"] = _part(values, exact - exact.mean())
         if tensor in self.parameters[step]:
-            values["decay"] = _part(error, self.parameters[step][tensor].astype(np.float64))
-        return values
+            parts["decay"] = _part(values, self.parameters[step][tensor].astype(np.float64))
+        return parts
 
     def probe(self, record: Record, step: int) -> dict[str, Array]:
         """What a record holds of one probed step, an update as the change of its parameter.
@@ -309,6 +333,53 @@ class Ladder:
             for tensor, stage in TENSORS.items():
                 key = f"forward/{record.facts['y_hat']}" if stage == "forward" else tensor
                 yield self._finding(step, stage, key, probe.get(key), record.facts["y_hat"])
+
+    def locate(self, record: Record, threshold: float) -> Finding | None:
+        """Where a record first leaves the ladder's envelopes; None if nowhere.
+
+        It is the first divergence, unless that is so small that a stage before it could not show
+        it at that step, and does show one at another. An error of 1e-6 in the loss is a coherent
+        part of the gradient from the first step on, where the losses themselves, of nearly
+        uniform predictions, round by as much; they show it when the predictions are confident.
+
+        Args:
+            record: of the run.
+            threshold: how many envelopes are still rounding.
+        """
+        findings = list(self.findings(record))
+        first = first_divergence(findings, threshold)
+        if first is None or first.stage not in ("example loss", "loss", "gradient", "update"):
+            return first
+        outside = [found for found in findings if found.envelopes > threshold]
+        before = STAGES[1 : min(STAGES.index(first.stage), STAGES.index("gradient"))]
+        for stage in before:
+            shown = next((found for found in outside if found.stage == stage), None)
+            if shown and self.is_hidden(first, stage, record, threshold):
+                words = f"the {first.stage} is outside from step {first.step} on"
+                return replace(shown, note=f"{words}, where an error so small does not show before")
+        same = [found for found in outside if found.stage == first.stage]
+        hidden = [
+            stage
+            for stage in before
+            if all(self.is_hidden(found, stage, record, threshold) for found in same)
+        ]
+        if hidden:
+            words = f"so small that in the {' or the '.join(hidden)} it would not show"
+            return replace(first, note=f"{words}: it may begin there")
+        return first
+
+    def is_hidden(self, found: Finding, stage: str, record: Record, threshold: float) -> bool:
+        """Whether an earlier stage of the same step could not show what was found in a later one.
+
+        An error of a factor is about as large in every stage: it is compared with the least that
+        the earlier stage shows. Twice that, since it is not the same but of the same size.
+        """
+        kind = record.facts["y_hat"]
+        key = {"forward": f"forward/{kind}", "example loss": "example_loss"}.get(stage, stage)
+        if (least := self.envelopes.get((found.step, key, "spread"))) is None:
+            scale = float(np.abs(self.exact[found.step][key]).max())
+            least = self.envelopes[found.step, key, "largest"] / max(scale, LEAST)
+        return found.relative(self.plan) <= 2 * threshold * least
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
@@ -389,6 +460,6 @@ def _noise(rounding: Array, direction: Array) -> float:
 
 
 def _part(error: Array, direction: Array) -> float:
-    """The error's part along a direction, in units of the direction."""
+    """The error's part along a direction, in units of the direction, with its sign."""
     square = float((direction * direction).sum())
-    return abs(float((error * direction).sum())) / square if square else 0.0
+    return float((error * direction).sum()) / square if square else 0.0

@@ -18,7 +18,6 @@ from common.arrays import Array
 from common.golden import (
     SAMPLED_ROWS,
     bits_of,
-    coherent_parts,
     decode,
     entries,
     projections,
@@ -161,8 +160,8 @@ def stage_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> I
         if entry is None or before is None or before.shape != now.shape:
             yield Finding(step, stage, label, "largest", WORST, WORST, WORST)
             continue
-        parts = coherent_parts(ladder, step, tensor, values)
-        moved = {name: abs(part - entry[name]) for name, part in parts.items()}
+        parts = ladder.coherent_parts(step, tensor, values)
+        moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
         moved["largest"] = _largest(now - before)
         ratios = {n: value / ladder.envelopes[step, tensor, n] for n, value in moved.items()}
         worst = max(ratios, key=lambda name: ratios[name])

@@ -95,3 +95,15 @@ def probe_of(plan, data, training, step, W, b):
     if step == 0:
         found["data/X"] = X
     return {f"probe/{step}/{name}": array for name, array in found.items()}
+
+
+def with_probabilities(judge, record, training):
+    """The same record of a worker whose forward pass gives probabilities."""
+    arrays, oracle = dict(record.arrays), judge.oracle
+    for i, step in enumerate(judge.plan.probes):
+        if f"probe/{step}/forward/y_hat" in arrays:
+            stages = training.stages(oracle.probe_W[i], oracle.probe_b[i], judge.plan.rows(step))
+            arrays[f"probe/{step}/forward/y_hat"] = stages["forward/probabilities"]
+    exponentials = np.exp(arrays["val_y_hat"] - arrays["val_y_hat"].max(axis=1, keepdims=True))
+    arrays["val_y_hat"] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return Record(record.facts | {"y_hat": "probabilities"}, arrays)

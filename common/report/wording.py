@@ -28,7 +28,7 @@ def place(where: Mapping[str, Any]) -> str:
     return (
         f"step {where['step']}, stage {where['stage']}, {where['tensor']}: {where['statistic']} "
         f"error {where['error']:.2g} ({times(where['envelopes'])}; {where['ulps']:.3g} ulps at "
-        "most)"
+        "most)" + (f"; {where['note']}" if where.get("note") else "")
     )
 
 

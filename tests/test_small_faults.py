@@ -1,0 +1,120 @@
+"""Faults of a part in a million are put down to the stage that they are in.
+
+Near a uniform prediction a loss, or a probability, rounds by as much as such a fault changes it,
+while the gradient, which averages over the batch, already shows it.
+"""
+
+import numpy as np
+import pytest
+
+from common.ladder import STAGES
+from common.replay import FORMS
+from common.variations import LabelSmoothing, Variation
+from tests.replays import digits_judge, record_of, with_probabilities
+
+
+class Temperature(Variation):
+    """Logits divided by a temperature in the forward pass."""
+
+    stage = "forward"
+
+    def logits(self, X, W, b):
+        return super().logits(X, W, b) / W.dtype.type(self.values[type(self)])
+
+    def losses(self, logits, y):
+        losses, probabilities, error = super().losses(logits, y)
+        return losses, probabilities, error / error.dtype.type(self.values[type(self)])
+
+
+class TemperatureOfTheLoss(Variation):
+    """Logits divided by a temperature in the loss alone."""
+
+    stage = "example loss"
+
+    def losses(self, logits, y):
+        _, probabilities, _ = super().losses(logits, y)
+        losses, _, error = super().losses(logits / logits.dtype.type(self.values[type(self)]), y)
+        return losses, probabilities, error / error.dtype.type(self.values[type(self)])
+
+
+class Softcap(Variation):
+    """Logits kept below a cap by a hyperbolic tangent."""
+
+    stage = "forward"
+
+    def logits(self, X, W, b):
+        cap = W.dtype.type(self.values[type(self)])
+        return cap * np.tanh(super().logits(X, W, b) / cap)
+
+    def losses(self, logits, y):
+        losses, probabilities, error = super().losses(logits, y)
+        return (
+            losses,
+            probabilities,
+            error * (1 - (logits / error.dtype.type(self.values[type(self)])) ** 2),
+        )
+
+
+class Smoothing(LabelSmoothing):
+    stage = "example loss"
+
+
+class ErrorTimes(Variation):
+    """A derivative that is not the loss's."""
+
+    stage = "gradient"
+
+    def losses(self, logits, y):
+        losses, probabilities, error = super().losses(logits, y)
+        return losses, probabilities, error * error.dtype.type(self.values[type(self)])
+
+
+class GradientOfBiasTimes(Variation):
+    stage = "gradient"
+
+    def gradients(self, X, error):
+        W, b = super().gradients(X, error)
+        return W, b * b.dtype.type(self.values[type(self)])
+
+
+class StepTimes(Variation):
+    stage = "update"
+
+    def update(self, W, b, gradient_W, gradient_b):
+        factor = W.dtype.type(self.values[type(self)])
+        super().update(W, b, gradient_W * factor, gradient_b * factor)
+
+
+FAULTS = [
+    *((Temperature, 1 + size) for size in (1e-6, -2e-6, 1e-5, 1e-3)),
+    *((TemperatureOfTheLoss, 1 + size) for size in (1e-6, -2e-6, 1e-5, 1e-3)),
+    *((Softcap, size) for size in (1000.0, 300.0, 30.0)),
+    *((Smoothing, size) for size in (1e-6, 3e-6, 1e-5, 1e-3)),
+    *((ErrorTimes, 1 + size) for size in (1e-6, 1e-5, 1e-2)),
+    *((GradientOfBiasTimes, 1 + size) for size in (3e-6, 1e-4)),
+    *((StepTimes, 1 + size) for size in (1e-5, 1e-3)),
+]
+PLANS = {
+    "as usual": {"lr": 0.1},
+    "small batches": {"lr": 0.1, "batch_size": 8, "max_epochs": 1},
+    "steep": {"lr": 0.1, "sigma": 1.0, "max_epochs": 2},
+}
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def judge(request, tmp_path_factory):
+    return digits_judge(tmp_path_factory.mktemp("plan"), **PLANS[request.param])
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__.removeprefix("losses_from_"))
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize(("fault", "size"), FAULTS, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_a_small_fault_is_put_down_to_its_own_stage(judge, fault, size, kind, form):
+    training = fault(judge.plan, judge.data, size, dtype="float32", form=form)
+    record = record_of(judge, training)
+    if kind == "probabilities":
+        record = with_probabilities(judge, record, training)
+    found = judge.judge(record).divergence
+    assert found is not None
+    before = STAGES[: STAGES.index(found.stage)]
+    assert found.stage == fault.stage or ("may begin there" in found.note and fault.stage in before)

@@ -268,6 +268,27 @@ def pauses_change_nothing(fixture, implementation):
     np.testing.assert_array_equal(one_loss, other_loss)
 
 
+def watching_what_is_fed_changes_nothing(fixture, implementation):
+    data = fixture.problem(batch_size=16, num_inputs=200)
+    v, final = np.linspace(-1, 1, 200, dtype=np.float32), []
+    for watched in (None, v):
+        model, trainer = fixture.model(implementation, data), fixture.d2l.Trainer(2)
+        trainer.watched = watched
+        orders = fixture.orders(data, 2)
+        trainer.fit(model, data, orders=orders, parameters=fixture.parameters(data))
+        final.append((model.get_parameters(), trainer.step_loss))
+    (one, one_loss), (other, other_loss) = final
+    np.testing.assert_array_equal(one["W"], other["W"])
+    np.testing.assert_array_equal(one["b"], other["b"])
+    np.testing.assert_array_equal(one_loss, other_loss)
+    if trainer.fed:  # a backend need not watch
+        X, y, sizes = map(np.concatenate, zip(*trainer.fed, strict=True))
+        rows = np.concatenate(orders)
+        np.testing.assert_allclose(X, data.X_train[rows] @ v, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(y, data.y_train[rows])
+        assert sizes.tolist() == [16, 16, 16, 16, 16, 16, 4] * 2
+
+
 def batches_are_gathered_by_row(fixture, implementation):
     data = fixture.problem()
     trainer = fixture.fit(fixture.model(implementation, data), data)
@@ -518,6 +539,7 @@ IMPLEMENTATION_CHECKS = [
     probe_shows_every_stage_and_leaves_no_trace,
     probe_is_a_training_step,
     pauses_change_nothing,
+    watching_what_is_fed_changes_nothing,
     batches_are_gathered_by_row,
     predictions_are_those_of_the_parameters,
     one_class_and_one_example,

@@ -3,7 +3,7 @@
 import functools
 
 import mxnet
-from mxnet import autograd, np
+from mxnet import autograd, np, npx
 
 from common.device import no_gpu
 from common.trainer import EpochMetrics, batch_means
@@ -41,19 +41,20 @@ class Trainer(AbstractTrainer):
         order = _array(order)
         y = np.take(self.y, order)
         losses, scores, fed = [], [], []
-        v = None if self.watched is None else _array(self.watched)
+        v = None if self.watched is None else _array(self.watched[None])
         for start in range(0, len(order), self.batch_size):
             rows = slice(start, start + self.batch_size)
             X_batch, y_batch = self._gather(order[rows]), y[rows]
             if v is not None:
-                fed.append((np.dot(X_batch, v), y_batch))
+                # As a layer: three times as fast as np.dot with a vector.
+                fed.append((npx.fully_connected(X_batch, v, num_hidden=1, no_bias=True), y_batch))
             y_hat, loss = self._step(self.model, self.optim, X_batch, y_batch)
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(np.concatenate(scores), y, averaged=False)
         if fed:
             X, y_fed = (np.concatenate(parts).asnumpy() for parts in zip(*fed, strict=True))
-            self.keep_fed(X, y_fed, [len(y_batch) for _, y_batch in fed])
+            self.keep_fed(X.ravel(), y_fed, [len(y_batch) for _, y_batch in fed])
         mxnet.nd.waitall()  # no loss waits for the last update
         return EpochMetrics(
             np.stack(losses).asnumpy().astype("float64"),

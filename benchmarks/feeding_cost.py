@@ -1,0 +1,59 @@
+"""What it costs to watch what training is fed: ``python -m benchmarks.feeding_cost``.
+
+Two trainers of a backend, in one process, train epochs of Fashion-MNIST in turn: one as
+``compare.py`` trains it, one without the projection of each batch. Prints a Markdown table of the
+ratios of their processor times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from common.environment import BOOTSTRAP, discover, find_environment
+from common.fetch import open_data
+from common.plan import Plan
+from common.program import THREAD_VARIABLES
+from common.recipe import Recipe
+
+RECIPE = Recipe("fashion-mnist", 256, 0.1, 1)
+
+
+def main() -> None:
+    """The command line: a row for every implementation."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.feeding_cost", description=__doc__)
+    parser.add_argument("backends", nargs="*", help="default: all that are trained in Python")
+    parser.add_argument("--epochs", type=int, default=20, help="of each trainer; default: 20")
+    options = parser.parse_args()
+    found = discover(external=False)
+    print("| backend | implementation | with / without, least | median | without, least |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        data_folder, data, _ = open_data(RECIPE.data, RECIPE.batch_size)
+        Plan.make(RECIPE, data, data_folder).save(Path(folder) / "plan")
+        for name in options.backends or found:
+            python = find_environment(found[name]).python
+            for implementation in found[name].implementations:
+                given = [name, implementation, str(Path(folder) / "plan"), str(options.epochs)]
+                command = [str(python), BOOTSTRAP, "benchmarks.feeding_worker", *given]
+                threads = dict.fromkeys(THREAD_VARIABLES, "1")
+                ran = subprocess.run(
+                    command, env=os.environ | threads, stdout=subprocess.PIPE, check=True
+                )
+                without, watched = np.array(json.loads(ran.stdout))
+                least = f"{watched.min() / without.min():.2f}"
+                median = f"{np.median(watched) / np.median(without):.2f}"
+                seconds = f"{1000 * without.min():.0f} ms"
+                row = [name, f"`{implementation}`", least, median, seconds]
+                print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +133,10 @@ class Judge:
     envelope: Envelope
     ladder: Ladder
     thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def __post_init__(self) -> None:
+        # What a single step rounds by, which more members measured, its free run does as well.
+        object.__setattr__(self, "envelope", with_single_steps(self.envelope, self.ladder))
 
     @cached_property
     def validation(self) -> Floats:
@@ -597,6 +601,25 @@ class Judge:
             above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
         return lifeless(run, self.liveness)
+
+
+def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
+    """The envelope of free runs, nowhere below that of the single steps that they are made of.
+
+    An error of a probed step's loss or update is carried on from there, as all rounding is.
+    """
+    plan = ladder.plan
+    names = ("loss", "unshared_loss", "W", "b")
+    loss, unshared, W, b = (getattr(envelope, name).copy() for name in names)
+    for step in plan.probes:
+        for values in (loss, unshared):
+            bound = ladder.envelopes[step, "loss", "largest"]
+            values[step:] = np.maximum(values[step:], bound)
+        after = np.array(plan.snapshots) > step
+        for values, name in ((W, "W"), (b, "b")):
+            bound = ladder.envelopes[step, f"update/{name}", "largest"]
+            values[after] = np.maximum(values[after], bound)
+    return replace(envelope, loss=loss, unshared_loss=unshared, W=W, b=b)
 
 
 def _per_snapshot(values: Floats) -> Floats:

@@ -22,6 +22,8 @@ from common.specifier import same_release
 from common.staying import StayingWorkers
 
 REFERENCE = "reference"
+ENVELOPE = "envelope"
+"""The files of these names, in the folder ``reference``, are the trajectory and what judged."""
 MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
 
 

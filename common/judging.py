@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from common.agreement import Judge, Judgement
 from common.data import DataModule
 from common.errors import ParityError
-from common.execution import MEMBERS, REFERENCE, Contender, Execution
+from common.execution import ENVELOPE, MEMBERS, REFERENCE, Contender, Execution
 from common.grades import unlearned, verdict
 from common.ladder import Ladder
 from common.launcher import Outcome, not_done
@@ -72,6 +72,8 @@ def _judge_comparison(
     plan = execution.plan
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
+    envelope = judge.envelope
+    envelope.save(execution.reference_file(ENVELOPE))
     judged: dict[str, tuple[Record, Judgement] | str] = {}
     done = [
         contender

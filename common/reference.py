@@ -101,6 +101,13 @@ class Envelope:
     margin: Floats
     val_margin: Floats
 
+    def save(self, path: Path) -> None:
+        """Write the numbers to an ``.npz`` file: whole or not at all."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **vars(self))
+        partial.replace(path)
+
 
 def reference(plan: Plan, data: DataModule) -> Training:
     """The training that all runs are measured against."""

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from common.agreement import Judge
 from common.datasets import Digits, Synthetic
 from common.environment import ROOT
 from common.errors import ParityError
-from common.ladder import STAGES
+from common.ladder import STAGES, Ladder
 from common.plan import Plan
 from common.reference import measure_envelope
 from common.replay import Trajectory
@@ -102,10 +103,12 @@ def test_errors_and_their_envelope_are_those_that_were_judged(report):
 
 def test_the_envelope_is_that_of_the_judge(report):
     plan = Plan.load(report.folder / "plan")
+    data = plan.data()
     files = sorted((report.folder / "reference").glob("rounding-*.npz"))
     oracle = Trajectory.load(report.folder / "reference" / "reference.npz")
     members = [Trajectory.load(path) for path in files]
-    judged = measure_envelope(plan, plan.data(), oracle, members)
+    measured = measure_envelope(plan, data, oracle, members)
+    judged = Judge(plan, data, oracle, measured, Ladder(plan, data, oracle)).envelope
     np.testing.assert_array_equal(report.details.loss_envelope, judged.loss)
     np.testing.assert_array_equal(report.details.W_envelope, judged.W)
     np.testing.assert_array_equal(report.details.b_envelope, judged.b)

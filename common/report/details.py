@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +16,9 @@ import numpy.typing as npt
 from common.arrays import Array
 from common.data import DataModule
 from common.errors import ParityError
-from common.execution import MEMBERS, REFERENCE
+from common.execution import ENVELOPE, REFERENCE
 from common.plan import Plan
 from common.record import Record, RecordError
-from common.reference import loss_envelope, running_envelope
 from common.replay import Floats, Trajectory
 from common.report.wording import run_name
 from common.specifier import label
@@ -160,11 +160,11 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
         runs: of its report.
 
     Raises:
-        ParityError: if plan, reference or ensemble are gone. A run whose record is gone, and a
+        ParityError: if plan, reference or envelope are gone. A run whose record is gone, and a
             data set that is, are named in ``missing`` instead.
     """
     plan = Plan.load(folder / "plan")
-    oracle, *members = (_trajectory(folder, name) for name in (REFERENCE, *MEMBERS))
+    oracle, envelope = _trajectory(folder), _envelope(folder)
     missing: list[str] = []
     found: dict[str, RunDetails] = {}
     for run in runs:
@@ -189,9 +189,7 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
         y_val=y_val,
         images=data if data is not None and data.image_shape else None,
         oracle=oracle,
-        loss_envelope=loss_envelope(plan, oracle, members),
-        W_envelope=running_envelope(plan, oracle, members, lambda t: t.W),
-        b_envelope=running_envelope(plan, oracle, members, lambda t: t.b),
+        **envelope,
         runs=found,
         missing=tuple(missing),
         differences=() if y_val is None else _differences(found, runs, oracle, y_val),
@@ -216,14 +214,27 @@ def thinned(values: Floats, points: int = CURVE_POINTS) -> tuple[Ints, Floats]:
     return edges, np.array([values[start:end].max() for start, end in parts])
 
 
-def _trajectory(folder: Path, name: str) -> Trajectory:
-    path = folder / "reference" / f"{name}.npz"
-    try:
+def _trajectory(folder: Path) -> Trajectory:
+    path = folder / "reference" / f"{REFERENCE}.npz"
+    with _left(path):
         return Trajectory.load(path)
-    except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
+
+
+def _envelope(folder: Path) -> dict[str, Floats]:
+    """The envelopes that are drawn, as the judge had them."""
+    path = folder / "reference" / f"{ENVELOPE}.npz"
+    with _left(path), np.load(path, allow_pickle=False) as archive:
+        return {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
+
+
+@contextmanager
+def _left(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile) as error:
         raise ParityError(
-            f"{path}: expected the trajectory that the comparison left there; received {error}; "
-            "run the comparison again"
+            f"{path}: expected what the comparison left there; received {error}; run the "
+            "comparison again"
         ) from None
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks import drawn_plans, envelope_figure
 from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
 from benchmarks.measure import told
+from common.agreement import with_single_steps
 from common.arrays import Array
 from common.data import DataModule
 from common.fetch import open_data
@@ -99,6 +100,7 @@ class Bound:
         lockstep: how many members single steps have.
         ladder: the ladder's class.
         options: of :func:`common.reference.measure_envelope`.
+        single_steps: whether free runs are allowed what single steps are.
     """
 
     missing: str
@@ -106,6 +108,7 @@ class Bound:
     lockstep: int = LOCKSTEP_MEMBERS
     ladder: type[Ladder] = Ladder
     options: tuple[tuple[str, int], ...] = ()
+    single_steps: bool = True
 
 
 BOUNDS = (
@@ -119,6 +122,7 @@ BOUNDS = (
     Bound("the loss by indexing log_softmax", without_log_softmax),
     Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),
     Bound("metric errors before the last epoch", options=(("metric_epochs", 1),)),
+    Bound("the envelopes of single steps in those of free runs", single_steps=False),
 )
 
 
@@ -132,7 +136,8 @@ def measure(
 
     runs = [training.run() for training in made(ENSEMBLE_MEMBERS)]
     envelope = measure_envelope(plan, data, oracle, runs, **dict(bound.options))
-    return envelope, bound.ladder(plan, data, oracle, made(bound.lockstep))
+    ladder = bound.ladder(plan, data, oracle, made(bound.lockstep))
+    return with_single_steps(envelope, ladder) if bound.single_steps else envelope, ladder
 
 
 @dataclass(frozen=True)

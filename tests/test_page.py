@@ -396,7 +396,9 @@ def test_an_empty_trajectory_is_said_to_be_none(report, tmp_path):
     shutil.copytree(report.folder, folder)
     (folder / "reference" / "reference.npz").write_bytes(b"")
     write_page(Report.load(folder))
-    assert "reference.npz: expected the trajectory" in page_of(Report(report.facts, folder))
+    assert "reference.npz: expected what the comparison left" in page_of(
+        Report(report.facts, folder)
+    )
 
 
 # How large it is

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -386,6 +387,39 @@ def judge(folder):
         [Record.load(place / name) for name in MEMBERS],
         Thresholds(),
     )
+
+
+def test_an_envelope_that_is_as_wide_as_it_should_be_gets_no_notice(records):
+    assert not list(judge(records).notices())
+
+
+@pytest.mark.parametrize(
+    ("names", "factor", "part"),
+    [
+        (("parameters/",), 1e4, "strays up to"),
+        (("parameters/",), 1e6, "strays up to"),
+        (("step_loss", "parameters/", "train_loss"), 1e6, "not informative by the ensemble alone"),
+        (("probe/",), 1e5, "rounds coarsely"),
+    ],
+)
+def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, factor, part):
+    sound = judge(records)
+    before = sound.reference
+    first, *others = sound.members
+
+    def away(name, values, exact):
+        return exact + factor * (values - exact) if name.startswith(names) else values
+
+    def strayed(member):
+        arrays = {n: away(n, array, before.arrays[n]) for n, array in member.arrays.items()}
+        history = {
+            n: away(n, np.array(values), np.array(before.facts["history"][n])).tolist()
+            for n, values in member.facts["history"].items()
+        }
+        return Record(member.facts | {"history": history}, arrays)
+
+    given = replace(sound, members=[first, *map(strayed, others)])
+    assert any(re.search(part, notice) for notice in given.notices()), list(given.notices())
 
 
 @pytest.mark.parametrize("stage", PLANTED)

@@ -80,9 +80,11 @@ def _judge_comparison(
     ]
 
     def facts(contender: Contender) -> dict[str, Any]:
-        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeat_facts(
-            judge, execution, contender, outcomes, repeats
-        )
+        repeated = repeat_facts(judge, execution, contender, outcomes, repeats)
+        failure = repeated.get("repeats", {}).get("reason")
+        if failure and isinstance(judged.get(contender.name), tuple):
+            judged[contender.name] = failure
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeated
 
     # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
     with ThreadPoolExecutor(max_workers=execution.slots) as pool:

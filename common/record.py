@@ -48,6 +48,10 @@ class RecordError(Exception):
     """A record that cannot be judged: unreadable, incomplete, or of another plan."""
 
 
+class OtherRowError(RecordError):
+    """A record that is not of the row that it was read for."""
+
+
 @dataclass(frozen=True)
 class Record:
     """Facts and arrays of one run.

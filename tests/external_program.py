@@ -136,7 +136,7 @@ def main():
         "implementation": options.implementation,
         "plan_sha256": "0" * 64 if options.mishap == "other plan" else plan["sha256"],
         "fed_sha256": digest(fed),
-        "versions": {"program": "1.0"},
+        "versions": {options.backend: "1.0"},
         "y_hat": "numbers" if options.mishap == "other y_hat" else "logits",
         "history": history,
         "seconds": {"import": 0.0, "compile": 0.0, "fit": seconds, "evaluate": 0.0},

@@ -179,7 +179,15 @@ def load_trajectories(
             f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
             f"{outcomes[name].reason}{' (the disk is full)' * full}; try again"
         )
-    found = [Trajectory.load(execution.reference_file(name)) for name in names]
+    found = []
+    for name in names:
+        try:
+            found.append(Trajectory.load(execution.reference_file(name)))
+        except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
+            raise ParityError(
+                f"{name}: expected the trajectory of a training in NumPy; received none: "
+                f"{error!r}; try again"
+            ) from None
     for name, values in vars(found[0]).items():
         if not np.isfinite(values).all():
             raise ParityError(

@@ -7,6 +7,8 @@ names what goes wrong.
 import argparse
 import hashlib
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -61,6 +63,16 @@ def main():
     if options.mishap == "rubbish":
         sys.stdout.write("Segmentation fault? No.\n{\n[1, 2]\n\x00\n")
         return
+    if options.mishap == "silent":
+        return
+    if options.mishap == "says next":
+        print(json.dumps({"event": "next"}), flush=True)
+        return
+    if options.mishap == "closes its output":
+        os.closerange(0, 64)
+        os._exit(0)
+    if options.mishap == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if options.mishap == "hangs":
         time.sleep(600)
     if options.task == "independent" and options.mishap != "no history":
@@ -149,7 +161,13 @@ def main():
     (made / "record.json").write_text(json.dumps(record))
     if options.mishap == "breaks":
         (made / "arrays.npz").write_bytes(b"PK rubbish")
+    if options.mishap == "breaks off":
+        os._exit(0)
     made.rename(out)
+    if options.mishap == "fails after its record":
+        sys.exit("cannot free memory")
+    if options.mishap == "killed after its record":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -202,7 +202,11 @@ def judge_record(
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
     try:
-        record = contender.read(execution.record_folder(contender.name), judge.plan.sha256)
-        return record, judge.judge(record)
+        plan, folder = judge.plan, execution.record_folder(contender.name)
+        record = contender.read(folder, plan.sha256, plan.recipe.dtype)
+        found = judge.judge(record)
+        if found.divergence is None:
+            judge.check_fed(record)
+        return record, found
     except RecordError as error:
         return f"bad record: {error}"

@@ -168,7 +168,8 @@ class ModelComparison:
     def _record(self, name: str) -> Record:
         """What the reference, or a member of its ensemble, left."""
         contender = Contender(self.reference, self.model.path.stem)
-        return contender.read(self._place(name), self.plan.sha256)
+        dtype = "float64" if name == REFERENCE else self.plan.recipe.dtype
+        return contender.read(self._place(name), self.plan.sha256, dtype)
 
     def _check(self, outcomes: Mapping[str, Outcome]) -> None:
         for name in not_done(outcomes, outcomes):
@@ -272,7 +273,8 @@ class ModelComparison:
         if not self._place(contender.name).exists():
             return facts | {"status": "failed", "reason": self._ended_early()}
         try:
-            record = contender.read(self._place(contender.name), self.plan.sha256)
+            place, dtype = self._place(contender.name), self.plan.recipe.dtype
+            record = contender.read(place, self.plan.sha256, dtype)
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}

@@ -129,7 +129,8 @@ def repeat_facts(
         reason = f"{outcomes[name].status}: {outcomes[name].reason}"
         if outcomes[name].status == "done":
             try:
-                record = contender.read(execution.record_folder(name), judge.plan.sha256)
+                asked = (judge.plan.sha256, judge.plan.recipe.dtype)
+                record = contender.read(execution.record_folder(name), *asked)
                 judge.check(record)
                 records.append(record)
                 continue

@@ -50,7 +50,8 @@ def second_look(
         if outcomes[name].status == "done":
             try:
                 folder = execution.folder / "second_look" / name / "record"
-                seen_again = asked[name].read(folder, other.plan.sha256).arrays
+                plan = other.plan
+                seen_again = asked[name].read(folder, plan.sha256, plan.recipe.dtype).arrays
                 probes = {n: array for n, array in seen_again.items() if n.startswith("probe/")}
                 record = replace(found[0], arrays={**probes, **found[0].arrays})
                 seen[name] = record, other.judge(record)

@@ -28,7 +28,7 @@ from common.report.details import load_details
 from common.second_look import second_look
 from common.thresholds import Thresholds
 from tests.comparisons import finished
-from tests.damage import OF_ANOTHER_ROW, change_facts
+from tests.damage import OF_ANOTHER_ROW, change_arrays, change_facts
 from tests.helpers import COMPARE, PLAIN, SMALL, interpreter, run
 from tests.test_own_model import PLAIN_MODEL
 
@@ -292,3 +292,34 @@ def test_no_command_says_0(tmp_path, name):
         assert "received one with 0.0.1" in process.stdout + process.stderr
     assert "agree: " not in process.stdout
     assert not (tmp_path / "golden.json").exists()
+
+
+# What the record of the right row may not hold, either
+
+
+def retyped(folder, name, dtype):
+    change_arrays(folder, lambda arrays: arrays.update({name: arrays[name].astype(dtype)}))
+
+
+COMPUTED_ARRAYS = (
+    *("parameters/W", "parameters/b", "initial/W", "val_y_hat", "probe/0/data/X"),
+    *("probe/0/forward/y_hat", "probe/0/example_loss", "probe/0/loss"),
+    *("probe/0/gradient/W", "probe/0/update/b"),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64"])
+@pytest.mark.parametrize("name", COMPUTED_ARRAYS)
+def test_a_training_in_another_type_is_failed(folder, name, dtype):
+    retyped(folder / "runs" / ROW.name, name, dtype)
+    facts = Comparison(folder).facts()
+    assert facts["verdict"] == "incomplete"
+    assert facts["runs"][0]["reason"] == f"bad record: {name}: expected float32, received {dtype}"
+
+
+def test_what_was_fed_is_the_plans(folder):
+    place = folder / "runs" / ROW.name
+    change_facts(place, lambda facts: facts.update(fed_sha256="0" * 64))
+    facts = Comparison(folder).facts()
+    assert facts["verdict"] == "incomplete"
+    assert "fed_sha256: expected" in facts["runs"][0]["reason"]

@@ -492,8 +492,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_report(report)
         page = f" and {PAGE}" if (report.folder / PAGE).exists() else ""
         print(f"{report.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
-    # A bisection that found its pair did what was asked, whatever the grades of its releases.
-    return 0 if options.bisect is not None else report.exit_status(options.fail_on)
+    return report.exit_status(options.fail_on)
 
 
 def _interrupt(*_: object) -> None:

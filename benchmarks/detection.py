@@ -37,6 +37,7 @@ from common.arrays import Array
 from common.causes import find_cause
 from common.environment import BOOTSTRAP, Environment, discover, find_environment
 from common.errors import ParityError
+from common.execution import Contender
 from common.fetch import open_data
 from common.ladder import WORST, Ladder
 from common.launcher import Job, Outcome, run_jobs
@@ -99,6 +100,7 @@ class Run:
         plan: name of the plan's folder.
         backend, implementation: who trains.
         fault, size: what is planted; None for a clean run.
+        version: the release that trains; None if unknown.
     """
 
     plan: str
@@ -106,6 +108,7 @@ class Run:
     implementation: str
     fault: str | None = None
     size: float | str | None = None
+    version: str | None = None
 
     @property
     def name(self) -> str:
@@ -116,7 +119,16 @@ class Run:
     @property
     def clean(self) -> Run:
         """The same run without the fault."""
-        return Run(self.plan, self.backend, self.implementation)
+        return replace(self, fault=None, size=None)
+
+    def read(self, folder: Path, plan: Plan) -> Record:
+        """Its record in a folder of those of all runs.
+
+        Raises:
+            RecordError: if it cannot be judged, or is another run's.
+        """
+        trained_by = Environment(self.backend, None, self.version)
+        return Contender(trained_by, self.implementation).read(folder / self.name, plan.sha256)
 
 
 # What is run
@@ -138,7 +150,8 @@ def faulty_runs(environments: Iterable[Environment], faults: Sequence[Fault]) ->
         for plan in fault.plans:
             most = None if plan == fault.plans[0] else 1
             for implementation, size in product(implementations[:most], fault.sizes[:most]):
-                found.append(Run(plan, environment.backend, implementation, fault.name, size))
+                who = (environment.backend, implementation)
+                found.append(Run(plan, *who, fault.name, size, environment.version))
     return found
 
 
@@ -154,7 +167,7 @@ def clean_runs(environments: Iterable[Environment], recipes: dict[str, Recipe]) 
     """Runs without a fault: frameworks over the first seed, the others over all."""
     found = discover(external=False)
     return [
-        Run(name, environment.backend, implementation)
+        Run(name, environment.backend, implementation, version=environment.version)
         for environment in environments
         for name, recipe in recipes.items()
         if recipe.seed == 0 or recipe in LARGE_CLEAN or not found[environment.backend].is_framework
@@ -168,7 +181,8 @@ def drawn_runs(environments: Iterable[Environment], plans: Sequence[Drawn]) -> l
     The frameworks take turns, each with one implementation after the other.
     """
     backends, runs = discover(external=False), []
-    names = [environment.backend for environment in environments]
+    versions = {environment.backend: environment.version for environment in environments}
+    names = list(versions)
     turns = [
         (name, implementation)
         for implementations in zip(*(backends[name].implementations for name in names), strict=True)
@@ -178,7 +192,9 @@ def drawn_runs(environments: Iterable[Environment], plans: Sequence[Drawn]) -> l
     turns = [turn for turn in turns if turn not in plain]
     for drawn in plans:
         chosen = [turns[drawn.index % len(turns)]] if turns else []
-        runs += [Run(drawn.recipe.data, *turn) for turn in (*plain, *chosen)]
+        runs += [
+            Run(drawn.recipe.data, *turn, version=versions[turn[0]]) for turn in (*plain, *chosen)
+        ]
     return runs
 
 
@@ -290,7 +306,7 @@ def needs_second_look(work: Path, run: Run, status: str) -> bool:
         return False
     judge = open_judge(work / run.plan)
     try:
-        found = judge.judge(Record.load(work / "records" / run.name, judge.plan.sha256))
+        found = judge.judge(run.read(work / "records", judge.plan))
     except RecordError:
         return False
     steps = steps_to_probe(judge, found)
@@ -305,10 +321,10 @@ def needs_second_look(work: Path, run: Run, status: str) -> bool:
 def open_record(work: Path, run: Run) -> tuple[Judge, Record]:
     """A run's record and the judge of its probes, those of the second look included."""
     judge = open_judge(work / run.plan)
-    record = Record.load(work / "records" / run.name, judge.plan.sha256)
+    record = run.read(work / "records", judge.plan)
     place = work / "second" / run.name
     if (work / "probes" / run.name).exists():
-        probes = Record.load(work / "probes" / run.name)
+        probes = run.read(work / "probes", judge.plan)
         record = replace(record, arrays={**record.arrays, **probes.arrays})
         plan, oracle = Plan.load(place / "plan"), Trajectory.load(place / "reference.npz")
         ladder = Ladder(plan, judge.data, oracle)
@@ -329,7 +345,7 @@ def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
     row |= judged(judge, found) | by_fixed_tolerances(judge, record)
     if run.fault is not None:
         row |= diagnosed(judge, record, found)
-        row["change_envelopes"] = change(judge, record, work / "records" / run.clean.name)
+        row["change_envelopes"] = change(judge, record, work, run.clean)
     return row
 
 
@@ -382,14 +398,14 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
     }
 
 
-def change(judge: Judge, record: Record, clean: Path) -> float | None:
+def change(judge: Judge, record: Record, work: Path, clean: Run) -> float | None:
     """The largest change by the fault, in envelopes; None without a clean run.
 
     Of a parameter, of a loss of a step or an epoch, of an accuracy (whose envelope is half an
     example) or of a value of ``predict``.
     """
     try:
-        other = Record.load(clean)
+        other = clean.read(work / "records", judge.plan)
     except RecordError:
         return None
     envelope, data = judge.envelope, judge.data

@@ -67,12 +67,15 @@ class Task:
         """The facts that the process left there.
 
         Raises:
-            RecordError: if it is a record, and a broken one.
+            RecordError: if there are none, or broken ones.
         """
         out = folder / "sample.json"
-        facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-        with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
-            facts["parameters"] = {name: archive[name] for name in archive}
+        try:
+            facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+            with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
+                facts["parameters"] = {name: archive[name] for name in archive}
+        except (OSError, ValueError) as error:
+            raise RecordError(f"its process ended without one: {error}") from None
         return facts
 
     def values(self, fact: str) -> list[float]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmarks.measure import Task
 from common.environment import Environment
+from common.execution import Contender
 from common.external import worker_command
-from common.record import Record, RecordError
+from common.record import RecordError
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,8 @@ class Program(Task):
         return (*command, *arguments)
 
     def read(self, folder: Path) -> dict[str, Any]:
-        facts = Record.load(folder / "record").facts
+        contender = Contender(self.environment, self.settings["implementation"])
+        facts = contender.read(folder / "record").facts
         seconds, losses = facts["seconds"], facts["history"].get("train_loss")
         if not losses:
             raise RecordError("history lacks train_loss")

@@ -35,6 +35,7 @@ from common.replay import (
     reference_dtype,
 )
 from common.thresholds import Thresholds
+from common.witness import planned_sha256
 
 Floats = npt.NDArray[np.float64]
 
@@ -303,6 +304,17 @@ class Judge:
                     f"{name}: expected {self.plan.recipe.max_epochs} finite numbers, received "
                     f"{values}"
                 )
+
+    @cached_property
+    def fed_sha256(self) -> str | None:
+        """What a run says of what it was fed; None of data that are never in memory at once."""
+        return None if self.data.is_large else planned_sha256(self.plan, self.data)
+
+    def check_fed(self, record: Record) -> None:
+        """Raise RecordError if a run was fed something else and none of its arrays shows what."""
+        received = record.facts["fed_sha256"]
+        if self.fed_sha256 not in (None, received):
+            raise RecordError(f"fed_sha256: expected {self.fed_sha256}, received {received}")
 
     # Where
 

@@ -7,7 +7,7 @@ that was tried, and ``bisection.json``, from which it goes on after an interrupt
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -210,6 +210,7 @@ class Bisection:
             for name, outcome in self.trials[release].outcomes.items()
         }
         facts = self._judge(contenders, outcomes)
+        self._check_kept(facts["runs"], contenders, tried)
         facts["bisection"] = {
             **asdict(self.question),
             "releases": list(self.releases),
@@ -221,6 +222,22 @@ class Bisection:
             "changes": self._changes(facts, self.releases[low], self.releases[high]),
         }
         return facts
+
+    def _check_kept(
+        self, runs: Sequence[Mapping[str, Any]], contenders: Sequence[Contender], tried: list[str]
+    ) -> None:
+        """Raise ParityError unless the records still say what they said when they were made."""
+        said = [value for r in tried for value in self._said(self.trials[r])]
+        for contender, run, before in zip(contenders, runs, said, strict=True):
+            if before != (run["grade"] or run["status"], self._digest(contender)):
+                raise ParityError(
+                    f"{contender.name}: expected the record that was bisected by; received another "
+                    "or none; bisect anew with --overwrite"
+                )
+
+    @staticmethod
+    def _said(trial: Trial) -> Iterator[tuple[str, str | None]]:
+        return zip(trial.grades, trial.digests, strict=True)
 
     def _changes(self, facts: Mapping[str, Any], before: str, after: str) -> list[dict[str, Any]]:
         """What changed from one release to the other, for each implementation that did."""

@@ -16,7 +16,7 @@ from common.environment import BOOTSTRAP, Environment
 from common.external import ExternalEnvironment, worker_command
 from common.launcher import Job, Outcome, Tell, run_jobs
 from common.plan import Plan
-from common.record import Record, RecordError
+from common.record import COMPUTED, OtherRowError, Record, RecordError
 from common.reference import ENSEMBLE_MEMBERS
 from common.specifier import same_release
 from common.staying import StayingWorkers
@@ -50,19 +50,35 @@ class Contender:
         """How the run is called in files and in progress."""
         return f"{self.environment.label}-{self.implementation}"
 
-    def read(self, folder: Path, plan_sha256: str | None = None) -> Record:
-        """A record of its; arguments as of :meth:`common.record.Record.load`.
+    def read(
+        self, folder: Path, plan_sha256: str | None = None, dtype: str | None = None
+    ) -> Record:
+        """A record of its. Whatever is said of a row is said of a record that was read here.
+
+        Args:
+            folder: as of :meth:`common.record.Record.load`.
+            plan_sha256: likewise.
+            dtype: the type that it must have computed in; None where that is not known.
 
         Raises:
-            RecordError: if it cannot be judged, or another release trained than it names.
+            RecordError: if it cannot be judged, or computed in another type.
+            OtherRowError: if it is of another backend, implementation or release. One that names
+                no release is nobody's: what nothing contradicts, nothing confirms.
         """
-        record, environment = Record.load(folder, plan_sha256), self.environment
+        record = Record.load(folder, plan_sha256)
+        for name, ours in (("backend", self.backend), ("implementation", self.implementation)):
+            if (received := record.facts[name]) != ours:
+                raise OtherRowError(f"expected the {name} {ours}; received {received}")
         trained = record.facts["versions"].get(self.backend)
-        for named in (environment.version, environment.asked):
-            if None not in (trained, named) and not same_release(str(trained), str(named)):
-                raise RecordError(
-                    f"expected a training with {self.backend} {named}; received one with {trained}"
+        said = trained if isinstance(trained, str) and trained else "none that it names"
+        for named in (self.environment.version, self.environment.asked):
+            if named is not None and not same_release(said, named):
+                raise OtherRowError(
+                    f"expected a training with {self.backend} {named}; received one with {said}"
                 )
+        for name, array in record.arrays.items():
+            if dtype is not None and COMPUTED.fullmatch(name) and array.dtype != dtype:
+                raise RecordError(f"{name}: expected {dtype}, received {array.dtype}")
         return record
 
 

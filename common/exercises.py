@@ -113,10 +113,12 @@ def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any
         slots = len(available_cpus())
         outcomes = run_jobs(jobs, slots=slots, threads=1, timeout=TIMEOUT_SECONDS)
         for name, outcome in outcomes.items():
+            answers[name] = {FAILED: outcome.reason}
             if outcome.status == "done":
-                answers[name] = json.loads(outs[name].read_text(encoding="utf-8"))
-            else:
-                answers[name] = {FAILED: outcome.reason}
+                try:
+                    answers[name] = dict(json.loads(outs[name].read_text(encoding="utf-8")))
+                except (OSError, ValueError, TypeError) as error:
+                    answers[name] = {FAILED: f"its process ended without an answer: {error}"}
     return answers
 
 

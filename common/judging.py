@@ -82,9 +82,11 @@ def _judge_comparison(
     ]
 
     def facts(contender: Contender) -> dict[str, Any]:
-        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeat_facts(
-            judge, execution, contender, outcomes, repeats
-        )
+        repeated = repeat_facts(judge, execution, contender, outcomes, repeats)
+        failure = repeated.get("repeats", {}).get("reason")
+        if failure and isinstance(judged.get(contender.name), tuple):
+            judged[contender.name] = failure
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeated
 
     # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
     with ThreadPoolExecutor(max_workers=execution.slots) as pool:
@@ -179,7 +181,15 @@ def load_trajectories(
             f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
             f"{outcomes[name].reason}{' (the disk is full)' * full}; try again"
         )
-    found = [Trajectory.load(execution.reference_file(name)) for name in names]
+    found = []
+    for name in names:
+        try:
+            found.append(Trajectory.load(execution.reference_file(name)))
+        except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
+            raise ParityError(
+                f"{name}: expected the trajectory of a training in NumPy; received none: "
+                f"{error!r}; try again"
+            ) from None
     for name, values in vars(found[0]).items():
         if not np.isfinite(values).all():
             raise ParityError(
@@ -194,7 +204,11 @@ def judge_record(
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
     try:
-        record = contender.read(execution.record_folder(contender.name), judge.plan.sha256)
-        return record, judge.judge(record)
+        plan, folder = judge.plan, execution.record_folder(contender.name)
+        record = contender.read(folder, plan.sha256, plan.recipe.dtype)
+        found = judge.judge(record)
+        if found.divergence is None:
+            judge.check_fed(record)
+        return record, found
     except RecordError as error:
         return f"bad record: {error}"

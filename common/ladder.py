@@ -391,7 +391,7 @@ class Ladder:
         if "data/X" in probe:
             planned["data/X"] = self.data.scale(self.data.X_train[rows])
         for tensor in ("X", "y"):
-            error = float(probe[f"data/{tensor}_error"])
+            error = abs(float(probe[f"data/{tensor}_error"]))  # a program may give it a sign
             if (key := f"data/{tensor}") in probe:
                 # A program that is not ours may compare with what it got wrong in the first place.
                 error = max(error, difference(probe[key], planned[key]))

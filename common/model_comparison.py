@@ -25,7 +25,7 @@ from common.model_judging import ModelJudge
 from common.model_worker import INITIAL_FILE, REFUSED
 from common.own_model import OwnModel
 from common.program import clean_environment
-from common.record import Record, RecordError
+from common.record import OtherRowError, Record, RecordError
 from common.report.report import SCHEMA
 from common.run_facts import RUN_FACTS
 from common.thresholds import Thresholds
@@ -166,7 +166,10 @@ class ModelComparison:
         self.execution.tell(name, facts)
 
     def _record(self, name: str) -> Record:
-        return Record.load(self._place(name), self.plan.sha256)
+        """What the reference, or a member of its ensemble, left."""
+        contender = Contender(self.reference, self.model.path.stem)
+        dtype = "float64" if name == REFERENCE else self.plan.recipe.dtype
+        return contender.read(self._place(name), self.plan.sha256, dtype)
 
     def _check(self, outcomes: Mapping[str, Outcome]) -> None:
         for name in not_done(outcomes, outcomes):
@@ -190,9 +193,11 @@ class ModelComparison:
         )
 
     def _unusable(self, name: str, error: RecordError) -> ParityError:
+        if isinstance(error, OtherRowError):
+            return NotRunError(f"{name}: {error}; name the interpreter of that release")
         return ParityError(
-            f"{name} ({self.reference.label}): expected a training in finite numbers; "
-            f"received {error}; lower --lr"
+            f"{name} ({self.reference.label}): expected a training that can be judged; received "
+            f"{error}; lower --lr if its numbers are not finite"
         )
 
     def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -268,7 +273,8 @@ class ModelComparison:
         if not self._place(contender.name).exists():
             return facts | {"status": "failed", "reason": self._ended_early()}
         try:
-            record = contender.read(self._place(contender.name), self.plan.sha256)
+            place, dtype = self._place(contender.name), self.plan.recipe.dtype
+            record = contender.read(place, self.plan.sha256, dtype)
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}

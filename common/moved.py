@@ -93,6 +93,7 @@ def compare_with_golden(
     same = (
         golden["sha256"] == bits_of(record)
         and golden["snapshots_sha256"] == snapshot_bits(record)
+        and golden["fed_sha256"] == record.facts["fed_sha256"]
         and all(golden[name] == list(run[name]) for name in HISTORY)
     )
     lockstep = list(stage_findings(judge, golden, record))

@@ -41,11 +41,21 @@ KNOWN = re.compile(
 )
 """The arrays of a record: each is compared, as ``docs/record.md`` says, and no other is there."""
 
+COMPUTED = re.compile(
+    r"(parameters|initial)/.+|val_y_hat|"
+    r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update)/.+)"
+)
+"""Those that a framework computes, in the type of the training: more digits would seem better."""
+
 SECONDS = ("import", "compile", "fit", "evaluate")
 
 
 class RecordError(Exception):
     """A record that cannot be judged: unreadable, incomplete, or of another plan."""
+
+
+class OtherRowError(RecordError):
+    """A record that is not of the row that it was read for."""
 
 
 @dataclass(frozen=True)

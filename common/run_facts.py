@@ -118,22 +118,27 @@ def repeat_facts(
     """Whether the repeated trainings of one contender are the same, bit for bit.
 
     ``repeats``: how many trained, whether all are ``identical``, and how far the farthest is
-    from the first in parameters: its largest difference, and that in envelopes.
+    from the first in parameters: its largest difference, and that in envelopes. If not all
+    trained, the ``reason`` of the first that did not.
     """
     if repeats == 1 or contender.environment.python is None:
         return {}
-    records = []
+    records, reasons = [], []
     for repeat in range(repeats):
         name = repeat_name(contender, repeat)
+        reason = f"{outcomes[name].status}: {outcomes[name].reason}"
         if outcomes[name].status == "done":
             try:
-                record = contender.read(execution.record_folder(name), judge.plan.sha256)
+                asked = (judge.plan.sha256, judge.plan.recipe.dtype)
+                record = contender.read(execution.record_folder(name), *asked)
                 judge.check(record)
                 records.append(record)
-            except RecordError:
                 continue
-    if len(records) < repeats:
-        return {"repeats": {"asked": repeats, "trained": len(records)}}
+            except RecordError as bad:
+                reason = f"bad record: {bad}"
+        reasons.append(f"training {repeat + 1} of {repeats}: {reason}")
+    if reasons:
+        return {"repeats": {"asked": repeats, "trained": len(records), "reason": reasons[0]}}
     first, *others = records
     names = ("step_loss", "parameters/W", "parameters/b", "val_y_hat")
     identical = all(

@@ -41,15 +41,19 @@ def second_look(
             shutil.rmtree(place, ignore_errors=True)  # a bisection judges a run twice
             judges[contender.name].plan.save(place / "plan")
             judges[contender.name].oracle.save(place / "reference.npz")
-    outcomes = execution.look_again([c for c in contenders if c.name in judges])
+    asked = {c.name: c for c in contenders if c.name in judges}
+    outcomes = execution.look_again(list(asked.values()))
     seen = {}
     for name, other in judges.items():
         found = judged[name]
         assert not isinstance(found, str)
         if outcomes[name].status == "done":
             try:
-                probes = Record.load(execution.folder / "second_look" / name / "record")
-                record = replace(found[0], arrays={**found[0].arrays, **probes.arrays})
+                folder = execution.folder / "second_look" / name / "record"
+                plan = other.plan
+                seen_again = asked[name].read(folder, plan.sha256, plan.recipe.dtype).arrays
+                probes = {n: array for n, array in seen_again.items() if n.startswith("probe/")}
+                record = replace(found[0], arrays={**probes, **found[0].arrays})
                 seen[name] = record, other.judge(record)
             except RecordError:
                 continue  # what was found without it stands

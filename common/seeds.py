@@ -139,7 +139,8 @@ def _finals(
         if name not in outcomes or outcomes[name].status != "done":
             reason = outcomes[name].reason if name in outcomes else contender.environment.reason
             raise RecordError(f"seed {seed}: {reason}")
-        history = contender.read(execution.record_folder(name)).facts["history"]
+        folder = execution.record_folder(name)
+        history = contender.read(folder, execution.plan.sha256).facts["history"]
         for metric in METRICS:
             if not history.get(metric):
                 raise RecordError(f"seed {seed}: bad record: history lacks {metric}")

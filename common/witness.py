@@ -10,6 +10,7 @@ import numpy as np
 
 from common.arrays import Array, hash_arrays
 from common.data import DataModule
+from common.plan import Plan
 from common.replay import Rows
 
 
@@ -63,3 +64,12 @@ def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[
     fed = getattr(data, "fed", {})
     order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
     return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
+
+
+def planned_sha256(plan: Plan, data: DataModule) -> str:
+    """What :func:`fed_sha256` gives of a training that is given what the plan says."""
+    given: dict[str, Array] = {}
+    for train in (False, True):
+        given[f"X_{train}"], given[f"y_{train}"] = data.examples(train, plan.recipe.dtype)
+    order = {f"order {epoch}": rows for epoch, rows in enumerate(plan.order)}
+    return hash_arrays({**dict(sorted(given.items())), **plan.parameters, **order})

@@ -1,16 +1,18 @@
 """Damages to a record, and a worker that leaves a damaged one.
 
-``python -m tests.damage DAMAGE BACKEND …`` is the worker of that backend, whatever the further
-arguments name, and then does the damage.
+``python -m tests.damage DAMAGE[@PATTERN] BACKEND …`` is the worker of that backend, whatever the
+further arguments name, and then does the damage: to records alone whose folder fits the pattern.
 """
 
+import fnmatch
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from common import worker
+from common import model_worker, worker
 
 
 def change_facts(folder, change):
@@ -63,6 +65,27 @@ def other_plan(folder):
 
 def no_versions(folder):
     change_facts(folder, lambda facts: facts.pop("versions"))
+
+
+def other_release(folder):
+    """Of whatever trained."""
+
+    def change(facts):
+        facts["versions"] = dict.fromkeys(facts["versions"], "0.0.1")
+
+    change_facts(folder, change)
+
+
+def no_release(folder):
+    change_facts(folder, lambda facts: facts.update(versions={"python": "3.11"}))
+
+
+def other_backend(folder):
+    change_facts(folder, lambda facts: facts.update(backend="another"))
+
+
+def other_implementation(folder):
+    change_facts(folder, lambda facts: facts.update(implementation="another"))
 
 
 def history_of_words(folder):
@@ -128,15 +151,25 @@ DAMAGES = {
     )
 }
 
+OF_ANOTHER_ROW = {
+    damage.__name__: damage
+    for damage in (other_release, no_release, other_backend, other_implementation)
+}
+"""What leaves a sound record, but not of the row that it is read for."""
+
 
 def main():
     """The worker."""
     damage, backend, *arguments = sys.argv[1:]
-    arguments = arguments[arguments.index("--plan") :]
+    damage, _, pattern = damage.partition("@")
+    (module,) = (m for m in (worker, model_worker) if m.__name__ in arguments)
+    arguments = arguments[arguments.index(module.__name__) + 1 :]
     arguments[arguments.index("--backend") + 1] = backend
     sys.argv = ["worker", *arguments]
-    worker.main()
-    DAMAGES[damage](Path(arguments[arguments.index("--out") + 1]))
+    module.main()
+    folders = [word for flag, word in itertools.pairwise(arguments) if flag == "--out"]
+    for folder in fnmatch.filter(folders, pattern or "*"):
+        (DAMAGES | OF_ANOTHER_ROW)[damage](Path(folder))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ names what goes wrong.
 import argparse
 import hashlib
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -61,6 +63,16 @@ def main():
     if options.mishap == "rubbish":
         sys.stdout.write("Segmentation fault? No.\n{\n[1, 2]\n\x00\n")
         return
+    if options.mishap == "silent":
+        return
+    if options.mishap == "says next":
+        print(json.dumps({"event": "next"}), flush=True)
+        return
+    if options.mishap == "closes its output":
+        os.closerange(0, 64)
+        os._exit(0)
+    if options.mishap == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if options.mishap == "hangs":
         time.sleep(600)
     if options.task == "independent" and options.mishap != "no history":
@@ -136,7 +148,7 @@ def main():
         "implementation": options.implementation,
         "plan_sha256": "0" * 64 if options.mishap == "other plan" else plan["sha256"],
         "fed_sha256": digest(fed),
-        "versions": {"program": "1.0"},
+        "versions": {options.backend: "1.0"},
         "y_hat": "numbers" if options.mishap == "other y_hat" else "logits",
         "history": history,
         "seconds": {"import": 0.0, "compile": 0.0, "fit": seconds, "evaluate": 0.0},
@@ -149,7 +161,13 @@ def main():
     (made / "record.json").write_text(json.dumps(record))
     if options.mishap == "breaks":
         (made / "arrays.npz").write_bytes(b"PK rubbish")
+    if options.mishap == "breaks off":
+        os._exit(0)
     made.rename(out)
+    if options.mishap == "fails after its record":
+        sys.exit("cannot free memory")
+    if options.mishap == "killed after its record":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

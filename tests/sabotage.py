@@ -11,34 +11,83 @@ import time
 from pathlib import Path
 
 from common import worker
+from common.child import NEXT
 
 
-def kill(_):
+def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fail(_):
+def fail(*_):
     raise RuntimeError("a deed of sabotage")
 
 
-def leave(_):
+def leave(*_):
     os._exit(0)
 
 
-def hang(out):
+def hang(out, _):
     (out.parent / "pid").write_text(f"{os.getpid()}\n")
     time.sleep(600)
+
+
+def end(*_):
+    sys.exit(0)
+
+
+def end_with_words(*_):
+    raise SystemExit("all is well")
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def become_another(*_):
+    os.execv(sys.executable, [sys.executable, "-c", ""])  # noqa: S606
+
+
+def close_stdout(*_):
+    """Every descriptor, the launcher's line among them."""
+    os.closerange(1, 64)
+    os._exit(0)
+
+
+def say_next(_, recorder):
+    """As if it had trained; the run is left out."""
+    recorder.say(NEXT)
+
+
+def say_nothing(*_):
+    """Neither train nor end."""
+
+
+def half_a_record(out, _):
+    out.mkdir(parents=True)
+    (out / "record.json").write_text("{")
+    os._exit(0)
+
+
+LEFT_OUT = ("say_next", "say_nothing")
+"""Deeds in place of the run."""
+
+AFTER = "after_"
+"""What a deed's name starts with if it is done once the record is written."""
 
 
 def main():
     deed, implementation, *arguments = sys.argv[1:]
     run = worker.run
 
-    def sabotaged(backend_name, chosen, plan, out, *rest):
-        if chosen == implementation:
+    def sabotaged(backend_name, chosen, plan, out, recorder, *rest):
+        ours = chosen == implementation
+        if ours and not deed.startswith(AFTER):
             print("last words", file=sys.stderr, flush=True)
-            globals()[deed](Path(out))
-        run(backend_name, chosen, plan, out, *rest)
+            globals()[deed](Path(out), recorder)
+        if not (ours and deed in LEFT_OUT):
+            run(backend_name, chosen, plan, out, recorder, *rest)
+        if ours and deed.startswith(AFTER):
+            globals()[deed.removeprefix(AFTER)](Path(out), recorder)
 
     worker.run = sabotaged
     sys.argv = ["common.worker", *arguments[2:]]

@@ -78,7 +78,9 @@ def test_a_program_of_its_own_has_its_rows(tmp_path, backend):
 
 
 EMPTY = {
-    **dict.fromkeys(("backend", "implementation", "plan_sha256", "fed_sha256"), ""),
+    **dict.fromkeys(("plan_sha256", "fed_sha256"), ""),
+    "backend": "a",
+    "implementation": "concise",
     "versions": {},
     "history": {},
     "peak_rss_bytes": 1,
@@ -89,7 +91,8 @@ EMPTY = {
 
 @pytest.mark.parametrize(("facts", "said"), [(None, "bad record: "), (EMPTY, "train_loss")])
 def test_a_program_that_leaves_no_record_has_failed(tmp_path, monkeypatch, facts, said):
-    task = Program("a", Path("true"), {}, environment=Environment("a", Path("true")))
+    settings = {"implementation": "concise"}
+    task = Program("a", Path("true"), settings, environment=Environment("a", Path("true")))
     monkeypatch.setattr(Program, "command", lambda *_: (sys.executable, "-c", ""))
     if facts:
         Record(facts, {}).save(tmp_path / "record")

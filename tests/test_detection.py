@@ -167,7 +167,7 @@ def test_a_fault_of_another_family_changes_what_is_recorded(work, backend):
     assert [statuses.get(run.name) for run in runs] == ["done"] * len(runs), statuses
     for run in runs:
         own, record = open_record(work, run)
-        moved = change(own, record, work / "records" / run.clean.name)
+        moved = change(own, record, work, run.clean)
         assert moved > detection_report.CHANGED, run
 
 

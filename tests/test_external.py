@@ -226,6 +226,13 @@ MISHAPS = {
     "breaks": ("failed", ("bad record", "unreadable")),
     "other plan": ("failed", ("bad record", "another plan")),
     "other y_hat": ("failed", ("bad record", "y_hat", "numbers")),
+    "silent": ("failed", ("bad record", "missing")),
+    "says next": ("failed", ("bad record", "missing")),
+    "closes its output": ("failed", ("bad record", "missing")),
+    "killed": ("failed", ("SIGKILL",)),
+    "breaks off": ("failed", ("bad record", "missing")),
+    "fails after its record": ("failed", ("exit status 1",)),
+    "killed after its record": ("failed", ("SIGKILL",)),
     "hangs": ("timeout", ("still running after",)),
 }
 

@@ -317,15 +317,19 @@ ENDS = {
     "raise KeyboardInterrupt": "KeyboardInterrupt()",
     "os._exit(0)": "exit status 0",
     "print('{}'); os._exit(0)": "exit status 0",
+    "raise SystemExit('all is well')": "SystemExit('all is well')",
+    "os.execv(sys.executable, [sys.executable, '-c', 'print({})'])": "exit status 0",
+    "os.closerange(0, 64); os._exit(0)": "exit status 0",
 }
 PLACES = {
     "import": ("import numpy as np\n", ""),
-    "builder": ("    class TwoLayers(d2l.Classifier):\n", "        "),
+    "builder": (f"def {PLAIN}_model(d2l, num_inputs, num_outputs, lr):\n", "    "),
+    "class body": ("    class TwoLayers(d2l.Classifier):\n", "        "),
     "forward": ("        def forward(self, X):\n", "            "),
     "loss": ("        def loss(self, y_hat, y, averaged=True):\n", "            "),
 }
 ENDINGS = [("import", end) for end in ENDS] + [
-    (place, end) for place in ("builder", "forward", "loss") for end in list(ENDS)[::3]
+    (place, end) for place in list(PLACES)[1:] for end in list(ENDS)[::3]
 ]
 
 

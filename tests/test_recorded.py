@@ -1,6 +1,8 @@
 """What is recorded is compared: no array of a worker's record may be another one unnoticed."""
 
+import copy
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -8,8 +10,11 @@ import pytest
 
 from common.elsewhere import _kind_of_y_hat
 from common.environment import ROOT
+from common.golden import decode, encode, golden_record
+from common.moved import compare_with_golden
 from common.record import HISTORY, Record, RecordError
 from common.replay import Training, losses_from_logits
+from tests.helpers import PLAIN
 from tests.replays import digits_judge, record_of
 from tests.test_agreement import case, changed
 
@@ -76,6 +81,155 @@ def test_a_changed_array_is_noticed(case, change):
             noticed(case.judge, changed(case.record, **{name.replace("/", "__"): new}))
         except AssertionError:
             unnoticed.append(name)
+    assert not unnoticed
+
+
+DRAWS = range(3)
+"""Seeds of what is drawn: a place in each array, a sign and a size."""
+
+
+def drawn(rng, largest):
+    """A change of a number: a thousandth of the largest one there, up to a hundred times it."""
+    return float(rng.choice([-1, 1]) * max(largest, 1e-3) * 10 ** rng.uniform(-3, 2))
+
+
+def another_accuracy(old, examples, many=3):
+    """By more than the two examples that may be near to a tie."""
+    return old + many / examples * np.where(old < 0.5, 1, -1)
+
+
+@pytest.mark.parametrize("seed", DRAWS)
+def test_any_number_of_any_array_that_changes_is_noticed(case, seed):
+    """Whatever is recorded, found by looking at a record, not from a list."""
+    rng, unnoticed = np.random.default_rng(seed), []
+    for name, old in case.record.arrays.items():
+        place = rng.integers(old.size)
+        new = old.astype(np.float64 if old.dtype.kind == "f" else old.dtype).reshape(-1)
+        if "/metric/" in name:
+            examples = len(case.plan.rows(int(name.split("/")[1])))
+            new[place] = another_accuracy(new[place], examples)
+        elif old.dtype.kind == "f":
+            new[place] += drawn(rng, float(np.abs(old).max()))
+        else:
+            new[place] += rng.choice([-2, -1, 1, 2])
+        try:
+            record = changed(case.record, **{name.replace("/", "__"): new.reshape(old.shape)})
+            noticed(case.judge, record)
+        except AssertionError:
+            unnoticed.append((name, place, float(old.reshape(-1)[place]), float(new[place])))
+    assert not unnoticed
+
+
+@pytest.mark.parametrize("seed", DRAWS)
+@pytest.mark.parametrize("name", HISTORY)
+def test_any_number_of_the_history_that_changes_is_noticed(case, name, seed):
+    rng, values = np.random.default_rng(seed), list(case.record.facts["history"][name])
+    place = rng.integers(len(values))
+    if name == "val_accuracy":
+        values[place] = another_accuracy(values[place], case.data.num_val)
+    else:
+        values[place] += drawn(rng, 1.0)
+    noticed(case.judge, changed(case.record, {name: values}))
+
+
+COMPARED_FACTS = {"plan_sha256", "schema", "backend", "implementation", "versions", "fed_sha256"}
+"""What :meth:`common.execution.Contender.read` and the judge refuse: tests/test_rows.py."""
+
+
+def test_every_other_fact_is_compared_or_a_cost(case):
+    assert {*case.record.facts} - COMPARED_FACTS - COSTS == {"history", "y_hat"}
+    other = {"probabilities": "logits", "logits": "probabilities"}[case.record.facts["y_hat"]]
+    for wrong in (other, "numbers", None):
+        facts = {**case.record.facts, "y_hat": wrong}
+        noticed(case.judge, dataclasses.replace(case.record, facts=facts))
+
+
+# Golden records
+
+
+@pytest.fixture(scope="module")
+def golden(case):
+    """The golden record of the case's run, and the row that it was made from."""
+    history = {name: case.record.facts["history"][name] for name in HISTORY}
+    row = {
+        "backend": PLAIN, "implementation": "concise", "version": "1", "grade": "rounding",
+        "versions": case.record.facts["versions"], "envelopes": 1.0, "divergence": None,
+        "cause": None, "fed_sha256": case.record.facts["fed_sha256"], **history,
+    }  # fmt: skip
+    kept = golden_record(case.judge, case.record, row) | {"surroundings": {}}
+    kept = json.loads(json.dumps(kept))
+    assert compare_with_golden(case.judge, kept, case.record, row, {}).grade == "exact"
+    return kept, row
+
+
+TOLD = {
+    *("backend", "implementation", "version", "versions", "surroundings"),
+    *("grade", "envelopes", "divergence", "cause", "saved", "states_sha256"),
+}
+"""What a golden record tells of its run, and of the reference that it was probed from: it has a
+digest, and is held against nothing."""
+
+
+def leaves(value, path=()):
+    """The places of a JSON value's numbers and texts; an array of numbers is one."""
+    if isinstance(value, dict) and "base64" not in value:
+        for name, inner in value.items():
+            yield from leaves(inner, (*path, name))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from leaves(inner, (*path, place))
+    else:
+        yield path
+
+
+def change_at(kept, path, change):
+    """Change what stands at a path of a golden record."""
+    *before, last = path
+    for name in before:
+        kept = kept[name]
+    kept[last] = change(kept[last])
+
+
+NAMES = ("step", "stage", "tensor")
+"""What says which of a golden record's numbers stands beside it."""
+
+
+def is_a_digest(path):
+    """Then bits differ, and no more is known."""
+    return any("sha256" in str(name) for name in path)
+
+
+@pytest.mark.parametrize("seed", DRAWS)
+def test_any_value_of_a_golden_record_that_changes_is_noticed(case, golden, seed):
+    kept, row = golden
+    rng, unnoticed = np.random.default_rng(seed), []
+
+    def other(value):
+        if isinstance(value, dict):
+            array = decode(value).copy()
+            if path[0] == "stages" and kept["stages"][path[1]]["stage"] == "metric":
+                step = kept["stages"][path[1]]["step"]
+                return encode(another_accuracy(array, len(case.plan.rows(step)), 5))
+            array.reshape(-1)[rng.integers(array.size)] += drawn(rng, float(np.abs(array).max()))
+            return encode(array)
+        if isinstance(value, str):
+            return ("1" if value[0] == "0" else "0") + value[1:]
+        return value + float(rng.choice([-1, 1]))
+
+    for path in leaves(kept):
+        zero = path[-1] == "decay" and kept["stages"][path[1]]["decay"] == 0  # of zero biases
+        if zero or path[0] in TOLD or path[-1] in NAMES:
+            continue  # these have digests: tests/test_baseline.py
+        spoilt = copy.deepcopy(kept)
+        change_at(spoilt, path, other)
+        if not is_a_digest(path):  # where all bits are those of the digests, no number is read
+            spoilt["sha256"]["step_loss"] = "0" * 64
+        elif path[0] == "stages":
+            continue  # names the place where bits differ, and decides nothing
+        found = compare_with_golden(case.judge, spoilt, case.record, row, {})
+        seen = found.grade != "exact" or found.first_bits
+        if not (seen if is_a_digest(path) else found.grade in ("drift", "disagree")):
+            unnoticed.append((path, found.grade, found.first_bits))
     assert not unnoticed
 
 

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from common.arrays import Array
 from common.data import DataModule
+from common.environment import Environment
 from common.errors import ParityError
-from common.execution import ENVELOPE, REFERENCE
+from common.execution import ENVELOPE, REFERENCE, Contender
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.replay import Floats, Trajectory
 from common.report.wording import run_name
-from common.specifier import label
 
 Ints = npt.NDArray[np.int64]
 
@@ -171,8 +171,10 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
         if run["status"] != "done":
             continue
         try:
-            name = f"{label(run['backend'], run.get('asked_version'))}-{run['implementation']}"
-            record = Record.load(folder / "runs" / name, plan.sha256)
+            named = {"version": run["version"], "asked": run.get("asked_version")}
+            environment = Environment(run["backend"], None, **named)
+            contender = Contender(environment, run["implementation"])
+            record = contender.read(folder / "runs" / contender.name, plan.sha256)
             found[run_name(run)] = _run(record, oracle)
         except (RecordError, KeyError, ValueError) as error:
             missing.append(f"{run_name(run)}: its record cannot be drawn: {error}")

@@ -21,6 +21,7 @@ from common.grades import (
 )
 from common.report.figures import Figures
 from common.report.wording import failures, run_name, runs_of_seeds, seed_tests
+from common.specifier import same_release
 
 SCHEMA = 1
 FILE = "report.json"
@@ -177,10 +178,27 @@ class Report(Figures):
             ParityError: if ``fail_on`` is something else.
         """
         fails = self.deciding_verdict in failing(fail_on)
+        if self.facts.get("bisection"):
+            return EXIT_AGREE  # it found its pair, whatever the grades of its releases
         if self.deciding_verdict == "incomplete":
             return EXIT_INCOMPLETE
         failed = fails or self.failures
         return EXIT_DISAGREE if failed else EXIT_AGREE
+
+    def check(self) -> None:
+        """Raise ValueError if the verdict says what the rows do not."""
+        for run in self.runs:
+            if run["status"] != "done":
+                continue
+            if run["grade"] not in GRADES:
+                raise ValueError(f"{run_name(run)} has no grade")
+            trained = run["versions"].get(run["backend"], "none that it names")
+            if run["version"] is not None and not same_release(trained, run["version"]):
+                raise ValueError(f"{run_name(run)} trained with {trained}, not {run['version']}")
+        own = verdict([run["status"] for run in self.runs], [run["grade"] for run in self.runs])
+        worst = worst_verdict([own, *over_seeds(self.facts.get("seeds") or {})])
+        if self.verdict != worst_verdict([self.verdict, worst]):
+            raise ValueError(f"verdict {self.verdict} over rows that {worst}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.folder}: {self.sentence}>"

@@ -42,6 +42,7 @@ def show(options: argparse.Namespace) -> int:
     files = chosen_exports(options)
     report, console = Report.load(folder), Console()
     try:
+        report.check()
         with console.capture() as captured:
             print_report(report, console)
         status = report.exit_status(options.fail_on)

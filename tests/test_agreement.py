@@ -204,7 +204,9 @@ def test_repetitions_may_differ_in_what_they_recorded(case, tmp_path, made):
             arrays[name.replace("/", "__")] = case.record.arrays[name][:kept]
     execution = SimpleNamespace(record_folder=lambda name: tmp_path / name)
     contender = SimpleNamespace(
-        name="a", environment=SimpleNamespace(python="python"), read=Record.load
+        name="a",
+        environment=SimpleNamespace(python="python"),
+        read=lambda folder, plan_sha256, _: Record.load(folder, plan_sha256),
     )
     case.record.save(tmp_path / "a")
     changed(case.record, **arrays).save(tmp_path / repeat_name(contender, 1))

@@ -92,6 +92,14 @@ class Diagnosis:
 Steps = Iterator[tuple[Step, Array, Array]]
 
 
+class Path(NamedTuple):
+    """Where a training goes: the loss of each step, the parameters of each snapshot."""
+
+    step_loss: Array
+    W: Sequence[Array] | Array
+    b: Sequence[Array] | Array
+
+
 class State(NamedTuple):
     """What a training has come to before a step."""
 
@@ -193,7 +201,15 @@ class _Search:
     def is_evident(self, candidate: Candidate) -> bool:
         """Whether the run is nearer to the candidate than to the plan, where they are compared."""
         nearer = candidate.envelopes <= self.judge.worst(self.judgement) / EVIDENT
-        return nearer and (self.plan_fails_probes or self.plan_through < candidate.compared)
+        return nearer and (self.plan_fails_probes or self.tells(candidate))
+
+    def tells(self, candidate: Candidate) -> bool:
+        """Whether what a candidate was changed from fails in the candidate's own bounds.
+
+        A replay with much rounding of its own fits much; what fits without it is no evidence.
+        """
+        envelopes = min(candidate.envelopes, self.limit)  # of the steps that it explains
+        return candidate.unchanged_envelopes > max(self.limit, EVIDENT * envelopes)
 
     def name(self, whole: Sequence[Candidate], all_tried: Sequence[Candidate]) -> Diagnosis | None:
         """The cause whose replay fits to the end, if there is one such cause."""
@@ -243,31 +259,36 @@ class _Search:
         base = max([*candidates, plain], key=lambda candidate: candidate.through)
         others = [c for c in (*candidates, plain) if c.name != base.name]
         runner_up = max(others, key=lambda candidate: candidate.through)
-        if runner_up.through + TOLD_APART > base.through:
-            if plain.through + TOLD_APART > base.through:
-                base = plain  # which explains nothing
-            else:
-                return None
+        if plain.through + TOLD_APART > base.through:
+            base = plain  # which explains nothing
+        elif runner_up.through + TOLD_APART > base.through:
+            return None
+        elif not (self.plan_fails_probes or self.tells(base)):
+            return None
         start = base.through
         found = self.second(base, start) if start < self.num_steps else None
         if base is plain:
             if found is None or not start:
                 return None
-            late, begin = found
+            late, begin, words = found
             sentence = (
-                f"{late.words} from step {begin} on reproduces this run "
+                f"{words} from step {begin} on reproduces this run "
                 f"({late.envelopes:.2g} × rounding)"
             )
             return self.diagnosis(late, sentence, begin, late.compared, None)
-        sentence = f"{base.words} explains steps 0 to {start - 1}; from step "
         then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
         if found is None:
-            sentence += f"{start} something that no known cause explains"
+            if base.ends_with_loss:  # which may tell of the update before it
+                start -= 1
+            rest = "something that no known cause explains"
         else:
-            late, begin = found
-            sentence += f"{begin} {late.words} as well ({late.envelopes:.2g} × rounding)"
-            then = {"name": late.name, "value": late.value, "from_step": begin}
-        return self.diagnosis(base, sentence, 0, start, then)
+            late, start, words = found
+            rest = f"{words} as well ({late.envelopes:.2g} × rounding)"
+            then = {"name": late.name, "value": late.value}
+        if start < TOLD_APART:
+            return None
+        sentence = f"{base.words} explains steps 0 to {start - 1}; from step {start} {rest}"
+        return self.diagnosis(base, sentence, 0, start, then | {"from_step": start})
 
     def diagnosis(
         self, cause: Candidate, sentence: str, begin: int, end: int, then: dict[str, Any] | None
@@ -301,11 +322,15 @@ class _Search:
         """Whether a probed step shows that the run is not the plan's."""
         return self.lockstep_misfit(Training(self.plan, self.data), [])[0] > self.limit
 
-    def second(self, base: Candidate, through: int) -> tuple[Candidate, int] | None:
-        """The one further cause that explains the rest to the end, and the step it begins at."""
+    def second(self, base: Candidate, through: int) -> tuple[Candidate, int, str] | None:
+        """The one further cause that explains the rest to the end, the step it begins at, words.
+
+        If it explains the rest from an earlier step as well, where it acts from then on, neither
+        step nor size is known.
+        """
         first = self.plan.steps_per_epoch
-        begins = {through, through - 1, through - 2, through // first * first}
-        states = self.states(base.replay(), {step for step in begins if step >= 0})
+        begins = {through, through - 1, through - 2, through - 3, through // first * first}
+        states, path = self.states(base.replay(), {step for step in begins if step >= 0})
         kind = base.make.func
         assert isinstance(kind, type)
         found: list[tuple[Candidate, int]] = []
@@ -319,25 +344,35 @@ class _Search:
                 if joined is None:
                     continue
                 late.make = partial(joined, self.plan, self.data)
-                if self.fits_from(late, base, begin, state):
+                if self.fits_from(late, base, begin, state, path):
                     found.append((late, begin))
         if len({late.name for late, _ in found}) != 1:
             return None
-        return min(found, key=lambda pair: pair[0].envelopes)
+        begin = max(begin for _, begin in found)
+        best = min((late for late, at in found if at == begin), key=lambda late: late.envelopes)
+        earlier = [late for late, at in found if at < begin]
+        if all(late.envelopes == best.envelopes for late in earlier):  # it does not act there
+            return best, begin, best.words
+        best.value = None
+        return best, begin, f"{best.name} (from there at the latest)"
 
-    def states(self, training: Training, steps: set[int]) -> dict[int, State]:
-        """What a replay has come to before some steps."""
-        found, last = {}, max(steps)
+    def states(self, training: Training, steps: set[int]) -> tuple[dict[int, State], Path]:
+        """What a replay has come to before some steps, and where it goes."""
+        found, losses, Ws, bs = {}, [], [], []
         if 0 in steps:
             found[0] = State(*training.initial(), None)
-        for done, (_, W, b) in enumerate(training.steps(), 1):
+        for done, (step, W, b) in enumerate(training.steps(), 1):
+            losses.append(step.loss)
             if done in steps:
                 found[done] = State(W.copy(), b.copy(), getattr(training, "velocity", None))
-            if done >= last:
-                break
-        return found
+            if done in self.recorded:
+                Ws.append(W.copy())
+                bs.append(b.copy())
+        return found, Path(np.array(losses), Ws, bs)
 
-    def fits_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> bool:
+    def fits_from(
+        self, late: Candidate, base: Candidate, begin: int, state: State, path: Path
+    ) -> bool:
         """Fit what begins at a step to half of the rest, at most; does it explain all of it?"""
         count = min(FIT_STEPS[-1], (self.num_steps - begin) // 2)
         if late.value is not None:
@@ -360,10 +395,11 @@ class _Search:
             ):
                 return False
         for horizon in (begin + count, None):
-            self.measure_free(late, horizon, begin, state)
+            self.measure_free(late, horizon, begin, state, path)
             if not late.is_whole or late.compared < begin + 2 * TOLD_APART:
                 return False
-        return late.envelopes <= self.limit and late.metric_envelopes <= self.limit
+        fits = late.envelopes <= self.limit and late.metric_envelopes <= self.limit
+        return fits and self.tells(late)
 
     # How well a candidate fits
 
@@ -383,8 +419,8 @@ class _Search:
         if through:
             self.measure_free(candidate, horizon)
             candidate.envelopes = min(max(worst, candidate.envelopes), WORST)
-            if worst > self.limit:
-                candidate.through = min(through, candidate.through)
+            if worst > self.limit and through <= candidate.through:
+                candidate.through, candidate.ends_with_loss = through, False
 
     def measure_free(
         self,
@@ -392,12 +428,15 @@ class _Search:
         horizon: int | None,
         begin: int = 0,
         state: State | None = None,
+        path: Path | None = None,
     ) -> None:
         """How well, and how far, it fits the free run; from a step on if a state is given."""
+        oracle = self.judge.oracle
+        path = path or Path(oracle.step_loss, oracle.W, oracle.b)
         for own in ([], self.orders()):
             trainings = [candidate.replay(), *(candidate.replay(**options) for options in own)]
             runs = [t.steps() if state is None else state.steps(t, begin) for t in trainings]
-            self.free_misfit(candidate, trainings[0], runs, horizon, begin)
+            self.free_misfit(candidate, trainings[0], runs, horizon, begin, path)
             if candidate.is_whole and candidate.metric_envelopes <= self.limit:
                 return
 
@@ -491,12 +530,15 @@ class _Search:
         runs: Sequence[Steps],
         horizon: int | None,
         begin: int,
+        path: Path,
     ) -> None:
         """Compare the free run with replays, the first exact, up to a number of updates.
 
-        As far as the reference and the replays keep together: beyond, rounding decides.
+        As far as the reference and the replays keep together: beyond, rounding decides. By the
+        same bounds it is compared with the path of what the candidate was changed from.
         """
         envelope, worst = self.judge.envelope, 0.0
+        candidate.unchanged_envelopes = 0.0
         step_loss, W_run, b_run = (
             self.record.arrays[name] for name in ("step_loss", "parameters/W", "parameters/b")
         )
@@ -521,17 +563,29 @@ class _Search:
                 done -= 1
                 break
             known = min(done, self.plan.num_steps) - 1
-            ratio = abs(step_loss[done - 1] - step.loss) / max(envelope.loss[known], loss_own)
+            bound = max(envelope.loss[known], loss_own)
+            ratio = abs(step_loss[done - 1] - step.loss) / bound
+            ends_with_loss = not ratio <= self.limit  # or not a number
+            unchanged = 0.0
+            if done <= len(path.step_loss):
+                unchanged = abs(step_loss[done - 1] - path.step_loss[done - 1]) / bound
             if done in self.recorded:
                 i = self.recorded.index(done)
-                W_error, b_error = np.abs(W_run[i] - W).max(), np.abs(b_run[i] - b).max()
-                ratio = max(ratio, W_error / max(envelope.W[i], W_own))
-                ratio = max(ratio, b_error / max(envelope.b[i], b_own))
-            if not ratio <= self.limit:  # or not a number
+                for run, exact, plain, bound in (
+                    (W_run[i], W, path.W, max(envelope.W[i], W_own)),
+                    (b_run[i], b, path.b, max(envelope.b[i], b_own)),
+                ):
+                    ratio = max(ratio, np.abs(run - exact).max() / bound)
+                    if i < len(plain):
+                        unchanged = max(unchanged, np.abs(run - plain[i]).max() / bound)
+            if not ratio <= self.limit:
                 candidate.envelopes = float(min(np.nan_to_num(ratio, nan=WORST), WORST))
                 candidate.through = candidate.compared = done - 1
+                candidate.ends_with_loss = ends_with_loss and done - 1 not in self.recorded
                 return
             worst = max(worst, float(ratio))
+            unchanged = float(np.nan_to_num(unchanged, nan=WORST))
+            candidate.unchanged_envelopes = max(candidate.unchanged_envelopes, unchanged)
             if horizon is None and done % self.plan.steps_per_epoch == 0:
                 epoch = done // self.plan.steps_per_epoch - 1
                 metrics = np.maximum(metrics, self.metric_misfits(training, W, b, epoch, loss_own))
@@ -587,7 +641,7 @@ class _Search:
         if not square or not np.isfinite(square):
             return
         candidate.value = value - float(slope @ here) / square
-        candidate.uncertainty = 1 / float(np.sqrt(square))
+        candidate.uncertainty = 1 / float(np.abs(slope).max())
 
     def residual(self, training: Training, steps: int) -> npt.NDArray[np.float64] | None:
         """Replay less run, every entry in envelopes; None if their shapes differ."""

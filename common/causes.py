@@ -325,8 +325,7 @@ class _Search:
     def second(self, base: Candidate, through: int) -> tuple[Candidate, int, str] | None:
         """The one further cause that explains the rest to the end, the step it begins at, words.
 
-        If it explains the rest from an earlier step as well, where it acts from then on, neither
-        step nor size is known.
+        If it explains the rest from an earlier step as well, neither step nor size is known.
         """
         first = self.plan.steps_per_epoch
         begins = {through, through - 1, through - 2, through - 3, through // first * first}
@@ -345,16 +344,27 @@ class _Search:
                     continue
                 late.make = partial(joined, self.plan, self.data)
                 if self.fits_from(late, base, begin, state, path):
-                    found.append((late, begin))
+                    acts = self.acts_from(late, base, begin, state)
+                    if self.num_steps - acts >= 2 * TOLD_APART:
+                        found.append((late, acts))
         if len({late.name for late, _ in found}) != 1:
             return None
         begin = max(begin for _, begin in found)
         best = min((late for late, at in found if at == begin), key=lambda late: late.envelopes)
-        earlier = [late for late, at in found if at < begin]
-        if all(late.envelopes == best.envelopes for late in earlier):  # it does not act there
+        if all(at == begin for _, at in found):
             return best, begin, best.words
         best.value = None
         return best, begin, f"{best.name} (from there at the latest)"
+
+    def acts_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> int:
+        """The first step at which it makes a difference."""
+        runs = state.steps(base.replay(), begin), state.steps(late.replay(), begin)
+        for step, (before, after) in enumerate(zip(*runs, strict=False), begin):
+            (one, W, b), (other, W_other, b_other) = before, after
+            same = one.loss == other.loss and np.array_equal(W, W_other)
+            if not (same and np.array_equal(b, b_other)):
+                return step
+        return self.num_steps
 
     def states(self, training: Training, steps: set[int]) -> tuple[dict[int, State], Path]:
         """What a replay has come to before some steps, and where it goes."""
@@ -396,10 +406,10 @@ class _Search:
                 return False
         for horizon in (begin + count, None):
             self.measure_free(late, horizon, begin, state, path)
-            if not late.is_whole or late.compared < begin + 2 * TOLD_APART:
+            if not late.is_whole:
                 return False
         fits = late.envelopes <= self.limit and late.metric_envelopes <= self.limit
-        return fits and self.tells(late)
+        return fits and late.compared >= begin + 2 * TOLD_APART and self.tells(late)
 
     # How well a candidate fits
 

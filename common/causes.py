@@ -9,7 +9,7 @@ other one does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from common.replay import (
     Training,
     losses_from_logits,
 )
-from common.variations import Variation, both
+from common.variations import LearningRate, Variation, both
 
 FIT_STEPS = (2, 16)
 """Updates of the free run that take part in a fit, first so many, then more: what is carried
@@ -45,6 +45,9 @@ TOLD_APART = 8
 NUDGE = 2.0**-21
 """Numbers nearer than this part to the middle of two of a narrow format may be rounded to either:
 a float32 that has come a few operations has that error."""
+
+OTHER_RATE = 1.01
+"""A factor of the learning rate by which it is asked whether a cause's size is known without it."""
 
 CHAOS = 1e-3
 """A replay is compared as far as its own rounding stays below this part of its weights. From 1e-5
@@ -225,7 +228,7 @@ class _Search:
             return None
         others = [c for c in all_tried if c.name not in _names(whole)]
         runner_up = min(others, key=lambda candidate: candidate.envelopes, default=None)
-        words, through = best.words if name == best.name else name, ""
+        words, through = self.words(best) if name == best.name else name, ""
         if best.compared < self.num_steps:
             through = f" through step {max(best.compared, 1) - 1} of {self.num_steps}"
         sentence = f"{words} reproduces this run{through} ({best.envelopes:.2g} × rounding"
@@ -250,11 +253,31 @@ class _Search:
             then=then,
         )
 
+    def words(self, cause: Candidate) -> str:
+        """A cause in words, without a value where only its product with the rate is known.
+
+        As of clipping where every step is clipped: a larger bound at a smaller rate is the same.
+        """
+        kind, said = cause.make.func, cause.words
+        assert isinstance(kind, type)
+        if cause.value is None or not cause.fitted:
+            return said
+        joined = both(LearningRate, OTHER_RATE, kind)
+        if joined is None:
+            return said
+        value = cause.value / OTHER_RATE
+        other = replace(cause, make=partial(joined, self.plan, self.data), value=value)
+        self.measure(other, None)
+        if min(other.through, other.compared) < cause.through:
+            return said
+        cause.value = None
+        return f"{said}, or in that product with another learning rate,"
+
     # What begins later, or ends
 
     def name_part(self, candidates: Sequence[Candidate]) -> Diagnosis | None:
         """The cause that explains the beginning, and what explains the rest."""
-        plain = Candidate("the plan", partial(Variation, self.plan, self.data))
+        plain = self.plain()
         plain.envelopes, plain.through = self.judge.worst(self.judgement), self.plan_through
         base = max([*candidates, plain], key=lambda candidate: candidate.through)
         others = [c for c in (*candidates, plain) if c.name != base.name]
@@ -278,16 +301,17 @@ class _Search:
             return self.diagnosis(late, sentence, begin, late.compared, None)
         then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
         if found is None:
-            if base.ends_with_loss:  # which may tell of the update before it
-                start -= 1
             rest = "something that no known cause explains"
+            if base.ends_with_loss:  # which may tell of the update before it
+                start, rest = start - 1, f"(its update or the next loss) {rest}"
         else:
             late, start, words = found
-            rest = f"{words} as well ({late.envelopes:.2g} × rounding)"
+            also = "" if late.make.func is Variation else " as well"
+            rest = f"{words}{also} ({late.envelopes:.2g} × rounding)"
             then = {"name": late.name, "value": late.value}
         if start < TOLD_APART:
             return None
-        sentence = f"{base.words} explains steps 0 to {start - 1}; from step {start} {rest}"
+        sentence = f"{self.words(base)} explains steps 0 to {start - 1}; from step {start} {rest}"
         return self.diagnosis(base, sentence, 0, start, then | {"from_step": start})
 
     def diagnosis(
@@ -330,23 +354,19 @@ class _Search:
         first = self.plan.steps_per_epoch
         begins = {through, through - 1, through - 2, through - 3, through // first * first}
         states, path = self.states(base.replay(), {step for step in begins if step >= 0})
-        kind = base.make.func
-        assert isinstance(kind, type)
         found: list[tuple[Candidate, int]] = []
-        for begin, state in states.items():
-            if self.num_steps - begin < 2 * TOLD_APART:
-                continue
-            for late in self.clues.anything():
-                of_late = late.make.func
-                assert isinstance(of_late, type)
-                joined = both(kind, base.value or 0.0, of_late)
-                if joined is None:
+        plan = [] if base.make.func is Variation else [self.plain()]  # a cause may end
+        for kinds in (plan, None):
+            for begin, state in states.items():
+                if self.num_steps - begin < 2 * TOLD_APART:
                     continue
-                late.make = partial(joined, self.plan, self.data)
-                if self.fits_from(late, base, begin, state, path):
-                    acts = self.acts_from(late, base, begin, state)
-                    if self.num_steps - acts >= 2 * TOLD_APART:
-                        found.append((late, acts))
+                for late in self.joined(base) if kinds is None else kinds:
+                    if self.fits_from(late, base, begin, state, path):
+                        acts = self.acts_from(late, base, begin, state)
+                        if self.num_steps - acts >= 2 * TOLD_APART:
+                            found.append((replace(late), acts))
+            if found:
+                break
         if len({late.name for late, _ in found}) != 1:
             return None
         begin = max(begin for _, begin in found)
@@ -355,6 +375,21 @@ class _Search:
             return best, begin, best.words
         best.value = None
         return best, begin, f"{best.name} (from there at the latest)"
+
+    def joined(self, base: Candidate) -> Iterator[Candidate]:
+        """What may begin later, together with a cause that is there already."""
+        kind = base.make.func
+        assert isinstance(kind, type)
+        for late in self.clues.anything():
+            of_late = late.make.func
+            assert isinstance(of_late, type)
+            if (kinds := both(kind, base.value or 0.0, of_late)) is not None:
+                late.make = partial(kinds, self.plan, self.data)
+                yield late
+
+    def plain(self) -> Candidate:
+        """Nothing wrong."""
+        return Candidate("the plan", partial(Variation, self.plan, self.data))
 
     def acts_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> int:
         """The first step at which it makes a difference."""

@@ -385,9 +385,9 @@ def starts(judge, fault, kind, value):
 
 
 def is_near(value, planted):
-    """Whether a value is that of the fault, to a fiftieth of what it changes."""
-    unchanged = 1.0 if 0.4 < planted else 0.0
-    return value is None or abs(value - planted) <= 0.02 * (abs(planted - unchanged) or 1.0)
+    """Whether a value is that of the fault, to a hundredth of what it changes."""
+    change = abs(planted - 1) if abs(planted - 1) < 0.1 else planted
+    return value is None or abs(value - planted) <= max(0.01 * change, 2e-7)
 
 
 def is_right(judge, fault, cause):
@@ -396,13 +396,18 @@ def is_right(judge, fault, cause):
     said = [(cause.name, cause.value)]
     said += [(then["name"], then["value"])] if then.get("name") else []
     for name, value in said:
-        if name not in fault.parts or not is_near(value, fault.parts[name][1]):
+        if name != "the plan" and not (
+            name in fault.parts and is_near(value, fault.parts[name][1])
+        ):
             return False
     if cause.from_step:
         return cause.from_step in starts(judge, fault, Variation, 0.0)
-    kind, _ = fault.parts[cause.name]
+    kind, value = fault.parts[cause.name]
+    rate = fault.parts.get("learning rate", (None, 1.0))[1]
     begin = then.get("from_step") or cause.through_step + 1
-    return begin in starts(judge, fault, kind, cause.value or 0.0)
+    # A size that is not said may be its product with the rate.
+    sizes = [value, value * rate] if cause.value is None else [value]
+    return any(begin in starts(judge, fault, kind, size) for size in sizes)
 
 
 def verdict(judge, fault):

@@ -77,7 +77,7 @@ class Diagnosis:
         through_step: the last one; beyond it rounding decides, or ``then``. None of a metric.
         num_steps: how many steps the run has.
         then: what else there is: ``name`` and ``value`` of a further cause, or null where none is
-            known, and ``from_step``, or null where it is the validation metrics.
+            known and :data:`THE_PLAN` where the cause ends, and ``from_step``, or null where it is the validation metrics.
     """
 
     name: str
@@ -131,6 +131,9 @@ class State(NamedTuple):
                 training.update(W, b, step.gradient_W, step.gradient_b)
                 yield step, W, b
 
+
+THE_PLAN = "the plan"
+"""What explains the rest of a run whose cause ends."""
 
 SAME_PRECISION = ("float16 products", "TF32 products")
 """Formats of 11 bits each, which differ only where numbers are tiny or huge."""
@@ -397,7 +400,7 @@ class _Search:
 
     def plain(self) -> Candidate:
         """Nothing wrong."""
-        return Candidate("the plan", partial(Variation, self.plan, self.data))
+        return Candidate(THE_PLAN, partial(Variation, self.plan, self.data))
 
     def acts_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> int:
         """The first step at which it makes a difference."""

@@ -54,6 +54,9 @@ CHAOS = 1e-3
 """A replay is compared as far as its own rounding stays below this part of its weights. From 1e-5
 to 1e-2 it makes no difference to the 32 cases of ``tests/test_causes.py``."""
 
+HOPELESS = 1e3
+"""So many envelopes away from a run a late cause is not replayed once more for its own rounding."""
+
 SETTLED = 0.01
 """A fit ends when its value moves by less than this part of what it may be off."""
 
@@ -77,7 +80,8 @@ class Diagnosis:
         through_step: the last one; beyond it rounding decides, or ``then``. None of a metric.
         num_steps: how many steps the run has.
         then: what else there is: ``name`` and ``value`` of a further cause, or null where none is
-            known and :data:`THE_PLAN` where the cause ends, and ``from_step``, or null where it is the validation metrics.
+            known and :data:`THE_PLAN` where the cause ends, and ``from_step``, or null where it
+            is the validation metrics.
     """
 
     name: str
@@ -493,6 +497,8 @@ class _Search:
             runs = [t.steps() if state is None else state.steps(t, begin) for t in trainings]
             self.free_misfit(candidate, trainings[0], runs, horizon, begin, path)
             if candidate.is_whole and candidate.metric_envelopes <= self.limit:
+                return
+            if state is not None and not candidate.is_whole and candidate.envelopes > HOPELESS:
                 return
 
     def orders(self) -> list[dict[str, Any]]:

@@ -407,7 +407,8 @@ def is_right(judge, fault, cause):
     begin = then.get("from_step") or cause.through_step + 1
     # A size that is not said may be its product with the rate.
     sizes = [value, value * rate] if cause.value is None else [value]
-    return any(begin in starts(judge, fault, kind, size) for size in sizes)
+    begins = {begin, begin + 1} if "its update or the next loss" in cause.sentence else {begin}
+    return any(begins & {*starts(judge, fault, kind, size)} for size in sizes)
 
 
 def verdict(judge, fault):

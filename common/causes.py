@@ -370,22 +370,26 @@ class _Search:
         begins = {through, through - 1, through - 2, through - 3, through // first * first}
         states, path = self.states(base.replay(), {step for step in begins if step >= 0})
         found: list[tuple[Candidate, int]] = []
-        plan = [] if base.make.func is Variation else [self.plain()]  # a cause may end
-        for kinds in (plan, None):
-            for begin, state in states.items():
-                if self.num_steps - begin < 2 * TOLD_APART:
-                    continue
-                for late in self.joined(base) if kinds is None else kinds:
-                    if self.fits_from(late, base, begin, state, path):
-                        acts = self.acts_from(late, base, begin, state)
-                        if self.num_steps - acts >= 2 * TOLD_APART:
-                            found.append((replace(late), acts))
-            if found:
-                break
+
+        def try_from(pair: tuple[Candidate, int]) -> None:
+            late, begin = pair
+            with np.errstate(all="ignore"):  # of this thread
+                if self.fits_from(late, base, begin, states[begin], path):
+                    acts = self.acts_from(late, base, begin, states[begin])
+                    if self.num_steps - acts >= 2 * TOLD_APART:
+                        found.append((late, acts))
+
+        begins = {step for step in states if self.num_steps - step >= 2 * TOLD_APART}
+        if base.make.func is not Variation:  # a cause may end
+            in_threads(try_from, [(self.plain(), begin) for begin in begins])
+        if not found:
+            pairs = [(late, begin) for begin in begins for late in self.joined(base)]
+            in_threads(try_from, pairs)
         if len({late.name for late, _ in found}) != 1:
             return None
         begin = max(begin for _, begin in found)
-        best = min((late for late, at in found if at == begin), key=lambda late: late.envelopes)
+        at_begin = [late for late, at in found if at == begin]
+        best = min(at_begin, key=lambda late: (late.envelopes, str(late.make.func)))
         if all(at == begin for _, at in found):
             return best, begin, best.words
         best.value = None

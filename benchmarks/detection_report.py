@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.faults import CATALOGUE
 from benchmarks.planting import KNOWN, Fault
+from common.causes import THE_PLAN
 from common.grades import SOUND
 from common.thresholds import Thresholds
 
@@ -62,7 +63,8 @@ def named(row: Row) -> list[list[str]]:
         return []
     after = cause.get("then")
     after = after["name"] if isinstance(after, dict) else after
-    parts = [part for text in (cause["name"], after) if text for part in AND.split(text)]
+    texts = [text for text in (cause["name"], after) if text and text != THE_PLAN]
+    parts = [part for text in texts for part in AND.split(text)]
     return [part.split(" or ") for part in parts]
 
 

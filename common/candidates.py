@@ -68,7 +68,8 @@ class Candidate:
         make: the replay, from a value and the options of :class:`Training`.
         value: the size of the change, or where its fit starts; None if it has no size.
         unchanged: the value that changes nothing.
-        uncertainty: how far the value may be off: by an envelope of all that it was fitted to.
+        uncertainty: how far the value may be off: nothing it was fitted to moves by more than an
+            envelope then.
         fitted: whether the value is to be fitted; else the record gave it.
         scale: the derivative's step in a fit, at least.
         least: the smallest value that deserves the cause's name.
@@ -79,6 +80,8 @@ class Candidate:
         through: how many steps it explains.
         compared: how many could be compared.
         is_whole: whether it explains all of those.
+        ends_with_loss: whether the first thing that it does not explain is a step's loss.
+        unchanged_envelopes: how well what it was changed from fits, by the bounds of its replay.
     """
 
     name: str
@@ -96,6 +99,8 @@ class Candidate:
     through: int = 0
     compared: int = 0
     is_whole: bool = False
+    ends_with_loss: bool = False
+    unchanged_envelopes: float = 0.0
 
     def replay(self, **options: Any) -> Training:
         """The replay at the value found so far."""

@@ -9,8 +9,9 @@ other one does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from common.replay import (
     Training,
     losses_from_logits,
 )
-from common.variations import Variation, both
+from common.variations import LearningRate, Variation, both
 
 FIT_STEPS = (2, 16)
 """Updates of the free run that take part in a fit, first so many, then more: what is carried
@@ -46,9 +47,18 @@ NUDGE = 2.0**-21
 """Numbers nearer than this part to the middle of two of a narrow format may be rounded to either:
 a float32 that has come a few operations has that error."""
 
+OTHER_RATE = 1.01
+"""A factor of the learning rate by which it is asked whether a cause's size is known without it."""
+
 CHAOS = 1e-3
 """A replay is compared as far as its own rounding stays below this part of its weights. From 1e-5
 to 1e-2 it makes no difference to the 32 cases of ``tests/test_causes.py``."""
+
+HOPELESS = 1e3
+"""So many envelopes away from a run a late cause is not replayed once more for its own rounding."""
+
+SETTLED = 0.01
+"""A fit ends when its value moves by less than this part of what it may be off."""
 
 FIT_ROUNDS = 3
 """Gauss-Newton rounds at each; the effects are all but linear in what is fitted. With one round one
@@ -70,7 +80,8 @@ class Diagnosis:
         through_step: the last one; beyond it rounding decides, or ``then``. None of a metric.
         num_steps: how many steps the run has.
         then: what else there is: ``name`` and ``value`` of a further cause, or null where none is
-            known, and ``from_step``, or null where it is the validation metrics.
+            known and :data:`THE_PLAN` where the cause ends, and ``from_step``, or null where it
+            is the validation metrics.
     """
 
     name: str
@@ -90,6 +101,18 @@ class Diagnosis:
 
 
 Steps = Iterator[tuple[Step, Array, Array]]
+
+
+class Path(NamedTuple):
+    """Where a training goes: the loss of each step, the parameters of each snapshot.
+
+    ``misfits`` are those of the probed steps.
+    """
+
+    step_loss: Array
+    W: Sequence[Array] | Array
+    b: Sequence[Array] | Array
+    misfits: Mapping[int, float] = MappingProxyType({})
 
 
 class State(NamedTuple):
@@ -112,6 +135,9 @@ class State(NamedTuple):
                 training.update(W, b, step.gradient_W, step.gradient_b)
                 yield step, W, b
 
+
+THE_PLAN = "the plan"
+"""What explains the rest of a run whose cause ends."""
 
 SAME_PRECISION = ("float16 products", "TF32 products")
 """Formats of 11 bits each, which differ only where numbers are tiny or huge."""
@@ -193,7 +219,15 @@ class _Search:
     def is_evident(self, candidate: Candidate) -> bool:
         """Whether the run is nearer to the candidate than to the plan, where they are compared."""
         nearer = candidate.envelopes <= self.judge.worst(self.judgement) / EVIDENT
-        return nearer and (self.plan_fails_probes or self.plan_through < candidate.compared)
+        return nearer and (self.plan_fails_probes or self.tells(candidate))
+
+    def tells(self, candidate: Candidate) -> bool:
+        """Whether what a candidate was changed from fails in the candidate's own bounds.
+
+        A replay with much rounding of its own fits much; what fits without it is no evidence.
+        """
+        envelopes = min(candidate.envelopes, self.limit)  # of the steps that it explains
+        return candidate.unchanged_envelopes > max(self.limit, EVIDENT * envelopes)
 
     def name(self, whole: Sequence[Candidate], all_tried: Sequence[Candidate]) -> Diagnosis | None:
         """The cause whose replay fits to the end, if there is one such cause."""
@@ -209,7 +243,7 @@ class _Search:
             return None
         others = [c for c in all_tried if c.name not in _names(whole)]
         runner_up = min(others, key=lambda candidate: candidate.envelopes, default=None)
-        words, through = best.words if name == best.name else name, ""
+        words, through = self.words(best) if name == best.name else name, ""
         if best.compared < self.num_steps:
             through = f" through step {max(best.compared, 1) - 1} of {self.num_steps}"
         sentence = f"{words} reproduces this run{through} ({best.envelopes:.2g} × rounding"
@@ -234,40 +268,66 @@ class _Search:
             then=then,
         )
 
+    def words(self, cause: Candidate) -> str:
+        """A cause in words, without a value where only its product with the rate is known.
+
+        As of clipping where every step is clipped: a larger bound at a smaller rate is the same.
+        """
+        kind, said = cause.make.func, cause.words
+        assert isinstance(kind, type)
+        if cause.value is None or not cause.fitted:
+            return said
+        joined = both(LearningRate, OTHER_RATE, kind)
+        if joined is None:
+            return said
+        value = cause.value / OTHER_RATE
+        other = replace(cause, make=partial(joined, self.plan, self.data), value=value)
+        self.measure(other, None)
+        if min(other.through, other.compared) < cause.through:
+            return said
+        cause.value = None
+        return f"{said}, or in that product with another learning rate,"
+
     # What begins later, or ends
 
     def name_part(self, candidates: Sequence[Candidate]) -> Diagnosis | None:
         """The cause that explains the beginning, and what explains the rest."""
-        plain = Candidate("the plan", partial(Variation, self.plan, self.data))
+        plain = self.plain()
         plain.envelopes, plain.through = self.judge.worst(self.judgement), self.plan_through
         base = max([*candidates, plain], key=lambda candidate: candidate.through)
         others = [c for c in (*candidates, plain) if c.name != base.name]
         runner_up = max(others, key=lambda candidate: candidate.through)
-        if runner_up.through + TOLD_APART > base.through:
-            if plain.through + TOLD_APART > base.through:
-                base = plain  # which explains nothing
-            else:
-                return None
+        if plain.through + TOLD_APART > base.through:
+            base = plain  # which explains nothing
+        elif runner_up.through + TOLD_APART > base.through or not (
+            self.plan_fails_probes or self.tells(base)
+        ):
+            return None
         start = base.through
         found = self.second(base, start) if start < self.num_steps else None
         if base is plain:
             if found is None or not start:
                 return None
-            late, begin = found
+            late, begin, words = found
             sentence = (
-                f"{late.words} from step {begin} on reproduces this run "
+                f"{words} from step {begin} on reproduces this run "
                 f"({late.envelopes:.2g} × rounding)"
             )
             return self.diagnosis(late, sentence, begin, late.compared, None)
-        sentence = f"{base.words} explains steps 0 to {start - 1}; from step "
         then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
         if found is None:
-            sentence += f"{start} something that no known cause explains"
+            rest = "something that no known cause explains"
+            if base.ends_with_loss:  # which may tell of the update before it
+                start, rest = start - 1, f"(its update or the next loss) {rest}"
         else:
-            late, begin = found
-            sentence += f"{begin} {late.words} as well ({late.envelopes:.2g} × rounding)"
-            then = {"name": late.name, "value": late.value, "from_step": begin}
-        return self.diagnosis(base, sentence, 0, start, then)
+            late, start, words = found
+            also = "" if late.make.func is Variation else " as well"
+            rest = f"{words}{also} ({late.envelopes:.2g} × rounding)"
+            then = {"name": late.name, "value": late.value}
+        if start < TOLD_APART:
+            return None
+        sentence = f"{self.words(base)} explains steps 0 to {start - 1}; from step {start} {rest}"
+        return self.diagnosis(base, sentence, 0, start, then | {"from_step": start})
 
     def diagnosis(
         self, cause: Candidate, sentence: str, begin: int, end: int, then: dict[str, Any] | None
@@ -301,43 +361,86 @@ class _Search:
         """Whether a probed step shows that the run is not the plan's."""
         return self.lockstep_misfit(Training(self.plan, self.data), [])[0] > self.limit
 
-    def second(self, base: Candidate, through: int) -> tuple[Candidate, int] | None:
-        """The one further cause that explains the rest to the end, and the step it begins at."""
+    def second(self, base: Candidate, through: int) -> tuple[Candidate, int, str] | None:
+        """The one further cause that explains the rest to the end, the step it begins at, words.
+
+        If it explains the rest from an earlier step as well, neither step nor size is known.
+        """
         first = self.plan.steps_per_epoch
-        begins = {through, through - 1, through - 2, through // first * first}
-        states = self.states(base.replay(), {step for step in begins if step >= 0})
-        kind = base.make.func
-        assert isinstance(kind, type)
+        begins = {through, through - 1, through - 2, through - 3, through // first * first}
+        states, path = self.states(base.replay(), {step for step in begins if step >= 0})
         found: list[tuple[Candidate, int]] = []
-        for begin, state in states.items():
-            if self.num_steps - begin < 2 * TOLD_APART:
-                continue
-            for late in self.clues.anything():
-                of_late = late.make.func
-                assert isinstance(of_late, type)
-                joined = both(kind, base.value or 0.0, of_late)
-                if joined is None:
-                    continue
-                late.make = partial(joined, self.plan, self.data)
-                if self.fits_from(late, base, begin, state):
-                    found.append((late, begin))
+
+        def try_from(pair: tuple[Candidate, int]) -> None:
+            late, begin = pair
+            with np.errstate(all="ignore"):  # of this thread
+                if self.fits_from(late, base, begin, states[begin], path):
+                    acts = self.acts_from(late, base, begin, states[begin])
+                    if self.num_steps - acts >= 2 * TOLD_APART:
+                        found.append((late, acts))
+
+        begins = {step for step in states if self.num_steps - step >= 2 * TOLD_APART}
+        if base.make.func is not Variation:  # a cause may end
+            in_threads(try_from, [(self.plain(), begin) for begin in begins])
+        if not found:
+            pairs = [(late, begin) for begin in begins for late in self.joined(base)]
+            in_threads(try_from, pairs)
         if len({late.name for late, _ in found}) != 1:
             return None
-        return min(found, key=lambda pair: pair[0].envelopes)
+        begin = max(begin for _, begin in found)
+        at_begin = [late for late, at in found if at == begin]
+        best = min(at_begin, key=lambda late: (late.envelopes, str(late.make.func)))
+        if all(at == begin for _, at in found):
+            return best, begin, best.words
+        best.value = None
+        return best, begin, f"{best.name} (from there at the latest)"
 
-    def states(self, training: Training, steps: set[int]) -> dict[int, State]:
-        """What a replay has come to before some steps."""
-        found, last = {}, max(steps)
+    def joined(self, base: Candidate) -> Iterator[Candidate]:
+        """What may begin later, together with a cause that is there already."""
+        kind = base.make.func
+        assert isinstance(kind, type)
+        for late in self.clues.anything():
+            of_late = late.make.func
+            assert isinstance(of_late, type)
+            if (kinds := both(kind, base.value or 0.0, of_late)) is not None:
+                late.make = partial(kinds, self.plan, self.data)
+                yield late
+
+    def plain(self) -> Candidate:
+        """Nothing wrong."""
+        return Candidate(THE_PLAN, partial(Variation, self.plan, self.data))
+
+    def acts_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> int:
+        """The first step at which it makes a difference."""
+        runs = state.steps(base.replay(), begin), state.steps(late.replay(), begin)
+        for step, (before, after) in enumerate(zip(*runs, strict=False), begin):
+            (one, W, b), (other, W_other, b_other) = before, after
+            same = one.loss == other.loss and np.array_equal(W, W_other)
+            if not (same and np.array_equal(b, b_other)):
+                return step
+        return self.num_steps
+
+    def states(self, training: Training, steps: set[int]) -> tuple[dict[int, State], Path]:
+        """What a replay has come to before some steps, and where it goes."""
+        found, losses, Ws, bs = {}, [], [], []
         if 0 in steps:
             found[0] = State(*training.initial(), None)
-        for done, (_, W, b) in enumerate(training.steps(), 1):
+        for done, (step, W, b) in enumerate(training.steps(), 1):
+            losses.append(step.loss)
             if done in steps:
                 found[done] = State(W.copy(), b.copy(), getattr(training, "velocity", None))
-            if done >= last:
-                break
-        return found
+            if done in self.recorded:
+                Ws.append(W.copy())
+                bs.append(b.copy())
+        misfits = {
+            step: self.probe_misfit(i, step, probe, training, [])
+            for i, (step, probe) in enumerate(self.probes.items())
+        }
+        return found, Path(np.array(losses), Ws, bs, misfits)
 
-    def fits_from(self, late: Candidate, base: Candidate, begin: int, state: State) -> bool:
+    def fits_from(
+        self, late: Candidate, base: Candidate, begin: int, state: State, path: Path
+    ) -> bool:
         """Fit what begins at a step to half of the rest, at most; does it explain all of it?"""
         count = min(FIT_STEPS[-1], (self.num_steps - begin) // 2)
         if late.value is not None:
@@ -345,25 +448,21 @@ class _Search:
             def residual(training: Training) -> npt.NDArray[np.float64] | None:
                 return self.free_residual(state.steps(training, begin), begin, begin + count)
 
-            for _ in range(2 * FIT_ROUNDS):
-                self.improve(late, residual)
+            self.improve(late, residual, 2 * FIT_ROUNDS)
             if not late.least <= late.value <= late.most:
                 return False
-        plain, exact = base.replay(), late.replay()
+        exact = late.replay()
         for i, (step, probe) in enumerate(self.probes.items()):
-            if (
-                step >= begin
-                and min(
-                    self.probe_misfit(i, step, probe, training, []) for training in (plain, exact)
-                )
-                > self.limit
-            ):
+            if step < begin or path.misfits[step] <= self.limit:
+                continue
+            if self.probe_misfit(i, step, probe, exact, []) > self.limit:
                 return False
         for horizon in (begin + count, None):
-            self.measure_free(late, horizon, begin, state)
-            if not late.is_whole or late.compared < begin + 2 * TOLD_APART:
+            self.measure_free(late, horizon, begin, state, path)
+            if not late.is_whole:
                 return False
-        return late.envelopes <= self.limit and late.metric_envelopes <= self.limit
+        fits = late.envelopes <= self.limit and late.metric_envelopes <= self.limit
+        return fits and late.compared >= begin + 2 * TOLD_APART and self.tells(late)
 
     # How well a candidate fits
 
@@ -383,8 +482,8 @@ class _Search:
         if through:
             self.measure_free(candidate, horizon)
             candidate.envelopes = min(max(worst, candidate.envelopes), WORST)
-            if worst > self.limit:
-                candidate.through = min(through, candidate.through)
+            if worst > self.limit and through <= candidate.through:
+                candidate.through, candidate.ends_with_loss = through, False
 
     def measure_free(
         self,
@@ -392,13 +491,18 @@ class _Search:
         horizon: int | None,
         begin: int = 0,
         state: State | None = None,
+        path: Path | None = None,
     ) -> None:
         """How well, and how far, it fits the free run; from a step on if a state is given."""
+        oracle = self.judge.oracle
+        path = path or Path(oracle.step_loss, oracle.W, oracle.b)
         for own in ([], self.orders()):
             trainings = [candidate.replay(), *(candidate.replay(**options) for options in own)]
             runs = [t.steps() if state is None else state.steps(t, begin) for t in trainings]
-            self.free_misfit(candidate, trainings[0], runs, horizon, begin)
+            self.free_misfit(candidate, trainings[0], runs, horizon, begin, path)
             if candidate.is_whole and candidate.metric_envelopes <= self.limit:
+                return
+            if state is not None and not candidate.is_whole and candidate.envelopes > HOPELESS:
                 return
 
     def orders(self) -> list[dict[str, Any]]:
@@ -491,12 +595,15 @@ class _Search:
         runs: Sequence[Steps],
         horizon: int | None,
         begin: int,
+        path: Path,
     ) -> None:
         """Compare the free run with replays, the first exact, up to a number of updates.
 
-        As far as the reference and the replays keep together: beyond, rounding decides.
+        As far as the reference and the replays keep together: beyond, rounding decides. By the
+        same bounds it is compared with the path of what the candidate was changed from.
         """
         envelope, worst = self.judge.envelope, 0.0
+        candidate.unchanged_envelopes = 0.0
         step_loss, W_run, b_run = (
             self.record.arrays[name] for name in ("step_loss", "parameters/W", "parameters/b")
         )
@@ -521,17 +628,29 @@ class _Search:
                 done -= 1
                 break
             known = min(done, self.plan.num_steps) - 1
-            ratio = abs(step_loss[done - 1] - step.loss) / max(envelope.loss[known], loss_own)
+            bound = max(envelope.loss[known], loss_own)
+            ratio = abs(step_loss[done - 1] - step.loss) / bound
+            ends_with_loss = not ratio <= self.limit  # or not a number
+            unchanged = 0.0
+            if done <= len(path.step_loss):
+                unchanged = abs(step_loss[done - 1] - path.step_loss[done - 1]) / bound
             if done in self.recorded:
                 i = self.recorded.index(done)
-                W_error, b_error = np.abs(W_run[i] - W).max(), np.abs(b_run[i] - b).max()
-                ratio = max(ratio, W_error / max(envelope.W[i], W_own))
-                ratio = max(ratio, b_error / max(envelope.b[i], b_own))
-            if not ratio <= self.limit:  # or not a number
+                for run, exact, plain, bound in (
+                    (W_run[i], W, path.W, max(envelope.W[i], W_own)),
+                    (b_run[i], b, path.b, max(envelope.b[i], b_own)),
+                ):
+                    ratio = max(ratio, np.abs(run - exact).max() / bound)
+                    if i < len(plain):
+                        unchanged = max(unchanged, np.abs(run - plain[i]).max() / bound)
+            if not ratio <= self.limit:
                 candidate.envelopes = float(min(np.nan_to_num(ratio, nan=WORST), WORST))
                 candidate.through = candidate.compared = done - 1
+                candidate.ends_with_loss = ends_with_loss and done - 1 not in self.recorded
                 return
             worst = max(worst, float(ratio))
+            unchanged = float(np.nan_to_num(unchanged, nan=WORST))
+            candidate.unchanged_envelopes = max(candidate.unchanged_envelopes, unchanged)
             if horizon is None and done % self.plan.steps_per_epoch == 0:
                 epoch = done // self.plan.steps_per_epoch - 1
                 metrics = np.maximum(metrics, self.metric_misfits(training, W, b, epoch, loss_own))
@@ -567,27 +686,32 @@ class _Search:
 
     def fit(self, candidate: Candidate, fit_steps: Sequence[int]) -> None:
         """Find a candidate's value by least squares on the probed steps and the first updates."""
-        for steps in np.repeat(fit_steps, FIT_ROUNDS):
-            self.improve(candidate, partial(self.residual, steps=int(steps)))
+        for steps in fit_steps:
+            self.improve(candidate, partial(self.residual, steps=steps), FIT_ROUNDS)
 
     def improve(
         self,
         candidate: Candidate,
         residual: Callable[[Training], npt.NDArray[np.float64] | None],
+        rounds: int,
     ) -> None:
-        """One Gauss-Newton round."""
-        assert candidate.value is not None
-        value = candidate.value
-        delta = max(abs(value) * 1e-4, candidate.scale)
-        here, there = residual(candidate.make(value)), residual(candidate.make(value + delta))
-        if here is None or there is None:
-            return
-        slope = (there - here) / delta
-        square = float(slope @ slope)
-        if not square or not np.isfinite(square):
-            return
-        candidate.value = value - float(slope @ here) / square
-        candidate.uncertainty = 1 / float(np.sqrt(square))
+        """Gauss-Newton rounds, until the value moves no longer."""
+        for _ in range(rounds):
+            assert candidate.value is not None
+            value = candidate.value
+            delta = max(abs(value) * 1e-4, candidate.scale)
+            here, there = residual(candidate.make(value)), residual(candidate.make(value + delta))
+            if here is None or there is None:
+                return
+            slope = (there - here) / delta
+            square = float(slope @ slope)
+            if not square or not np.isfinite(square):
+                return
+            change = float(slope @ here) / square
+            candidate.value = value - change
+            candidate.uncertainty = 1 / float(np.abs(slope).max())
+            if abs(change) <= SETTLED * candidate.uncertainty:
+                return
 
     def residual(self, training: Training, steps: int) -> npt.NDArray[np.float64] | None:
         """Replay less run, every entry in envelopes; None if their shapes differ."""

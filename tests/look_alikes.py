@@ -1,7 +1,8 @@
-"""Faults that look like known ones, or are several: ``python -m tests.look_alikes``.
+"""Faults that look like known ones, or are several: ``python -m tests.look_alikes [COUNT OFFSET]``.
 
 Each is a training in float32 NumPy. A wrong name of one is worse than none: right is what explains
-the run as far as it says, or no cause at all.
+the run as far as it says, or no cause at all. What is right is asked of replays in float64 of what
+was planted: names, values and steps.
 """
 
 import sys
@@ -21,17 +22,13 @@ from tests.replays import digits_judge, record_of
 
 
 class Fault(NamedTuple):
-    """A training with one or more things wrong.
-
-    ``names`` are those of its parts, ``whole`` says whether one of them explains all of it.
-    """
+    """A training with one or more things wrong; ``parts`` are those that have a name."""
 
     family: str
     label: str
     kind: type[Variation]
     value: float
-    names: frozenset[str]
-    whole: bool
+    parts: dict[str, tuple[type[Variation], float]]
 
 
 class Counted(Variation):
@@ -102,8 +99,7 @@ def compounds():
                 f"{name} {value:g} and {other} {size:g}",
                 joined,
                 size,
-                frozenset({name, other}),
-                False,
+                {name: (kind, value), other: (second, size)},
             )
 
 
@@ -126,8 +122,7 @@ def now_and_then():
                 f"{name} {value:g} {when}",
                 gated(kind, active),
                 value,
-                frozenset({name}),
-                late,
+                {name: (kind, value)},
             )
 
 
@@ -346,25 +341,74 @@ def look_alikes():
             cls = type(kind.__name__, (kind,), {"size": size})
             if kind is ClassWeights:
                 cls.classes = 5
-            yield Fault("look-alike", f"{kind.__name__} {size:g}", cls, 0.0, frozenset(), False)
+            yield Fault("look-alike", f"{kind.__name__} {size:g}", cls, 0.0, {})
     for size in (0.1, 0.5, 0.9):
-        yield Fault(
-            "state", f"velocity cleared {size}", Cleared, size, frozenset({"momentum"}), False
-        )
+        parts = {"momentum": (variations.Momentum, size)}
+        yield Fault("state", f"velocity cleared {size}", Cleared, size, parts)
     for size in (1.00001, 1.001, 0.9):
         yield Fault(
             "state",
             f"rate {size} and a corrupted weight",
             RateAndCorrupted,
             size,
-            frozenset({"learning rate"}),
-            False,
+            {"learning rate": (variations.LearningRate, size)},
         )
-    yield Fault("state", "a corrupted weight", Corrupted, 0.0, frozenset(), False)
+    yield Fault("state", "a corrupted weight", Corrupted, 0.0, {})
 
 
 def faults():
     return [*look_alikes(), *now_and_then(), *compounds()]
+
+
+def path(training):
+    """The loss of each step and the parameters after it."""
+    return [(step.loss, np.vstack([W, b])) for step, W, b in training.steps()]
+
+
+def starts(judge, fault, kind, value):
+    """From which steps it may be said that a fault is something else than this one thing.
+
+    The first at which they differ, or later as long as no loss shows it.
+    """
+    said = path(kind(judge.plan, judge.data, value))
+    true = path(fault.kind(judge.plan, judge.data, fault.value))
+    pairs = list(zip(said, true, strict=False))
+    ends = len(pairs)
+    differs = [
+        abs(a - c) > 1e-10 * abs(c) or np.abs(b - d).max() > 1e-10 for (a, b), (c, d) in pairs
+    ]
+    visible = 2 * judge.thresholds.envelopes * judge.envelope.loss.max()
+    shows = [abs(a - c) > visible for (a, _), (c, _) in pairs]
+    first = next((i for i, differ in enumerate(differs) if differ), ends)
+    seen = next((i for i, show in enumerate(shows) if show), ends)
+    return range(first, max(first, seen - 1, ends if seen == ends else 0) + 1)
+
+
+def is_near(value, planted):
+    """Whether a value is that of the fault, to a hundredth of what it changes."""
+    change = abs(planted - 1) if abs(planted - 1) < 0.1 else planted
+    return value is None or abs(value - planted) <= max(0.01 * change, 2e-7)
+
+
+def is_right(judge, fault, cause):
+    """Whether all that is said of a fault is so: names, values and steps."""
+    then = cause.then or {}
+    said = [(cause.name, cause.value)]
+    said += [(then["name"], then["value"])] if then.get("name") else []
+    for name, value in said:
+        if name != "the plan" and not (
+            name in fault.parts and is_near(value, fault.parts[name][1])
+        ):
+            return False
+    if cause.from_step:
+        return cause.from_step in starts(judge, fault, Variation, 0.0)
+    kind, value = fault.parts[cause.name]
+    rate = fault.parts.get("learning rate", (None, 1.0))[1]
+    begin = then.get("from_step") or cause.through_step + 1
+    # A size that is not said may be its product with the rate.
+    sizes = [value, value * rate] if cause.value is None else [value]
+    begins = {begin, begin + 1} if "its update or the next loss" in cause.sentence else {begin}
+    return any(begins & {*starts(judge, fault, kind, size)} for size in sizes)
 
 
 def verdict(judge, fault):
@@ -376,14 +420,11 @@ def verdict(judge, fault):
         if found.divergence is None:
             return "sound", ""
         cause = find_cause(judge, record, found)
-    if cause is None:
-        return "none", f"({found.divergence.stage})"
-    named = {cause.name, *([cause.then["name"]] if cause.then and cause.then["name"] else [])}
-    if not named <= fault.names:
-        return "wrong", cause.sentence
-    whole = cause.then is None and cause.through_step == cause.num_steps - 1
-    if whole and not (fault.whole or len(named) > 1):
-        return "wrong", cause.sentence
+        if cause is None:
+            return "none", f"({found.divergence.stage})"
+        if not is_right(judge, fault, cause):
+            return "wrong", cause.sentence
+    whole = cause.then is None or bool(cause.then["name"])
     return ("right" if whole else "part"), cause.sentence
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from common import variations
-from common.candidates import STORED_FORMATS, Clues
+from common.candidates import STORED_FORMATS, Clues, digits, is_permutation
 from common.causes import find_cause
 from common.launcher import Outcome
 from common.replay import Training, losses_from_logits
 from common.second_look import judge_of_steps, second_look, steps_to_probe
+from tests import look_alikes
 from tests.replays import digits_judge, probe_of, record_of
 
 
@@ -113,6 +114,151 @@ def test_what_is_not_known_is_not_named(judge):
     found, cause = diagnose(judge, record_of(judge, variation(judge, Odd)))
     assert found.divergence.stage == "update"
     assert cause is None
+
+
+SOMETHING = "something that no known cause explains"
+MAYBE = f"(its update or the next loss) {SOMETHING}"
+
+
+def test_a_corrupted_weight_ends_what_a_learning_rate_explains(judge):
+    training = variation(judge, look_alikes.RateAndCorrupted, 1.00001)
+    _, cause = diagnose(judge, record_of(judge, training))
+    said = f"learning rate × 1.00001 explains steps 0 to 49; from step 50 {MAYBE}"
+    assert cause.sentence == said
+
+
+def test_a_velocity_that_is_cleared_each_epoch_is_momentum_in_the_first_alone(judge):
+    _, cause = diagnose(judge, record_of(judge, variation(judge, look_alikes.Cleared, 0.9)))
+    assert cause.sentence == f"momentum 0.9 explains steps 0 to 22; from step 23 {MAYBE}"
+    assert (cause.through_step, cause.then["from_step"], cause.then["name"]) == (22, 23, None)
+
+
+def test_an_order_that_is_rotated_in_one_epoch_is_no_known_cause(judge):
+    _, cause = diagnose(judge, record_of(judge, variation(judge, look_alikes.Rotated)))
+    assert cause is None
+
+
+def test_random_labels_are_no_permutation(judge):
+    rng, fed = np.random.default_rng(0), np.asarray(judge.data.y_train, np.int32).copy()
+    rows = rng.choice(len(fed), len(fed) // 10, replace=False)
+    fed[rows] = rng.integers(0, 10, len(rows))
+    record = record_of(judge, variation(judge, variations.ChangedLabels, fed=fed), fed)
+    assert diagnose(judge, record)[1].name == "wrong labels"
+
+
+@pytest.mark.parametrize(
+    ("fed", "expected"),
+    [
+        ([1, 2, 0, 1], True),
+        ([0, 1, 2, 0], True),  # each as itself
+        ([1, 1, 0, 1], False),  # two as the same
+        ([1, 2, 0, 2], False),  # one as two
+        ([5, 2, 0, 5], True),
+    ],
+)
+def test_a_permutation_of_classes_is_one(fed, expected):
+    assert is_permutation(np.array([0, 1, 2, 0]), np.array(fed)) is expected
+
+
+@pytest.mark.parametrize("batch_size", [60, 360, 1000])
+def test_batches_that_are_equal_or_one_are_not_averaged_over(tmp_path, batch_size):
+    """There the mean over batches is the right answer, and what is wrong is something else."""
+    judge = digits_judge(tmp_path, batch_size=batch_size, max_epochs=2)
+    record = record_of(judge, Training(judge.plan, judge.data, dtype="float32"))
+    history = record.facts["history"]
+    wrong = history | {"train_loss": [1.1 * loss for loss in history["train_loss"]]}
+    record = dataclasses.replace(record, facts={**record.facts, "history": wrong})
+    found, cause = diagnose(judge, record)
+    assert (found.divergence.stage, cause) == ("metric", None)
+
+
+LATE = [
+    ("learning rate", variations.LearningRate, 0.5, 12),
+    ("weight decay", variations.WeightDecayOfWeights, 1e-2, 30),
+    ("no bias", variations.NoBias, 0.0, 47),
+    ("label smoothing", variations.LabelSmoothing, 0.01, 50),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "value", "start"), LATE)
+def test_what_begins_late_is_named_from_its_first_step(judge, name, kind, value, start):
+    late = look_alikes.gated(kind, lambda training: training.done >= start)
+    _, cause = diagnose(judge, record_of(judge, variation(judge, late, value)))
+    assert (cause.name, cause.from_step) == (name, start)
+    assert f"from step {start} on reproduces" in cause.sentence
+
+
+@pytest.mark.parametrize(("name", "kind", "value", "end"), LATE)
+def test_what_ends_early_is_named_through_its_last_step(judge, name, kind, value, end):
+    early = look_alikes.gated(kind, lambda training: training.done < end)
+    _, cause = diagnose(judge, record_of(judge, variation(judge, early, value)))
+    assert (cause.name, cause.through_step) == (name, end - 1)
+    assert f"explains steps 0 to {end - 1}; from step {end} the plan" in cause.sentence
+    assert cause.then["name"] == "the plan"
+
+
+def later(kind, size, start, name):
+    """A learning rate, and something unknown as well from a step on, in one of its methods."""
+    unknown = type(kind.__name__, (kind, look_alikes.Counted), {"size": size})
+
+    def method(self, *arguments):
+        cls = unknown if self.done >= start else look_alikes.Counted
+        return getattr(cls, name)(self, *arguments)
+
+    return type("Later", (unknown, variations.LearningRate), {name: method})
+
+
+UNKNOWN = [
+    (look_alikes.L1, 1e-2, "update", 50, 50),
+    (look_alikes.Temperature, 0.5, "losses", 50, 49),  # the update of step 49 may be to blame
+    (look_alikes.Temperature, 0.5, "losses", 23, 23),  # after it parameters are recorded
+]
+
+
+@pytest.mark.parametrize(("kind", "size", "method", "start", "said"), UNKNOWN)
+def test_what_is_not_known_begins_where_it_is_proved(judge, kind, size, method, start, said):
+    training = variation(judge, later(kind, size, start, method), 1.01)
+    _, cause = diagnose(judge, record_of(judge, training))
+    words = SOMETHING if start == 23 else MAYBE
+    assert cause.sentence == (
+        f"learning rate × 1.01 explains steps 0 to {said - 1}; from step {said} {words}"
+    )
+
+
+FAULTS = [f for f in look_alikes.faults() if f.family in ("compound", "look-alike")]
+SAMPLE = [FAULTS[i] for i in np.random.default_rng(13).permutation(len(FAULTS))[:25]]
+
+
+@pytest.mark.parametrize("fault", SAMPLE, ids=lambda fault: fault.label)
+def test_look_alikes_have_no_wrong_cause(judge, fault):
+    said, words = look_alikes.verdict(judge, fault)
+    assert said != "wrong", words
+
+
+@pytest.mark.parametrize(
+    ("value", "unchanged", "uncertainty", "shown"),
+    [
+        (1.00001003, 1.0, 1e-7, "1.00001"),
+        (1.0000003, 1.0, 1e-7, "1.0000003"),
+        (1.0000003, 1.0, 1e-3, "1.0000003"),
+        (0.99999996, 1.0, 1e-8, "0.99999996"),
+        (0.5000000049, 1.0, 1e-8, "0.5"),
+        (0.89999997, 0.0, 1e-7, "0.9"),
+        (1.0002e-6, 0.0, 1e-9, "1e-06"),
+        (16.0, 1.0, 0.0, "16"),
+        (1.0, 1.0, 0.0, "1"),
+    ],
+)
+def test_a_value_has_the_digits_that_are_known(value, unchanged, uncertainty, shown):
+    assert digits(value, unchanged, uncertainty) == shown
+
+
+def test_where_every_step_is_clipped_the_bound_is_known_with_the_rate_alone(judge):
+    """A hundredth more at a rate that is a hundredth less is the same."""
+    both = variations.both(variations.LearningRate, 1.01, variations.Clipped)
+    _, cause = diagnose(judge, record_of(judge, variation(judge, both, 0.3)))
+    assert (cause.name, cause.value) == ("gradient clipping", None)
+    assert "gradient clipping at 0.303, or in that product with another" in cause.sentence
 
 
 def test_a_sound_run_has_no_cause(judge):

@@ -241,7 +241,7 @@ def test_every_form_says_how_far_it_was_compared_and_what_to_change(report, form
     text = FORMS_OF_A_REPORT[form](report).replace("\\", "").replace("&#39;", "'")
     free = report.facts["free_running"]
     assert f"in the first {free['steps']} steps of the training" in text
-    assert "Outcomes cannot be, since rounding alone parts equal trainings" in text
+    assert "Outcomes cannot be, since rounding alone drives equal trainings apart" in text
     assert f"From step {free['steps']} of 180 on it moves a loss" in text
     assert "lower --lr (6 here)" in text
     assert "--dtype float64 puts it off" in text

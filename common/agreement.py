@@ -545,7 +545,8 @@ class Judge:
             )
         if unexplained := judgement.unexplained_flips:
             yield (
-                f"{unexplained} of its predictions changed by more than the error of its logits can"
+                f"{unexplained} of its predictions changed, though its logits are off by too "
+                "little for that"
             )
         if changed / self.data.num_val > self.thresholds.drift_predictions:
             yield (

@@ -148,8 +148,8 @@ class ModelJudge:
             )
         if self._free_running(plain)["steps"] > self.free_running["steps"]:
             yield (
-                "Free running is not informative by the ensemble alone: the plan's own training in "
-                f"{self.plan.recipe.dtype} stays comparable for longer."
+                "It is the ensemble alone that makes these trainings incomparable so early: the "
+                f"plan's own in {self.plan.recipe.dtype} stays comparable for longer."
             )
         for (tensor, statistic), value in self.ladder.items():
             if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:

@@ -22,7 +22,7 @@ def finding(stage, tensor, *, statistic="largest", step=3, error=1e-5, ulps=12.0
 
 def findings():
     """A finding of every kind, and whether it is one of the free run."""
-    fed = dict(error=3.0, envelopes=WORST)
+    fed = {"error": 3.0, "envelopes": WORST}
     for tensor in ("X", "initial W", "y", "labels", "number of steps"):
         yield finding("data", tensor, **fed), False
     for tensor in ("X", "batch", "number of steps"):

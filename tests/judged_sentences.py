@@ -18,12 +18,13 @@ from common.judging import judge_record
 from common.ladder import Finding
 from common.model_judging import ModelJudge
 from common.record import RecordError
-from common.replay import WORST, Training
+from common.replay import WORST, Training, losses_from_logits
 from common.report.wording import run_lines
 from common.thresholds import Thresholds
-from common.variations import LearningRate
+from common.variations import LearningRate, Sum
+from common.variations import both as both_of
 from tests import facts_of_reports as of
-from tests.look_alikes import Counted, RateAndCorrupted, gated
+from tests.look_alikes import RateAndCorrupted, gated
 from tests.replays import digits_judge, record_of
 from tests.test_causes import with_metric_of_the_training_data
 
@@ -39,7 +40,7 @@ def digits():
 
 @cache
 def chaotic():
-    judge = digits_judge(Path(tempfile.mkdtemp()), lr=6.0, batch_size=24)
+    judge = digits_judge(Path(tempfile.mkdtemp()), lr=6.0, batch_size=16)
     return judge, record_of(judge, Training(judge.plan, judge.data, dtype="float32"))
 
 
@@ -125,16 +126,18 @@ def causes():
     rate = trained(LearningRate, 1.001)
     mixed = trained(gated(LearningRate, lambda t: t.done >= 30), 1.01)
     both = trained(RateAndCorrupted, 1.001)
-    double = trained(RateThenDecay, 1.001)
+    late = gated(Sum, lambda t: t.done >= 30)
+    double = trained(both_of(LearningRate, 1.001, late))
     metric = with_metric_of_the_training_data
     wide = {n: a.astype("float64") if n == "parameters/W" else a for n, a in sound.arrays.items()}
     records = [rate, mixed, both, double, metric(judge, sound), metric(judge, rate)]
+    records.append(metric_before_the_epoch(judge, sound))
     yield from (said(judge, record) for record in [*records, replace(sound, arrays=wide)])
     lost = replace(rate, facts={**rate.facts, "history": odd_metrics(rate)})
     yield said(judge, lost)
     judge = chaotic()[0]
-    slow = LearningRate(judge.plan, judge.data, 1.001, dtype="float32")
-    yield said(judge, record_of(judge, slow))
+    fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
+    yield said(judge, record_of(judge, fast))
     yield from sorted({f"{words} reproduces …" for words in candidates()})
     yield "no known cause fits"
 
@@ -150,12 +153,18 @@ def odd_metrics(record):
     return history | {"val_loss": [value + 0.5 for value in history["val_loss"]]}
 
 
-class RateThenDecay(Counted, LearningRate):
-    """A learning rate that is off, and from step 40 on weight decay as well."""
-
-    def update(self, W, b, gradient_W, gradient_b):
-        decay = np.float32(1e-3 * (self.done >= 40))
-        super().update(W, b, gradient_W + decay * W, gradient_b + decay * b)
+def metric_before_the_epoch(judge, record):
+    """What a run would report that evaluates before it trains."""
+    history = {name: list(values) for name, values in record.facts["history"].items()}
+    X, y = judge.validation, np.asarray(judge.data.y_val, np.int64)
+    states = [(judge.plan.W, judge.plan.b)]
+    for i in list(judge.plan.epoch_ends.values())[:-1]:
+        states.append(tuple(record.arrays[f"parameters/{name}"][i] for name in "Wb"))
+    for epoch, (W, b) in enumerate(states):
+        logits = X @ W.astype(np.float64) + b
+        history["val_loss"][epoch] = float(losses_from_logits(logits, y)[0].mean())
+        history["val_accuracy"][epoch] = float(np.mean(logits.argmax(axis=1) == y))
+    return replace(record, facts={**record.facts, "history": history})
 
 
 def candidates():
@@ -193,7 +202,7 @@ def fed_otherwise():
         {"fed/examples": np.array(sizes), "fed/rows": rows},
     ):
         yield replace(sound, arrays={**arrays, **changed})
-    blocks = {n: a for n, a in arrays.items()}
+    blocks = dict(arrays)
     for step in judge.plan.probes:
         if f"probe/{step}/example_loss" in arrays:
             n = len(arrays[f"probe/{step}/data/y"])

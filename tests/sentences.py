@@ -5,6 +5,7 @@ found. ``tests/test_sentences.py`` holds that no sentence of the sources is miss
 """
 
 import io
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 from rich.console import Console
 
+from common.environment import Environment
 from common.grades import not_comparable
 from common.judging import gave_way
 from common.model_comparison import ModelComparison
@@ -90,7 +92,7 @@ def flips():
 
 
 def notices():
-    torn = SimpleNamespace(label="torch 2.4.0", gave_way=["numpy 1.26.4 (pinned 2.4.6)"])
+    torn = Environment("torch", None, asked="2.4.0", gave_way=("numpy 1.26.4 (pinned 2.4.6)",))
     yield from gave_way([SimpleNamespace(environment=torn)])
     recipe = SimpleNamespace(dtype="float32")
     record = SimpleNamespace(arrays={"W": np.zeros(1)})
@@ -114,6 +116,7 @@ def baseline():
     changed = {"versions": {"numpy": ["1.26.4", "2.4.6"]}, "surroundings": {"threads": [1, 2]}}
     found = of.finding("update", "W", statistic="gain")
     place = {"divergence": found, "envelopes": 37.5}
+    length = of.finding("data", "number of steps", error=WORST, envelopes=WORST)
     rows = [
         of.run("numpy", baseline=of.moved("exact", **changed)),
         of.run("jax", baseline=of.moved("rounding")),
@@ -121,13 +124,7 @@ def baseline():
         of.run("torch", baseline=of.moved("drift", **place)),
         of.run("torch", "concise", baseline=of.moved("disagree", **place, gone="momentum 0.9")),
         of.run("tensorflow", cause=CAUSE, baseline=of.moved("disagree", **place)),
-        of.run(
-            "a",
-            baseline=of.moved(
-                "disagree",
-                divergence=of.finding("data", "number of steps", error=3.0, envelopes=WORST),
-            ),
-        ),
+        of.run("a", baseline=of.moved("disagree", divergence=length)),
     ]
     said = {"file": "golden.json", "saved": "2026-11-26", "because": "an upgrade"}
     said |= {"new": ["tfjs concise"], "not_trained": ["numpy concise"]}
@@ -231,16 +228,19 @@ def forms():
     for facts in reports():
         report, text = Report(facts, Path("results")), io.StringIO()
         print_report(report, Console(file=text, width=1000))
-        lines = text.getvalue().splitlines()
-        yield from (" ".join(line.split()) for line in lines if "──" not in line)
+        yield from (line for line in text.getvalue().splitlines() if "──" not in line)
         yield from markdown(report).splitlines()
-        yield from (line.strip() for line in junit_xml(report).splitlines())
+        yield from (re.sub("<[^>]*>", "", line) for line in junit_xml(report).splitlines())
 
 
 def main():
+    printed = set()
     for group, sentences in page().items():
         print(f"\n## {group}\n")
-        print("\n".join(dict.fromkeys(filter(None, sentences))))
+        for sentence in (" ".join(sentence.split()) for sentence in sentences):
+            if sentence not in printed:
+                print(sentence)
+            printed.add(sentence)
 
 
 if __name__ == "__main__":

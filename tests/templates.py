@@ -5,42 +5,18 @@ import re
 
 from common.environment import ROOT
 
-JUDGE = [
-    "accepted",
-    "agreement",
-    "bisection",
-    "bisection_state",
-    "candidates",
-    "causes",
-    "equivalence",
-    "feeding",
-    "golden",
-    "grades",
-    "judging",
-    "ladder",
-    "lockstep",
-    "metrics",
-    "model_comparison",
-    "model_judging",
-    "moved",
-    "regression",
-    "release_change",
-    "run_facts",
-    "second_look",
-    "seeds",
-    "thresholds",
-    "report/advice",
-    "report/bisection",
-    "report/findings",
-    "report/flips",
-    "report/junit",
-    "report/markdown",
-    "report/report",
-    "report/spreadsheet",
-    "report/terminal",
-    "report/wording",
-]
+JUDGE = (
+    *("accepted", "agreement", "bisection", "bisection_state", "candidates", "causes"),
+    *("equivalence", "feeding", "golden", "grades", "judging", "ladder", "lockstep", "metrics"),
+    *("model_comparison", "model_judging", "moved", "regression", "release_change", "run_facts"),
+    *("second_look", "seeds", "thresholds", "report/advice", "report/bisection"),
+    *("report/findings", "report/flips", "report/junit", "report/markdown", "report/report"),
+    *("report/spreadsheet", "report/terminal", "report/wording"),
+)
 """Files of ``common/`` whose sentences end in a report."""
+
+VALUE = "\0"
+"""Stands for what is put into a template."""
 
 PROSE = re.compile(r"[a-z]{2,}[,;:]? [a-z]{2,}")
 """Two words: what has them is taken for a part of a sentence."""
@@ -59,8 +35,9 @@ def templates(names=JUDGE):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             literal = [part.value if isinstance(part, ast.Constant) else None for part in parts]
             if any(PROSE.search(text) for text in literal if text):
-                pattern = "".join(".*?" if text is None else re.escape(text) for text in literal)
-                yield f"{name}.py:{node.lineno}", pattern.strip("\\\n ")
+                text = re.sub(r"\s+", " ", "".join(VALUE if t is None else t for t in literal))
+                pattern = ".*?".join(re.escape(text) for text in text.strip().split(VALUE))
+                yield f"{name}.py:{node.lineno}", pattern
 
 
 def prose(tree):

@@ -15,6 +15,7 @@ FREE = ", carried over steps"
 """How a tensor is called that no single step shows to be off, only the run's own training."""
 
 SCALARS = ("loss", "accuracy")
+MUST_BE_EQUAL = "; it must be equal"
 NOT_ON_RECORD = "(what was fed is not on record)"
 
 
@@ -70,14 +71,13 @@ def _what_was_fed(tensor: str, error: float) -> str:
         return "has another shape than the plan's"
     if tensor == "X" or tensor.startswith("initial"):
         return f"an entry differs from the plan's by {error:.2g}"
-    return "not what the plan feeds"  # the tensor says it in words
+    return "not what the plan says"  # the tensor says it in words
 
 
 def how_far(found: Mapping[str, Any]) -> str:
     """What a finding is, and how many times rounding that is."""
     if is_boundless(found["envelopes"]):
-        must = "; it must be equal" if found["stage"] == "data" else ""
-        return f"{what(found)}{must}"
+        return f"{what(found)}{MUST_BE_EQUAL * (found['stage'] == 'data')}"
     return f"{what(found)}, {count(found['envelopes'])} rounding"
 
 
@@ -116,7 +116,8 @@ def farthest_line(run: Mapping[str, Any]) -> Iterator[str]:
             return
     names = {"parameter": "a parameter", "loss": "a loss", "logits": "a validation logit"}
     named = [what for name, what in names.items() if run.get(f"{name}_envelopes") == far]
-    yield f"farthest in its own training, {[*named, 'a number'][0]}: {count(far)} rounding"
+    place = [*named, "where it can be compared"][0]
+    yield f"farthest in its own training, {place}: {count(far)} rounding"
 
 
 def number(run: Mapping[str, Any]) -> float:

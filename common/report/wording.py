@@ -43,15 +43,15 @@ def runs_of_seeds(facts: Mapping[str, Any]) -> Iterator[tuple[str, int, str | No
 
 
 def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Where rounding alone parts equal trainings: what is compared, and how to compare the rest."""
+    """Where rounding alone decides: what is compared, and how to compare the rest."""
     free, recipe = facts["free_running"], facts["recipe"]
     if free["informative"]:
         return
     steps, length = free["steps"], -(-facts["data"]["num_train"] // recipe["batch_size"])
     allowed = max(facts["thresholds"]["drift_loss"], Thresholds.drift_loss)
     yield (
-        f"Rounding alone parts these trainings: {facts['envelope']['members']} faultless ones in "
-        f"{recipe['dtype']}, equal but for how their sums are rounded, end up to "
+        f"Rounding alone drives these trainings apart: {facts['envelope']['members']} faultless "
+        f"ones in {recipe['dtype']}, equal but for how their sums are rounded, end up to "
         f"{free['last']:.1e} of the weights away from the float64 reference, and up to "
         f"{free['val_loss']:.2g} in validation loss. From step {steps} of "
         f"{recipe['max_epochs'] * length} on it moves a loss, or the weights, by more than "
@@ -111,13 +111,13 @@ def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
     if grade == "rounding":
         return (
             f"{name}: moved by {count(moved['envelopes'])} rounding since the baseline, which is "
-            f"rounding; bits differ from {moved['first_bits']} on; {what}"
+            f"rounding; the first bits to differ: {moved['first_bits']}; {what}"
         )
     if grade == "chaotic":
         return (
             f"{name}: moved by {count(moved['envelopes'])} rounding since the baseline where the "
-            f"two can be compared, and their outcomes cannot be; bits differ from "
-            f"{moved['first_bits']} on; {what}"
+            f"two can be compared, and their outcomes cannot be; the first bits to differ: "
+            f"{moved['first_bits']}; {what}"
         )
     outcome = "the same outcome" if grade == "drift" else "another outcome"
     words = f"{name}: moved since the baseline, with {outcome}"

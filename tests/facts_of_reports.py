@@ -44,7 +44,7 @@ def findings():
         yield finding("metric", tensor), False
 
 
-def run(name="torch", implementation="scratch", **changes):
+def run(name="alpha", implementation="scratch", **changes):
     """A run of a report."""
     facts = {
         "backend": name,
@@ -81,7 +81,7 @@ def run(name="torch", implementation="scratch", **changes):
 def not_done(status, reason):
     """A run that has not ended well."""
     nothing = ("grade", "flips", "seconds", "val_loss", "val_accuracy", "version")
-    return run("jax", status=status, reason=reason, **dict.fromkeys(nothing))
+    return run("beta", status=status, reason=reason, **dict.fromkeys(nothing))
 
 
 def report(verdict, runs, **changes):
@@ -135,10 +135,10 @@ def seeds(mode="shared", equivalent=False, **changes):
     """What a comparison over seeds found."""
     test = {"mean": 0.55, "deviation": 0.01, "difference": 1e-3, "low": -1e-3, "high": 3e-3}
     test |= {"margin": 0.01, "level": 0.05, "p": 0.2, "equivalent": equivalent}
-    facts = {"mode": mode, "seeds": [0, 1, 2], "runs": {"torch scratch": {"val_loss": test}}}
+    facts = {"mode": mode, "seeds": [0, 1, 2], "runs": {"alpha scratch": {"val_loss": test}}}
     if mode == "shared":
         facts |= {"verdicts": ["agree", "agree", "drift"]}
-        facts |= {"grades": {"torch-scratch": ["rounding", "rounding", "drift"]}}
+        facts |= {"grades": {"alpha-scratch": ["rounding", "rounding", "drift"]}}
     return facts | changes
 
 
@@ -156,7 +156,7 @@ def bisection(by="grade", **change):
         "versions": {"numpy": ["1.26.4", "2.4.6"]},
     }
     return {
-        "backend": "torch",
+        "backend": "alpha",
         "by": by,
         "range": ">=1",
         "releases": ["1.0", "1.1", "1.2", "1.3"],

@@ -12,6 +12,7 @@ import numpy as np
 from common.agreement import how_far_outside, how_much
 from common.candidates import Clues
 from common.causes import find_cause
+from common.elsewhere import Found
 from common.feeding import COUNTS, ROWS, first_wrong_batch
 from common.grades import LIFELESS, Liveness, lifeless, not_comparable, unlearned
 from common.judging import judge_record
@@ -81,6 +82,14 @@ def reasons():
     broken = SimpleNamespace(read=_raise, name="a")
     execution = SimpleNamespace(record_folder=lambda name: name)
     yield judge_record(judge, execution, broken)
+
+
+def elsewhere():
+    """A training of another program."""
+    judge, _ = digits()
+    for kind, value in ((LearningRate, 1.001), (LearningRate, 1.0)):
+        found = judge.judge(trained(kind, value))
+        yield from Found(found, None, ("val_y_hat", "probe"), judge.worst(found)).lines()
 
 
 def _raise(*_):
@@ -224,7 +233,7 @@ def models():
         "val_accuracy": [0.9],
         "train_accuracy": [0.9],
     }
-    record = SimpleNamespace(facts={"history": history, "backend": "torch"})
+    record = SimpleNamespace(facts={"history": history, "backend": "alpha"})
     off = {name: np.array([0.0]) for name in history}
     worse = {"train_loss": np.array([0.01])}
     wrong = {"val_accuracy": np.array([0.1])}

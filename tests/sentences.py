@@ -48,6 +48,7 @@ def page():
         "Where a run first diverges, and how far": list(divergences()),
         "Why a run is not within rounding": list(judged.reasons()),
         "What a step was fed": list(judged.feeding()),
+        "A training of another program": list(judged.elsewhere()),
         "Causes": list(judged.causes()),
         "Changed predictions": list(flips()),
         "A model of one's own": list(judged.models()),
@@ -67,7 +68,8 @@ def page():
 
 def divergences():
     for found, free in of.findings():
-        run = of.run(divergence=found, stages={} if free else {found["stage"]: found})
+        probed = found | {"envelopes": 1.0} if free else found
+        run = of.run(divergence=found, stages={found["stage"]: probed})
         yield from run_lines(run)
         yield f"tile: {tile(run)}; table: {cell(run)}"
     yield f"tile: {tile(of.run(grade='rounding'))}"
@@ -92,16 +94,16 @@ def flips():
 
 
 def notices():
-    torn = Environment("torch", None, asked="2.4.0", gave_way=("numpy 1.26.4 (pinned 2.4.6)",))
+    torn = Environment("alpha", None, asked="2.4.0", gave_way=("numpy 1.26.4 (pinned 2.4.6)",))
     yield from gave_way([SimpleNamespace(environment=torn)])
     recipe = SimpleNamespace(dtype="float32")
     record = SimpleNamespace(arrays={"W": np.zeros(1)})
-    facts = {"backend": "torch", "orders": []}
+    facts = {"backend": "alpha", "orders": []}
     judge = SimpleNamespace(
         reference=SimpleNamespace(facts=facts), members=[record], parameters=["W"]
     )
     comparison = SimpleNamespace(
-        contenders=[SimpleNamespace(backend="torch")],
+        contenders=[SimpleNamespace(backend="alpha")],
         plan=SimpleNamespace(recipe=recipe),
         model=SimpleNamespace(has=lambda _: True),
         data=SimpleNamespace(is_large=False),
@@ -119,15 +121,15 @@ def baseline():
     length = of.finding("data", "number of steps", error=WORST, envelopes=WORST)
     rows = [
         of.run("numpy", baseline=of.moved("exact", **changed)),
-        of.run("jax", baseline=of.moved("rounding")),
-        of.run("mxnet", baseline=of.moved("chaotic")),
-        of.run("torch", baseline=of.moved("drift", **place)),
-        of.run("torch", "concise", baseline=of.moved("disagree", **place, gone="momentum 0.9")),
-        of.run("tensorflow", cause=CAUSE, baseline=of.moved("disagree", **place)),
+        of.run("beta", baseline=of.moved("rounding")),
+        of.run("gamma", baseline=of.moved("chaotic")),
+        of.run("alpha", baseline=of.moved("drift", **place)),
+        of.run("alpha", "concise", baseline=of.moved("disagree", **place, gone="momentum 0.9")),
+        of.run("delta", cause=CAUSE, baseline=of.moved("disagree", **place)),
         of.run("a", baseline=of.moved("disagree", divergence=length)),
     ]
     said = {"file": "golden.json", "saved": "2026-11-26", "because": "an upgrade"}
-    said |= {"new": ["tfjs concise"], "not_trained": ["numpy concise"]}
+    said |= {"new": ["epsilon concise"], "not_trained": ["numpy concise"]}
     yield from baseline_lines(of.report("drift", rows, baseline=said))
     yield moved_sentence(rows[0], of.moved("exact"))
     for bits in first_bits_of_all_kinds():
@@ -158,7 +160,7 @@ def first_bits_of_all_kinds():
 
 
 def accepted():
-    entry = {"backend": "mxnet", "implementation": "concise", "stage": "update", "bound": 150.0}
+    entry = {"backend": "gamma", "implementation": "concise", "stage": "update", "bound": 150.0}
     entry |= {"reason": "a known bug", "expires": "2027-03-31"}
     states = ("accepted", "expired", "exceeded", "unmatched", "not compared")
     entries = [entry | {"state": state} for state in states]
@@ -176,7 +178,7 @@ def bisections():
 
 def seeds():
     for mode in ("shared", "independent"):
-        failed = {"failed": {"jax scratch": "seed 1: killed"}} if mode == "independent" else {}
+        failed = {"failed": {"beta scratch": "seed 1: killed"}} if mode == "independent" else {}
         yield from seed_lines(of.report("drift", [of.run()], seeds=of.seeds(mode, **failed)))
     yield from seed_lines(of.report("agree", [of.run()], seeds=of.seeds(equivalent=True)))
 
@@ -187,11 +189,11 @@ def reports():
     taken = {"until": "2027-03-31", "reason": "a known bug"}
     short = {"free_running": of.free_running(9)}
     chaos = of.run("numpy", grade="chaotic", reason=not_comparable(9, 46))
-    bad = of.run("jax", grade="disagree", divergence=of.finding("loss", "loss"))
+    bad = of.run("beta", grade="disagree", divergence=of.finding("loss", "loss"))
     gone = of.not_done("failed", "it was killed"), of.not_done("unavailable", "no wheel")
-    entry = {"backend": "mxnet", "implementation": "concise", "stage": "update", "bound": 150.0}
+    entry = {"backend": "gamma", "implementation": "concise", "stage": "update", "bound": 150.0}
     entry |= {"reason": "a known bug", "expires": "2027-03-31", "state": "not compared"}
-    over = {"seeds": of.seeds("independent", failed={"jax scratch": "seed 1: killed"})}
+    over = {"seeds": of.seeds("independent", failed={"beta scratch": "seed 1: killed"})}
     yield of.report("agree", [sound])
     yield of.report("agree", [sound, sound], seeds=of.seeds(equivalent=True))
     yield of.report("drift", [sound, drift], accepted={"file": "a", "entries": [entry]})
@@ -200,7 +202,7 @@ def reports():
     yield of.report("chaotic", [chaos], **short)
     yield of.report("chaotic", [chaos])
     yield of.report("disagree", [sound, bad])
-    yield of.report("disagree", [bad, bad | {"backend": "torch"}])
+    yield of.report("disagree", [bad, bad | {"backend": "alpha"}])
     yield of.report("not shown", [sound], seeds=of.seeds())
     yield of.report("incomplete", [sound, *gone], **over)
     yield of.report("incomplete", [])

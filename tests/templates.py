@@ -7,9 +7,9 @@ from common.environment import ROOT
 
 JUDGE = (
     *("accepted", "agreement", "bisection", "bisection_state", "candidates", "causes"),
-    *("equivalence", "feeding", "golden", "grades", "judging", "ladder", "lockstep", "metrics"),
-    *("model_comparison", "model_judging", "moved", "regression", "release_change", "run_facts"),
-    *("second_look", "seeds", "thresholds", "report/advice", "report/bisection"),
+    *("elsewhere", "equivalence", "feeding", "golden", "grades", "judging", "ladder", "lockstep"),
+    *("metrics", "model_comparison", "model_judging", "moved", "regression", "release_change"),
+    *("run_facts", "second_look", "seeds", "thresholds", "report/advice", "report/bisection"),
     *("report/findings", "report/flips", "report/junit", "report/markdown", "report/report"),
     *("report/spreadsheet", "report/terminal", "report/wording"),
 )
@@ -48,7 +48,8 @@ def prose(tree):
         refused = isinstance(node, ast.Call) and "refuse" in ast.unparse(node.func)
         alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         hint = isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None
-        if raised or refused or alone:
+        helping = isinstance(node, ast.keyword) and node.arg in ("help", "description", "epilog")
+        if raised or refused or alone or helping:
             skipped |= set(ast.walk(node))
         elif hint:
             skipped |= set(ast.walk(node.annotation))

@@ -15,6 +15,7 @@ MARK = re.compile(r"[.*?Wb]*, carried over steps|\(what was fed is not on record
 NO_SENTENCES = {
     *("bold magenta", "bold red", "bold green", "[bold magenta].*?[/]"),
     *("<?xml version='1.0' encoding='utf-8'?> .*?", "Precision loss", "the plan"),
+    "parameters before the end",
     *("… .*? more lines: `compare.py show` prints them.", "bit for bit the same"),
     "or compare bits (--bisect-by bits)",
 }

@@ -100,7 +100,8 @@ def divergence_line(run: Mapping[str, Any]) -> str:
         return words
     if not is_free(run):
         return f"{words}, in a single step from the reference's weights"
-    words += ", in its own training; no probed single step shows it"
+    words += ", in its own training"
+    words += "; no probed single step shows it" * bool(run.get("stages"))
     return words + "; what it was fed is not on record" * (NOT_ON_RECORD in found["tensor"])
 
 

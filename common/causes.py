@@ -212,16 +212,16 @@ class _Search:
         words, through = best.words if name == best.name else name, ""
         if best.compared < self.num_steps:
             through = f" through step {max(best.compared, 1) - 1} of {self.num_steps}"
-        sentence = f"{words} reproduces this run{through} ({best.envelopes:.2g} × rounding"
+        sentence = f"{words} reproduces this run{through} (within {best.envelopes:.2g} × rounding"
         if runner_up:
-            sentence += f"; next best, {runner_up.name}, {_short(runner_up.envelopes)} ×"
+            sentence += f"; the next best, {runner_up.name}, at {_short(runner_up.envelopes)} ×"
         then = None
         if best.metric_envelopes > self.limit:
             metric = _metric_cause(self.judge, self.record)
             then = {"name": metric and metric.name, "value": None, "from_step": None}
-            other = metric.name if metric else "something that no known cause explains"
+            other = metric.name if metric else "something that no known cause reproduces"
             sentence = sentence.replace("this run", "this run's training")
-            sentence += f"; its validation metrics are {other}"
+            sentence += f"; what it reports of its validation is {other}"
         return Diagnosis(
             name,
             best.value,
@@ -256,16 +256,16 @@ class _Search:
             late, begin = found
             sentence = (
                 f"{late.words} from step {begin} on reproduces this run "
-                f"({late.envelopes:.2g} × rounding)"
+                f"(within {late.envelopes:.2g} × rounding)"
             )
             return self.diagnosis(late, sentence, begin, late.compared, None)
-        sentence = f"{base.words} explains steps 0 to {start - 1}; from step "
+        sentence = f"{base.words} reproduces steps 0 to {start - 1} of this run; from step "
         then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
         if found is None:
-            sentence += f"{start} something that no known cause explains"
+            sentence += f"{start} on it is something that no known cause reproduces"
         else:
             late, begin = found
-            sentence += f"{begin} {late.words} as well ({late.envelopes:.2g} × rounding)"
+            sentence += f"{begin} on {late.words} as well (within {late.envelopes:.2g} × rounding)"
             then = {"name": late.name, "value": late.value, "from_step": begin}
         return self.diagnosis(base, sentence, 0, start, then)
 
@@ -693,8 +693,8 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     if not evidence:
         return None
     sentence = (
-        f"{first} reproduces its validation metrics ({misfits[first]:.2g} × rounding; next best, "
-        f"{second}, {_short(misfits[second])} ×)"
+        f"{first} reproduces its validation metrics (within {misfits[first]:.2g} × rounding; the "
+        f"next best, {second}, at {_short(misfits[second])} ×)"
     )
     return Diagnosis(first, None, sentence, misfits[first], second, misfits[second])
 

@@ -498,19 +498,17 @@ class Judge:
     ) -> tuple[str, str | None]:
         """The grade of a run, and why it is not rounding."""
         if dead := self.lifeless(record):
-            return "disagree", f"nothing to compare: {dead}"
+            return "disagree", f"it learned nothing, though the reference did: {dead}"
         made = len(record.arrays["step_loss"])
         if made != self.plan.num_steps:
-            return "disagree", f"made {made} steps, the plan has {self.plan.num_steps}"
+            return "disagree", f"it made {made} steps, the plan has {self.plan.num_steps}"
         if not self.free_running.informative:
             return self.grade_of_the_comparable(record, judgement, divergence)
-        worst = self.worst(judgement)
+        limit, worst = self.thresholds.envelopes, self.worst(judgement)
         unexplained = judgement.unexplained_flips
-        if divergence is None and worst <= self.thresholds.envelopes and not unexplained:
+        if divergence is None and worst <= limit and not unexplained:
             return "rounding", None
-        outside = "outside rounding"
-        if worst <= WORST / 10:
-            outside = f"{worst:.3g} × rounding, more than {self.thresholds.envelopes:g}"
+        outside = how_far_outside(divergence, worst, limit)
         complaints = list(self.complaints(record, judgement))
         if complaints:
             return "disagree", f"{outside}; {'; '.join(complaints)}"
@@ -529,17 +527,21 @@ class Judge:
         stages = list(judgement.stages.values())
         if divergence and divergence.stage == "data":  # what was fed is seen in no probed step
             stages.append(divergence)
-        if unsound := [f.relative(self.plan) for f in stages if f.envelopes > limit]:
-            outside.append(("a stage of a step", max(unsound)))
+        if unsound := [
+            (f.relative(self.plan), (f.step, f.stage)) for f in stages if f.envelopes > limit
+        ]:
+            far, where = max(unsound)
+            outside.append((far, f"step {where[0]}, stage {where[1]}, {how_much(far)}"))
         if judgement.free_envelopes > limit:
             first = self.free_finding(judgement, record)
             far = first.relative(self.plan) if first else judgement.free_relative
-            outside.append((f"the first {steps} steps of its training", far))
+            said = f"its own training, in the first {steps} steps, {how_much(far)}"
+            outside.append((far, said))
         if not outside:
             return "chaotic", not_comparable(steps, self.plan.num_steps)
-        where = " and ".join(f"{what} by {far:.1g}" for what, far in outside)
-        words = f"outside rounding where it can be compared: {where}, relative"
-        within = max(far for _, far in outside) <= self.thresholds.drift_loss
+        found = "; ".join(said for _, said in outside)
+        words = f"beyond rounding where it can be compared: {found}"
+        within = max(far for far, _ in outside) <= self.thresholds.drift_loss
         return "drift" if within else "disagree", words
 
     def worst(self, judgement: Judgement) -> float:
@@ -553,18 +555,21 @@ class Judge:
         relative, changed = self.relative_loss_error(record), len(judgement.flips)
         if relative > self.thresholds.drift_loss:
             yield (
-                f"an epoch's loss is off by {relative:.2g}, more than "
-                f"{self.thresholds.drift_loss:g}"
+                f"an epoch's loss is off by {relative:.2g} (relative), more than the "
+                f"{self.thresholds.drift_loss:g} of drift"
             )
         if unexplained := judgement.unexplained_flips:
-            yield f"{unexplained} of its predictions are not explained by its logits"
+            yield (
+                f"{unexplained} of its predictions changed, though its logits are off by too "
+                "little for that"
+            )
         if changed / self.data.num_val > self.thresholds.drift_predictions:
             yield (
-                f"{changed / self.data.num_val:.2%} of its predictions changed, more than "
-                f"{self.thresholds.drift_predictions:.2%}"
+                f"{changed / self.data.num_val:.2%} of its predictions changed, more than the "
+                f"{self.thresholds.drift_predictions:.2%} of drift"
             )
         if (metric := judgement.stages.get("metric")) and self.misleading(metric):
-            yield f"its {metric.tensor} is off by {metric.error:.2g} from what its parameters give"
+            yield f"its {metric.tensor} at step {metric.step} is off by {metric.error:.2g}"
 
     def misleading(self, metric: Finding) -> bool:
         """Whether a metric is farther from what it measures than drift may be."""
@@ -632,6 +637,24 @@ def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
             bound = ladder.envelopes[step, f"update/{name}", "largest"]
             values[after] = np.maximum(values[after], bound)
     return replace(envelope, loss=loss, unshared_loss=unshared, W=W, b=b)
+
+
+def how_far_outside(divergence: Finding | None, farthest: float, limit: float) -> str:
+    """How far a run is beyond rounding: at its first divergence, else where it is farthest off."""
+    if divergence is None and farthest <= limit:
+        return "within rounding but for its predictions"
+    far = farthest if divergence is None else divergence.envelopes
+    if far > WORST / 10:
+        return "beyond rounding: something that must be equal is not"
+    place = "its first divergence" if divergence else "its farthest"
+    return f"{far:.3g} × rounding at {place}, more than {limit:g}"
+
+
+def how_much(relative: float) -> str:
+    """A relative error in words."""
+    if relative > WORST / 10:
+        return "must be equal and is not"
+    return f"is off by {relative:.1g} (relative)"
 
 
 def _per_snapshot(values: Floats) -> Floats:

@@ -246,16 +246,16 @@ class _Search:
         words, through = self.words(best) if name == best.name else name, ""
         if best.compared < self.num_steps:
             through = f" through step {max(best.compared, 1) - 1} of {self.num_steps}"
-        sentence = f"{words} reproduces this run{through} ({best.envelopes:.2g} × rounding"
+        sentence = f"{words} reproduces this run{through} (within {best.envelopes:.2g} × rounding"
         if runner_up:
-            sentence += f"; next best, {runner_up.name}, {_short(runner_up.envelopes)} ×"
+            sentence += f"; the next best, {runner_up.name}, at {_short(runner_up.envelopes)} ×"
         then = None
         if best.metric_envelopes > self.limit:
             metric = _metric_cause(self.judge, self.record)
             then = {"name": metric and metric.name, "value": None, "from_step": None}
-            other = metric.name if metric else "something that no known cause explains"
+            other = metric.name if metric else "something that no known cause reproduces"
             sentence = sentence.replace("this run", "this run's training")
-            sentence += f"; its validation metrics are {other}"
+            sentence += f"; what it reports of its validation is {other}"
         return Diagnosis(
             name,
             best.value,
@@ -311,22 +311,23 @@ class _Search:
             late, begin, words = found
             sentence = (
                 f"{words} from step {begin} on reproduces this run "
-                f"({late.envelopes:.2g} × rounding)"
+                f"(within {late.envelopes:.2g} × rounding)"
             )
             return self.diagnosis(late, sentence, begin, late.compared, None)
         then: dict[str, Any] = {"name": None, "value": None, "from_step": start}
         if found is None:
-            rest = "something that no known cause explains"
+            rest = "it is something that no known cause reproduces"
             if base.ends_with_loss:  # which may tell of the update before it
                 start, rest = start - 1, f"(its update or the next loss) {rest}"
         else:
             late, start, words = found
             also = "" if late.make.func is Variation else " as well"
-            rest = f"{words}{also} ({late.envelopes:.2g} × rounding)"
+            rest = f"{words}{also} (within {late.envelopes:.2g} × rounding)"
             then = {"name": late.name, "value": late.value}
         if start < TOLD_APART:
             return None
-        sentence = f"{self.words(base)} explains steps 0 to {start - 1}; from step {start} {rest}"
+        begins = f"{self.words(base)} reproduces steps 0 to {start - 1} of this run"
+        sentence = f"{begins}; from step {start} on {rest}"
         return self.diagnosis(base, sentence, 0, start, then | {"from_step": start})
 
     def diagnosis(
@@ -817,8 +818,8 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     if not evidence:
         return None
     sentence = (
-        f"{first} reproduces its validation metrics ({misfits[first]:.2g} × rounding; next best, "
-        f"{second}, {_short(misfits[second])} ×)"
+        f"{first} reproduces its validation metrics (within {misfits[first]:.2g} × rounding; the "
+        f"next best, {second}, at {_short(misfits[second])} ×)"
     )
     return Diagnosis(first, None, sentence, misfits[first], second, misfits[second])
 

@@ -32,6 +32,7 @@ from common.launcher import Outcome
 from common.plan import Plan
 from common.record import HISTORY, KNOWN, Record, RecordError
 from common.replay import epoch_means, losses_from_logits
+from common.report.findings import tile
 from common.report.report import EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE
 from common.report.wording import run_lines
 from common.thresholds import Thresholds
@@ -77,18 +78,22 @@ class Found:
     def lines(self) -> Iterator[str]:
         """The finding in a few lines."""
         found = self.judgement
-        yield f"{found.grade}: {self.envelopes:.3g} × rounding from the float64 reference"
-        yield from run_lines(
-            {
-                "reason": None if found.grade == "rounding" else found.reason,
-                "divergence": found.divergence and found.divergence.to_json(),
-                "cause": self.cause and {"sentence": self.cause},
-                "flips": found.flips,
-                "prediction_flips": len(found.flips),
-                "unexplained_flips": found.unexplained_flips,
-                "grade": found.grade,
-            }
-        )
+        run = {
+            "reason": None if found.grade == "rounding" else found.reason,
+            "divergence": found.divergence and found.divergence.to_json(),
+            "cause": self.cause and {"sentence": self.cause},
+            "flips": found.flips,
+            "prediction_flips": len(found.flips),
+            "unexplained_flips": found.unexplained_flips,
+            "grade": found.grade,
+            "envelopes": self.envelopes,
+            "stages": {stage: each.to_json() for stage, each in found.stages.items()},
+            "loss_envelopes": found.loss_envelopes,
+            "parameter_envelopes": found.parameter_envelopes,
+            "logits_envelopes": found.logits_envelopes,
+        }
+        yield f"{found.grade}: {tile(run)}, against the float64 reference"
+        yield from run_lines(run)
         if self.not_given:
             yield f"not given, hence not judged: {', '.join(self.not_given)}"
 

@@ -170,7 +170,7 @@ def _seen(plan: Plan, step: int, rows: Array, planned: Array, count: int) -> str
     if step and np.array_equal(rows, plan.rows(step - 1)):
         return "the batch before it again"
     if epoch and np.array_equal(rows, plan.rows(step - plan.steps_per_epoch)):
-        return f"order of epoch {epoch} again"
+        return f"the order of epoch {epoch} again"
     if len(rows) != len(planned):
         padded = len(rows) > len(planned) and np.array_equal(rows[: len(planned)], planned)
         return f"{len(rows)} examples, the plan has {len(planned)}{' (padded)' * padded}"

@@ -127,8 +127,8 @@ def comparable_steps(
 def not_comparable(steps: int, num_steps: int) -> str:
     """Why a run is chaotic: its free running can be compared in its first steps only."""
     return (
-        f"its outcome cannot be compared: after {steps} of {num_steps} steps rounding alone parts "
-        "equal trainings"
+        f"its outcome cannot be compared: after {steps} of {num_steps} steps rounding alone drives "
+        "equal trainings apart"
     )
 
 
@@ -180,4 +180,4 @@ def unlearned(reference: Liveness) -> str | None:
     missing = [words for sign, words in LIFELESS.items() if not getattr(reference, sign)]
     if not missing:
         return None
-    return f"This plan teaches little: of the float64 reference, too, {'; '.join(missing)}."
+    return f"This plan teaches little, even to the float64 reference: {'; '.join(missing)}."

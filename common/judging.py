@@ -135,7 +135,7 @@ def gave_way(contenders: Sequence[Contender]) -> Iterator[str]:
     environments = dict.fromkeys(contender.environment for contender in contenders)
     for environment in environments:
         if environment.gave_way:
-            yield f"{environment.label}: with {', '.join(environment.gave_way)}"
+            yield f"{environment.label} runs with {', '.join(environment.gave_way)}"
 
 
 def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from common.agreement import how_far_outside
 from common.arrays import Array
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import Finding, in_ulps
@@ -147,8 +148,8 @@ class ModelJudge:
             )
         if self._free_running(plain)["steps"] > self.free_running["steps"]:
             yield (
-                "Free running is not informative by the ensemble alone: the plan's own training in "
-                f"{self.plan.recipe.dtype} stays comparable for longer."
+                "It is the ensemble alone that makes these trainings incomparable so early: the "
+                f"plan's own in {self.plan.recipe.dtype} stays comparable for longer."
             )
         for (tensor, statistic), value in self.ladder.items():
             if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
@@ -288,8 +289,10 @@ class ModelJudge:
         if divergence is None and worst > limit:
             divergence = self._free_finding(errors, ratios)
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
-        outside = [f"{name} {value:.3g} ×" for name, value in far.items() if value > limit]
-        grade, reason = self._grade(record, worst, history, float(flips.mean()), outside)
+        outside = [f"{name}, {value:.3g} ×" for name, value in far.items() if value > limit]
+        grade, reason = self._grade(
+            record, worst, divergence, history, float(flips.mean()), outside
+        )
         stages = {
             stage: max((f for f in findings if f.stage == stage), key=lambda f: f.envelopes)
             for stage in dict.fromkeys(finding.stage for finding in findings)
@@ -343,20 +346,21 @@ class ModelJudge:
         self,
         record: Record,
         worst: float,
+        divergence: Finding | None,
         history: Mapping[str, Floats],
         flipped: float,
         free: Sequence[str],
     ) -> tuple[str, str | None]:
         if dead := self._lifeless(record):
-            return "disagree", f"nothing to compare: {dead}"
+            return "disagree", f"it learned nothing, though the reference did: {dead}"
         limits, informative = self.thresholds, self.free_running["informative"]
         if worst <= limits.envelopes:
             if informative:
                 return "rounding", None
             steps = self.free_running["steps"]
             return "chaotic", not_comparable(steps, self.plan.num_steps)
-        outside = f"{worst:.3g} × rounding, more than {limits.envelopes:g}"
-        outside += f" ({'; '.join(free)})" * bool(free)
+        outside = how_far_outside(divergence, worst, limits.envelopes)
+        outside += f" (in its own training: {'; '.join(free)})" * bool(free)
         epochs = self.free_running["steps"] // self.plan.steps_per_epoch
         relative = max(
             float(
@@ -367,10 +371,10 @@ class ModelJudge:
             for n in LOSSES
         )
         if relative > limits.drift_loss:
-            return "disagree", f"{outside}; an epoch's loss is off by {relative:.2g}"
+            return "disagree", f"{outside}; an epoch's loss is off by {relative:.2g} (relative)"
         metrics = max(float(history[n][:epochs].max(initial=0)) for n in ACCURACIES)
         if metrics > limits.drift_predictions and not flipped:
-            return "disagree", f"{outside}; an accuracy is off by {metrics:.2g}"
+            return "disagree", f"{outside}; an epoch's accuracy is off by {metrics:.2g}"
         if not informative:
             return "disagree", f"{outside}, where the outcome cannot be compared"
         if flipped > limits.drift_predictions:

@@ -46,6 +46,6 @@ class Thresholds:
         return (
             f"Grades: rounding, within {self.envelopes:g} × the rounding envelope; drift, beyond "
             f"it, but every epoch's loss within {self.drift_loss:g} (relative) and at most "
-            f"{self.drift_predictions:.4g} of the predictions changed, all of them explained; "
-            "else disagree."
+            f"{self.drift_predictions:.4g} of the predictions changed, none by more "
+            "than the error of its logits; else disagree."
         )

@@ -170,8 +170,8 @@ def test_differences_are_those_of_the_report(report):
         assert title.startswith(f"{flip['label']} ")
         assert f"\nreference: {flip['reference']}\n" in title
         assert f"\n{TOO_FAST}: {flip['run']}\n" in title
-        said = "explained" if flip["explained"] else "not explained"
-        assert title.endswith(f"margin {flip['margin']:.2g}, {said}")
+        said = "large enough" if flip["explained"] else "too small"
+        assert title.endswith(f"margin {flip['margin']:.2g}, logit error {said}")
 
 
 def test_wrong_images_are_the_wrong_ones(report):

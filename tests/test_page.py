@@ -250,7 +250,8 @@ def test_examples_on_which_runs_differ_are_all_there(report, look):
         assert f"reference: {flip['reference']}\n" in text
         assert f"{TOO_FAST}: {flip['run']}\n" in text
         assert f"margin {flip['margin']:.2g}" in text
-        assert text.endswith("explained" if flip["explained"] else "not explained")
+        fits = "large enough" if flip["explained"] else "too small"
+        assert text.endswith(f"logit error {fits}")
     assert not flips
     assert tab.locator("#confusion h3").count() == 2
     assert tab.locator("#confusion td.changed").count()

@@ -115,7 +115,8 @@ def test_no_changed_prediction_no_line():
 def test_a_run_within_rounding_has_its_changes_counted_only():
     flips = [flip(7, 1e-8, 1e-7)]
     assert list(flip_lines(a_run("rounding", flips))) == [
-        "1 prediction changed: 1 explained by the error of their logits, 0 not"
+        "1 prediction differs from the reference's; the error of the run's logits is large enough "
+        "to change 1 of them, too small for 0"
     ]
 
 
@@ -123,17 +124,20 @@ def test_the_unexplained_come_first_and_the_rest_is_counted():
     explained = [flip(i, i * 1e-8, 1e-3) for i in range(20)]
     odd = [flip(100, 0.5, 1e-6), flip(101, 0.7, 1e-6)]
     first, *listed, last = flip_lines(a_run("disagree", [*explained, *odd], more=3))
-    assert first == "25 predictions changed: 23 explained by the error of their logits, 2 not"
+    assert first.startswith("25 predictions differ from the reference's; the error of")
+    assert first.endswith("is large enough to change 23 of them, too small for 2")
     assert len(listed) == LISTED
     assert [int(line.split()[1]) for line in listed] == [101, 100, 19, 18, 17]
-    assert listed[0].endswith("reference 2, run 3; margin 0.7 > bound 1e-06: not explained")
-    assert listed[2].endswith("margin 1.9e-07 ≤ bound 0.001: explained")
-    assert last == "  and 20 more, 0 of them not explained"
+    assert "reference 2, run 3; the reference's logits are 0.7 apart" in listed[0]
+    assert listed[0].endswith("the run's are off by up to 1e-06: too small to change it")
+    assert "the reference's logits are 1.9e-07 apart" in listed[2]
+    assert listed[2].endswith("the run's are off by up to 0.001: large enough to change it")
+    assert last == "  and 20 more; the error is too small to change 0 of them"
 
 
 def test_more_unexplained_than_are_listed():
     *_, last = flip_lines(a_run("drift", [flip(i, 1.0 + i, 0.1) for i in range(9)]))
-    assert last == "  and 4 more, 4 of them not explained"
+    assert last == "  and 4 more; the error is too small to change 4 of them"
 
 
 def test_they_are_printed_with_the_name_of_their_run(finished):

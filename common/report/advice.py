@@ -1,4 +1,4 @@
-"""What the page says in words: what to do next, how many times rounding, how to repeat a run."""
+"""What the page says in words: what to do next, how to repeat a run."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.grades import BEYOND, NOT_SHOWN, over_seeds
-from common.replay import WORST
+from common.report.findings import where
 from common.report.wording import comparable_lines, failures, run_name, runs_of_seeds
 from common.specifier import label
-
-
-def in_envelopes(envelopes: float | None) -> str:
-    """A number of envelopes."""
-    if envelopes is None:
-        return ""
-    if envelopes >= WORST / 10:
-        return "∞ ×"
-    if envelopes >= 1e5:
-        return f"{envelopes:.1e} ×"
-    if envelopes >= 10:
-        return f"{envelopes:,.0f} ×"
-    return f"{envelopes:.1f} ×" if envelopes >= 1 else f"{envelopes:.2g} ×"
-
-
-def where(finding: dict[str, Any]) -> str:
-    """Where a finding was made."""
-    return f"step {finding['step']}, stage {finding['stage']}, {finding['tensor']}"
 
 
 def next_steps(facts: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from common.report.findings import count, how_far, is_boundless, where
 from common.specifier import label
 
 
@@ -38,24 +39,19 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     before, after = change["grades"]
     if before != after:
         yield f"{name}: {before} → {after}{_because(change['reason'])}"
-    if where := change["divergence"]:
-        yield (
-            f"{name}: first divergence at step {where['step']}, stage {where['stage']}, "
-            f"{where['tensor']}: {where['statistic']} error {where['error']:.2g} "
-            f"({where['envelopes']:.3g} × rounding)"
-        )
+    if found := change["divergence"]:
+        yield f"{name}: first divergence at {where(found)}: {how_far(found)}"
     if change["cause"]:
         yield f"{name}: {change['cause']}"
     if first := change["first"]:
-        yield (
-            f"{name}: first difference of the two at step {first['step']}, stage "
-            f"{first['stage']}, {first['tensor']}: {first['error']:.2g} "
-            f"({first['envelopes']:.3g} × rounding)"
-        )
+        how = "missing, or of another shape, in one of them"
+        if not is_boundless(first["error"]):
+            how = f"differs by up to {first['error']:.2g}, {count(first['envelopes'])} rounding"
+        yield f"{name}: first difference of the two at {where(first)}: {how}"
     if change["parameter_error"] is not None:
         yield (
-            f"{name}: after training a parameter differs by up to {change['parameter_error']:.2g} "
-            f"({change['parameter_envelopes']:.3g} × rounding)"
+            f"{name}: after training a parameter of the two differs by up to "
+            f"{change['parameter_error']:.2g}, {count(change['parameter_envelopes'])} rounding"
         )
     moved = [f"{library} {old} → {new}" for library, (old, new) in change["versions"].items()]
     if moved:

@@ -175,8 +175,9 @@ class Figures:
     def plot_differences(self, count: int = 24) -> Figure:
         """The validation images on which runs differ, with what each said, and the margins.
 
-        Each margin is the reference's logit of its own class less that of the other; it is
-        explained where the error of the run's logits is as large. Empty if all runs agree.
+        Each margin is the reference's logit of its own class less that of the other; beside it
+        stands whether the error of the run's logits is large enough to change the prediction.
+        Empty if all runs agree.
 
         Args:
             count: at most so many, those with the widest margins first.
@@ -185,7 +186,7 @@ class Figures:
             ParityError: if the data set has no images, or is gone.
         """
         data, titles = self._images(), {}
-        words = {None: "", True: ", explained", False: ", not explained"}
+        words = {None: "", True: ", logit error large enough", False: ", logit error too small"}
         for found in self.details.differences[:count]:
             label, reference, *said = data.text_labels(
                 [found.label, found.reference, *found.groups]

@@ -12,7 +12,7 @@ LISTED = 5
 def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines on the changed predictions of a run; one by one only if it is not within rounding.
 
-    Those that the error of the run's logits does not explain come first, then the widest margins.
+    Those that do not follow from the error of the run's logits come first, then the widest margins.
     None where outcomes cannot be compared: they tell nothing there.
 
     Args:
@@ -22,21 +22,22 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
     if not flips or flips[0]["explained"] is None:
         return
     count, unexplained = run["prediction_flips"], run["unexplained_flips"]
+    differ = "prediction differs" if count == 1 else "predictions differ"
     yield (
-        f"{count} prediction{'s' * (count != 1)} changed: {count - unexplained} explained by the "
-        f"error of their logits, {unexplained} not"
+        f"{count} {differ} from the reference's; the error of the run's logits is large enough to "
+        f"change {count - unexplained} of them, too small for {unexplained}"
     )
     if run["grade"] in ("exact", "rounding"):
         return
     ranked = sorted(flips, key=lambda flip: (flip["explained"], -flip["margin"]))
     for flip in ranked[:LISTED]:
-        kind, sign = ("explained", "≤") if flip["explained"] else ("not explained", ">")
+        fits = "large enough" if flip["explained"] else "too small"
         yield (
             f"  example {flip['example']} (label {flip['label']}): reference {flip['reference']}, "
-            f"run {flip['run']}; margin {flip['margin']:.2g} {sign} bound {flip['bound']:.2g}: "
-            f"{kind}"
+            f"run {flip['run']}; the reference's logits are {flip['margin']:.2g} apart, the run's "
+            f"are off by up to {flip['bound']:.2g}: {fits} to change it"
         )
     if count > LISTED:
         shown = sum(not flip["explained"] for flip in ranked[:LISTED])
         rest = count - min(LISTED, len(ranked))
-        yield f"  and {rest} more, {unexplained - shown} of them not explained"
+        yield f"  and {rest} more; the error is too small to change {unexplained - shown} of them"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.grades import FAIL_ON
+from common.report.findings import cell, count, number
 from common.report.report import Report
 from common.report.wording import (
     accepted_lines,
@@ -65,8 +66,9 @@ def _lines(report: Report) -> Iterator[str]:
     for notice in facts["notices"]:
         yield f"> {escaped(notice)}\n"
     with_baseline = bool(facts.get("baseline"))
-    heads = ["backend", "version", "implementation", "val loss", "val acc", "loss error"]
-    heads += ["parameter error", "flips", "fit", "grade", *(["baseline"] * with_baseline)]
+    heads = ["backend", "version", "implementation", "val loss", "val acc"]
+    heads += ["loss error in training", "parameter error in training", "flips", "fit", "grade"]
+    heads += ["first divergence", *(["baseline"] * with_baseline)]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'|'.join(['---'] * 3 + ['--:'] * 6 + ['---'] * (len(heads) - 9))}|"
     for run in report.runs:
@@ -90,24 +92,25 @@ def _lines(report: Report) -> Iterator[str]:
 def _cells(run: Mapping[str, Any]) -> list[str]:
     head = [escaped(run[name] or "?") for name in ("backend", "version", "implementation")]
     if run["status"] != "done":
-        return [*head, *[""] * 6, f"**{escaped(run['status'])}**"]
+        return [*head, *[""] * 6, f"**{escaped(run['status'])}**", ""]
     accepted = run.get("accepted")
     return [
         *head,
         f"{run['val_loss'][-1]:.6f}",
         f"{run['val_accuracy'][-1]:.4f}",
-        f"{run['loss_error']:.1e} ({run['loss_envelopes']:.2g} ×)",
-        f"{run['parameter_error']:.1e} ({run['parameter_envelopes']:.2g} ×)",
+        f"{run['loss_error']:.1e} ({count(run['loss_envelopes'])})",
+        f"{run['parameter_error']:.1e} ({count(run['parameter_envelopes'])})",
         str(run["prediction_flips"]),
         f"{run['seconds']['fit']:.2f} s",
         _grade(run["grade"]) + (f" (accepted until {accepted['until']})" if accepted else ""),
+        cell(run),
     ]
 
 
 def _since(run: Mapping[str, Any]) -> str:
     if not (moved := run.get("baseline")):
         return "new" if run["status"] == "done" else ""
-    far = "" if moved["grade"] == "exact" else f" ({moved['envelopes']:.2g} ×)"
+    far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"
     return f"{_grade(moved['grade'])}{far}"
 
 

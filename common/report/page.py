@@ -15,7 +15,7 @@ from common.environment import IMPLEMENTATIONS
 from common.errors import ParityError
 from common.files import write_whole
 from common.ladder import STAGES
-from common.report import advice, plots
+from common.report import advice, findings, plots
 from common.report.details import Details
 from common.report.pictures import Sheet, room, sheet, weight_picture
 from common.report.report import Report
@@ -130,7 +130,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["times"] = advice.in_envelopes
+    environment.filters["times"] = findings.count
     return environment.get_template(name)
 
 
@@ -145,7 +145,10 @@ def shared(report: Report) -> dict[str, Any]:
         "inks": {},
         "looks": looks(facts["runs"]),
         "name": run_name,
-        "place": advice.where,
+        "place": findings.where,
+        "what": findings.what,
+        "tile": findings.tile,
+        "is_free": findings.is_free,
         "next_steps": list(advice.next_steps(facts)),
         "grid": _grid(facts["runs"]),
         "done": [run for run in facts["runs"] if run["status"] == "done"],

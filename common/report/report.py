@@ -20,6 +20,7 @@ from common.grades import (
     worst_verdict,
 )
 from common.report.figures import Figures
+from common.report.findings import count
 from common.report.wording import failures, run_name, runs_of_seeds, seed_tests
 from common.specifier import same_release
 
@@ -88,22 +89,24 @@ class Report(Figures):
         limit = self.facts["thresholds"]["envelopes"]
         free = self.facts["free_running"]
         worst = max((run["envelopes"] for run in done), default=0.0)
-        count = f"{len(done)} run{'s' * (len(done) != 1)}"
+        trained = f"{len(done)} run{'s' * (len(done) != 1)}"
         if self.verdict == "agree":
             return (
-                f"agree: {count} within {limit:g} × rounding of the float64 reference "
-                f"(the farthest at {worst:.2g} ×)."
+                f"agree: {trained} within {limit:g} × rounding of the float64 reference "
+                f"(the farthest at {count(worst)})."
             )
         if self.verdict == "chaotic":
             return f"chaotic: {self._apart(done)}"
         if self.verdict == NOT_SHOWN:
-            return f"not shown: {count} ({self._grades(done)}) on the plan of the first seed."
+            return f"not shown: {trained} ({self._grades(done)}) on the plan of the first seed."
         if self.verdict == "incomplete":
             names = [f"{run_name(run)} ({run['status']})" for run in missing]
             names += self._of_other_seeds(None)
             names += [f"{n} over seeds" for n in (self.facts.get("seeds") or {}).get("failed", ())]
             rest = f" Of the others: {self._grades(done)}." if done else ""
-            return f"incomplete: {', '.join(names) or 'nothing'} did not run.{rest}"
+            if not names:
+                return "incomplete: nothing was compared."
+            return f"incomplete: {', '.join(names)} did not run.{rest}"
         odd = [f"{run_name(r)}{_accepted(r)}" for r in done if r["grade"] == self.verdict]
         odd += self._of_other_seeds(self.verdict)
         if self.verdict == "drift" and not free["informative"]:
@@ -126,7 +129,7 @@ class Report(Figures):
             names += self._of_other_seeds("chaotic")
             return (
                 f"within {limit:g} × rounding as far as can be compared, but the outcomes of "
-                f"{', '.join(names)} cannot be: rounding alone parts equal trainings."
+                f"{', '.join(names)} cannot be: rounding alone drives equal trainings apart."
             )
         ends = []
         for name in ("val_loss", "val_accuracy"):
@@ -138,9 +141,9 @@ class Report(Figures):
         return (
             f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
             f"reference as far as can be compared: in every probed step{first} (the farthest at "
-            f"{worst:.2g} ×). Outcomes cannot be, since rounding alone parts equal trainings: "
-            f"validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's among "
-            "them."
+            f"{count(worst)}). Outcomes cannot be, since rounding alone drives equal trainings "
+            f"apart: validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's "
+            "among them."
         )
 
     def _of_other_seeds(self, grade: str | None) -> list[str]:

@@ -24,6 +24,7 @@ NUMBERS = (
 )
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 SECONDS = ("import", "compile", "fit", "evaluate", "total")
+DIVERGENCE = ("step", "stage", "tensor", "statistic", "error", "envelopes")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
 
@@ -50,7 +51,7 @@ def _row(run: Mapping[str, Any]) -> dict[str, Any]:
         **{name: run[name] for name in NUMBERS},
         **{name: (run[name] or [None])[-1] for name in HISTORY},
         **{f"{name}_seconds": (run["seconds"] or {}).get(name) for name in SECONDS},
-        **{f"divergence_{name}": where.get(name) for name in ("step", "stage", "tensor")},
+        **{f"divergence_{name}": where.get(name) for name in DIVERGENCE},
         "cause": cause.get("sentence"),
         "reason": run["reason"],
     }

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.report.bisection import bisection_lines
+from common.report.findings import cell, count, number
 from common.report.report import Report
 from common.report.wording import (
     accepted_lines,
@@ -76,8 +77,8 @@ def _table(report: Report) -> Table:
     for name in (
         "val loss",
         "val acc",
-        "loss error",
-        "parameter error",
+        "loss error\nin training",
+        "parameter error\nin training",
         "flips",
         "import",
         "compile",
@@ -85,7 +86,8 @@ def _table(report: Report) -> Table:
         "peak MB",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("grade")
+    table.add_column("grade", no_wrap=True)
+    table.add_column("first\ndivergence", no_wrap=True)
     with_baseline = bool(report.facts.get("baseline"))
     if with_baseline:
         table.add_column("baseline")
@@ -97,8 +99,7 @@ def _table(report: Report) -> Table:
             reference.get("by", "by hand"),
             f"{reference['val_loss'][-1]:.6f}",
             f"{reference['val_accuracy'][-1]:.4f}",
-            *[""] * 7,
-            "",
+            *[""] * 9,
             end_section=True,
         )
     for run in report.runs:
@@ -109,20 +110,21 @@ def _table(report: Report) -> Table:
 def _row(run: dict[str, Any]) -> list[str]:
     head = [escape(run["backend"]), escape(run["version"] or "?"), escape(run["implementation"])]
     if run["status"] != "done":
-        return [*head, *[""] * 9, f"[bold magenta]{escape(run['status'])}[/]"]
+        return [*head, *[""] * 9, f"[bold magenta]{escape(run['status'])}[/]", ""]
     seconds = run["seconds"]
     return [
         *head,
         f"{run['val_loss'][-1]:.6f}",
         f"{run['val_accuracy'][-1]:.4f}",
-        f"{run['loss_error']:.1e} ({run['loss_envelopes']:.2g} ×)",
-        f"{run['parameter_error']:.1e} ({run['parameter_envelopes']:.2g} ×)",
+        f"{run['loss_error']:.1e} ({count(run['loss_envelopes'])})",
+        f"{run['parameter_error']:.1e} ({count(run['parameter_envelopes'])})",
         str(run["prediction_flips"]),
         f"{seconds['import']:.1f} s",
         f"{seconds['compile']:.1f} s",
         f"{seconds['fit']:.2f} s",
         f"{run['peak_rss_bytes'] / 1e6:,.0f}",
         f"[{STYLES[run['grade']]}]{run['grade']}[/]",
+        cell(run),
     ]
 
 
@@ -130,7 +132,7 @@ def _since(run: dict[str, Any]) -> str:
     """The column of a comparison with a baseline."""
     if not (moved := run.get("baseline")):
         return "new" if run["status"] == "done" else ""
-    far = "" if moved["grade"] == "exact" else f" ({moved['envelopes']:.2g} ×)"
+    far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"
     return f"[{STYLES[moved['grade']]}]{moved['grade']}[/]{far}"
 
 
@@ -160,6 +162,6 @@ def _unrepeated(repeats: dict[str, Any]) -> str:
         return f"of {repeats['asked']} repetitions {repeats['trained']} trained"
     return (
         f"does not repeat itself: {repeats['asked']} trainings of the same plan differ by up to "
-        f"{repeats['parameter_error']:.1e} in a parameter ({repeats['parameter_envelopes']:.2g} × "
+        f"{repeats['parameter_error']:.1e} in a parameter ({count(repeats['parameter_envelopes'])} "
         "rounding)"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.environment import IMPLEMENTATIONS
 from common.grades import BEYOND
-from common.replay import WORST
+from common.report.findings import count, divergence_line, farthest_line, how_far, where
 from common.report.flips import flip_lines
 from common.specifier import label
 from common.thresholds import Thresholds
@@ -18,26 +18,13 @@ def run_name(run: Mapping[str, Any]) -> str:
     return f"{label(run['backend'], run.get('asked_version'))} {run['implementation']}"
 
 
-def times(envelopes: float) -> str:
-    """A number of envelopes in words."""
-    return "of what must not differ at all" if envelopes >= WORST else f"{envelopes:.3g} × rounding"
-
-
-def place(where: Mapping[str, Any]) -> str:
-    """A finding in words: where, and how large."""
-    return (
-        f"step {where['step']}, stage {where['stage']}, {where['tensor']}: {where['statistic']} "
-        f"error {where['error']:.2g} ({times(where['envelopes'])}; {where['ulps']:.3g} ulps at "
-        "most)" + (f"; {where['note']}" if where.get("note") else "")
-    )
-
-
 def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of a run that is not within rounding: how bad, where, why."""
     if run["reason"]:
         yield str(run["reason"])
-    if where := run["divergence"]:
-        yield f"first divergence at {place(where)}"
+    if run["divergence"]:
+        yield divergence_line(run)
+        yield from farthest_line(run)
         if cause := run["cause"]:
             yield cause["sentence"]
         elif run.get("implementation") in (None, *IMPLEMENTATIONS):  # else none is known
@@ -56,15 +43,15 @@ def runs_of_seeds(facts: Mapping[str, Any]) -> Iterator[tuple[str, int, str | No
 
 
 def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Where rounding alone parts equal trainings: what is compared, and how to compare the rest."""
+    """Where rounding alone decides: what is compared, and how to compare the rest."""
     free, recipe = facts["free_running"], facts["recipe"]
     if free["informative"]:
         return
     steps, length = free["steps"], -(-facts["data"]["num_train"] // recipe["batch_size"])
     allowed = max(facts["thresholds"]["drift_loss"], Thresholds.drift_loss)
     yield (
-        f"Rounding alone parts these trainings: {facts['envelope']['members']} faultless ones in "
-        f"{recipe['dtype']}, equal but for how their sums are rounded, end up to "
+        f"Rounding alone drives these trainings apart: {facts['envelope']['members']} faultless "
+        f"ones in {recipe['dtype']}, equal but for how their sums are rounded, end up to "
         f"{free['last']:.1e} of the weights away from the float64 reference, and up to "
         f"{free['val_loss']:.2g} in validation loss. From step {steps} of "
         f"{recipe['max_epochs'] * length} on it moves a loss, or the weights, by more than "
@@ -106,9 +93,9 @@ def equivalence_sentence(metric: str, found: Mapping[str, Any]) -> str:
     """What an equivalence test says."""
     said = "equivalent" if found["equivalent"] else "equivalence not shown"
     return (
-        f"{metric} {found['mean']:.4f} ± {found['deviation']:.4f}, "
-        f"{found['difference']:+.1e} [{found['low']:+.1e}, {found['high']:+.1e}] to the "
-        f"reference: {said} within ± {found['margin']:g} at level {found['level']:g} "
+        f"{metric} {found['mean']:.4f} ± {found['deviation']:.4f}, differs from the reference's "
+        f"by {found['difference']:+.1e} (confidence interval {found['low']:+.1e} to "
+        f"{found['high']:+.1e}): {said} within ± {found['margin']:g} at level {found['level']:g} "
         f"(p = {found['p']:.2g})"
     )
 
@@ -123,19 +110,19 @@ def moved_sentence(run: Mapping[str, Any], moved: Mapping[str, Any]) -> str:
         return f"{name}: bit for bit as in the baseline ({what})"
     if grade == "rounding":
         return (
-            f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline, which is "
-            f"rounding; bits differ from {moved['first_bits']} on; {what}"
+            f"{name}: moved by {count(moved['envelopes'])} rounding since the baseline, which is "
+            f"rounding; the first bits to differ: {moved['first_bits']}; {what}"
         )
     if grade == "chaotic":
         return (
-            f"{name}: moved by {moved['envelopes']:.2g} × rounding since the baseline where the "
-            f"two can be compared, and their outcomes cannot be; bits differ from "
-            f"{moved['first_bits']} on; {what}"
+            f"{name}: moved by {count(moved['envelopes'])} rounding since the baseline where the "
+            f"two can be compared, and their outcomes cannot be; the first bits to differ: "
+            f"{moved['first_bits']}; {what}"
         )
     outcome = "the same outcome" if grade == "drift" else "another outcome"
-    words = f"{name}: moved by {times(moved['envelopes'])} since the baseline, with {outcome}"
-    if moved["divergence"]:
-        words += f"; first beyond rounding at {place(moved['divergence'])}"
+    words = f"{name}: moved since the baseline, with {outcome}"
+    if found := moved["divergence"]:
+        words += f"; first beyond rounding at {where(found)}: {how_far(found)}"
     if moved["gone"]:
         words += f"; gone since: {moved['gone']}"
     elif run["cause"]:
@@ -161,7 +148,7 @@ def baseline_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def accepted_sentence(entry: Mapping[str, Any]) -> str | None:
     """What became of an accepted difference; None if its run was not compared."""
-    bound, until = f"{entry['bound']:g} × rounding", entry["expires"]
+    bound, until = f"{entry['bound']:g} × rounding at its farthest", entry["expires"]
     said = {
         "accepted": f"accepted until {until} up to {bound}: {entry['reason']}",
         "expired": f"was accepted until {until}, which is past: {entry['reason']}",

@@ -1,0 +1,279 @@
+"""Sentences that the judge finds in trainings, for the page of :mod:`tests.sentences`."""
+
+import tempfile
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from common.agreement import how_far_outside, how_much
+from common.candidates import Clues
+from common.causes import find_cause
+from common.elsewhere import Found
+from common.feeding import COUNTS, ROWS, first_wrong_batch
+from common.grades import LIFELESS, Liveness, lifeless, not_comparable, unlearned
+from common.judging import judge_record
+from common.ladder import Finding
+from common.model_judging import ModelJudge
+from common.record import RecordError
+from common.replay import WORST, Training, losses_from_logits
+from common.report.wording import run_lines
+from common.thresholds import Thresholds
+from common.variations import LearningRate, Sum
+from common.variations import both as both_of
+from tests import facts_of_reports as of
+from tests.look_alikes import RateAndCorrupted, gated
+from tests.replays import digits_judge, record_of
+from tests.test_causes import with_metric_of_the_training_data
+
+# Grades
+
+
+@cache
+def digits():
+    """A judge of trainings on the digits, and a record without fault."""
+    judge = digits_judge(Path(tempfile.mkdtemp()))
+    return judge, record_of(judge, Training(judge.plan, judge.data, dtype="float32"))
+
+
+@cache
+def chaotic():
+    judge = digits_judge(Path(tempfile.mkdtemp()), lr=6.0, batch_size=16)
+    return judge, record_of(judge, Training(judge.plan, judge.data, dtype="float32"))
+
+
+def trained(kind, value=0.0, **options):
+    judge = digits()[0]
+    return record_of(judge, kind(judge.plan, judge.data, value, dtype="float32", **options))
+
+
+def reasons():
+    judge, sound = digits()
+    found = judge.judge(sound)
+    for divergence, far in product(
+        (None, place("update", 10.0), place("data", WORST)), (1.0, 45.5)
+    ):
+        yield how_far_outside(divergence, far, 4.0)
+    yield how_much(0.02)
+    yield how_much(WORST)
+    for kind, value in ((LearningRate, 1.00001), (LearningRate, 1.1)):
+        yield judge.judge(trained(kind, value)).reason
+    changed = [{"explained": False, "example": 1, "margin": 1.0, "bound": 0.1}] * 30
+    metric = place("metric", 90.0, tensor="val_loss", error=0.01)
+    odd = replace(found, flips=changed, stages=found.stages | {"metric": metric})
+    yield judge.grade(sound, odd, metric)[1]
+    dead = Liveness(False, False, False)
+    for sign in LIFELESS:
+        alive = Liveness(**{name: name != sign for name in LIFELESS})
+        yield f"{lifeless(alive, Liveness(True, True, True))}"
+    yield unlearned(dead)
+    still = replace(sound, arrays={**sound.arrays, "initial/W": sound.arrays["parameters/W"][-1]})
+    yield judge.grade(still, found, None)[1]
+    short = {**sound.arrays, "step_loss": sound.arrays["step_loss"][:-1]}
+    yield judge.grade(replace(sound, arrays=short), found, None)[1]
+    judge, sound = chaotic()
+    yield not_comparable(judge.free_running.steps, judge.plan.num_steps)
+    yield judge.judge(sound).reason
+    fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
+    yield judge.judge(record_of(judge, fast)).reason
+    broken = SimpleNamespace(read=_raise, name="a")
+    execution = SimpleNamespace(record_folder=lambda name: name)
+    yield judge_record(judge, execution, broken)
+
+
+def elsewhere():
+    """A training of another program."""
+    judge, _ = digits()
+    for kind, value in ((LearningRate, 1.001), (LearningRate, 1.0)):
+        found = judge.judge(trained(kind, value))
+        yield from Found(found, None, ("val_y_hat", "probe"), judge.worst(found)).lines()
+
+
+def _raise(*_):
+    raise RecordError("record lacks the array step_loss")
+
+
+def feeding():
+    plan = digits()[0].plan
+    rows = [plan.rows(step) for step in range(plan.num_steps)]
+    one = plan.steps_per_epoch
+    fed = {
+        "next": [*rows[:5], *rows[6:7], *rows[6:]],
+        "again": [*rows[:5], rows[4], *rows[6:]],
+        "order": [*rows[:one], *rows[:one], *rows[2 * one :]],
+        "padded": [*rows[:5], np.append(rows[5], rows[5][:3]), *rows[6:]],
+        "cut": [*rows[:5], rows[5][:-3], *rows[6:]],
+        "turned": [*rows[:5], rows[5][::-1], *rows[6:]],
+        "others": [*rows[:5], np.append(rows[9][:4], rows[5][4:]), *rows[6:]],
+        "unknown": [*rows[:5], np.append([-1, -1], rows[5][2:]), *rows[6:]],
+        "ended": rows[:-1],
+        "longer": [*rows, rows[0]],
+        "labels": rows,
+    }
+    for name, batches in fed.items():
+        counts = np.zeros((3, len(batches)), int)
+        counts[0] = [len(batch) for batch in batches]
+        for step, batch in enumerate(batches[: plan.num_steps]):
+            n = min(len(batch), len(rows[step]))
+            counts[1, step] = np.count_nonzero(batch[:n] != rows[step][:n])
+        if name == "labels":
+            counts[2, 5] = 3
+        arrays = dict(zip(COUNTS, counts, strict=True)) | {ROWS: np.concatenate(batches)}
+        step, count, words = first_wrong_batch(plan, arrays)
+        found = of.finding("data", words, step=step, error=count, envelopes=WORST)
+        yield from list(run_lines(of.run(divergence=found)))[:1]
+
+
+# Causes
+
+
+def causes():
+    judge, sound = digits()
+    rate = trained(LearningRate, 1.001)
+    mixed = trained(gated(LearningRate, lambda t: t.done >= 30), 1.01)
+    both = trained(RateAndCorrupted, 1.001)
+    late = gated(Sum, lambda t: t.done >= 30)
+    double = trained(both_of(LearningRate, 1.001, late))
+    metric = with_metric_of_the_training_data
+    wide = {n: a.astype("float64") if n == "parameters/W" else a for n, a in sound.arrays.items()}
+    records = [rate, mixed, both, double, metric(judge, sound), metric(judge, rate)]
+    records.append(metric_before_the_epoch(judge, sound))
+    yield from (said(judge, record) for record in [*records, replace(sound, arrays=wide)])
+    lost = replace(rate, facts={**rate.facts, "history": odd_metrics(rate)})
+    yield said(judge, lost)
+    judge = chaotic()[0]
+    fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
+    yield said(judge, record_of(judge, fast))
+    yield from sorted({f"{words} reproduces …" for words in candidates()})
+    yield "no known cause fits"
+
+
+def said(judge, record):
+    with np.errstate(all="ignore"):
+        cause = find_cause(judge, record, judge.judge(record))
+    return cause.sentence if cause else "no known cause fits"
+
+
+def odd_metrics(record):
+    history = record.facts["history"]
+    return history | {"val_loss": [value + 0.5 for value in history["val_loss"]]}
+
+
+def metric_before_the_epoch(judge, record):
+    """What a run would report that evaluates before it trains."""
+    history = {name: list(values) for name, values in record.facts["history"].items()}
+    X, y = judge.validation, np.asarray(judge.data.y_val, np.int64)
+    states = [(judge.plan.W, judge.plan.b)]
+    for i in list(judge.plan.epoch_ends.values())[:-1]:
+        states.append(tuple(record.arrays[f"parameters/{name}"][i] for name in "Wb"))
+    for epoch, (W, b) in enumerate(states):
+        logits = X @ W.astype(np.float64) + b
+        history["val_loss"][epoch] = float(losses_from_logits(logits, y)[0].mean())
+        history["val_accuracy"][epoch] = float(np.mean(logits.argmax(axis=1) == y))
+    return replace(record, facts={**record.facts, "history": history})
+
+
+def candidates():
+    """Every known cause, as a sentence calls it."""
+    judge, sound = digits()
+    records = [sound, *fed_otherwise()]
+    for record in records:
+        found = replace(judge.judge(sound), divergence=place("gradient", 10.0))
+        probes = {step: judge.ladder.probe(record, step) for step in judge.plan.probes}
+        clues = Clues(judge, record, found, probes)
+        for kind in (clues.anything, clues.order_candidates, clues.data_candidates):
+            for candidate in kind():
+                yield candidate.words
+                yield candidate.name
+
+
+def fed_otherwise():
+    """Records of trainings whose data were not the plan's."""
+    judge, sound = digits()
+    arrays = sound.arrays
+    labels = np.asarray(judge.data.y_train)
+    wrong = labels.copy()
+    wrong[:3] = (wrong[:3] + 1) % 10
+    X = arrays["probe/0/data/X"].astype(np.float64)
+    sizes = [len(judge.plan.rows(step)) for step in range(judge.plan.num_steps)]
+    rows = np.concatenate([judge.plan.rows(step) for step in range(judge.plan.num_steps)])
+    for changed in (
+        {"initial/W": arrays["initial/W"] + 1},
+        {"fed/y_train": (labels + 1) % 10},
+        {"fed/y_train": wrong},
+        {"probe/0/data/X": X * 16},
+        {"probe/0/data/X": X * 16 / 17},
+        {"probe/0/data/X": X * 3},
+        {"probe/0/data/X": X * 3 - 1},
+        {"fed/examples": np.array(sizes), "fed/rows": rows},
+    ):
+        yield replace(sound, arrays={**arrays, **changed})
+    blocks = dict(arrays)
+    for step in judge.plan.probes:
+        if f"probe/{step}/example_loss" in arrays:
+            n = len(arrays[f"probe/{step}/data/y"])
+            blocks[f"probe/{step}/data/y"] = labels[:n].astype(np.int64)
+    yield replace(sound, arrays=blocks)
+
+
+def place(stage, envelopes, tensor="W", error=1e-5):
+    return Finding(3, stage, tensor, "largest", error, 12.0, envelopes)
+
+
+# A model of one's own
+
+
+def models():
+    history = {
+        "train_loss": [0.5],
+        "val_loss": [0.5],
+        "val_accuracy": [0.9],
+        "train_accuracy": [0.9],
+    }
+    record = SimpleNamespace(facts={"history": history, "backend": "alpha"})
+    off = {name: np.array([0.0]) for name in history}
+    worse = {"train_loss": np.array([0.01])}
+    wrong = {"val_accuracy": np.array([0.1])}
+    for error, changed, informative, dead, far in (
+        (off, 0.0, True, "its weights never moved", 1.0),
+        (off, 0.0, False, None, 1.0),
+        (off, 0.0, True, None, 50.0),
+        (off, 0.0, False, None, 50.0),
+        (off | worse, 0.0, True, None, 50.0),
+        (off | wrong, 0.0, True, None, 50.0),
+        (off, 0.5, True, None, 50.0),
+    ):
+        judge = SimpleNamespace(
+            thresholds=Thresholds(),
+            reference=record,
+            plan=SimpleNamespace(steps_per_epoch=10, num_steps=10),
+            free_running={"informative": informative, "steps": 10 if informative else 4},
+            _lifeless=lambda _, dead=dead: dead,
+        )
+        parts = [f"{name}, 50 ×" for name in of.OWN_MODEL_PARTS] * (far > 4)
+        found = place("update", far) if far > 4 else None
+        yield ModelJudge._grade(judge, record, far, found, error, changed, parts)[1]
+    for free in (True, False):
+        found = of.finding("update", "W1, carried over steps" if free else "W1")
+        yield from run_lines(of.run(divergence=found, implementation="two_layers"))
+    yield from model_notices(record)
+
+
+def model_notices(record):
+    wide, plain = {"parameters/W1": np.array([1.0])}, {"parameters/W1": np.array([1e-3])}
+    judge = SimpleNamespace(
+        plan=SimpleNamespace(recipe=SimpleNamespace(dtype="float32")),
+        members=[None],
+        envelope=wide,
+        parameters=["parameters/W1"],
+        _envelope=lambda _: plain,
+        _free_running=lambda _: {"steps": 10},
+        free_running={"steps": 4},
+        ladder={("gradient/W1", "largest"): 0.01},
+        reference=record,
+        thresholds=Thresholds(),
+    )
+    yield from ModelJudge.notices(judge)

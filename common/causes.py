@@ -164,6 +164,16 @@ def find_cause(judge: Judge, record: Record, judgement: Judgement) -> Diagnosis 
         return _Search(judge, record, judgement).run()
 
 
+def known_by_product(words: str) -> str:
+    """A cause of which only the product with the learning rate is known."""
+    return f"{words}, or in that product with another learning rate,"
+
+
+def at_the_latest(name: str) -> str:
+    """A cause of which neither the first step nor the size is known."""
+    return f"{name} (from there at the latest)"
+
+
 class _Search:
     """Fits the candidates to a run and drops those that do not fit."""
 
@@ -286,7 +296,7 @@ class _Search:
         if min(other.through, other.compared) < cause.through:
             return said
         cause.value = None
-        return f"{said}, or in that product with another learning rate,"
+        return known_by_product(said)
 
     # What begins later, or ends
 
@@ -394,7 +404,7 @@ class _Search:
         if all(at == begin for _, at in found):
             return best, begin, best.words
         best.value = None
-        return best, begin, f"{best.name} (from there at the latest)"
+        return best, begin, at_the_latest(best.name)
 
     def joined(self, base: Candidate) -> Iterator[Candidate]:
         """What may begin later, together with a cause that is there already."""

@@ -355,8 +355,7 @@ class Ladder:
         for stage in before:
             shown = next((found for found in outside if found.stage == stage), None)
             if shown and self.is_hidden(first, stage, record, threshold):
-                words = f"the {first.stage} is outside from step {first.step} on"
-                return replace(shown, note=f"{words}, where an error so small does not show before")
+                return replace(shown, note=shown_before(first))
         same = [found for found in outside if found.stage == first.stage]
         hidden = [
             stage
@@ -364,8 +363,7 @@ class Ladder:
             if all(self.is_hidden(found, stage, record, threshold) for found in same)
         ]
         if hidden:
-            words = f"so small that in the {' or the '.join(hidden)} it would not show"
-            return replace(first, note=f"{words}: it may begin there")
+            return replace(first, note=may_begin_in(hidden))
         return first
 
     def is_hidden(self, found: Finding, stage: str, record: Record, threshold: float) -> bool:
@@ -433,6 +431,16 @@ class Ladder:
             in_ulps(self.plan, values["largest"], scale),
             min(ratios[worst], WORST),
         )
+
+
+def shown_before(first: Finding) -> str:
+    """What there is to say where a later stage shows a fault at an earlier step."""
+    return f"the {first.stage} is off from step {first.step} on, by too little to be seen here then"
+
+
+def may_begin_in(stages: Sequence[str]) -> str:
+    """What there is to say where stages before it would not show a fault so small."""
+    return f"the {' or the '.join(stages)} may be off as well, by too little to be seen"
 
 
 def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding | None:

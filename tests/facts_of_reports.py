@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from common.ladder import Finding, may_begin_in, shown_before
 from common.replay import WORST
 
 OWN_MODEL_PARTS = (
@@ -33,6 +34,10 @@ def findings():
         for tensor, statistic in product(names, ("largest", "gain", "offset")):
             yield finding(stage, tensor, statistic=statistic), False
     yield finding("update", "W", statistic="decay"), False
+    yield finding("forward", "probabilities", statistic="spread"), False
+    first = Finding(0, "gradient", "W", "gain", 1e-6, 1.0, 15.8)
+    yield finding("example loss", "example_loss") | {"note": shown_before(first)}, False
+    yield finding("gradient", "W") | {"note": may_begin_in(["forward", "example loss"])}, False
     yield finding("gradient", "W", error=WORST, envelopes=WORST), False
     yield finding("gradient", "W", statistic="missing", error=WORST, envelopes=WORST), False
     yield finding("loss", "loss"), False

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.agreement import how_far_outside, how_much
 from common.candidates import Clues
-from common.causes import find_cause
+from common.causes import at_the_latest, find_cause, known_by_product
 from common.elsewhere import Found
 from common.feeding import COUNTS, ROWS, first_wrong_batch
 from common.grades import LIFELESS, Liveness, lifeless, not_comparable, unlearned
@@ -148,6 +148,8 @@ def causes():
     fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
     yield said(judge, record_of(judge, fast))
     yield from sorted({f"{words} reproduces …" for words in candidates()})
+    yield f"{known_by_product('gradient clipping at 0.303')} reproduces …"
+    yield f"{at_the_latest('momentum')} reproduces …"
     yield "no known cause fits"
 
 

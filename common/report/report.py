@@ -195,9 +195,12 @@ class Report(Figures):
                 continue
             if run["grade"] not in GRADES:
                 raise ValueError(f"{run_name(run)} has no grade")
-            trained = run["versions"].get(run["backend"], "none that it names")
+            trained = run["versions"].get(run["backend"], "")
             if run["version"] is not None and not same_release(trained, run["version"]):
-                raise ValueError(f"{run_name(run)} trained with {trained}, not {run['version']}")
+                raise ValueError(
+                    f"{run_name(run)} trained with {trained or 'no release that it names'}, "
+                    f"not {run['version']}"
+                )
         own = verdict([run["status"] for run in self.runs], [run["grade"] for run in self.runs])
         worst = worst_verdict([own, *over_seeds(self.facts.get("seeds") or {})])
         if self.verdict != worst_verdict([self.verdict, worst]):

@@ -601,7 +601,8 @@ class Judge:
         rows = np.arange(len(y))
         others = logits.copy()
         others[rows, y] = -np.inf
-        near = 2 * limit * (envelope.logits + envelope.forward)
+        # Probabilities tie where logits are nearer than they round.
+        near = 2 * limit * max(envelope.logits + envelope.forward, unit_roundoff(self.plan))
         right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
         return Liveness(
             moved=bool(moved.any()),

@@ -221,11 +221,12 @@ class Ladder:
         floors = {"largest": self.unit * scale}
         if exact.ndim:
             # Half a unit in the last place, made by every entry alike: an elementary function
-            # may be biased by as much and still be faithful.
+            # may be biased by as much and still be faithful. Over a narrow range of arguments its
+            # error may also follow them (``spread``).
             floors |= {"gain": self.unit, "offset": self.unit * scale}
         if tensor.startswith(DROWNING):
             rounding = self.unit * np.maximum(np.abs(exact), tensor == "example_loss")
-            floors["spread"] = max(self.unit, _noise(rounding, exact - exact.mean()))
+            floors["spread"] = _coherent(rounding, exact - exact.mean())
             if tensor == "example_loss":
                 floors = larger(floors, rounding_of_entries(rounding, exact))
         for stage in ("gradient", "update"):
@@ -351,33 +352,35 @@ class Ladder:
         if first is None or first.stage not in ("example loss", "loss", "gradient", "update"):
             return first
         outside = [found for found in findings if found.envelopes > threshold]
-        before = STAGES[1 : min(STAGES.index(first.stage), STAGES.index("gradient"))]
-        for stage in before:
-            shown = next((found for found in outside if found.stage == stage), None)
-            if shown and self.is_hidden(first, stage, record, threshold):
-                return replace(shown, note=shown_before(first))
         same = [found for found in outside if found.stage == first.stage]
-        hidden = [
-            stage
-            for stage in before
-            if all(self.is_hidden(found, stage, record, threshold) for found in same)
-        ]
-        if hidden:
-            return replace(first, note=may_begin_in(hidden))
+        hidden = {}
+        for stage in STAGES[1 : min(STAGES.index(first.stage), STAGES.index("gradient"))]:
+            shown = next((found for found in outside if found.stage == stage), None)
+            at = [first.step] if shown else sorted({found.step for found in same})
+            sizes = {
+                step: min(found.relative(self.plan) for found in same if found.step == step)
+                for step in at
+            }
+            least = {step: self.least_shown(step, stage, record, threshold) for step in at}
+            hidden[stage] = all(sizes[step] <= least[step] for step in at)
+            if shown and hidden[stage]:
+                return replace(shown, note=shown_before(first))
+        if any(hidden.values()):
+            return replace(first, note=may_begin_in([stage for stage in hidden if hidden[stage]]))
         return first
 
-    def is_hidden(self, found: Finding, stage: str, record: Record, threshold: float) -> bool:
-        """Whether an earlier stage of the same step could not show what was found in a later one.
+    def least_shown(self, step: int, stage: str, record: Record, threshold: float) -> float:
+        """How large a factor an earlier stage of a step shows for certain, relative.
 
-        An error of a factor is about as large in every stage: it is compared with the least that
-        the earlier stage shows. Twice that, since it is not the same but of the same size.
+        An error of a factor is of the same size in every later stage, not the same: twice what is
+        a divergence there.
         """
         kind = record.facts["y_hat"]
         key = {"forward": f"forward/{kind}", "example loss": "example_loss"}.get(stage, stage)
-        if (least := self.envelopes.get((found.step, key, "spread"))) is None:
-            scale = float(np.abs(self.exact[found.step][key]).max())
-            least = self.envelopes[found.step, key, "largest"] / max(scale, LEAST)
-        return found.relative(self.plan) <= 2 * threshold * least
+        if (least := self.envelopes.get((step, key, "spread"))) is None:
+            scale = float(np.abs(self.exact[step][key]).max())
+            least = self.envelopes[step, key, "largest"] / max(scale, LEAST)
+        return 2 * threshold * least
 
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
@@ -459,6 +462,12 @@ def in_ulps(plan: Plan, error: float, magnitude: float) -> float:
 
 def _norm(values: Array) -> float:
     return float(np.sqrt((values.astype(np.float64) ** 2).sum()))
+
+
+def _coherent(rounding: Array, direction: Array) -> float:
+    """The part along a direction of errors that all have the sign that is worst for it."""
+    square = float((direction * direction).sum())
+    return float((rounding * np.abs(direction)).sum()) / square if square else 0.0
 
 
 def _noise(rounding: Array, direction: Array) -> float:

@@ -141,6 +141,7 @@ def causes():
     wide = {n: a.astype("float64") if n == "parameters/W" else a for n, a in sound.arrays.items()}
     records = [rate, mixed, both, double, metric(judge, sound), metric(judge, rate)]
     records.append(metric_before_the_epoch(judge, sound))
+    records.append(trained(gated(LearningRate, lambda t: t.done < 12), 0.5))
     yield from (said(judge, record) for record in [*records, replace(sound, arrays=wide)])
     lost = replace(rate, facts={**rate.facts, "history": odd_metrics(rate)})
     yield said(judge, lost)

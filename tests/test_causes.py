@@ -116,20 +116,23 @@ def test_what_is_not_known_is_not_named(judge):
     assert cause is None
 
 
-SOMETHING = "something that no known cause explains"
+SOMETHING = "it is something that no known cause reproduces"
 MAYBE = f"(its update or the next loss) {SOMETHING}"
 
 
 def test_a_corrupted_weight_ends_what_a_learning_rate_explains(judge):
     training = variation(judge, look_alikes.RateAndCorrupted, 1.00001)
     _, cause = diagnose(judge, record_of(judge, training))
-    said = f"learning rate × 1.00001 explains steps 0 to 49; from step 50 {MAYBE}"
+    said = f"learning rate × 1.00001 reproduces steps 0 to 49 of this run; from step 50 on {MAYBE}"
     assert cause.sentence == said
 
 
 def test_a_velocity_that_is_cleared_each_epoch_is_momentum_in_the_first_alone(judge):
     _, cause = diagnose(judge, record_of(judge, variation(judge, look_alikes.Cleared, 0.9)))
-    assert cause.sentence == f"momentum 0.9 explains steps 0 to 22; from step 23 {MAYBE}"
+    assert (
+        cause.sentence
+        == f"momentum 0.9 reproduces steps 0 to 22 of this run; from step 23 on {MAYBE}"
+    )
     assert (cause.through_step, cause.then["from_step"], cause.then["name"]) == (22, 23, None)
 
 
@@ -193,7 +196,10 @@ def test_what_ends_early_is_named_through_its_last_step(judge, name, kind, value
     early = look_alikes.gated(kind, lambda training: training.done < end)
     _, cause = diagnose(judge, record_of(judge, variation(judge, early, value)))
     assert (cause.name, cause.through_step) == (name, end - 1)
-    assert f"explains steps 0 to {end - 1}; from step {end} the plan" in cause.sentence
+    assert (
+        f"reproduces steps 0 to {end - 1} of this run; from step {end} on it follows the plan"
+        in cause.sentence
+    )
     assert cause.then["name"] == "the plan"
 
 
@@ -221,7 +227,8 @@ def test_what_is_not_known_begins_where_it_is_proved(judge, kind, size, method, 
     _, cause = diagnose(judge, record_of(judge, training))
     words = SOMETHING if start == 23 else MAYBE
     assert cause.sentence == (
-        f"learning rate × 1.01 explains steps 0 to {said - 1}; from step {said} {words}"
+        f"learning rate × 1.01 reproduces steps 0 to {said - 1} of this run; "
+        f"from step {said} on {words}"
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from common.agreement import how_far_outside
 from common.arrays import Array
+from common.feeding import check_feeding, first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import Finding, in_ulps
 from common.plan import Plan
@@ -224,7 +225,17 @@ class ModelJudge:
         return max(scale, LEAST)
 
     def findings(self, record: Record) -> Iterator[Finding]:
-        """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
+        """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
+        wrong = first_wrong_batch(self.plan, record.arrays)
+        for found in self._probed(record):
+            if wrong and wrong[0] <= found.step:
+                yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
+                wrong = None
+            yield found
+        if wrong:
+            yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
+
+    def _probed(self, record: Record) -> Iterator[Finding]:
         unit = unit_roundoff(self.plan)
         for step in self.plan.probes:
             labels = record.arrays[f"probe/{step}/data/y"]
@@ -314,7 +325,10 @@ class ModelJudge:
 
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
+        check_feeding(self.plan, record.arrays)
         for name, expected in self.reference.arrays.items():
+            if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+                continue
             received = record.arrays.get(name)
             if received is None or received.shape != expected.shape:
                 shape = None if received is None else received.shape

@@ -114,9 +114,11 @@ class Arranged(Witness):
 class States(Recorder):
     """The trainer's callback: reports progress and keeps the parameters at the plan's points."""
 
-    def __init__(self, model: OwnModel, backend: str, plan: Plan, out: Any) -> None:
+    def __init__(
+        self, model: OwnModel, backend: str, plan: Plan, out: Any, member: int | None = None
+    ) -> None:
         super().__init__(plan, "concise", out)
-        self.model, self.backend = model, backend
+        self.model, self.backend, self.member = model, backend, member
         self.states: dict[int, Parameters] = {}
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
@@ -125,6 +127,10 @@ class States(Recorder):
             self.check(trainer.model.get_parameters())
             self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.orders)
             self.say("compiling")
+            if self.member is None:  # what others are fed is the plan's in another arrangement
+                self.watch(trainer)
+        if self.feeding:
+            self.feeding.take(trainer)
         if progress.step in points(self.plan) and progress.step not in self.states:
             self.states[progress.step] = trainer.model.get_parameters()
         self.tell_epoch(trainer, progress)
@@ -208,6 +214,7 @@ class Run:
             "step_accuracy": trainer.step_accuracy,
             "points": np.array(list(states)),
             "val_y_hat": self.restored_scores(np.concatenate(y_hat), self.arrangement),
+            **(recorder.feeding.arrays() if recorder.feeding else {}),
             **{
                 f"parameters/{name}": np.stack([state[name] for state in states.values()])
                 for name in self.model.shapes
@@ -379,7 +386,7 @@ def carry_out(arguments: argparse.Namespace, out: TextIO) -> None:
     plan = Plan.load(arguments.plan)
     runs = zip_longest(arguments.out, arguments.log, arguments.member)
     for index, (folder, log, member) in enumerate(runs):
-        recorder = States(model, arguments.backend, plan, out)
+        recorder = States(model, arguments.backend, plan, out, member)
         if index:
             recorder.say(NEXT)
         begin_anew(log)

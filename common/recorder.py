@@ -59,8 +59,7 @@ class Recorder:
             self.initial = trainer.model.get_parameters()
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
             self.say("compiling")
-            self.feeding = Feeding(self.plan, self.plan.data())
-            trainer.watched = self.feeding.v.astype(trainer.dtype)
+            self.watch(trainer)
             if trainer.data.is_large:
                 trainer.data.watch()
         if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
@@ -75,6 +74,11 @@ class Recorder:
             for name, value in trainer.model.get_parameters().items():
                 self.parameters.setdefault(name, []).append(value)
         self.tell_epoch(trainer, progress)
+
+    def watch(self, trainer: Trainer) -> None:
+        """From now on see what the trainer's loop is fed."""
+        self.feeding = Feeding(self.plan, self.plan.data())
+        trainer.watched = self.feeding.v.astype(trainer.dtype)
 
     def tell_epoch(self, trainer: Trainer, progress: Progress) -> None:
         """Report an epoch that ended."""

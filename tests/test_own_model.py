@@ -222,6 +222,30 @@ def test_a_mistake_in_a_model_of_any_kind_is_found_in_its_stage(
     assert faulty in [row["backend"] for row in facts["runs"]]
 
 
+FED_OTHERWISE = {
+    "an order turned round": "order[::-1].copy()",
+    "a row in another's place": "np.where(order == order[5], order[6], order)",
+    "a batch left out": "order[64:]",
+}
+"""What a file makes of an epoch's order in one framework."""
+
+
+@pytest.mark.parametrize("how", FED_OTHERWISE)
+def test_a_model_that_is_fed_otherwise_is_stage_data(model_file, compare, tmp_path, how):
+    text, names = sound_file("layers of all features")
+    change = f"""\
+    import numpy as np
+    fit_epoch = d2l.Trainer.fit_epoch
+    d2l.Trainer.fit_epoch = lambda self, order: fit_epoch(self, {FED_OTHERWISE[how]})
+"""
+    head = f"def {names[-1]}_model(d2l, num_inputs, num_outputs, lr):\n"
+    assert head in text
+    process = compare(model_file(text.replace(head, head + change)), data=DIGITS)
+    assert process.returncode == 1, process.stdout + process.stderr
+    found = {run["backend"]: run["divergence"] for run in Report.load(tmp_path / "out").runs}
+    assert (found[names[-1]]["step"], found[names[-1]]["stage"]) == (0, "data")
+
+
 PLACE_MATTERS = {
     "by its place": "X * (1 + np.arange(X.shape[1]) % 2).astype(X.dtype)",
     "by a parameter of zero": "X + self.b1[:1] * np.arange(X.shape[1]).astype(X.dtype)",

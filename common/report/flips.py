@@ -43,4 +43,5 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
     if count > LISTED:
         shown = sum(not flip["explained"] for flip in ranked[:LISTED])
         rest, left = count - min(LISTED, len(ranked)), unexplained - shown
-        yield f"  and {rest} more" + f"; the error is too small to change {left} of them" * (left > 0)
+        words = f"; the error is too small to change {left} of them" * (left > 0)
+        yield f"  and {rest} more{words}"

@@ -61,8 +61,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         Thresholds(**report.facts["thresholds"]).sentence, highlight=False, soft_wrap=True
     )
     console.print(_table(report))
-    said = [*_sharing(report), *_repeated(report), *_explanations(report)]
-    for line in [*said, *seed_lines(report.facts)]:
+    about_runs = [*_sharing(report), *_repeated(report), *_explanations(report)]
+    for line in [*about_runs, *seed_lines(report.facts)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)

@@ -331,7 +331,7 @@ class _Search:
                 start, rest = start - 1, f"(its update or the next loss) {rest}"
         else:
             late, start, words = found
-            also = "" if late.make.func is Variation else " as well"
+            also = " itself does" if late.make.func is Variation else " as well"
             rest = f"{words}{also} (within {late.envelopes:.2g} × rounding)"
             then = {"name": late.name, "value": late.value}
         if start < TOLD_APART:

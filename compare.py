@@ -105,7 +105,7 @@ def compare(
     Args:
         backends: names of backends, each with a version if another than the pinned one is
             wanted (``NAME==VERSION``); every framework if none is given.
-        implementations: ``scratch``, ``concise``; both if none is given.
+        implementations: ``scratch``, ``concise``; if none is given, those that a backend has.
         data: ``fashion-mnist``, ``digits``, ``synthetic[:EXAMPLESxFEATURESxCLASSES]`` or the path
             of an ``.npz``; Fashion-MNIST if not given, or digits where it cannot be had.
         data_dir: folder of the publisher's Fashion-MNIST files.
@@ -145,7 +145,7 @@ def compare(
     """
     found = discover()
     chosen = choose(backends, found, check_find_links(find_links))
-    wanted = choose_implementations(implementations)
+    wanted = [choose_implementations(implementations or b.implementations) for b in chosen]
     named = {name: Path(path) for name, path in (pythons or {}).items()}
     check_pythons(named, chosen, found)
     jobs = check_processes(jobs, threads, timeout, benchmark, device)
@@ -167,8 +167,8 @@ def compare(
         execution = Execution(plan, folder, *how)
         contenders = [
             Contender(environments[backend.label], implementation)
-            for backend in chosen
-            for implementation in wanted
+            for backend, names in zip(chosen, wanted, strict=True)
+            for implementation in names
         ]
         outcomes = execution.train(contenders, repeat)
         display.tell("judging", {"event": "judging"})
@@ -240,7 +240,7 @@ def bisect(
     if by not in BY:
         raise ParityError(f"--bisect-by: expected {' or '.join(BY)}; received {by!r}; choose one")
     places = check_find_links(find_links)
-    trained = choose_implementations(implementations)
+    trained = choose_implementations(implementations or backend.implementations)
     jobs = check_processes(jobs, threads, timeout)
     recipe = Recipe(data or Recipe.data, batch_size, lr, max_epochs, sigma, seed, dtype)
     folder = Path(out) if out is not None else default_folder()

@@ -569,7 +569,14 @@ class Judge:
                 f"{self.thresholds.drift_predictions:.2%} of drift"
             )
         if (metric := judgement.stages.get("metric")) and self.misleading(metric):
-            yield f"its {metric.tensor} at step {metric.step} is off by {metric.error:.2g}"
+            limits = self.thresholds
+            bound = f"{limits.drift_predictions:g}"
+            if "loss" in metric.tensor:
+                bound = f"{limits.drift_loss:g} (relative)"
+            yield (
+                f"its {metric.tensor} at step {metric.step} is off by {metric.error:.2g}, more "
+                f"than the {bound} of drift"
+            )
 
     def misleading(self, metric: Finding) -> bool:
         """Whether a metric is farther from what it measures than drift may be."""

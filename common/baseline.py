@@ -67,7 +67,7 @@ class Baseline:
         """Read a baseline.
 
         Raises:
-            ParityError: if it cannot be read, is none, is broken, or of a newer schema.
+            ParityError: if it cannot be read, is none, is broken, or of another schema.
         """
         try:
             text = path.read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ from common.judging import load_reference
 from common.ladder import Ladder
 from common.launcher import Outcome
 from common.plan import Plan
-from common.record import HISTORY, KNOWN, Record, RecordError
+from common.record import COMPUTED, HISTORY, KNOWN, Record, RecordError
 from common.replay import epoch_means, losses_from_logits
 from common.report.findings import tile
 from common.report.report import EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE
@@ -222,6 +222,12 @@ def judge_arrays(judge: Judge, arrays: Mapping[str, Array]) -> Found:
     for name, ndim in (("W", 2), ("b", 1)):
         if given[f"parameters/{name}"].ndim == ndim:  # at the end only
             given[f"parameters/{name}"] = given[f"parameters/{name}"][None]
+    dtype = plan.recipe.dtype
+    for name in filter(COMPUTED.fullmatch, given):
+        with np.errstate(over="ignore"):
+            narrow = given[name].astype(dtype)
+        if not np.array_equal(given[name], narrow):
+            _refuse(f"{name} with more digits than {dtype} has", f"train in {dtype}")
     given.setdefault("snapshots", np.array([plan.num_steps]))
     recorded = tuple(int(step) for step in np.ravel(given["snapshots"]))
     odd = set(recorded) - set(plan.snapshots)
@@ -355,7 +361,8 @@ def main(arguments: list[str] | None = None) -> int:
         judge = open_plan(Path(options.plan), Thresholds())
         found = judge_arrays(judge, load_arrays(options.run))
     except ParityError as error:
-        print(f"{options.run}: {' '.join(str(error).split())}", file=sys.stderr)
+        said = " ".join(str(error).split()).removeprefix(f"{options.run}: ")
+        print(f"{options.run}: {said}", file=sys.stderr)
         return EXIT_USAGE
     print("\n".join(found.lines()))
     return EXIT_DISAGREE if found.grade in failing(options.fail_on) else EXIT_AGREE

@@ -70,7 +70,7 @@ examples:
   compare.py show results/mine
   compare.py show results/mine --quiet --markdown summary.md --csv runs.csv --junit tests.xml
 
-exit status: the one that the comparison had; 2 if DIR holds no report.
+exit status: the one that the comparison had with this --fail-on; 2 if DIR holds no report.
 """
 
 

@@ -134,12 +134,13 @@ def causes():
     judge, sound = digits()
     rate = trained(LearningRate, 1.001)
     mixed = trained(gated(LearningRate, lambda t: t.done >= 30), 1.01)
+    ended = trained(gated(LearningRate, lambda t: t.done < 30), 1.01)
     both = trained(RateAndCorrupted, 1.001)
     late = gated(Sum, lambda t: t.done >= 30)
     double = trained(both_of(LearningRate, 1.001, late))
     metric = with_metric_of_the_training_data
     wide = {n: a.astype("float64") if n == "parameters/W" else a for n, a in sound.arrays.items()}
-    records = [rate, mixed, both, double, metric(judge, sound), metric(judge, rate)]
+    records = [rate, mixed, ended, both, double, metric(judge, sound), metric(judge, rate)]
     records.append(metric_before_the_epoch(judge, sound))
     records.append(trained(gated(LearningRate, lambda t: t.done < 12), 0.5))
     yield from (said(judge, record) for record in [*records, replace(sound, arrays=wide)])

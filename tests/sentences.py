@@ -89,8 +89,9 @@ def flips():
     odd = flip | {"example": 9, "margin": 0.7, "bound": 1e-6, "explained": False}
     even = flip | {"margin": 1e-7, "bound": 1e-6, "explained": True}
     yield from flip_lines(of.run(flips=[even], prediction_flips=1, grade="rounding"))
-    many = [odd, *[even] * 9]
-    yield from flip_lines(of.run(flips=many, prediction_flips=10, unexplained_flips=1))
+    yield from flip_lines(of.run(flips=[even, even], prediction_flips=2))
+    many = [*[odd] * 7, *[even] * 3]
+    yield from flip_lines(of.run(flips=many, prediction_flips=10, unexplained_flips=7))
 
 
 def notices():
@@ -212,7 +213,10 @@ def reports():
     repeats = {"asked": 3, "trained": 3, "identical": False}
     repeats |= {"parameter_error": 1e-6, "parameter_envelopes": 1.2}
     fewer = {"asked": 3, "trained": 2}
-    twice = [sound | {"repeats": each, "earlier_in_process": ["x"]} for each in (repeats, fewer)]
+    alike = repeats | {"identical": True}
+    twice = [
+        sound | {"repeats": each, "earlier_in_process": ["x"]} for each in (repeats, fewer, alike)
+    ]
     yield of.report("agree", twice)
 
 

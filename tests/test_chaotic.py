@@ -254,7 +254,7 @@ def test_the_verdict_names_the_outcomes_it_does_not_compare(report):
     assert report.verdict == "chaotic"
     assert report.sentence.startswith("chaotic: 2 runs within 4 × rounding")
     ends = [*(r["val_loss"][-1] for r in report.runs), report.facts["reference"]["val_loss"][-1]]
-    assert f"validation losses end at {min(ends):.3g} to {max(ends):.3g}" in report.sentence
+    assert f"validation losses end at {min(ends):.6f} to {max(ends):.6f}" in report.sentence
 
 
 def test_an_epoch_that_can_be_compared_is_named(tmp_path):

@@ -295,6 +295,15 @@ def test_a_program_that_follows_the_protocol_is_judged_like_any_other(mishaps):
     assert good["version"] == RELEASE
 
 
+def test_a_program_is_not_asked_for_an_implementation_that_it_does_not_have(mishaps, tmp_path):
+    _, _, root = mishaps
+    words = [sys.executable, root / "compare.py", "good", PLAIN, *SMALL, "--out", tmp_path / "out"]
+    process = run(words, root / "cache")
+    assert process.returncode == 0, process.stdout + process.stderr
+    rows = [(row["backend"], row["implementation"]) for row in Report.load(tmp_path / "out").runs]
+    assert rows == [("good", "concise"), (PLAIN, "scratch"), (PLAIN, "concise")]
+
+
 def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
     _, out, _ = mishaps
     rows = {row["backend"]: row for row in Report.load(out).runs}

@@ -88,9 +88,9 @@ def is_free(run: Mapping[str, Any]) -> bool:
     if found["stage"] in ("data", "metric"):
         return False
     probed = (run.get("stages") or {}).get(found["stage"])
-    return FREE in found["tensor"] or (
-        probed is not None and found["envelopes"] > probed["envelopes"]
-    )
+    if probed is None:  # no single step was looked at
+        return True
+    return FREE in found["tensor"] or found["envelopes"] > probed["envelopes"]
 
 
 def divergence_line(run: Mapping[str, Any]) -> str:
@@ -103,7 +103,7 @@ def divergence_line(run: Mapping[str, Any]) -> str:
         note = f"; {found['note']}" if found.get("note") else ""
         return f"{words}, in a single step from the reference's weights{note}"
     words += ", in its own training"
-    words += "; no probed single step shows it" * bool(run.get("stages"))
+    words += "; no probed single step shows it" * (found["stage"] in (run.get("stages") or {}))
     return words + "; what it was fed is not on record" * (NOT_ON_RECORD in found["tensor"])
 
 

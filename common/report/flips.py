@@ -23,9 +23,12 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
         return
     count, unexplained = run["prediction_flips"], run["unexplained_flips"]
     differ = "prediction differs" if count == 1 else "predictions differ"
+    which = f"{count - unexplained} of them, too small for {unexplained}"
+    if not unexplained:
+        which = "it" if count == 1 else "all of them"
     yield (
         f"{count} {differ} from the reference's; the error of the run's logits is large enough to "
-        f"change {count - unexplained} of them, too small for {unexplained}"
+        f"change {which}"
     )
     if run["grade"] in ("exact", "rounding"):
         return
@@ -39,5 +42,6 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
         )
     if count > LISTED:
         shown = sum(not flip["explained"] for flip in ranked[:LISTED])
-        rest = count - min(LISTED, len(ranked))
-        yield f"  and {rest} more; the error is too small to change {unexplained - shown} of them"
+        rest, left = count - min(LISTED, len(ranked)), unexplained - shown
+        words = f"; the error is too small to change {left} of them" * (left > 0)
+        yield f"  and {rest} more{words}"

@@ -132,10 +132,11 @@ class Report(Figures):
                 f"{', '.join(names)} cannot be: rounding alone drives equal trainings apart."
             )
         ends = []
-        for name in ("val_loss", "val_accuracy"):
+        for name, digits in (("val_loss", 6), ("val_accuracy", 4)):  # as in the table
             values = [run[name][-1] for run in done]
             values += self.facts["reference"][name][-1:]
-            ends.append(f"{min(values):.3g} to {max(values):.3g}")
+            low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+            ends.append(low if low == high else f"{low} to {high}")
         worst, steps = max(run["envelopes"] for run in done), free["steps"]
         first = f" and in the first {steps} steps of the training" * bool(steps)
         return (

@@ -61,7 +61,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         Thresholds(**report.facts["thresholds"]).sentence, highlight=False, soft_wrap=True
     )
     console.print(_table(report))
-    for line in [*_sharing(report), *_explanations(report), *seed_lines(report.facts)]:
+    about_runs = [*_sharing(report), *_repeated(report), *_explanations(report)]
+    for line in [*about_runs, *seed_lines(report.facts)]:
         console.print(escape(line), highlight=False, soft_wrap=True)
     style = STYLES[report.verdict]
     console.print(f"[{style}]{escape(report.sentence)}[/]", highlight=False, soft_wrap=True)
@@ -154,6 +155,16 @@ def _sharing(report: Report) -> Iterator[str]:
             "A backend's implementations were trained in one process, one after the other: the "
             "import is shared, and the later one finds the framework warm. --benchmark measures "
             "each alone."
+        )
+
+
+def _repeated(report: Report) -> Iterator[str]:
+    """Which runs repeated themselves."""
+    same = [run for run in report.runs if (run["repeats"] or {}).get("identical")]
+    if same:
+        yield (
+            f"Trained {same[0]['repeats']['asked']} times, bit for bit the same each time: "
+            f"{', '.join(map(run_name, same))}"
         )
 
 

@@ -376,6 +376,7 @@ class ModelJudge:
         error = float(errors[name][place])
         ulps = in_ulps(self.plan, error, scale)
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
+        tensor += " (what was fed is not on record)"
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
         return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data import DataModule
-from common.feeding import check_feeding, first_wrong_batch
+from common.feeding import check_feeding, feeding_resolution, first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
 from common.ladder import (
     EXAMPLE,
@@ -21,6 +21,7 @@ from common.ladder import (
     count_borderline,
     first_divergence,
     in_ulps,
+    may_begin_in,
     order_rounding,
 )
 from common.metrics import accuracy_findings, count_finding, finding, prediction_finding
@@ -402,9 +403,15 @@ class Judge:
             magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
             ulps = in_ulps(self.plan, errors[name], magnitude)
             step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            note = ""
             if "fed/examples" not in record.arrays:
                 tensor += " (what was fed is not on record)"
-            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio)
+            else:
+                start = self.plan.parameters[name]
+                moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
+                if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
+                    note = may_begin_in(["data"])
+            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio, note)
         outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         if len(outside):
             step = int(outside[0])

@@ -106,6 +106,16 @@ class Feeding:
         return found
 
 
+def feeding_resolution(plan: Plan) -> float:
+    """By what part features may be off without being seen in what a step was fed.
+
+    The bound of a projection's rounding over the projection, which is a sum of numbers of either
+    sign: of n equal ones about the root of n times smaller than their magnitudes' sum.
+    """
+    n = len(plan.W)
+    return float((n + 2) * np.finfo(plan.recipe.dtype).eps * np.sqrt(n))
+
+
 def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
     """Look at what a record says of its feeding: all of it, or nothing.
 

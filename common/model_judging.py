@@ -18,7 +18,7 @@ from common.agreement import how_far_outside
 from common.arrays import Array
 from common.feeding import check_feeding, first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
-from common.ladder import Finding, in_ulps
+from common.ladder import EXAMPLE, Finding, count_borderline, first_divergence, in_ulps
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, unit_roundoff
@@ -242,6 +242,14 @@ class ModelJudge:
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
                 yield Finding(step, "data", "labels", "largest", WORST, WORST, WORST)
             for tensor, stage in self.tensors():
+                if stage == "metric":
+                    scores = self._tensor(self.reference, step, "forward/y_hat")
+                    rounding = self.ladder["forward/y_hat", "largest"]
+                    rounding *= self._scale(step, "forward/y_hat", scores)
+                    exact = self._tensor(self.reference, step, tensor)
+                    error = float(self._tensor(record, step, tensor) - exact)
+                    yield self._accuracy_finding(step, "accuracy", error, scores, rounding)
+                    continue
                 values = self.statistics(record, step, tensor)
                 ratios = {name: v / self.ladder[tensor, name] for name, v in values.items()}
                 worst = max(ratios, key=lambda name: ratios[name])
@@ -250,6 +258,33 @@ class ModelJudge:
                 ulps = values["largest"] / (2 * unit)
                 name = tensor.rpartition("/")[2]
                 yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
+
+    def _accuracy_finding(
+        self, step: int, name: str, error: float, scores: Array, rounding: float
+    ) -> Finding:
+        """An accuracy against the reference's: only examples near to a tie may fall otherwise.
+
+        Args:
+            step: which.
+            name: of the metric.
+            error: of the accuracy.
+            scores: what ``forward`` gives for its examples in the reference.
+            rounding: the envelope of one of these.
+        """
+        unit, n = unit_roundoff(self.plan), len(scores)
+        near = count_borderline(scores, rounding, "logits", unit)
+        error = max(abs(error) - near / n, 0.0)
+        envelopes = min(error / max(EXAMPLE / n, unit), WORST)
+        return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
+
+    def metric_findings(self, record: Record) -> Iterator[Finding]:
+        """What a run that can be compared to its end reports of its validation then."""
+        if self.free_running["informative"]:
+            error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
+            scores = self.reference.arrays["val_y_hat"]
+            rounding = float(self.envelope["val_y_hat"].max())
+            step = self.plan.num_steps - 1
+            yield self._accuracy_finding(step, "val_accuracy", error[-1], scores, rounding)
 
     # The whole
 
@@ -294,19 +329,23 @@ class ModelJudge:
         }
         far = {name: float(np.max(values, initial=0.0)) for name, values in compared.items()}
         findings = list(self.findings(record))
+        metrics = list(self.metric_findings(record))
         lockstep = max(finding.envelopes for finding in findings)
-        worst = max(lockstep, *far.values())
-        divergence = next((f for f in findings if f.envelopes > limit), None)
+        worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
+        divergence = first_divergence(findings, limit)
         if divergence is None and worst > limit:
-            divergence = self._free_finding(errors, ratios)
+            divergence = self._free_finding(record, errors, ratios) or first_divergence(
+                metrics, limit
+            )
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
         outside = [f"{name}, {value:.3g} ×" for name, value in far.items() if value > limit]
         grade, reason = self._grade(
             record, worst, divergence, history, float(flips.mean()), outside
         )
+        found = [*findings, *metrics]
         stages = {
-            stage: max((f for f in findings if f.stage == stage), key=lambda f: f.envelopes)
-            for stage in dict.fromkeys(finding.stage for finding in findings)
+            stage: max((f for f in found if f.stage == stage), key=lambda f: f.envelopes)
+            for stage in dict.fromkeys(finding.stage for finding in found)
         }
         return {
             "grade": grade,
@@ -342,7 +381,9 @@ class ModelJudge:
             if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
                 raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
 
-    def _free_finding(self, errors: Mapping[str, Floats], ratios: Floats) -> Finding | None:
+    def _free_finding(
+        self, record: Record, errors: Mapping[str, Floats], ratios: Floats
+    ) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound."""
         outside = np.flatnonzero(ratios > self.thresholds.envelopes)
         if not len(outside):
@@ -353,6 +394,7 @@ class ModelJudge:
         error = float(errors[name][place])
         ulps = in_ulps(self.plan, error, scale)
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
+        tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
         return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
 

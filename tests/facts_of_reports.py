@@ -43,6 +43,7 @@ def findings():
     yield finding("loss", "loss"), False
     yield finding("loss", "loss"), True
     yield finding("update", "W, carried over steps"), True
+    yield finding("update", "W, carried over steps") | {"note": may_begin_in(["data"])}, True
     yield finding("update", "b, carried over steps (what was fed is not on record)"), True
     yield finding("metric", "accuracy"), False
     for tensor in ("train_loss", "val_loss", "step_accuracy", "val_accuracy", "val_y_hat"):

@@ -261,7 +261,9 @@ def models():
         found = place("update", far) if far > 4 else None
         yield ModelJudge._grade(judge, record, far, found, error, changed, parts)[1]
     for free in (True, False):
-        found = of.finding("update", "W1, carried over steps" if free else "W1")
+        found = of.finding(
+            "update", "W1, carried over steps (what was fed is not on record)" if free else "W1"
+        )
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
     yield from model_notices(record)
 

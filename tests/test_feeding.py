@@ -7,9 +7,12 @@ from benchmarks.detection import FAULTY, Run, open_record, prepare, train
 from benchmarks.faults import CATALOGUE
 from common.environment import find_environment
 from common.feeding import Feeding, check_feeding, first_wrong_batch
-from common.record import RecordError
+from common.record import Record, RecordError
+from common.replay import Training
+from common.variations import Momentum, Variation
 from tests.conftest import BACKENDS
 from tests.helpers import make_plan
+from tests.replays import digits_judge, record_of
 
 FEEDING = {fault.name: fault for fault in CATALOGUE if fault.family == "feeding"}
 UPDATES = {"momentum": 0.9, "learning rate": 1 + 1e-5}
@@ -74,6 +77,53 @@ def test_a_fault_of_the_update_stays_one(work, backend, fault):
     assert found.divergence.stage == "update"
     assert "not on record" not in found.divergence.tensor
     assert not record.arrays["fed/wrong_rows"].any()
+
+
+# What is too small to be seen
+
+
+class Small(Variation):
+    """Features that are off where training goes on, while a probed step has the right ones."""
+
+    def change(self, X):
+        noise = np.random.default_rng(0).standard_normal(X.shape[1])
+        return X * self.factor + self.noise * noise.astype(X.dtype)
+
+    def examples(self, rows):
+        X, y = super().examples(rows)
+        return self.change(X).astype(X.dtype), y
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-6, 1 + 3e-6, 1 + 1e-5, 1 + 1e-4, 1.001])
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-5])
+def test_where_too_little_is_off_to_be_seen_the_update_is_not_said_alone(digits, factor, noise):
+    kind = type("Small", (Small,), {"factor": np.float32(factor), "noise": np.float32(noise)})
+    found = fed_and_judged(digits, kind, 0.0).divergence
+    assert found is None or found.stage == "data" or "the data may be off" in found.note
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.5, 0.9])
+def test_where_no_data_could_be_off_so_far_the_update_is_said_alone(digits, momentum):
+    found = fed_and_judged(digits, Momentum, momentum).divergence
+    assert (found.stage, found.note) == ("update", "")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return digits_judge(tmp_path_factory.mktemp("small"))
+
+
+def fed_and_judged(own, kind, value):
+    """The judgement of a free run; its probed steps are right."""
+    training = kind(own.plan, own.data, value, dtype="float32")
+    right = record_of(own, Training(own.plan, own.data, dtype="float32"))
+    record = record_of(own, training)
+    probes = {name: array for name, array in right.arrays.items() if name.startswith("probe/")}
+    feeding = Feeding(own.plan, own.data)
+    for step in range(own.plan.num_steps):
+        X, y = training.examples(own.plan.rows(step))
+        feeding._step(X @ feeding.v, y)
+    return own.judge(Record(record.facts, record.arrays | probes | feeding.arrays()))
 
 
 # The words

@@ -426,7 +426,7 @@ def test_an_envelope_that_is_as_wide_as_it_should_be_gets_no_notice(records):
     [
         (("parameters/",), 1e4, "strays up to"),
         (("parameters/",), 1e6, "strays up to"),
-        (("step_loss", "parameters/", "train_loss"), 1e6, "not informative by the ensemble alone"),
+        (("step_loss", "parameters/", "train_loss"), 1e6, "the ensemble alone that makes"),
         (("probe/",), 1e5, "rounds coarsely"),
     ],
 )
@@ -458,6 +458,24 @@ def test_a_planted_mistake_is_found_in_its_stage(records, stage):
     assert found["divergence"]["stage"] == stage
     assert found["divergence"]["step"] <= 4
     assert found["divergence"]["envelopes"] > 4
+
+
+@pytest.mark.parametrize("examples", [1, 2, 3, 4])
+def test_an_accuracy_that_no_rounding_explains_is_found(records, examples):
+    """Of few examples: none of these is near to a tie, so that all runs classify them alike."""
+    sound, judged = Record.load(records / "sound" / "runs" / f"{PLAIN}-mine"), judge(records)
+    history = json.loads(json.dumps(sound.facts["history"]))
+    history["val_accuracy"][-1] -= examples / len(sound.arrays["val_y_hat"])
+    found = judged.judge(Record(sound.facts | {"history": history}, sound.arrays))
+    step = judged.plan.num_steps - 1
+    assert found["grade"] == "disagree"
+    assert (found["divergence"]["stage"], found["divergence"]["step"]) == ("metric", step)
+    for step in judged.plan.probes:
+        name = f"probe/{step}/metric/accuracy"
+        wrong = sound.arrays[name] - examples / len(judged.plan.rows(step))
+        found = judged.judge(Record(sound.facts, sound.arrays | {name: wrong}))
+        assert found["grade"] in ("drift", "disagree")
+        assert (found["divergence"]["stage"], found["divergence"]["step"]) == ("metric", step)
 
 
 def test_a_dead_run_disagrees(records):

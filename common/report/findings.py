@@ -99,12 +99,12 @@ def divergence_line(run: Mapping[str, Any]) -> str:
     words = f"first divergence at {where(found)}: {how_far(found)}"
     if found["stage"] in ("data", "metric"):
         return words
+    note = f"; {found['note']}" if found.get("note") else ""
     if not is_free(run):
-        note = f"; {found['note']}" if found.get("note") else ""
         return f"{words}, in a single step from the reference's weights{note}"
     words += ", in its own training"
     words += "; no probed single step shows it" * (found["stage"] in (run.get("stages") or {}))
-    return words + "; what it was fed is not on record" * (NOT_ON_RECORD in found["tensor"])
+    return words + "; what it was fed is not on record" * (NOT_ON_RECORD in found["tensor"]) + note
 
 
 def farthest_line(run: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ rounding from the records of its ensemble.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,15 @@ from common.agreement import how_far_outside
 from common.arrays import Array
 from common.feeding import check_feeding, first_wrong_batch
 from common.grades import Liveness, comparable_steps, lifeless, not_comparable
-from common.ladder import EXAMPLE, Finding, count_borderline, first_divergence, in_ulps
+from common.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    count_borderline,
+    first_divergence,
+    in_ulps,
+    may_begin_in,
+)
 from common.plan import Plan
 from common.record import Record, RecordError
 from common.reference import LEAST, POOLED_STEPS, unit_roundoff
@@ -332,7 +340,7 @@ class ModelJudge:
         metrics = list(self.metric_findings(record))
         lockstep = max(finding.envelopes for finding in findings)
         worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
-        divergence = first_divergence(findings, limit)
+        divergence = self._noted(first_divergence(findings, limit))
         if divergence is None and worst > limit:
             divergence = self._free_finding(record, errors, ratios) or first_divergence(
                 metrics, limit
@@ -380,6 +388,20 @@ class ModelJudge:
             values = record.facts["history"].get(name, [])
             if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
                 raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
+
+    def _noted(self, first: Finding | None) -> Finding | None:
+        """With the stages before it that would not show an error as small as it is."""
+        if first is None or first.stage in ("data", "metric"):
+            return first
+        before = {"forward": "forward/y_hat", "example loss": "example_loss", "loss": "loss"}
+        hidden = [
+            stage
+            for stage, tensor in before.items()
+            if STAGES.index(stage) < STAGES.index(first.stage)
+            and first.relative(self.plan)
+            <= 2 * self.thresholds.envelopes * self.ladder[tensor, "largest"]
+        ]
+        return replace(first, note=may_begin_in(hidden)) if hidden else first
 
     def _free_finding(
         self, record: Record, errors: Mapping[str, Floats], ratios: Floats

@@ -13,6 +13,7 @@ from common.datasets import Synthetic
 from common.environment import ROOT, discover, find_environment
 from common.errors import ParityError
 from common.execution import MEMBERS, REFERENCE
+from common.ladder import Finding
 from common.model_judging import ModelJudge
 from common.model_worker import ORDERS
 from common.own_model import OwnModel
@@ -476,6 +477,13 @@ def test_an_accuracy_that_no_rounding_explains_is_found(records, examples):
         found = judged.judge(Record(sound.facts, sound.arrays | {name: wrong}))
         assert found["grade"] in ("drift", "disagree")
         assert (found["divergence"]["stage"], found["divergence"]["step"]) == ("metric", step)
+
+
+@pytest.mark.parametrize("stage", ["gradient", "update"])
+def test_of_an_error_too_small_for_an_earlier_stage_that_is_said(records, stage):
+    small, large = (Finding(0, stage, "W1", "largest", 0.1, ulps, 6.0) for ulps in (2.0, 1e5))
+    assert "forward or the example loss or the loss may be off" in judge(records)._noted(small).note
+    assert judge(records)._noted(large) == large
 
 
 def test_a_dead_run_disagrees(records):

@@ -528,7 +528,9 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
     folder = tmp_path / "backends" / name
     shutil.copytree(tmp_path / "backends" / PLAIN, folder)
     for path in folder.glob("*.py"):
-        path.write_text(path.read_text().replace(f"backends.{PLAIN}", f"backends.{name}"))
+        text = path.read_text().replace(f"backends.{PLAIN}", f"backends.{name}")
+        named = f'return {{"{name}": "{pin.partition("==")[2]}", '
+        path.write_text(text.replace('return {"numpy": np', f'{named}"numpy": np'))
     requirements = (folder / "requirements.txt").read_text()
     (folder / "requirements.txt").write_text(f"{pin}\n{requirements}")
 

@@ -112,7 +112,8 @@ def notices():
     yield from ModelComparison._notices(comparison, judge)
     for steps in (0, 9, 23):
         yield from comparable_lines(of.report("chaotic", [], free_running=of.free_running(steps)))
-    yield Thresholds().sentence
+    yield Thresholds().sentence()
+    yield Thresholds().sentence(own_model=True)
 
 
 def baseline():

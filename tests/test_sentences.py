@@ -127,7 +127,7 @@ def test_every_kind_of_finding_is_worded():
     said = {how_far(found) for found, _ in findings()}
     assert len(said) > 10
     assert not any(re.search("gain|offset|decay|largest", line) for line in said)
-    assert "gain" not in Thresholds().sentence
+    assert "gain" not in Thresholds().sentence()
 
 
 def flat(text):

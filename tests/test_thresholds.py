@@ -32,7 +32,7 @@ def test_every_report_states_the_users_thresholds(finished):
     assert process.returncode == 0, process.stderr
     stated = {"envelopes": 3.5, "drift_loss": 0.02, "drift_predictions": 0.25}
     assert json.loads((out / REPORT).read_text())["thresholds"] == stated
-    assert Thresholds(**stated).sentence in process.stdout
+    assert Thresholds(**stated).sentence() in process.stdout
     for part in ("within 3.5 ×", "loss within 0.02 (relative)", "at most 0.25 of the predictions"):
         assert part in process.stdout
 

@@ -57,9 +57,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
         highlight=False,
     )
-    console.print(
-        Thresholds(**report.facts["thresholds"]).sentence, highlight=False, soft_wrap=True
-    )
+    grades = Thresholds(**report.facts["thresholds"]).sentence("model" in report.facts)
+    console.print(grades, highlight=False, soft_wrap=True)
     console.print(_table(report))
     about_runs = [*_sharing(report), *_repeated(report), *_explanations(report)]
     for line in [*about_runs, *seed_lines(report.facts)]:

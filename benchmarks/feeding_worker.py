@@ -15,7 +15,6 @@ import numpy as np
 
 from common.child import claim_stdout
 from common.device import asked_device
-from common.feeding import direction
 from common.plan import Plan
 from common.worker import build_model
 
@@ -29,7 +28,7 @@ def measure(backend_name: str, implementation: str, plan: Plan, epochs: int) -> 
         data = plan.data()
         trainer = backend.Trainer(1)
         if watched:
-            trainer.watched = direction(data.num_inputs, plan.recipe.dtype)
+            trainer.watched = plan.direction
         model = build_model(backend, implementation, plan, data)
         given = {"orders": [order], "parameters": plan.parameters, "dtype": plan.recipe.dtype}
         trainer.fit(model, data, **given)

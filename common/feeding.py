@@ -8,30 +8,27 @@ the standard library only: workers import this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from common.arrays import Array
 from common.data import DataModule
 from common.plan import Plan
-from common.record import RecordError
+from common.record import Record, RecordError
 from common.trainer import Trainer
 
 COUNTS = ("fed/examples", "fed/wrong_rows", "fed/wrong_labels")
 """Of each step how many examples it was fed, and how many of them are not the planned ones."""
+
+PROJECTED = ("fed/projections", "fed/labels")
+"""What a program leaves of each example in place of these counts."""
 
 PIECE = 4096
 """Examples that are projected at once."""
 
 ROWS = "fed/rows"
 """The row of each example that was fed, in order; on record only if something is wrong."""
-
-
-def direction(num_inputs: int, dtype: str) -> Array:
-    """What batches are projected on: entries of either sign, none of them small."""
-    random = np.random.default_rng(13)
-    v = random.uniform(0.5, 1.5, num_inputs) * random.choice((-1.0, 1.0), num_inputs)
-    return np.asarray(v, dtype)
 
 
 class Feeding:
@@ -43,7 +40,7 @@ class Feeding:
     """
 
     def __init__(self, plan: Plan, data: DataModule) -> None:
-        self.plan, self.v = plan, direction(data.num_inputs, plan.recipe.dtype)
+        self.plan, self.v = plan, plan.direction
         self.labels = np.asarray(data.y_train, np.int32)
         exact, size = [], []
         v = self.v.astype(np.float64)
@@ -61,11 +58,15 @@ class Feeding:
 
     def take(self, trainer: Trainer) -> None:
         """Compare what the trainer kept since the last call."""
-        for X, y, sizes in trainer.fed:
-            ends = np.cumsum(sizes)[:-1]
-            for values, labels in zip(np.split(X, ends), np.split(y, ends), strict=True):
-                self._step(values, labels)
+        for projections, labels, sizes in trainer.fed:
+            self.add(projections, labels, sizes)
         trainer.fed = []
+
+    def add(self, projections: Array, labels: Array, sizes: Array) -> None:
+        """Compare some steps more: of all their examples the projections and labels, in order."""
+        ends = np.cumsum(sizes)[:-1]
+        for step in zip(np.split(projections, ends), np.split(labels, ends), strict=True):
+            self._step(*step)
 
     def _step(self, values: Array, labels: Array) -> None:
         step, n = len(self.counts), len(values)
@@ -104,6 +105,34 @@ class Feeding:
         if not planned or counts[0].tolist() != sizes:
             found[ROWS] = np.concatenate(self.rows)
         return found
+
+
+def with_counts(plan: Plan, data: DataModule, record: Record) -> Record:
+    """The record with counts in place of the projections that a program of its own left.
+
+    Args:
+        plan: says which rows each step should have.
+        data: the examples as they are stored.
+        record: with ``fed/projections`` and ``fed/labels``, each example's in the order of use, and
+            ``fed/examples``, the size of each batch; any other record is given back as it is.
+
+    Raises:
+        RecordError: if their lengths do not fit each other.
+    """
+    if not set(PROJECTED) & set(record.arrays):
+        return record
+    none = np.empty((0, 0))
+    arrays = dict(record.arrays)
+    projections, labels = (arrays.pop(name, none) for name in PROJECTED)
+    sizes = arrays.get(COUNTS[0], none)
+    whole = sizes.dtype.kind == labels.dtype.kind == "i" and not (sizes < 0).any()
+    if not whole or {projections.shape, labels.shape} != {(int(sizes.sum()),)} or sizes.ndim != 1:
+        raise RecordError(
+            f"{', '.join(PROJECTED)}: expected one number for each of the {COUNTS[0]}"
+        )
+    feeding = Feeding(plan, data)
+    feeding.add(projections.astype(np.float64), labels, sizes)
+    return replace(record, arrays=arrays | feeding.arrays())
 
 
 def feeding_resolution(plan: Plan) -> float:

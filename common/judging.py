@@ -15,6 +15,7 @@ from common.agreement import Judge, Judgement
 from common.data import DataModule
 from common.errors import ParityError
 from common.execution import ENVELOPE, MEMBERS, REFERENCE, Contender, Execution
+from common.feeding import with_counts
 from common.grades import unlearned, verdict
 from common.ladder import Ladder
 from common.launcher import Outcome, not_done
@@ -206,6 +207,7 @@ def judge_record(
     try:
         plan, folder = judge.plan, execution.record_folder(contender.name)
         record = contender.read(folder, plan.sha256, plan.recipe.dtype)
+        record = with_counts(plan, judge.data, record)
         found = judge.judge(record)
         if found.divergence is None:
             judge.check_fed(record)

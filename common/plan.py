@@ -159,10 +159,20 @@ class Plan:
         """The data set, memory-mapped."""
         return DataModule.open(self.data_folder, self.recipe.batch_size)
 
+    @property
+    def direction(self) -> npt.NDArray[Any]:
+        """What the batches of a training are projected on, to see what it was fed.
+
+        Entries of either sign, none of them small, shape ``(num_inputs,)``.
+        """
+        random, size = np.random.default_rng(13), len(self.W)
+        v = random.uniform(0.5, 1.5, size) * random.choice((-1.0, 1.0), size)
+        return np.asarray(v, self.recipe.dtype)
+
     def save(self, folder: Path) -> None:
         """Write the plan to a new folder."""
         folder.mkdir(parents=True)
-        for name in ("W", "b", "order"):
+        for name in ("W", "b", "order", "direction"):  # the last for programs that are not ours
             # By way of memory: NumPy's own writing to a file lets a full disk pass in silence.
             content = io.BytesIO()
             np.save(content, getattr(self, name), allow_pickle=False)

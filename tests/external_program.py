@@ -82,7 +82,8 @@ def main():
     folder = Path(options.plan)
     plan = json.loads((folder / "plan.json").read_text())
     recipe, data = plan["recipe"], Path(plan["data_folder"])
-    W, b, order = (np.load(folder / f"{name}.npy") for name in ("W", "b", "order"))
+    names = ("W", "b", "order", "direction")
+    W, b, order, direction = (np.load(folder / f"{name}.npy") for name in names)
     facts = json.loads((data / "facts.json").read_text())
     if options.mishap == "other pixels":
         facts["divisor"] *= 1.001
@@ -96,11 +97,14 @@ def main():
         lr *= np.float32(1.001)
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     history = {name: [] for name in names}
-    losses, accuracies, kept = [], [], {}
+    losses, accuracies, kept, used = [], [], {}, []
     batches = [[rows[i : i + size] for i in range(0, len(rows), size)] for rows in order]
     for epoch, epoch_batches in enumerate(batches if options.task == "train" else ()):
         first = len(losses)
         for rows in epoch_batches:
+            if options.mishap == "one batch again":
+                rows = epoch_batches[0]
+            used.append((X[rows] @ direction, y[rows]))
             step = one_step(W, b, X[rows], y[rows], lr)
             W, b = step["update/W"], step["update/b"]
             losses.append(step["loss"])
@@ -127,6 +131,9 @@ def main():
             "parameters/W": np.stack([W for W, _ in kept.values()]),
             "parameters/b": np.stack([b for _, b in kept.values()]),
             "val_y_hat": step["forward/y_hat"],
+            "fed/examples": np.array([len(labels) for _, labels in used]),
+            "fed/projections": np.concatenate([projections for projections, _ in used]),
+            "fed/labels": np.concatenate([labels for _, labels in used]),
         }
     while options.reference and not Path(options.reference).exists():
         time.sleep(0.02)

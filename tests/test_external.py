@@ -220,6 +220,7 @@ MISHAPS = {
     "good": ("done", None),
     "learns faster": ("done", None),
     "other pixels": ("done", None),
+    "one batch again": ("done", None),
     "no history": ("done", None),
     "exits": ("failed", ("exit status 1", "the licence has expired")),
     "rubbish": ("failed", ("bad record", "missing")),
@@ -310,6 +311,9 @@ def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
     row = rows["other_pixels"]  # which says of itself that its batches are the plan's
     assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "data")
     assert row["fed_sha256"] != rows["good"]["fed_sha256"]
+    row = rows["one_batch_again"]  # in its loop alone: a probed step has the right one
+    assert (row["divergence"]["step"], row["divergence"]["stage"]) == (1, "data")
+    assert "the batch before it again" in row["divergence"]["tensor"]
     row = rows["learns_faster"]
     assert row["grade"] in ("drift", "disagree")
     assert (row["divergence"]["step"], row["divergence"]["stage"]) == (0, "update")

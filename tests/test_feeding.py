@@ -6,7 +6,7 @@ import pytest
 from benchmarks.detection import FAULTY, Run, open_record, prepare, train
 from benchmarks.faults import CATALOGUE
 from common.environment import find_environment
-from common.feeding import Feeding, check_feeding, first_wrong_batch
+from common.feeding import Feeding, check_feeding, first_wrong_batch, with_counts
 from common.record import Record, RecordError
 from common.replay import Training
 from common.variations import Momentum, Variation
@@ -77,6 +77,71 @@ def test_a_fault_of_the_update_stays_one(work, backend, fault):
     assert found.divergence.stage == "update"
     assert "not on record" not in found.divergence.tensor
     assert not record.arrays["fed/wrong_rows"].any()
+
+
+# What a program of its own leaves
+
+
+def projected(plan, data, change=lambda step, rows: rows):
+    """The arrays of a program that was fed the rows that ``change`` makes of the planned ones."""
+    used = [change(step, plan.rows(step)) for step in range(plan.num_steps)]
+    rows = np.concatenate(used)
+    X = data.scale(data.X_train[rows])
+    return {
+        "fed/examples": np.array([len(some) for some in used]),
+        "fed/projections": X @ plan.direction,
+        "fed/labels": np.asarray(data.y_train, np.int32)[rows],
+    }
+
+
+def test_projections_of_the_planned_rows_become_counts_without_a_fault(digits):
+    arrays = projected(digits.plan, digits.data)
+    found = with_counts(digits.plan, digits.data, Record({}, arrays)).arrays
+    assert set(found) == {"fed/examples", "fed/wrong_rows", "fed/wrong_labels"}
+    check_feeding(digits.plan, found)
+    assert first_wrong_batch(digits.plan, found) is None
+
+
+@pytest.mark.parametrize("at", [0, 5, 68])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[::-1],
+        lambda rows: np.append(rows[:-1], rows[0]),
+        lambda rows: rows[:-1],
+        lambda rows: np.append(rows, rows[:3]),
+        lambda rows: (rows + 1) % 1437,
+    ],
+)
+def test_projections_of_other_rows_are_told_apart_at_their_step(digits, at, change):
+    plan, data = digits.plan, digits.data
+    wrong = projected(plan, data, lambda step, rows: change(rows) if step == at else rows)
+    found = with_counts(plan, data, Record({}, wrong)).arrays
+    check_feeding(plan, found)
+    step, count, _ = first_wrong_batch(plan, found)
+    assert step == at
+    assert count > 0
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda a: a.pop("fed/labels"),
+        lambda a: a.pop("fed/projections"),
+        lambda a: a.pop("fed/examples"),
+        lambda a: a.update({"fed/labels": a["fed/labels"][1:]}),
+        lambda a: a.update({"fed/labels": a["fed/labels"].astype(float)}),
+        lambda a: a.update({"fed/projections": a["fed/projections"][None]}),
+        lambda a: a.update({"fed/examples": -a["fed/examples"]}),
+        lambda a: a.update({"fed/examples": a["fed/examples"][1:]}),
+        lambda a: a.update({"fed/examples": a["fed/examples"].astype(float)}),
+    ],
+)
+def test_projections_that_do_not_fit_each_other_are_refused(digits, broken):
+    arrays = projected(digits.plan, digits.data)
+    broken(arrays)
+    with pytest.raises(RecordError, match="expected one number for each"):
+        with_counts(digits.plan, digits.data, Record({}, arrays))
 
 
 # What is too small to be seen

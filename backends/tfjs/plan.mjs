@@ -72,6 +72,7 @@ export class Plan {
       W: readNpy(join(folder, "W.npy")),
       b: readNpy(join(folder, "b.npy")),
     };
+    this.direction = readNpy(join(folder, "direction.npy"));
     const order = readNpy(join(folder, "order.npy"));
     const [epochs, numTrain] = order.shape;
     this.orders = Array.from({ length: epochs }, (_, epoch) =>

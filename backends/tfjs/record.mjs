@@ -24,6 +24,17 @@ export function writeRecord(folder, facts, arrays) {
 /** A vector of numbers, as the record's arrays are given. */
 export const list = (values) => ({ values, shape: [values.length] });
 
+/** Vectors one after the other, as one. */
+export function joined(vectors) {
+  const all = new vectors[0].constructor(vectors.reduce((sum, { length }) => sum + length, 0));
+  let done = 0;
+  for (const vector of vectors) {
+    all.set(vector, done);
+    done += vector.length;
+  }
+  return list(all);
+}
+
 /** Arrays of one shape as one array, along a new first axis. */
 export function stack(arrays) {
   const [{ values, shape }] = arrays;

@@ -6,7 +6,7 @@ import { randomOrders } from "./independent.mjs";
 import { options } from "./options.mjs";
 import { Plan, fedSha256 } from "./plan.mjs";
 import { probeSteps } from "./probe.mjs";
-import { list, peakRssBytes, stack, writeRecord } from "./record.mjs";
+import { joined, list, peakRssBytes, stack, writeRecord } from "./record.mjs";
 import { SoftmaxRegressionScratch } from "./scratch.mjs";
 import { Trainer } from "./trainer.mjs";
 
@@ -61,6 +61,9 @@ async function train(trainer, plan, initial, say) {
     snapshots: list(Int32Array.from(snapshots, ({ step }) => step)),
     val_y_hat: trainer.predict(),
     "fed/y_train": list(plan.train.labels),
+    "fed/examples": list(Int32Array.from(trainer.fed.labels, ({ length }) => length)),
+    "fed/projections": joined(trainer.fed.projections),
+    "fed/labels": joined(trainer.fed.labels),
   };
   for (const name of Object.keys(initial)) {
     arrays[`initial/${name}`] = initial[name];

@@ -27,6 +27,8 @@ export class Trainer {
     this.history = { train_loss: [], train_accuracy: [], val_loss: [], val_accuracy: [] };
     this.stepLoss = [];
     this.stepAccuracy = [];
+    this.fed = { projections: [], labels: [] };
+    this.direction = tf.tensor1d(plan.direction.values);
     this.seconds = { compile: 0, fit: 0, evaluate: 0 };
   }
 
@@ -66,6 +68,8 @@ export class Trainer {
   fitBatch(batch) {
     tf.tidy(() => {
       const { X, y } = tensors(batch);
+      this.fed.projections.push(X.dot(this.direction).dataSync().slice());
+      this.fed.labels.push(y.dataSync().slice());
       const { yHat, loss } = this.step(this.model, this.optimizer, X, y);
       const correct = this.model.accuracy(yHat, y, false).dataSync();
       this.stepLoss.push(loss.dataSync()[0]);

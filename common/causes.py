@@ -771,6 +771,8 @@ def _metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
     epoch at whose end the parameters were recorded, as at its beginning.
     """
     plan, data, history = judge.plan, judge.data, record.facts["history"]
+    if len(record.arrays["step_loss"]) != plan.num_steps:  # its epochs end elsewhere
+        return None
     W, b = (record.arrays[f"parameters/{name}"].astype(np.float64) for name in "Wb")
     states = {epoch: (W[i], b[i]) for epoch, i in plan.epoch_ends.items()}
     states[0] = plan.W.astype(np.float64), plan.b.astype(np.float64)

@@ -412,3 +412,13 @@ def test_a_second_look_may_be_taken_again(judge, tmp_path):
     for _ in range(2):
         assert second_look(judge, execution, [SimpleNamespace(name="a")], judged) == {}
     assert asked == ["a", "a"]
+
+
+def test_metrics_of_a_run_with_other_steps_are_named_after_nothing(judge):
+    record = record_of(judge, variation(judge, variations.LastBatchDropped))
+    for metrics in ([9.0] * 3, [0.1] * 3, record.facts["history"]["train_loss"]):
+        wrong = record.facts["history"] | {"val_loss": metrics, "val_accuracy": [0.5] * 3}
+        _, cause = diagnose(
+            judge, dataclasses.replace(record, facts=record.facts | {"history": wrong})
+        )
+        assert cause is None or cause.name == "last batch dropped"

@@ -33,8 +33,8 @@ class Fault:
         plans: the plans that it is planted into: the first at every size, the others at the first
             size; a fault of the first family there in both implementations, all else in one.
         family: what kind of fault it is; :data:`KNOWN` are those that the suite has a name for.
-        causes: what the name of a cause that is right starts with; of a known fault its own name.
-            Of others mostly none: then it is right that no known cause fits.
+        causes: what the name of a cause that is right starts with; of a known fault its own name
+            as well. Of others mostly none: then it is right that no known cause fits.
         parts: faults and their sizes that make it up, each of which is planted in turn.
     """
 
@@ -55,7 +55,7 @@ class Fault:
     @property
     def names(self) -> tuple[str, ...]:
         """What the name of a right cause starts with; none where no known cause is right."""
-        return (self.name,) if self.family == KNOWN else self.causes
+        return (self.name, *self.causes) if self.family == KNOWN else self.causes
 
 
 @dataclass(frozen=True)

@@ -172,17 +172,19 @@ def fault(name: str, *sizes: Any, causes: tuple[str, ...] = ()) -> Fault:
 
 
 LABELS = ("wrong labels", "permuted classes")
+AS_FED = "order as it was fed"
+"""What is right of every fault of the order: all else is as planned."""
 FAULTS: dict[Fault, Planter] = {
-    fault("a batch fed twice", 6, 20): orders(batch_repeated),
-    fault("two rows swapped", 5, 60): orders(rows_swapped),
-    fault("order lagged by an epoch", 1, causes=("order reused",)): orders(lagged),
-    fault("prefetched batch one behind", None): orders(prefetched),
-    fault("order rotated", 1, 640): orders(rotated),
-    fault("order reversed", None): orders(reversed_order),
-    fault("not shuffled", 0, 2, causes=("batches shuffled",)): orders(in_order),
-    fault("short batch padded", None): orders(padded),
-    fault("drawn with replacement", None): orders(with_replacement),
-    fault("examples never used", 1, 30): orders(one_for_another),
+    fault("a batch fed twice", 6, 20, causes=(AS_FED,)): orders(batch_repeated),
+    fault("two rows swapped", 5, 60, causes=(AS_FED,)): orders(rows_swapped),
+    fault("order lagged by an epoch", 1, causes=("order reused", AS_FED)): orders(lagged),
+    fault("prefetched batch one behind", None, causes=(AS_FED,)): orders(prefetched),
+    fault("order rotated", 1, 640, causes=(AS_FED,)): orders(rotated),
+    fault("order reversed", None, causes=(AS_FED,)): orders(reversed_order),
+    fault("not shuffled", 0, 2, causes=("batches shuffled", AS_FED)): orders(in_order),
+    fault("short batch padded", None, causes=(AS_FED,)): orders(padded),
+    fault("drawn with replacement", None, causes=(AS_FED,)): orders(with_replacement),
+    fault("examples never used", 1, 30, causes=(AS_FED,)): orders(one_for_another),
     fault("labels rolled against features", 1): examples(rolled, since(0)),
     fault("labels rolled from the third epoch on", 1): examples(rolled, since(LATER)),
     fault("labels rolled at one step", 1): examples(rolled, at(30)),

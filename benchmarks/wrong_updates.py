@@ -272,6 +272,7 @@ def fault(family: str, name: str, *sizes: Any, causes: tuple[str, ...] = ()) -> 
     return Fault(name, sizes, ("update",), "all before it is right", family=family, causes=causes)
 
 
+CLIPPED = ("gradient clipping",)
 LATE, ALIKE, STATE = "late", "look-alike", "optimizer state"
 FAULTS: dict[Fault, Planter] = {
     planted: updates(rule)
@@ -306,8 +307,8 @@ FAULTS: dict[Fault, Planter] = {
         fault(ALIKE, "a column's sign", None): flipped,
         fault(ALIKE, "learning rate of one class", 1.01): one_class,
         fault(ALIKE, "learning rate of the biases", 1.01, 2.0): one_parameter,
-        fault(ALIKE, "gradient clipped by entry", 0.02): clipped,
-        fault(ALIKE, "gradients clipped by their own norms", 0.3): clipped_by_norm,
+        fault(ALIKE, "gradient clipped by entry", 0.02, causes=CLIPPED): clipped,
+        fault(ALIKE, "gradients clipped by their own norms", 0.3, causes=CLIPPED): clipped_by_norm,
         fault(ALIKE, "gradients centralized", None): centralized,
         fault(ALIKE, "columns kept from growing", 0.5): bounded,
         fault(ALIKE, "gradient noise", 1e-4, 1e-2): noisy,
@@ -318,7 +319,9 @@ FAULTS: dict[Fault, Planter] = {
         fault(ALIKE, "a stale gradient", None): stale,
         fault(ALIKE, "one update from two batches", None): accumulated,
         fault(ALIKE, "averaged parameters", None): averaged_in_epoch,
-        fault(STATE, "velocity cleared each epoch", 0.1, 0.9): momentum(reset=True),
+        fault(STATE, "velocity cleared each epoch", 0.1, 0.9, causes=("momentum",)): momentum(
+            reset=True
+        ),
         fault(STATE, "momentum of the weights only", 0.5): momentum(only="W"),
         fault(STATE, "momentum of the biases only", 0.9): momentum(only="b"),
         fault(STATE, "momentum with dampening", 0.5, 0.9): momentum(dampening=0.5),

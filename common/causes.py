@@ -334,8 +334,8 @@ class _Search:
             said = "it follows the plan" if late.make.func is Variation else f"{words} as well"
             rest = f"{said} (within {late.envelopes:.2g} × rounding)"
             then = {"name": late.name, "value": late.value}
-        if start < TOLD_APART:
-            return None
+        if start < TOLD_APART or (found is None and self.num_steps - start < TOLD_APART):
+            return None  # a replay that is only alike strays so far by the end
         begins = f"{self.words(base)} reproduces steps 0 to {start - 1} of this run"
         sentence = f"{begins}; from step {start} on {rest}"
         return self.diagnosis(base, sentence, 0, start, then | {"from_step": start})

@@ -10,6 +10,7 @@ import pytest
 
 from common.elsewhere import _kind_of_y_hat
 from common.environment import ROOT
+from common.feeding import PROJECTED
 from common.golden import decode, encode, golden_record
 from common.moved import compare_with_golden
 from common.record import HISTORY, Record, RecordError
@@ -47,7 +48,7 @@ def test_the_table_names_all_that_a_worker_records(case):
     recorded |= {*case.record.facts, "schema"}
     table = named_in_the_table()
     assert recorded <= table
-    assert table - recorded == {"probe/STEP/data/missing", "fed/rows"}
+    assert table - recorded == {"probe/STEP/data/missing", "fed/rows", *PROJECTED}
 
 
 CHANGES = {

@@ -9,6 +9,7 @@ import pytest
 
 from common.environment import ROOT, discover, find_environment
 from common.program import clean_environment
+from common.staying import StayingWorkers
 
 BACKENDS = discover(external=False)
 EXTERNAL = {name: backend for name, backend in discover().items() if name not in BACKENDS}
@@ -84,3 +85,14 @@ def backend_processes():
     yield get
     for process in started.values():
         process.close()
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Staying workers in a folder of the test's own; all of them end with the test."""
+    from tests.helpers import processes, wait_until  # which imports this module
+
+    value = StayingWorkers(tmp_path / "workers")
+    yield value
+    value.close()
+    wait_until(lambda: not processes(str(value.folder)))

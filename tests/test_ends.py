@@ -20,17 +20,14 @@ from common.launcher import Outcome
 from common.record import RecordError
 from common.report import Report
 from common.report.report import FILE
-from common.staying import StayingWorkers
 from tests.comparisons import finished
 from tests.helpers import (
     COMPARE,
     PLAIN,
     interpreter,
     make_plan,
-    processes,
     program,
     run,
-    wait_until,
 )
 from tests.test_staying import contenders, execution, train
 
@@ -44,14 +41,6 @@ AFTER = ("after_fail", "after_kill", "after_interrupt", "after_end_with_words")
 SILENT = ("leave", "say_next", "say_nothing")
 WAYS = ("shared", "alone", "staying")
 """One process for both implementations, one for each, one that stays."""
-
-
-@pytest.fixture
-def workers(tmp_path):
-    value = StayingWorkers(tmp_path / "workers")
-    yield value
-    value.close()
-    wait_until(lambda: not processes(str(value.folder)))
 
 
 def ends(folder, deed, way, workers, victim):

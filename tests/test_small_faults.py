@@ -120,3 +120,35 @@ def test_a_small_fault_is_put_down_to_its_own_stage(judge, fault, size, kind, fo
     assert found.stage == fault.stage or (
         "may be off as well" in found.note and fault.stage in before
     )
+
+
+def chosen(logits, y):
+    """The probability of each example's class, and all of them."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities[np.arange(len(y)), y], probabilities
+
+
+EQUAL_FORMS = {
+    "log2": lambda p: np.log2(p) * p.dtype.type(np.log(2)),
+    "log10": lambda p: np.log10(p) * p.dtype.type(np.log(10)),
+    "scaled": lambda p: np.log(p * p.dtype.type(10)) - p.dtype.type(np.log(10)),
+    "reciprocal": lambda p: -np.log(1 / p),
+    "two roots": lambda p: 2 * np.log(np.sqrt(p)),
+}
+"""A logarithm in NumPy in other ways, whose error goes with its argument where that is narrow."""
+
+
+@pytest.mark.parametrize("form", EQUAL_FORMS)
+def test_an_equal_form_of_a_loss_is_rounding_where_predictions_are_nearly_uniform(judge, form):
+    def losses(logits, y):
+        p, probabilities = chosen(logits, y)
+        return -EQUAL_FORMS[form](p), probabilities
+
+    training = Variation(judge.plan, judge.data, dtype="float32", form=losses)
+    for i, step in enumerate(judge.plan.probes):
+        W, b = judge.oracle.probe_W[i], judge.oracle.probe_b[i]
+        stages = training.stages(W, b, judge.plan.rows(step))
+        found = judge.ladder.statistics(step, "example_loss", stages["example_loss"])
+        bound = judge.ladder.envelopes[step, "example_loss", "spread"]
+        assert found["spread"] <= 4 * bound

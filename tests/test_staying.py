@@ -23,15 +23,6 @@ PLANS = ((300, 8, 3, "float32"), (500, 5, 4, "float64"), (300, 8, 3, "float32"))
 """What a worker trains one after the other: examples, features, classes, dtype."""
 
 
-@pytest.fixture
-def workers(tmp_path):
-    """Staying workers in a folder of the test's own; all of them end with the test."""
-    value = StayingWorkers(tmp_path / "workers")
-    yield value
-    value.close()
-    wait_until(lambda: not processes(str(value.folder)))
-
-
 def execution(folder, staying, plan=PLANS[0], timeout=60.0):
     """Runs workers on a small plan whose reference is there."""
     *sizes, dtype = plan

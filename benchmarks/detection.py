@@ -39,6 +39,7 @@ from common.environment import BOOTSTRAP, Environment, discover, find_environmen
 from common.errors import ParityError
 from common.execution import Contender
 from common.fetch import open_data
+from common.grades import SOUND
 from common.ladder import WORST, Ladder
 from common.launcher import Job, Outcome, run_jobs
 from common.machine import machine_facts
@@ -86,7 +87,7 @@ LARGE_CLEAN = tuple(
 DRAWN = "drawn-"
 """What the names of drawn plans start with."""
 FEW = (
-    *("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels", "float64"),
+    *("learning rate", "momentum", "label smoothing", "TF32 products", "wrong labels"),
     *("two rows swapped", "predictions shifted", "velocity cleared each epoch"),
 )
 """The faults of ``--quick``."""
@@ -343,8 +344,9 @@ def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
     except RecordError as error:
         return row | {"status": f"bad record: {error}"}
     row |= judged(judge, found) | by_fixed_tolerances(judge, record)
-    if run.fault is not None:
+    if run.fault is not None or found.grade not in SOUND:
         row |= diagnosed(judge, record, found)
+    if run.fault is not None:
         row["change_envelopes"] = change(judge, record, work, run.clean)
     return row
 

@@ -17,7 +17,6 @@ import numpy as np
 from benchmarks import wrong_feeding, wrong_metrics, wrong_updates
 from benchmarks.planting import BATCH_SIZE, MODELS, Fault, Planter, Setup, faces, recipes
 from common.arrays import Array
-from common.classifier import Parameters
 from common.data import DataModule
 from common.replay import Rows
 from common.trainer import EVALUATION_EXAMPLES
@@ -82,7 +81,6 @@ KNOWN_FAULTS = (
     Fault("bfloat16 inputs", (None,), ("data",), "other features", ("fashion-mnist",)),
     Fault("float16 inputs", (None,), ("data",), "other features", ("fashion-mnist",)),
     Fault("another initial W", (None,), ("data",), "the start is given, as examples are"),
-    Fault("float64", (None,), (), "more exact than planned: no divergence, yet to be named"),
     Fault("metric averaged over batches", (None,), ("metric",), "training is right"),
     Fault("metric on the training data", (None,), ("metric",), "training is right"),
     Fault("metric before the epoch", (None,), ("metric",), "training is right"),
@@ -197,22 +195,6 @@ def another_start(setup: Setup, _: None) -> Setup:
     W = setup.parameters["W"]
     drawn = setup.plan.recipe.sigma * np.random.default_rng(1).standard_normal(W.shape)
     return replace(setup, parameters=setup.parameters | {"W": drawn.astype(W.dtype)})
-
-
-def float64(setup: Setup, _: None) -> Setup:
-    """Everything in float64."""
-
-    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
-        def probe(self, parameters: Parameters, X: Array, y: Array) -> Any:
-            return super().probe(widened(parameters), X, y)
-
-    setup = faces(recipes(setup, dtype="float64"), Trainer=Faulty)
-    return replace(setup, parameters=widened(setup.parameters))
-
-
-def widened(parameters: Parameters) -> Parameters:
-    """The same parameters in float64."""
-    return {name: value.astype("float64") for name, value in parameters.items()}
 
 
 def batches_shuffled(setup: Setup, _: None) -> Setup:
@@ -356,7 +338,6 @@ def before_the_epoch(setup: Setup, _: None) -> Setup:
 PLANTERS: dict[str, Planter] = {
     "learning rate": learning_rate,
     "another initial W": another_start,
-    "float64": float64,
     "batches shuffled": batches_shuffled,
     "order reused": order_reused,
     "last batch dropped": last_batch_dropped,

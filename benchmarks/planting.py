@@ -48,11 +48,6 @@ class Fault:
     parts: tuple[tuple[str, float | str | None], ...] = ()
 
     @property
-    def is_silent(self) -> bool:
-        """Whether it is named but no divergence."""
-        return not self.stages
-
-    @property
     def names(self) -> tuple[str, ...]:
         """What the name of a right cause starts with; none where no known cause is right."""
         return (self.name, *self.causes) if self.family == KNOWN else self.causes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from common.variations import (
     NoBias,
     OrderAsFed,
     OrderReused,
+    PlainSoftmax,
     RoundedProducts,
     RoundedResults,
     ShiftedLog,
@@ -57,6 +59,9 @@ cases of ``tests/test_causes.py`` (scale by 17, no scaling) are misnamed; up to 
 LEAST_MOMENTUM = 0.01
 """Below it Nesterov's momentum m cannot be told from a learning rate × (1 + m). At zero one of the
 32 cases of ``tests/test_causes.py`` (learning rate × 1.00001) is misnamed; at 0.2 momentum 0.1."""
+
+UNDERFLOW = "underflow of the plain softmax"
+REMEDY = "(subtract the largest logit first)"
 
 
 @dataclass
@@ -265,6 +270,11 @@ class Clues:
             least=0.0,
             describe=lambda v: f"logarithm of p + {v}",
         )
+        if self.record.facts["y_hat"] == "probabilities":
+            ways = ("derived", "quotients", "factor")
+            for flushed, backward in product((False, True), ways):
+                make = self.of(PlainSoftmax, flushed=flushed, backward=backward)
+                yield Candidate(UNDERFLOW, make, describe=lambda _: f"{UNDERFLOW} {REMEDY}")
         yield self.simple("softmax applied twice", SoftmaxTwice)
         yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
 

@@ -151,12 +151,7 @@ def find_cause(judge: Judge, record: Record, judgement: Judgement) -> Diagnosis 
         record: the run.
         judgement: what the judge said of it.
     """
-    planned = np.dtype(judge.plan.recipe.dtype)
-    used = record.arrays["parameters/W"].dtype
     if judgement.divergence is None:
-        if used != planned:
-            sentence = f"computes in {used}, the plan says {planned}"
-            return Diagnosis(f"{used}", None, sentence, judge.worst(judgement), None, None)
         return None
     if judgement.divergence.stage == "metric":
         return _metric_cause(judge, record)
@@ -206,25 +201,23 @@ class _Search:
 
         What begins later spoils a fit to many steps: if that fails, it is fitted to a few.
         """
-        with np.errstate(all="ignore"):  # of this thread
-            start = candidate.value
-            for fit_steps in (FIT_STEPS, FIT_STEPS[:1]):
-                candidate.value = start
-                if candidate.fitted and start is not None:
-                    self.fit(candidate, fit_steps)
-                if candidate.value is not None and not (
-                    candidate.least <= candidate.value <= candidate.most
-                ):
-                    candidate.through = 0
-                    return
-                self.measure(candidate, FIT_STEPS[-1])
-                if candidate.envelopes <= self.limit or not candidate.fitted or start is None:
-                    return
+        start = candidate.value
+        for fit_steps in (FIT_STEPS, FIT_STEPS[:1]):
+            candidate.value = start
+            if candidate.fitted and start is not None:
+                self.fit(candidate, fit_steps)
+            if candidate.value is not None and not (
+                candidate.least <= candidate.value <= candidate.most
+            ):
+                candidate.through = 0
+                return
+            self.measure(candidate, FIT_STEPS[-1])
+            if candidate.envelopes <= self.limit or not candidate.fitted or start is None:
+                return
 
     def follow(self, candidate: Candidate) -> None:
         """See how far a candidate that fits the first steps reproduces the run."""
-        with np.errstate(all="ignore"):  # of this thread
-            self.measure(candidate, None)
+        self.measure(candidate, None)
 
     def is_evident(self, candidate: Candidate) -> bool:
         """Whether the run is nearer to the candidate than to the plan, where they are compared."""
@@ -384,11 +377,10 @@ class _Search:
 
         def try_from(pair: tuple[Candidate, int]) -> None:
             late, begin = pair
-            with np.errstate(all="ignore"):  # of this thread
-                if self.fits_from(late, base, begin, states[begin], path):
-                    acts = self.acts_from(late, base, begin, states[begin])
-                    if self.num_steps - acts >= 2 * TOLD_APART:
-                        found.append((late, acts))
+            if self.fits_from(late, base, begin, states[begin], path):
+                acts = self.acts_from(late, base, begin, states[begin])
+                if self.num_steps - acts >= 2 * TOLD_APART:
+                    found.append((late, acts))
 
         begins = {step for step in states if self.num_steps - step >= 2 * TOLD_APART}
         if base.make.func is not Variation:  # a cause may end

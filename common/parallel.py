@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 MOST_THREADS = 4
@@ -25,6 +26,10 @@ def available_cpus() -> list[int]:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The function of every item, in their order; computed by as many threads as there is room."""
+    """The function of every item, in their order; computed by as many threads as there is room.
+
+    Each has the caller's context, such as what NumPy does about numbers that are not finite.
+    """
+    context = copy_context()
     with ThreadPoolExecutor(min(MOST_THREADS, len(available_cpus()))) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(lambda item: context.copy().run(function, item), items))

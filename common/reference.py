@@ -121,8 +121,11 @@ def member(plan: Plan, data: DataModule, index: int) -> Training:
     add up in small blocks, of one number from the tenth on, or from the fourth if it is affordable.
     """
     products = plan.W.size * plan.order.size
-    block = 1 if products <= AFFORDABLE_PRODUCTS else BLOCK
+    block = (None, 1 if products <= AFFORDABLE_PRODUCTS else BLOCK, None, 1)[
+        index // len(FORMS) % 4
+    ]
     random = np.random.default_rng([index, 0x5EED])
+    classes = np.random.default_rng([index, 0xC1A55])
     permuted = index > 0
     return Training(
         plan,
@@ -131,10 +134,12 @@ def member(plan: Plan, data: DataModule, index: int) -> Training:
         features=random.permutation(data.num_inputs) if permuted else None,
         shuffle=random if permuted else None,
         form=FORMS[index % len(FORMS)],
-        block=(None, block, None, 1)[index // len(FORMS) % 4],
+        block=block,
+        classes=None if block is None else classes.permutation(data.num_outputs),
     )
 
 
+@np.errstate(all="ignore")  # of members whose plain softmax overflowed
 def measure_envelope(
     plan: Plan,
     data: DataModule,

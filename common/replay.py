@@ -31,27 +31,39 @@ NEAREST = 64
 FAR = 1e30
 """The margin of what is never near a tie: what a short batch lacks, or the only class."""
 
-Form = Callable[[Array, Array], tuple[Array, Array]]
-"""From logits and labels to the loss of each example and the probabilities."""
+Form = Callable[..., tuple[Array, Array]]
+"""From logits and labels to the loss of each example and the probabilities; a third argument is
+the order in which :func:`sum_of_classes` adds up."""
+
+Order = npt.NDArray[np.intp]
 
 
-def losses_from_logits(logits: Array, y: Array) -> tuple[Array, Array]:
+def sum_of_classes(exp: Array, order: Order | None) -> Array:
+    """The sum of each row, shape ``(n, 1)``: one class after the other, or as NumPy adds."""
+    if order is None:
+        return np.asarray(exp.sum(axis=1, keepdims=True))
+    return np.asarray(exp[:, order].cumsum(axis=1)[:, -1:])
+
+
+def losses_from_logits(logits: Array, y: Array, order: Order | None = None) -> tuple[Array, Array]:
     """Losses logsumexp(z) − z_y and the probabilities of the stable softmax."""
     rows = np.arange(len(y))
     largest = logits.max(axis=1, keepdims=True)
     exp = np.exp(logits - largest)
-    total = exp.sum(axis=1, keepdims=True)
+    total = sum_of_classes(exp, order)
     return (largest + np.log(total))[:, 0] - logits[rows, y], exp / total
 
 
-def losses_from_probabilities(logits: Array, y: Array) -> tuple[Array, Array]:
+def losses_from_probabilities(
+    logits: Array, y: Array, order: Order | None = None
+) -> tuple[Array, Array]:
     """Losses by indexing the probabilities of the plain softmax, and those probabilities.
 
     A label's probability below the smallest normal number has lost digits: such a loss is no
     number, as where the exponential overflows.
     """
     exp = np.exp(logits)
-    probabilities = exp / exp.sum(axis=1, keepdims=True)
+    probabilities = exp / sum_of_classes(exp, order)
     chosen = probabilities[np.arange(len(y)), y]
     normal = chosen >= np.finfo(chosen.dtype).smallest_normal
     return -np.log(np.where(normal, chosen, np.nan)), probabilities
@@ -71,10 +83,12 @@ def error_from_probabilities(probabilities: Array, y: Array) -> Array:
     return np.asarray(error)
 
 
-def losses_from_log_softmax(logits: Array, y: Array) -> tuple[Array, Array]:
+def losses_from_log_softmax(
+    logits: Array, y: Array, order: Order | None = None
+) -> tuple[Array, Array]:
     """Losses by indexing the logarithms of the softmax, whose exponentials the gradient takes."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_softmax = shifted - np.log(sum_of_classes(np.exp(shifted), order))
     return -log_softmax[np.arange(len(y)), y], np.exp(log_softmax)
 
 
@@ -168,6 +182,8 @@ class Training:
         form: which of :data:`FORMS` computes losses and probabilities.
         block: add up products in blocks of so many, one block after the other, and means one
             number after the other; None leaves both to NumPy, which adds pairwise.
+        classes: the order in which the softmax's sum is added up, one class after the other;
+            None leaves it to NumPy.
     """
 
     def __init__(
@@ -175,13 +191,15 @@ class Training:
         plan: Plan,
         data: DataModule,
         dtype: str = "float64",
-        features: npt.NDArray[np.intp] | None = None,
+        features: Order | None = None,
         shuffle: np.random.Generator | None = None,
         form: Form = losses_from_logits,
         block: int | None = None,
+        classes: Order | None = None,
     ) -> None:
         self.plan, self.data, self.dtype = plan, data, dtype
         self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
+        self.classes = classes
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
         self.stored: Array | None = None
         self.labels = np.asarray(data.y_train, dtype=np.int64)
@@ -210,7 +228,7 @@ class Training:
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
-        losses, probabilities = self.form(logits, y)
+        losses, probabilities = self.form(logits, y, self.classes)
         if self.form is losses_from_probabilities:
             return losses, probabilities, error_from_probabilities(probabilities, y)
         error = probabilities.copy()

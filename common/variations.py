@@ -292,6 +292,48 @@ class ShiftedLog(Variation):
         return -np.log(shifted), probabilities, error * (chosen / shifted)[:, None]
 
 
+class PlainSoftmax(Variation):
+    """The softmax exp(z) / S, with S = Σ exp(z), and its gradient, one operation after the other.
+
+    All in the plan's own number format, whose smallest numbers have few digits or none. By the
+    chain rule the loss −log p_y has the gradient exp(z_y) / (p_y S²) by the sum S, and a factor of
+    it may be too small where p_y is not. What entries other than the label's get is lost then.
+    """
+
+    flushed = False
+    """Whether subnormal numbers are taken for zero."""
+    backward = "derived"
+    """How the gradient is computed: ``derived``, as p − one_hot(y), or by the chain rule, in
+    ``quotients`` of two or with 1 / S² as a ``factor``."""
+
+    def kept(self, X: Array) -> Array:
+        """What the plan's format holds of numbers; the digits of normal ones are left alone."""
+        narrow = X.astype(self.plan.recipe.dtype)
+        normal = np.abs(narrow) >= np.finfo(narrow.dtype).smallest_normal
+        if self.flushed:
+            narrow[~normal] = 0
+        return np.asarray(np.where(normal & np.isfinite(narrow), X, narrow.astype(X.dtype)))
+
+    def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
+        rows, kept = np.arange(len(y)), self.kept
+        exp = kept(np.exp(logits))
+        total = exp.sum(axis=1)
+        probabilities = kept(exp / total[:, None])
+        chosen = probabilities[rows, y]
+        if self.backward == "derived":
+            error = probabilities.copy()
+            error[rows, y] -= 1
+            return -np.log(chosen), probabilities, error
+        by_chosen = kept(-1 / chosen / logits.dtype.type(len(y)))  # of the mean loss
+        if self.backward == "quotients":
+            by_total = by_chosen * kept(chosen / total)
+        else:
+            by_total = kept(by_chosen * kept(1 / kept(total * total))) * exp[rows, y]
+        error = exp * -by_total[:, None]
+        error[rows, y] += exp[rows, y] * kept(by_chosen / total)
+        return -np.log(chosen), probabilities, error * logits.dtype.type(len(y))
+
+
 class SoftmaxTwice(Variation):
     """The probabilities taken for logits."""
 

@@ -139,11 +139,10 @@ def causes():
     late = gated(Sum, lambda t: t.done >= 30)
     double = trained(both_of(LearningRate, 1.001, late))
     metric = with_metric_of_the_training_data
-    wide = {n: a.astype("float64") if n == "parameters/W" else a for n, a in sound.arrays.items()}
     records = [rate, mixed, ended, both, double, metric(judge, sound), metric(judge, rate)]
     records.append(metric_before_the_epoch(judge, sound))
     records.append(trained(gated(LearningRate, lambda t: t.done < 12), 0.5))
-    yield from (said(judge, record) for record in [*records, replace(sound, arrays=wide)])
+    yield from (said(judge, record) for record in records)
     lost = replace(rate, facts={**rate.facts, "history": odd_metrics(rate)})
     yield said(judge, lost)
     judge = chaotic()[0]
@@ -183,7 +182,8 @@ def metric_before_the_epoch(judge, record):
 def candidates():
     """Every known cause, as a sentence calls it."""
     judge, sound = digits()
-    records = [sound, *fed_otherwise()]
+    plain = replace(sound, facts={**sound.facts, "y_hat": "probabilities"})
+    records = [sound, plain, *fed_otherwise()]
     for record in records:
         found = replace(judge.judge(sound), divergence=place("gradient", 10.0))
         probes = {step: judge.ladder.probe(record, step) for step in judge.plan.probes}

@@ -1,16 +1,22 @@
 """A cause is named if its replay fits the run and no other one does."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks import drawn_plans
+from benchmarks.drawn_plans import judge_of
 from common import variations
-from common.candidates import STORED_FORMATS, Clues, digits, is_permutation
+from common.candidates import STORED_FORMATS, UNDERFLOW, Clues, digits, is_permutation
 from common.causes import find_cause
+from common.data import DataModule
 from common.launcher import Outcome
-from common.replay import Training, losses_from_logits
+from common.plan import Plan
+from common.recipe import Recipe
+from common.replay import Training, losses_from_logits, losses_from_probabilities
 from common.second_look import judge_of_steps, second_look, steps_to_probe
 from tests import look_alikes
 from tests.replays import digits_judge, probe_of, record_of
@@ -76,6 +82,38 @@ def test_a_known_cause_is_named_and_placed(judge, name, kind, value, attributes,
     assert cause.runner_up_envelopes > judge.thresholds.envelopes
     if cause.value is not None:
         assert cause.value == pytest.approx(value, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def steep():
+    """Weights so large that a plain softmax has hardly a number for what it computes."""
+    random = np.random.default_rng(0)
+    X, y = random.standard_normal((240, 260), np.float32), random.integers(0, 3, 240)
+    data = DataModule(X[:200], y[:200], X[200:], y[200:], name="made", num_outputs=3)
+    data.batch_size = 50
+    return judge_of(Plan.make(Recipe("made", 50, 1e-3, 2, sigma=1.0), data, Path("made")), data)
+
+
+def plain_softmax(steep, **attributes):
+    kind = type("PlainSoftmax", (variations.PlainSoftmax,), attributes)
+    form = {"dtype": "float32", "form": losses_from_probabilities}
+    with np.errstate(all="ignore"):
+        return drawn_plans.record_of(steep, kind(steep.plan, steep.data, **form))
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("backward", ["quotients", "factor"])
+def test_an_underflow_of_the_plain_softmax_is_named(steep, flushed, backward):
+    """What a framework differentiates itself: the loss is right, a part of the gradient is lost."""
+    found, cause = diagnose(steep, plain_softmax(steep, flushed=flushed, backward=backward))
+    assert found.divergence.stage == "gradient"
+    assert cause.name == UNDERFLOW
+    assert "reproduces this run" in cause.sentence
+
+
+def test_a_plain_softmax_that_does_not_underflow_has_no_cause(steep):
+    found, cause = diagnose(steep, plain_softmax(steep, backward="derived"))
+    assert (found.grade, cause) == ("rounding", None)
 
 
 def test_formats_of_the_same_precision_are_both_named(judge):
@@ -272,12 +310,6 @@ def test_a_sound_run_has_no_cause(judge):
     training = Training(judge.plan, judge.data, dtype="float32")
     found, cause = diagnose(judge, record_of(judge, training))
     assert (found.grade, found.divergence, cause) == ("rounding", None, None)
-
-
-def test_another_dtype_is_named_though_it_is_no_divergence(judge):
-    found, cause = diagnose(judge, record_of(judge, Training(judge.plan, judge.data)))
-    assert found.divergence is None
-    assert cause.name == "float64"
 
 
 def test_a_second_look_finds_what_no_probed_step_showed(judge):

@@ -67,6 +67,14 @@ PLANS = {
         lambda: made(200, 300, 8, scale=1e-6),
         Recipe("made", 50, 6e-4, 8, sigma=0.0, dtype="float64"),
     ),
+    "hundreds of classes, all alike": (
+        lambda: made(40, 8, 300, "random", scale=1e-3),
+        Recipe("made", 4, 0.1, 2, sigma=0.0),
+    ),
+    "one example of many features": (
+        lambda: made(1, 4_000, 2, scale=1e-6),
+        Recipe("made", 1, 30.0, 3),
+    ),
     "one example": (lambda: made(1, 5, 2), Recipe("made", 1, 0.5, 5)),
     "one feature": (lambda: made(40, 1, 2), Recipe("made", 1, 6.0, 20)),
     "one batch, larger than the data": (lambda: made(300, 30, 4), Recipe("made", 1000, 3.0, 20)),
@@ -143,6 +151,60 @@ def test_a_probability_that_lost_its_digits_is_no_number(dtype):
         logits = np.array([[0.0, -(least + beyond)]], dtype)
         losses, _ = losses_from_probabilities(logits, np.array([1]))
         assert np.isfinite(losses).all() == finite
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_classes_may_be_added_up_in_any_order(form):
+    """The sum of the softmax is not NumPy's in every library: one class after the other as well."""
+    random = np.random.default_rng(5)
+    logits, y = random.standard_normal((20, 700)), random.integers(0, 700, 20)
+    expected = form(logits, y)
+    order = random.permutation(700)
+    for received, exact in zip(form(logits, y, order), expected, strict=True):
+        np.testing.assert_allclose(received, exact, rtol=1e-12)
+    narrow = logits.astype(np.float32)
+    assert not np.array_equal(form(narrow, y)[1], form(narrow, y, order)[1])
+    assert form(narrow, y, order)[1].dtype == np.float32
+
+
+def test_members_that_add_in_blocks_take_the_classes_in_an_order_of_their_own():
+    data = made(50, 12, 30)
+    data.batch_size = 10
+    plan = Plan.make(Recipe("made", 10, 0.1, 1), data, Path("made"))
+    orders = [member(plan, data, index).classes for index in range(24)]
+    assert [order is None for order in orders] == [True, True, True, False, False, False] * 4
+    orders = [tuple(order) for order in orders if order is not None]
+    assert len(set(orders)) == len(orders)
+
+
+@pytest.mark.parametrize(
+    ("n", "f", "c", "scale"),
+    [(1, 500, 2, 1e-6), (1, 30, 200, 1.0), (40, 6, 5, 1e-6), (64, 20, 3, 1.0)],
+)
+@pytest.mark.parametrize("alike", [False, True], ids=["each its own", "alike in all examples"])
+def test_what_probabilities_round_is_within_the_least_envelopes_of_a_gradient(
+    n, f, c, scale, alike
+):
+    """Half a unit in the last place of every probability, of either sign, all else exact."""
+    data = made(n, f, c, scale=scale)
+    data.batch_size = n
+    plan = Plan.make(Recipe("made", n, 0.5, 2), data, Path("made"))
+    ladder = judge_of(plan, data).ladder
+    random, X = np.random.default_rng(n), data.X_train[plan.rows(0)].astype(float)
+    p = ladder.exact[0]["forward/probabilities"]
+    for _ in range(50):
+        signs = random.choice([-1.0, 1.0], (1 if alike else n, c))
+        # Examples that are alike round alike.
+        off = np.broadcast_to(signs * ladder.unit * (p[:1] if alike else p), p.shape)
+        for tensor, error in (
+            ("gradient/W", X.T @ off / n),
+            ("gradient/b", off.mean(axis=0)),
+            ("update/W", -0.5 * X.T @ off / n),
+        ):
+            floors = ladder._floors(0, tensor)
+            parts = ladder.coherent_parts(0, tensor, error)
+            for name, part in parts.items():
+                assert abs(part) <= 4 * floors[name], (tensor, name, abs(part) / floors[name])
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -56,6 +56,16 @@ LARGE_BATCHES = (
     Recipe("synthetic:6000x400x10", 2048, 0.02, 3),
 )
 """Long sums of many examples: a batch of the clean runs has 250 at most."""
+MANY_CLASSES = (
+    Recipe("synthetic:400x10x300", 4, 0.05, 2, sigma=0.0),
+    Recipe("synthetic:600x5x900", 50, 0.01, 3),
+)
+"""Long sums of nearly equal numbers: the clean runs have ten classes at most."""
+FEW_EXAMPLES = (
+    Recipe("synthetic:40x2000x2", 1, 0.002, 3),
+    Recipe("synthetic:60x500x3", 2, 0.02, 5),
+)
+"""What an example's probabilities round is in the gradients of all features."""
 
 
 class Unfloored(Ladder):
@@ -80,7 +90,13 @@ def alike(training: Training, index: int) -> Training:
 
 def without_blocks(training: Training, index: int) -> Training:
     """The member, adding up as NumPy's BLAS does."""
-    training.block = None
+    training.block = training.classes = None
+    return training
+
+
+def without_classes(training: Training, index: int) -> Training:
+    """The member, adding up the classes as NumPy does."""
+    training.classes = None
     return training
 
 
@@ -119,6 +135,7 @@ BOUNDS = (
     Bound("the same, with 48 members of single steps", ladder=Unfloored, lockstep=48),
     Bound("the rounding of probabilities in a gradient", ladder=WithoutProbabilities),
     Bound("members that add up in blocks", without_blocks),
+    Bound("members that add up the classes in other orders", without_classes),
     Bound("the loss by indexing log_softmax", without_log_softmax),
     Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),
     Bound("metric errors before the last epoch", options=(("metric_epochs", 1),)),
@@ -262,7 +279,7 @@ def main(arguments: Sequence[str]) -> int:
         os.environ[variable] = "1"
     started = time.perf_counter()
     recipes = [r for r in clean_recipes(options.quick).values() if r not in LARGE_CLEAN]
-    recipes += () if options.quick else LARGE_BATCHES
+    recipes += () if options.quick else (*LARGE_BATCHES, *MANY_CLASSES, *FEW_EXAMPLES)
     rows = []
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         for row in pool.map(judge_plan, recipes):

@@ -458,15 +458,15 @@ class Judge:
             yield count_finding(self.plan, record)
             last = self.validation @ W[-1] + b[-1]
             yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
-            if self.free_running.informative:
-                yield from accuracy_findings(
-                    self.plan,
-                    record,
-                    self.oracle,
-                    self.envelope,
-                    self.thresholds.envelopes,
-                    self.data.num_val,
-                )
+            yield from accuracy_findings(
+                self.plan,
+                record,
+                self.oracle,
+                self.envelope,
+                self.thresholds.envelopes,
+                self.data.num_val,
+                self.free_running.steps,
+            )
 
     def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.

@@ -23,7 +23,13 @@ ACCURACY_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def accuracy_findings(
-    plan: Plan, record: Record, oracle: Trajectory, envelope: Envelope, limit: float, num_val: int
+    plan: Plan,
+    record: Record,
+    oracle: Trajectory,
+    envelope: Envelope,
+    limit: float,
+    num_val: int,
+    steps: int,
 ) -> Iterator[Finding]:
     """The accuracies of a free run that can be compared, against the reference's.
 
@@ -34,23 +40,30 @@ def accuracy_findings(
         envelope: its rounding.
         limit: how many envelopes are rounding.
         num_val: how many validation examples there are.
+        steps: how many steps free runs can be compared in.
     """
     sizes = step_sizes(plan)
     least = order_rounding(0.0, record.facts["y_hat"], unit_roundoff(plan))
     near = borderline(oracle.margins, np.maximum(limit * envelope.margin, least), sizes)
     errors = np.abs(record.arrays["step_accuracy"] - oracle.step_accuracy)
-    yield _first(plan, "step_accuracy", np.arange(plan.num_steps), errors, near, sizes, limit)
+    if steps:
+        looked_at = np.arange(steps)
+        shown = errors[:steps], near[:steps], sizes[:steps]
+        yield _first(plan, "step_accuracy", looked_at, *shown, limit)
     val_bounds = np.maximum(limit * envelope.val_margin, least)
     val_near = borderline(oracle.val_margins, val_bounds, num_val)
     train = epoch_means(oracle.step_accuracy, plan)
     train_near = near.reshape(plan.recipe.max_epochs, -1).sum(axis=1)
-    ends = (np.arange(plan.recipe.max_epochs) + 1) * plan.steps_per_epoch - 1
+    epochs = steps // plan.steps_per_epoch
+    if not epochs:
+        return
+    ends = (np.arange(epochs) + 1) * plan.steps_per_epoch - 1
     for name, exact, count, size in (
         ("train_accuracy", train, train_near, plan.order.shape[1]),
         ("val_accuracy", oracle.val_accuracy, val_near, num_val),
     ):
-        errors = np.abs(np.array(record.facts["history"][name]) - exact)
-        yield _first(plan, name, ends, errors, count, np.full(len(ends), size), limit)
+        errors = np.abs(np.array(record.facts["history"][name]) - exact)[:epochs]
+        yield _first(plan, name, ends, errors, count[:epochs], np.full(epochs, size), limit)
 
 
 def count_finding(plan: Plan, record: Record) -> Finding:

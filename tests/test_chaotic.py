@@ -15,7 +15,8 @@ from common.elsewhere import judge_arrays
 from common.golden import golden_record
 from common.grades import can_be_compared, comparable_steps
 from common.moved import compare_with_golden
-from common.replay import FORMS, Training
+from common.record import Record
+from common.replay import FORMS, Training, epoch_means
 from common.report import print_report
 from common.report.junit import junit_xml
 from common.report.markdown import markdown
@@ -109,7 +110,7 @@ def test_a_fault_before_the_end_of_what_can_be_compared_is_graded(judges, name, 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_small_fault_is_drift(judges, name):
     judge = judges(name)
-    found = judged(judge, Jolted, 1, 1 + 2e-5)
+    found = judged(judge, Jolted, 1, 1 + 1e-5)
     assert (found.grade, found.divergence.stage) == ("drift", "update")
 
 
@@ -125,6 +126,29 @@ def test_a_fault_after_it_tells_nothing_but_a_wrong_step_does(judges, name):
     found = judge.judge(record)
     assert (found.grade, found.divergence.stage) == ("disagree", "gradient")
     assert found.divergence.step == late
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_accuracies_are_compared_as_far_as_can_be(judges, name):
+    judge = judges(name)
+    steps, length = judge.free_running.steps, judge.plan.steps_per_epoch
+
+    def changed(step):
+        """The same run with another accuracy of a step; its epoch's is the mean of its steps'."""
+        record = train(judge, dtype="float32")
+        accuracies = record.arrays["step_accuracy"]
+        accuracies[step] = 1 - accuracies[step]
+        means = epoch_means(accuracies, judge.plan)
+        history = record.facts["history"] | {"train_accuracy": means.tolist()}
+        with np.errstate(all="ignore"):
+            return judge.judge(Record({**record.facts, "history": history}, record.arrays))
+
+    early = int(np.flatnonzero(judge.oracle.step_accuracy[:steps] != 0.5)[0])
+    found = changed(early)
+    assert found.grade == "disagree"
+    assert found.divergence.stage == "metric"
+    assert found.divergence.step in (early, (early // length + 1) * length - 1)
+    assert changed(judge.plan.num_steps - 1).grade == "chaotic"
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -12,21 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.bisection import Bisection
-from common.bisection_state import BY, STATE_FILE, Question, State, load_state
-from common.device import DEVICES, check_device
-from common.elsewhere import write_plan
-from common.environment import (
-    choose,
-    discover,
-    find_environment,
+from framework_parity.common.commands.bisection import Bisection
+from framework_parity.common.commands.bisection_state import (
+    BY,
+    STATE_FILE,
+    Question,
+    State,
+    load_state,
 )
-from common.errors import NotRunError, ParityError
-from common.execution import Contender, Execution
-from common.grades import over_seeds, worst_verdict
-from common.judging import judge_comparison
-from common.model_comparison import ModelComparison, read_model
-from common.options import (
+from framework_parity.common.commands.comparison_context import open_session
+from framework_parity.common.commands.judge_arrays import write_plan
+from framework_parity.common.commands.judge_comparison import judge_comparison
+from framework_parity.common.commands.model_comparison import ModelComparison, read_model
+from framework_parity.common.commands.options import (
     DEFAULT_MARGINS,
     DEFAULT_THRESHOLDS,
     DEFAULT_TIMEOUT_SECONDS,
@@ -34,7 +32,9 @@ from common.options import (
     parse,
     parse_pythons,
 )
-from common.preparation import (
+from framework_parity.common.commands.regression import Regression
+from framework_parity.common.commands.seeds import Margins, independent_seeds, shared_seeds
+from framework_parity.common.commands.setup import (
     check_find_links,
     check_folder,
     check_positive,
@@ -48,20 +48,24 @@ from common.preparation import (
     prepare_environments,
     prepare_folder,
 )
-from common.progress import Display
-from common.recipe import Recipe
-from common.regression import Regression
-from common.releases import list_releases
-from common.report import PAGE, Report, print_report
-from common.report.exports import FORMATS, chosen_exports, export
-from common.report.report import FILE
-from common.report.show import show
-from common.seeds import Margins, independent_seeds, shared_seeds
-from common.session import open_session
-from common.side_by_side import side_by_side
-from common.specifier import parse_range
-from common.standard_output import reader_may_leave
-from common.thresholds import Thresholds
+from framework_parity.common.core.device import DEVICES, check_device
+from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.environments.releases import list_releases
+from framework_parity.common.environments.specifier import parse_range
+from framework_parity.common.execution.processes import Contender, Execution
+from framework_parity.common.execution.progress import Display
+from framework_parity.common.judging.grades import over_seeds, worst_verdict
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.notebook.side_by_side import side_by_side
+from framework_parity.common.report.exports import FORMATS, chosen_exports, export
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.page import PAGE
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.show import show
+from framework_parity.common.report.terminal import print_report
+from framework_parity.common.training.recipe import Recipe
 
 __all__ = ["bisect", "compare", "compare_model", "main", "side_by_side"]
 

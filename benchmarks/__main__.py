@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import against
-from common.errors import ParityError
-from common.recipe import Recipe
+from framework_parity.benchmarks import against
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.recipe import Recipe
 
 FOLDER = Path(__file__).parent
 NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name in NAMES:
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(f"framework_parity.benchmarks.{name}")
         summary = (module.__doc__ or "").strip()
         command = commands.add_parser(
             name,
@@ -108,12 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; 2 for unusable input."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == [OTHER] and (FOLDER / f"{OTHER}.py").exists():
-        status: int = importlib.import_module(f"benchmarks.{OTHER}").main(arguments[1:])
+        status: int = importlib.import_module(f"framework_parity.benchmarks.{OTHER}").main(
+            arguments[1:]
+        )
         return status
     options = build_parser().parse_args(arguments)
-    from benchmarks.measure import Budget
-    from common.device import check_device
-    from common.options import parse_pythons
+    from framework_parity.benchmarks.measure import Budget
+    from framework_parity.common.commands.options import parse_pythons
+    from framework_parity.common.core.device import check_device
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:

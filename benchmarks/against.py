@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
 
-from common.errors import ParityError
+from framework_parity.common.core.errors import ParityError
 
 SLOWER = 1.05
 """A row is slower if its median grew by more than this factor, and …"""

@@ -27,30 +27,36 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.detection_report import write_report
-from benchmarks.drawn_plans import Drawn, draw, draw_one
-from benchmarks.faults import CATALOGUE
-from benchmarks.measure import told
-from benchmarks.planting import KNOWN, Fault
-from common.agreement import Judge, Judgement
-from common.arrays import Array
-from common.causes import find_cause
-from common.environment import BOOTSTRAP, Environment, discover, find_environment
-from common.errors import ParityError
-from common.execution import Contender
-from common.fetch import open_data
-from common.grades import SOUND
-from common.ladder import WORST, Ladder
-from common.launcher import Job, Outcome, run_jobs
-from common.machine import machine_facts
-from common.parallel import available_cpus
-from common.plan import Plan
-from common.program import THREAD_VARIABLES
-from common.recipe import Recipe
-from common.record import Record, RecordError
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member, reference
-from common.replay import Trajectory
-from common.second_look import judge_of_steps, steps_to_probe
+from framework_parity.benchmarks.detection_report import write_report
+from framework_parity.benchmarks.drawn_plans import Drawn, draw, draw_one
+from framework_parity.benchmarks.faults import CATALOGUE
+from framework_parity.benchmarks.measure import told
+from framework_parity.benchmarks.planting import KNOWN, Fault
+from framework_parity.common.commands.reprobe import judge_of_steps, steps_to_probe
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.machine import machine_facts
+from framework_parity.common.core.program import THREAD_VARIABLES
+from framework_parity.common.core.threads import available_cpus
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments.backend import BOOTSTRAP, Environment
+from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.execution.launcher import Job, Outcome, run_jobs
+from framework_parity.common.execution.processes import Contender
+from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.ladder import WORST, Ladder
+from framework_parity.common.reference.ensemble import (
+    ENSEMBLE_MEMBERS,
+    measure_envelope,
+    member,
+    reference,
+)
+from framework_parity.common.reference.replay import Trajectory
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.record import Record, RecordError
 
 RESULTS = Path(__file__).parent / "results"
 JOB_RUNS = 40
@@ -263,7 +269,7 @@ def train(
             orders = [order(work, run, second) for run in own[i : i + JOB_RUNS]]
             listed.write_text(json.dumps(orders))
             command = (
-                *(str(environment.python), BOOTSTRAP, "benchmarks.faulty_worker"),
+                *(str(environment.python), BOOTSTRAP, "framework_parity.benchmarks.faulty_worker"),
                 *("--backend", backend, "--runs", str(listed)),
             )
             jobs.append(Job(name, command, work / f"{name}.log"))

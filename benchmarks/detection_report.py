@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults import CATALOGUE
-from benchmarks.planting import KNOWN, Fault
-from common.candidates import UNDERFLOW
-from common.causes import THE_PLAN
-from common.grades import SOUND
-from common.thresholds import Thresholds
+from framework_parity.benchmarks.faults import CATALOGUE
+from framework_parity.benchmarks.planting import KNOWN, Fault
+from framework_parity.common.judging.candidates import UNDERFLOW
+from framework_parity.common.judging.causes import THE_PLAN
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.thresholds import Thresholds
 
 Row = dict[str, Any]
 FAULTS = {fault.name: fault for fault in CATALOGUE}

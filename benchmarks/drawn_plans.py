@@ -23,17 +23,28 @@ from typing import Any
 
 import numpy as np
 
-from common.agreement import Judge
-from common.arrays import Array
-from common.data import DataModule
-from common.grades import SOUND
-from common.ladder import Ladder
-from common.plan import Plan
-from common.program import THREAD_VARIABLES
-from common.recipe import Recipe
-from common.record import Record
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member, reference
-from common.replay import FORMS, Floats, Training, Trajectory, epoch_means
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.program import THREAD_VARIABLES
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.reference.ensemble import (
+    ENSEMBLE_MEMBERS,
+    measure_envelope,
+    member,
+    reference,
+)
+from framework_parity.common.reference.replay import (
+    FORMS,
+    Floats,
+    Training,
+    Trajectory,
+    epoch_means,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.record import Record
 
 FRESH = range(48, 84)
 """Every twelve hold each form of the loss with each way of adding up, once or twice; the ensemble,

@@ -23,19 +23,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import drawn_plans, envelope_figure
-from benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
-from benchmarks.measure import told
-from common.agreement import with_single_steps
-from common.arrays import Array
-from common.data import DataModule
-from common.fetch import open_data
-from common.ladder import Ladder
-from common.machine import machine_facts
-from common.plan import Plan
-from common.program import THREAD_VARIABLES
-from common.recipe import Recipe
-from common.reference import (
+from framework_parity.benchmarks import drawn_plans, envelope_figure
+from framework_parity.benchmarks.detection import LARGE_CLEAN, clean_recipes, plan_name, show
+from framework_parity.benchmarks.measure import told
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.machine import machine_facts
+from framework_parity.common.core.program import THREAD_VARIABLES
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.named import open_data
+from framework_parity.common.judging.judge import with_single_steps
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import (
     ENSEMBLE_MEMBERS,
     LOCKSTEP_MEMBERS,
     Envelope,
@@ -44,8 +43,15 @@ from common.reference import (
     member,
     reference,
 )
-from common.replay import FORMS, Floats, Training, Trajectory, losses_from_logits
-from common.thresholds import Thresholds
+from framework_parity.common.reference.replay import (
+    FORMS,
+    Floats,
+    Training,
+    Trajectory,
+    losses_from_logits,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 FRESH = drawn_plans.FRESH
@@ -115,7 +121,7 @@ class Bound:
         members: what becomes of each member of the ensemble.
         lockstep: how many members single steps have.
         ladder: the ladder's class.
-        options: of :func:`common.reference.measure_envelope`.
+        options: of :func:`ensemble.measure_envelope`.
         single_steps: whether free runs are allowed what single steps are.
     """
 

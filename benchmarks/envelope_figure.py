@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import draw
-from common.thresholds import Thresholds
+from framework_parity.benchmarks.measure import draw
+from framework_parity.common.judging.thresholds import Thresholds
 
 RESULTS = Path(__file__).parent / "results"
 WHOLE = "nothing"

@@ -14,12 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import wrong_feeding, wrong_metrics, wrong_updates
-from benchmarks.planting import BATCH_SIZE, MODELS, Fault, Planter, Setup, faces, recipes
-from common.arrays import Array
-from common.data import DataModule
-from common.replay import Rows
-from common.trainer import EVALUATION_EXAMPLES
+from framework_parity.benchmarks import wrong_feeding, wrong_metrics, wrong_updates
+from framework_parity.benchmarks.planting import (
+    BATCH_SIZE,
+    MODELS,
+    Fault,
+    Planter,
+    Setup,
+    faces,
+    recipes,
+)
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.trainer import EVALUATION_EXAMPLES
 
 BOTH = ("digits", "fashion-mnist")
 STEEP = ("steep-digits", "fast-digits")
@@ -170,8 +178,8 @@ def plant(name: str, size: Any, setup: Setup, backend: str) -> Setup | None:
             planted = planted and plant(part, size_of_part, planted, backend)
         return planted
     own: Any = None
-    if importlib.util.find_spec(f"backends.{backend}.faults") is not None:
-        own = importlib.import_module(f"backends.{backend}.faults")
+    if importlib.util.find_spec(f"framework_parity.backends.{backend}.faults") is not None:
+        own = importlib.import_module(f"framework_parity.backends.{backend}.faults")
         setup = replace(setup, put=getattr(own, "put_parameters", setup.put))
     if name in PLANTERS:
         return PLANTERS[name](setup, size)

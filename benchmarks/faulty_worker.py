@@ -1,6 +1,6 @@
 """Train many times in one process, with faults planted: ``python -m benchmarks.faulty_worker``.
 
-What :mod:`common.worker` does, for a list of runs and through its own functions, so that a
+What :mod:`worker.train` does, for a list of runs and through its own functions, so that a
 framework is imported once. Standard output carries one JSON object a line.
 """
 
@@ -14,15 +14,15 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.faults import plant
-from benchmarks.planting import Setup
-from common.child import claim_stdout, end_with_parent
-from common.device import asked_device
-from common.plan import Plan
-from common.record import Record
-from common.recorder import Recorder
-from common.witness import Witness
-from common.worker import build_model, train
+from framework_parity.benchmarks.faults import plant
+from framework_parity.benchmarks.planting import Setup
+from framework_parity.common.core.child_process import claim_stdout, end_with_parent
+from framework_parity.common.core.device import asked_device
+from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+from framework_parity.common.worker.recorder import Recorder
+from framework_parity.common.worker.train import build_model, train
 
 
 def execute(backend: Any, name: str, run: dict[str, Any], out: TextIO) -> bool:
@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = claim_stdout()
     end_with_parent()
-    backend = importlib.import_module(f"backends.{arguments.backend}")
+    backend = importlib.import_module(f"framework_parity.backends.{arguments.backend}")
     backend.Trainer.use_device(asked_device())
     with Path("/dev/null").open("w") as silence:
         for run in json.loads(arguments.runs.read_text(encoding="utf-8")):

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.environment import BOOTSTRAP, discover, find_environment
-from common.fetch import open_data
-from common.plan import Plan
-from common.program import THREAD_VARIABLES
-from common.recipe import Recipe
+from framework_parity.common.core.program import THREAD_VARIABLES
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments.backend import BOOTSTRAP
+from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 
 RECIPE = Recipe("fashion-mnist", 256, 0.1, 1)
 
@@ -42,7 +43,12 @@ def main() -> None:
             python = find_environment(found[name]).python
             for implementation in found[name].implementations:
                 given = [name, implementation, str(Path(folder) / "plan"), str(options.epochs)]
-                command = [str(python), BOOTSTRAP, "benchmarks.feeding_worker", *given]
+                command = [
+                    str(python),
+                    BOOTSTRAP,
+                    "framework_parity.benchmarks.feeding_worker",
+                    *given,
+                ]
                 threads = dict.fromkeys(THREAD_VARIABLES, "1")
                 ran = subprocess.run(
                     command, env=os.environ | threads, stdout=subprocess.PIPE, check=True

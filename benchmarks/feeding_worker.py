@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from common.child import claim_stdout
-from common.device import asked_device
-from common.plan import Plan
-from common.worker import build_model
+from framework_parity.common.core.child_process import claim_stdout
+from framework_parity.common.core.device import asked_device
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.worker.train import build_model
 
 
 def measure(backend_name: str, implementation: str, plan: Plan, epochs: int) -> list[list[float]]:
     """Processor seconds of each epoch, without and with the projection."""
-    backend = importlib.import_module(f"backends.{backend_name}")
+    backend = importlib.import_module(f"framework_parity.backends.{backend_name}")
     backend.Trainer.use_device(asked_device())
     order, trainers = np.array(plan.order[0]), []
     for watched in (False, True):

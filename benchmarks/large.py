@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import against, measure, scaling
-from benchmarks.measure import say
-from common.data import DataModule
-from common.errors import ParityError
+from framework_parity.benchmarks import against, measure, scaling
+from framework_parity.benchmarks.measure import say
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
 
 LARGE_BYTES = 2 * 2**30
 """The goal: resident memory over what the import takes."""

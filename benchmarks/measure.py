@@ -23,16 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from common.device import DEVICES
-from common.environment import BOOTSTRAP, Backend, Environment, choose, discover, find_environment
-from common.errors import ParityError
-from common.fetch import open_data
-from common.launcher import Job, run_jobs
-from common.machine import machine_facts
-from common.parallel import available_cpus
-from common.plan import Plan
-from common.recipe import Recipe
-from common.record import RecordError
+from framework_parity.common.core.device import DEVICES
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.machine import machine_facts
+from framework_parity.common.core.threads import available_cpus
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments.backend import BOOTSTRAP, Backend, Environment
+from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.execution.launcher import Job, run_jobs
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.record import RecordError
 
 BUSY = 0.15
 """Processors that other programs may use before a measurement calls its machine busy."""
@@ -61,7 +62,7 @@ class Task:
         out, settings = folder / "sample.json", folder / "settings.json"
         out.unlink(missing_ok=True)
         settings.write_text(json.dumps(self.settings | {"out": str(out)}), encoding="utf-8")
-        return (str(self.python), BOOTSTRAP, "benchmarks.worker", str(settings))
+        return (str(self.python), BOOTSTRAP, "framework_parity.benchmarks.worker", str(settings))
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The facts that the process left there.

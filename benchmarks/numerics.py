@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import against, measure
-from benchmarks.measure import Task, make_plan, quartiles
+from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks.measure import Task, make_plan, quartiles
 
 FORMS = ("indexed", "one-hot")
 SHAPES = ((256, 10), (256, 1000), (10_000, 10))

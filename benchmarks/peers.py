@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.measure import say
-from common.cache import cache_directory
+from framework_parity.benchmarks.measure import say
+from framework_parity.common.core.cache import cache_directory
 
 KERAS = "keras==3.15.1"
 KERAS_BACKENDS = ("jax", "tensorflow", "torch")

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from common.classifier import Parameters
-from common.plan import Plan
-from common.replay import Rows
-from common.witness import Witness
+from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.plan import Plan
 
 MODELS = ("SoftmaxRegressionScratch", "SoftmaxRegression")
 KNOWN = "known"

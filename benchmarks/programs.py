@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Task
-from common.environment import Environment
-from common.execution import Contender
-from common.external import worker_command
-from common.record import RecordError
+from framework_parity.benchmarks.measure import Task
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.external import worker_command
+from framework_parity.common.execution.processes import Contender
+from framework_parity.common.training.record import RecordError
 
 
 @dataclass(kw_only=True)

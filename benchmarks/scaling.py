@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import against, measure
-from benchmarks.measure import Task, say
-from common.data import ARRAYS, DataModule
-from common.device import DEVICES
-from common.plan import Plan
-from common.recipe import Recipe
+from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks.measure import Task, say
+from framework_parity.common.core.device import DEVICES
+from framework_parity.common.data.data_module import ARRAYS, DataModule
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 
 BASE = {"examples": 20_000, "features": 128, "classes": 10, "batch": 256, "threads": 1, "epochs": 3}
 AXES: dict[str, tuple[int, ...]] = {
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
     usable = measure.environments(options.backends, options.pythons)
     pythons = {name: environment.python for name, (_, environment) in usable.items()}
     if options.large:
-        from benchmarks.large import large
+        from framework_parity.benchmarks.large import large
 
         return large(options, pythons)
     points, tasks = [], []

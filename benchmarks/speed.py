@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import against, measure
-from benchmarks.measure import Task, make_plan, quartiles, ratio, say
-from benchmarks.peers import KERAS_BACKENDS, peers_folder
-from benchmarks.programs import Program
-from common.device import DEVICES
-from common.environment import Backend, Environment
-from common.external import ExternalEnvironment
-from common.grades import SOUND
-from common.plan import Plan
-from common.replay import Training, epoch_means
+from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks.measure import Task, make_plan, quartiles, ratio, say
+from framework_parity.benchmarks.peers import KERAS_BACKENDS, peers_folder
+from framework_parity.benchmarks.programs import Program
+from framework_parity.common.core.device import DEVICES
+from framework_parity.common.environments.backend import Backend, Environment
+from framework_parity.common.environments.external import ExternalEnvironment
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.reference.replay import Training, epoch_means
+from framework_parity.common.training.plan import Plan
 
 MINUTES = 13.0
 """How long measuring may take; the comparison that grades takes another."""
@@ -134,7 +134,7 @@ def find_grades(
         path = options.report / "report.json" if options.report.is_dir() else options.report
         runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
     else:
-        from compare import compare
+        from framework_parity.compare import compare
 
         say("grades: a comparison on the same recipe")
         with tempfile.TemporaryDirectory() as folder:

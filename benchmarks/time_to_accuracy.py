@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import against, measure
-from benchmarks.measure import Task, make_plan, quartiles
+from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks.measure import Task, make_plan, quartiles
 
 MINUTES = 4.0
 """How long it may take."""

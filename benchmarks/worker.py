@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.memory import Watch, resident_bytes
-from common.arrays import aligned
-from common.child import claim_stdout, end_with_parent
-from common.device import asked_device
-from common.plan import Plan
-from common.recorder import peak_rss_bytes
-from common.worker import build_model
+from framework_parity.benchmarks.memory import Watch, resident_bytes
+from framework_parity.common.core.arrays import aligned
+from framework_parity.common.core.child_process import claim_stdout, end_with_parent
+from framework_parity.common.core.device import asked_device
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.worker.recorder import peak_rss_bytes
+from framework_parity.common.worker.train import build_model
 
 
 class Clock:
@@ -56,7 +56,9 @@ class Measurement:
         self.plan = Plan.load(Path(settings["plan"]))
         self.started, cpu = time.perf_counter(), time.process_time()
         name = settings["backend"]
-        self.backend = importlib.import_module(f"backends.{name}") if name else None
+        self.backend = (
+            importlib.import_module(f"framework_parity.backends.{name}") if name else None
+        )
         if self.backend:
             self.backend.Trainer.use_device(asked_device())
         self.facts["import_seconds"] = time.perf_counter() - self.started
@@ -97,7 +99,9 @@ def fit(measurement):
 
 def own(measurement):
     """``Trainer.fit`` of a model that a user defines, the book's way; it draws its parameters."""
-    chapters = importlib.import_module(f"backends.{measurement.settings['backend']}.chapters")
+    chapters = importlib.import_module(
+        f"framework_parity.backends.{measurement.settings['backend']}.chapters"
+    )
     make, data = getattr(chapters, measurement.settings["implementation"]), measurement.data
     shape = data.num_inputs, data.num_outputs
     fit_model(measurement, make(measurement.backend, *shape, measurement.plan.recipe.lr), None)
@@ -141,7 +145,7 @@ def fit_model(measurement, model, initial):
 
 def loop(measurement):
     """A loop written by hand, of the backend's ``raw_loop.py``."""
-    name = f"backends.{measurement.settings['backend']}.raw_loop"
+    name = f"framework_parity.backends.{measurement.settings['backend']}.raw_loop"
     plan, data = measurement.plan, measurement.data
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
     X, y = data.examples(train=True, dtype=plan.recipe.dtype)

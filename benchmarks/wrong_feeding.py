@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planting import Fault, Planter, Setup, at, faces, since
-from common.arrays import Array, aligned
-from common.plan import Plan
-from common.replay import Rows
-from common.trainer import EpochMetrics
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, faces, since
+from framework_parity.common.core.arrays import Array, aligned
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.trainer import EpochMetrics
 
 FAMILY = "feeding"
 LATER = 46

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planting import Fault, Planter, Setup, faces
-from common.arrays import Array
-from common.replay import Rows
-from common.trainer import EpochMetrics
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, faces
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.trainer import EpochMetrics
 
 FAMILY = "metrics"
 Pair = tuple[float, float]

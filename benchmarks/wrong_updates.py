@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planting import Fault, Planter, Setup, at, faces, since
-from common.arrays import Array
-from common.classifier import Parameters
-from common.replay import Rows
-from common.trainer import EpochMetrics
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, faces, since
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.trainer import EpochMetrics
 
 Rule = Callable[[Any, Array, Array], "Array | None"]
 """``rule(s, W, g)``: the change of a parameter from its value and its gradient, None where it is

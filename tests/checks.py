@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arrays import aligned
-from common.child import claim_stdout
-from common.errors import ParityError
-from common.plan import Plan
-from common.recipe import Recipe
-from common.replay import Training
+from framework_parity.common.core.arrays import aligned
+from framework_parity.common.core.child_process import claim_stdout
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 
 IMPLEMENTATIONS = ("scratch", "concise")
 
@@ -38,8 +38,8 @@ class Fixture:
     """A small problem, the backend's tensors and its two models."""
 
     def __init__(self, name):
-        self.d2l = importlib.import_module(f"backends.{name}")
-        self.chapters = importlib.import_module(f"backends.{name}.chapters")
+        self.d2l = importlib.import_module(f"framework_parity.backends.{name}")
+        self.chapters = importlib.import_module(f"framework_parity.backends.{name}.chapters")
         self.random = np.random.default_rng(0)
 
     def problem(self, num_train=100, num_inputs=6, num_outputs=3, num_val=20, **options):

@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from common.environment import Environment
-from common.execution import MEMBERS, REFERENCE, Contender, Execution
-from common.judging import judge_comparison
-from common.launcher import Outcome
-from common.record import COMPUTED
-from common.reference import member
-from common.replay import Training
-from common.report import Report, write_page
-from common.thresholds import Thresholds
-from common.witness import planned_sha256
+from framework_parity.common.commands.judge_comparison import judge_comparison
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import member
+from framework_parity.common.reference.recording_data import planned_sha256
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.report.page import write_page
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import COMPUTED
 from tests.helpers import make_plan
 from tests.replays import record_of
 

@@ -7,9 +7,10 @@ import tempfile
 
 import pytest
 
-from common.environment import ROOT, discover, find_environment
-from common.program import clean_environment
-from common.staying import StayingWorkers
+from framework_parity.common.core.program import clean_environment
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.execution.worker_pool import StayingWorkers
 
 BACKENDS = discover(external=False)
 EXTERNAL = {name: backend for name, backend in discover().items() if name not in BACKENDS}

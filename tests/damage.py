@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common import model_worker, worker
+from framework_parity.common.worker import train as worker
+from framework_parity.common.worker import train_model as model_worker
 
 
 def change_facts(folder, change):

@@ -2,8 +2,8 @@
 
 from itertools import product
 
-from common.ladder import Finding, may_begin_in, shown_before
-from common.replay import WORST
+from framework_parity.common.judging.ladder import Finding, may_begin_in, shown_before
+from framework_parity.common.reference.replay import WORST
 
 OWN_MODEL_PARTS = (
     "the loss of a step",

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -9,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from common.cache import CACHE_VARIABLE, DATA_VARIABLE
-from common.datasets import Synthetic
-from common.environment import ROOT, choose, discover
-from common.plan import Plan
-from common.recipe import Recipe
+from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import choose, discover
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 from tests.conftest import BACKENDS
 
 PLAIN = next(b.name for b in BACKENDS.values() if not b.is_framework)
@@ -37,13 +39,26 @@ def refuse(*_, **__):
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 root, system_folder, *sys.argv = sys.argv[1:]
 sys.path.insert(0, root)
-from common import fetch
-from common.fashion_mnist import publishers
+from framework_parity.common.data import sources as fetch
+from framework_parity.common.data.fashion_mnist import publishers
 fetch.SYSTEM_FOLDER = Path(system_folder)
 publishers.BACKOFF_SECONDS = 0.0
-sys.exit(__import__("compare").main(sys.argv))
+from framework_parity import compare
+sys.exit(compare.main(sys.argv))
 """
 """Runs ``compare.py`` where no socket connects and no package of the system holds the data."""
+
+
+def copy_code(folder, backends=()):
+    """The project's code in a folder of its own, with these backends."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "common", folder / "common", ignore=ignored)
+    shutil.copytree(ROOT / "framework_parity", folder / "framework_parity", symlinks=True)
+    shutil.copy(ROOT / "compare.py", folder)
+    (folder / "backends").mkdir()
+    shutil.copy(ROOT / "backends" / "__init__.py", folder / "backends")
+    for name in backends:
+        shutil.copytree(ROOT / "backends" / name, folder / "backends" / name, ignore=ignored)
 
 
 def user_environment(cache, **changes):
@@ -119,7 +134,7 @@ def interpreter(path, pattern, script):
 def off_by(path, factor):
     """The runner's interpreter, but its workers train with a learning rate that is off."""
     faulty = f"cd {shlex.quote(str(ROOT))}; exec {shlex.quote(sys.executable)} -m tests.other_rate"
-    return interpreter(path, "*common.worker*", f'{faulty} {factor} "$@"')
+    return interpreter(path, "*framework_parity.common.worker.train*", f'{faulty} {factor} "$@"')
 
 
 def wait_until(condition):

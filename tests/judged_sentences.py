@@ -9,21 +9,27 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from common.agreement import how_far_outside, how_much
-from common.candidates import Clues
-from common.causes import at_the_latest, find_cause, known_by_product
-from common.elsewhere import Found
-from common.feeding import COUNTS, ROWS, first_wrong_batch
-from common.grades import LIFELESS, Liveness, lifeless, not_comparable, unlearned
-from common.judging import judge_record
-from common.ladder import Finding
-from common.model_judging import ModelJudge
-from common.record import RecordError
-from common.replay import WORST, Training, losses_from_logits
-from common.report.wording import run_lines
-from common.thresholds import Thresholds
-from common.variations import LearningRate, Sum
-from common.variations import both as both_of
+from framework_parity.common.commands.judge_arrays import Found
+from framework_parity.common.commands.judge_comparison import judge_record
+from framework_parity.common.judging.candidates import Clues
+from framework_parity.common.judging.causes import at_the_latest, find_cause, known_by_product
+from framework_parity.common.judging.grades import (
+    LIFELESS,
+    Liveness,
+    lifeless,
+    not_comparable,
+    unlearned,
+)
+from framework_parity.common.judging.judge import how_far_outside, how_much
+from framework_parity.common.judging.ladder import Finding
+from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.replay import WORST, Training, losses_from_logits
+from framework_parity.common.reference.variations import LearningRate, Sum
+from framework_parity.common.reference.variations import both as both_of
+from framework_parity.common.report.wording import run_lines
+from framework_parity.common.training.feeding import COUNTS, ROWS, first_wrong_batch
+from framework_parity.common.training.record import RecordError
 from tests import facts_of_reports as of
 from tests.look_alikes import RateAndCorrupted, gated
 from tests.replays import digits_judge, record_of

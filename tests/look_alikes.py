@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common import variations
-from common.causes import find_cause
-from common.replay import Training
-from common.variations import Variation, both
+from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.reference import variations
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.reference.variations import Variation, both
 from tests.replays import digits_judge, record_of
 
 

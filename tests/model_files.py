@@ -5,7 +5,7 @@ Examples are the digits: 8 rows of 8 pixels. How a framework computes stands in 
 
 import runpy
 
-from common.environment import ROOT
+from framework_parity.common.environments.backend import ROOT
 from tests.conftest import BACKENDS
 
 FOUND = {

@@ -1,11 +1,11 @@
 """A worker whose learning rate is off by a factor: ``python -m tests.other_rate FACTOR …``.
 
-What follows the factor are the arguments of an interpreter that runs :mod:`common.worker`.
+What follows the factor are the arguments of an interpreter that runs :mod:`worker.train`.
 """
 
 import sys
 
-from common import worker
+from framework_parity.common.worker import train as worker
 
 
 def main():

@@ -1,12 +1,11 @@
 """A copy of the project with a backend of its own, whose package is off from one release on."""
 
-import shutil
 import sys
 import zipfile
 
-from common.environment import ROOT
+from framework_parity.common.environments.backend import ROOT
 from tests.conftest import BACKENDS
-from tests.helpers import PLAIN
+from tests.helpers import PLAIN, copy_code
 
 PACKAGE = "plantedsgd"
 RELEASES = [f"1.{minor}" for minor in range(1, 13)]
@@ -63,12 +62,12 @@ def build_releases(folder):
 
 def copy_project(folder):
     """The project with one backend: the plain one, whose updates are the package's."""
-    shutil.copytree(ROOT / "common", folder / "common", ignore=shutil.ignore_patterns("__pyc*"))
-    shutil.copy(ROOT / "compare.py", folder)
-    (folder / "backends" / PACKAGE).mkdir(parents=True)
-    shutil.copy(ROOT / "backends" / "__init__.py", folder / "backends")
+    copy_code(folder)
+    (folder / "backends" / PACKAGE).mkdir()
     for source in (ROOT / "backends" / PLAIN).glob("*.py"):
-        text = source.read_text().replace(f"backends.{PLAIN}", f"backends.{PACKAGE}")
+        text = source.read_text().replace(
+            f"framework_parity.backends.{PLAIN}", f"framework_parity.backends.{PACKAGE}"
+        )
         (folder / "backends" / PACKAGE / source.name).write_text(text)
     (folder / "backends" / PACKAGE / "optimizer.py").write_text(OPTIMIZER)
     with (folder / "backends" / PACKAGE / "__init__.py").open("a") as face:

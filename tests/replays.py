@@ -2,20 +2,19 @@
 
 import numpy as np
 
-from common.datasets import Digits
-from common.ladder import Ladder
-from common.lockstep import difference
-from common.plan import Plan
-from common.record import Record
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
-from common.replay import Training, epoch_means
+from framework_parity.common.data.datasets import Digits
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
+from framework_parity.common.reference.replay import Training, difference, epoch_means
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
 
-from common.agreement import Judge  # isort: skip
+from framework_parity.common.judging.judge import Judge  # isort: skip
 
 
 def digits_judge(folder, **recipe):
     """The judge of a plan on the digits."""
-    from common.recipe import Recipe
+    from framework_parity.common.training.recipe import Recipe
 
     data = Digits()
     data.save(folder / "data")

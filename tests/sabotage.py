@@ -1,7 +1,7 @@
 """A worker that comes to grief in one of its runs.
 
 ``python -m tests.sabotage DEED IMPLEMENTATION …`` is the worker that the further arguments name,
-``-m common.worker`` among them, until the run of that implementation begins.
+``-m framework_parity.common.worker.train`` among them, until the run of that implementation begins.
 """
 
 import os
@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from common import worker
-from common.child import NEXT
+from framework_parity.common.core.child_process import NEXT
+from framework_parity.common.worker import train as worker
 
 
 def kill(*_):
@@ -90,7 +90,7 @@ def main():
             globals()[deed.removeprefix(AFTER)](Path(out), recorder)
 
     worker.run = sabotaged
-    sys.argv = ["common.worker", *arguments[2:]]
+    sys.argv = ["framework_parity.common.worker.train", *arguments[2:]]
     worker.main()
 
 

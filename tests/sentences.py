@@ -14,21 +14,23 @@ from types import SimpleNamespace
 import numpy as np
 from rich.console import Console
 
-from common.environment import Environment
-from common.grades import not_comparable
-from common.judging import gave_way
-from common.model_comparison import ModelComparison
-from common.moved import first_bits
-from common.regression import Regression
-from common.replay import WORST
-from common.report import Report, print_report
-from common.report.advice import next_steps
-from common.report.bisection import bisection_lines
-from common.report.findings import cell, tile
-from common.report.flips import flip_lines
-from common.report.junit import junit_xml
-from common.report.markdown import markdown
-from common.report.wording import (
+from framework_parity.common.commands.judge_comparison import gave_way
+from framework_parity.common.commands.model_comparison import ModelComparison
+from framework_parity.common.commands.regression import Regression
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.judging.baseline_difference import first_bits
+from framework_parity.common.judging.grades import not_comparable
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.report.advice import next_steps
+from framework_parity.common.report.bisection import bisection_lines
+from framework_parity.common.report.findings import cell, tile
+from framework_parity.common.report.flips import flip_lines
+from framework_parity.common.report.junit import junit_xml
+from framework_parity.common.report.markdown import markdown
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
+from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
     comparable_lines,
@@ -37,7 +39,6 @@ from common.report.wording import (
     run_lines,
     seed_lines,
 )
-from common.thresholds import Thresholds
 from tests import facts_of_reports as of
 from tests import judged_sentences as judged
 

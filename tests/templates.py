@@ -3,15 +3,43 @@
 import ast
 import re
 
-from common.environment import ROOT
+from framework_parity.common.environments.backend import ROOT
 
 JUDGE = (
-    *("accepted", "agreement", "bisection", "bisection_state", "candidates", "causes"),
-    *("elsewhere", "equivalence", "feeding", "golden", "grades", "judging", "ladder", "lockstep"),
-    *("metrics", "model_comparison", "model_judging", "moved", "regression", "release_change"),
-    *("run_facts", "second_look", "seeds", "thresholds", "report/advice", "report/bisection"),
-    *("report/findings", "report/flips", "report/junit", "report/markdown", "report/report"),
-    *("report/spreadsheet", "report/terminal", "report/wording"),
+    "commands/bisection",
+    "commands/bisection_state",
+    "commands/judge_arrays",
+    "commands/judge_comparison",
+    "commands/model_comparison",
+    "commands/regression",
+    "commands/reprobe",
+    "commands/run_facts",
+    "commands/seeds",
+    "judging/accepted_differences",
+    "judging/baseline_difference",
+    "judging/candidates",
+    "judging/causes",
+    "judging/equivalence",
+    "judging/golden_record",
+    "judging/grades",
+    "judging/judge",
+    "judging/ladder",
+    "judging/metrics",
+    "judging/model_judge",
+    "judging/release_change",
+    "judging/thresholds",
+    "report/advice",
+    "report/bisection",
+    "report/findings",
+    "report/flips",
+    "report/junit",
+    "report/markdown",
+    "report/report",
+    "report/spreadsheet",
+    "report/terminal",
+    "report/wording",
+    "training/feeding",
+    "worker/lockstep",
 )
 """Files of ``common/`` whose sentences end in a report."""
 

@@ -4,10 +4,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from common.accepted import KEYS, Accepted
-from common.errors import ParityError
-from common.grades import SOUND as SOUND_GRADES
-from common.report import Report
+from framework_parity.common.commands.accepted_differences import KEYS, Accepted
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.judging.grades import SOUND as SOUND_GRADES
+from framework_parity.common.report.report import Report
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, off_by, run
 from tests.test_exports import junit
 

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from common.activation import activate
-from common.environment import ROOT, find_environment
-from common.errors import NotRunError, ParityError
+from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.notebook.activation import activate
 from tests.conftest import BACKENDS
 from tests.helpers import FRAMEWORKS, PLAIN, program
 
@@ -42,8 +43,8 @@ def test_unknown_names_are_refused():
 
 FRESH = """
 import json, sys
-from common.activation import activate
-from common.errors import ParityError
+from framework_parity.common.notebook.activation import activate
+from framework_parity.common.core.errors import ParityError
 assert "numpy" not in sys.modules
 try:
     activate(sys.argv[1], **json.loads(sys.argv[2]))
@@ -73,8 +74,8 @@ def test_an_interpreter_of_another_python(tmp_path):
 
 TWICE = """
 import json, sys
-from common.activation import activate
-from common.errors import ParityError
+from framework_parity.common.notebook.activation import activate
+from framework_parity.common.core.errors import ParityError
 first = activate(sys.argv[1])
 again = activate(sys.argv[1]) is first
 try:
@@ -95,11 +96,11 @@ def test_a_process_has_one_framework():
 LENT = """
 import importlib, json, sys
 from pathlib import Path
-from common.activation import activate
+from framework_parity.common.notebook.activation import activate
 name = sys.argv[1]
 d2l = activate(name)
 import numpy
-from common.environment import discover, find_environment
+from framework_parity.common.environments.discovery import discover, find_environment
 X, y = next(iter(d2l.Synthetic(50, 4, 3).train_dataloader()))
 trainer = d2l.Trainer(1)
 trainer.fit(d2l.SoftmaxRegression(3, 0.1), d2l.Synthetic(50, 4, 3))
@@ -128,7 +129,7 @@ def test_the_environment_is_lent(name):
     environment = find_environment(backend)
     found = run(LENT, name)
     pinned = {requirement.name: requirement.specifier for requirement in backend.requirements}
-    assert found["face"] == f"backends.{name}"
+    assert found["face"] == f"framework_parity.backends.{name}"
     assert found["numpy"] in pinned["numpy"]
     assert found["framework"].startswith(str(environment.python.parent.parent))
     assert (found["rows"], found["losses"]) == (50, 1)

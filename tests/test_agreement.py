@@ -9,20 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.agreement import Judge
-from common.errors import ParityError
-from common.execution import repeat_name
-from common.grades import GRADES, LIFELESS, Liveness, failing, lifeless, unlearned, verdict
-from common.ladder import Finding, Ladder, in_ulps
-from common.launcher import ENDED, Outcome, not_done
-from common.record import Record, RecordError
-from common.recorder import Recorder
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
-from common.replay import FORMS, Training, epoch_means
-from common.run_facts import repeat_facts
-from common.thresholds import Thresholds
-from common.witness import Witness
-from common.worker import run
+from framework_parity.common.commands.run_facts import repeat_facts
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.execution.launcher import ENDED, Outcome, not_done
+from framework_parity.common.execution.processes import repeat_name
+from framework_parity.common.judging.grades import (
+    GRADES,
+    LIFELESS,
+    Liveness,
+    failing,
+    lifeless,
+    unlearned,
+    verdict,
+)
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import Finding, Ladder, in_ulps
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
+from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.reference.replay import FORMS, Training, epoch_means
+from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.worker.recorder import Recorder
+from framework_parity.common.worker.train import run
 from tests.helpers import PLAIN, make_plan
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -9,12 +9,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from common import device
-from common.cache import CACHE_VARIABLE
-from common.errors import ParityError
-from common.fashion_mnist.files import FILES
-from common.preparation import check_folder, prepare_folder, writing
-from compare import main
+from framework_parity.common.commands.setup import check_folder, prepare_folder, writing
+from framework_parity.common.core import device
+from framework_parity.common.core.cache import CACHE_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.fashion_mnist.files import FILES
+from framework_parity.compare import main
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
 

@@ -11,22 +11,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import device, variations
-from common.baseline import SCHEMA, Baseline
-from common.cache import CACHE_VARIABLE
-from common.environment import Environment, find_environment
-from common.errors import ParityError
-from common.execution import Contender
-from common.golden import decode, encode, golden_record, projections
-from common.launcher import Outcome
-from common.moved import compare_with_golden
-from common.record import HISTORY
-from common.reference import member
-from common.replay import FORMS, Training
-from common.report import Report
-from common.report.wording import moved_sentence
-from common.run_facts import run_facts
-from compare import compare
+from framework_parity.common.commands.run_facts import run_facts
+from framework_parity.common.core import device
+from framework_parity.common.core.cache import CACHE_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import Contender
+from framework_parity.common.judging.baseline import SCHEMA, Baseline
+from framework_parity.common.judging.baseline_difference import compare_with_golden
+from framework_parity.common.judging.golden_record import decode, encode, golden_record, projections
+from framework_parity.common.reference import variations
+from framework_parity.common.reference.ensemble import member
+from framework_parity.common.reference.replay import FORMS, Training
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.wording import moved_sentence
+from framework_parity.common.training.record import HISTORY
+from framework_parity.compare import compare
 from tests.conftest import BACKENDS
 from tests.helpers import (
     COMPARE,
@@ -290,7 +292,7 @@ def test_another_device_is_named(saved, cache, tmp_path, monkeypatch):
     for row in json.loads(saved.read_text())["runs"]:
         assert row["surroundings"]["device"] == "cpu"
     silent = f'unset {device.DEVICE_VARIABLE}; exec {shlex.quote(sys.executable)} "$@"'
-    python = interpreter(tmp_path / "python", "*common.worker*", silent)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", silent)
     monkeypatch.setattr(device, "DRIVERS", ("/dev/null",))
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     small = {"data": SMALL[1], "max_epochs": int(SMALL[3]), "implementations": ["scratch"]}
@@ -437,7 +439,7 @@ DAMAGES = {
 @pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, option):
-    from compare import main
+    from framework_parity.compare import main
 
     file = tmp_path / "b.json"
     file.write_text(damaged(json.loads(saved.read_text()), DAMAGES[damage]))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import against, measure, numerics, scaling, speed
-from benchmarks.__main__ import main
-from benchmarks.programs import Program
-from common import device
-from common.environment import Environment, discover
-from common.errors import ParityError
-from common.record import Record
+from framework_parity.benchmarks import against, measure, numerics, scaling, speed
+from framework_parity.benchmarks.__main__ import main
+from framework_parity.benchmarks.programs import Program
+from framework_parity.common.core import device
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.discovery import discover
+from framework_parity.common.training.record import Record
 
 HERE = f"numpy={sys.executable}"
 ROOT = Path(__file__).parent.parent

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.bisection import search
-from common.cache import cache_directory
-from common.errors import ParityError
-from common.record import Record
-from common.releases import list_releases
-from common.report import Report
-from common.specifier import parse_range
+from framework_parity.common.commands.bisection import search
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.releases import list_releases
+from framework_parity.common.environments.specifier import parse_range
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import Record
 from tests import planted
 from tests.helpers import (
     COMPARE,

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from common import board
-from common.board import ProgressBoard
-from common.environment import ROOT
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.training import progress_board as board
+from framework_parity.common.training.progress_board import ProgressBoard
 from tests.helpers import PLAIN, make_plan
 
-d2l = importlib.import_module(f"backends.{PLAIN}")
+d2l = importlib.import_module(f"framework_parity.backends.{PLAIN}")
 
 
 class Kernel:
@@ -199,7 +199,7 @@ def test_a_figure_without_a_notebook():
 
 REAL = """
 import importlib
-d2l = importlib.import_module("backends.NAME")
+d2l = importlib.import_module("framework_parity.backends.NAME")
 trainer = d2l.Trainer(30)
 trainer.fit(d2l.SoftmaxRegression(3, 0.1), d2l.Synthetic(200, 6, 3, batch_size=20))
 assert len(trainer.history["val_loss"]) == 30
@@ -221,7 +221,7 @@ def test_in_a_real_kernel():
 
 SCRIPT = """
 import importlib, sys
-d2l = importlib.import_module("backends." + sys.argv[1])
+d2l = importlib.import_module("framework_parity.backends." + sys.argv[1])
 trainer = d2l.Trainer(int(sys.argv[2]), board=sys.argv[3] == "board")
 trainer.fit(d2l.SoftmaxRegression(3, 0.1), d2l.Synthetic(200, 6, 3, batch_size=20))
 """
@@ -273,7 +273,7 @@ def test_nothing_where_nobody_looks():
 
 def test_a_worker_writes_its_progress_and_nothing_else(tmp_path):
     make_plan(tmp_path)
-    command = [sys.executable, "-m", "common.worker", "--backend", PLAIN]
+    command = [sys.executable, "-m", "framework_parity.common.worker.train", "--backend", PLAIN]
     command += ["--plan", tmp_path / "plan", "--out", tmp_path / "record"]
     with subprocess.Popen(
         [*map(str, command), "--implementation", "scratch"],

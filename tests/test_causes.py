@@ -7,17 +7,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import drawn_plans
-from benchmarks.drawn_plans import judge_of
-from common import variations
-from common.candidates import STORED_FORMATS, UNDERFLOW, Clues, digits, is_permutation
-from common.causes import find_cause
-from common.data import DataModule
-from common.launcher import Outcome
-from common.plan import Plan
-from common.recipe import Recipe
-from common.replay import Training, losses_from_logits, losses_from_probabilities
-from common.second_look import judge_of_steps, second_look, steps_to_probe
+from framework_parity.benchmarks import drawn_plans
+from framework_parity.benchmarks.drawn_plans import judge_of
+from framework_parity.common.commands.reprobe import judge_of_steps, second_look, steps_to_probe
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.judging.candidates import (
+    STORED_FORMATS,
+    UNDERFLOW,
+    Clues,
+    digits,
+    is_permutation,
+)
+from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.reference import variations
+from framework_parity.common.reference.replay import (
+    Training,
+    losses_from_logits,
+    losses_from_probabilities,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 from tests import look_alikes
 from tests.replays import digits_judge, probe_of, record_of
 

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from common.elsewhere import judge_arrays
-from common.golden import golden_record
-from common.grades import can_be_compared, comparable_steps
-from common.moved import compare_with_golden
-from common.record import Record
-from common.replay import FORMS, Training, epoch_means
-from common.report import print_report
-from common.report.junit import junit_xml
-from common.report.markdown import markdown
-from common.report.spreadsheet import csv_text
-from common.thresholds import Thresholds
+from framework_parity.common.commands.judge_arrays import judge_arrays
+from framework_parity.common.judging.baseline_difference import compare_with_golden
+from framework_parity.common.judging.golden_record import golden_record
+from framework_parity.common.judging.grades import can_be_compared, comparable_steps
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.replay import FORMS, Training, epoch_means
+from framework_parity.common.report.junit import junit_xml
+from framework_parity.common.report.markdown import markdown
+from framework_parity.common.report.spreadsheet import csv_text
+from framework_parity.common.report.terminal import print_report
+from framework_parity.common.training.record import Record
 from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, run
 from tests.replays import digits_judge, record_of
@@ -238,7 +238,7 @@ def test_what_moved_since_the_baseline_is_compared_as_far_as_it_can_be(judges, n
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A finished comparison of a chaotic plan: two faultless runs."""
-    from common.datasets import Digits
+    from framework_parity.common.data.datasets import Digits
 
     runs = {(PLAIN, "scratch"): 1.0, (PLAIN, "concise"): 1.0}
     with np.errstate(all="ignore"):
@@ -282,7 +282,7 @@ def test_the_verdict_names_the_outcomes_it_does_not_compare(report):
 
 
 def test_an_epoch_that_can_be_compared_is_named(tmp_path):
-    from common.datasets import Digits
+    from framework_parity.common.data.datasets import Digits
 
     plan = PLANS["an epoch that can be compared"]
     with np.errstate(all="ignore"):
@@ -307,7 +307,7 @@ def test_csv_and_json_have_the_word(report):
 
 
 def test_a_drift_of_a_chaotic_plan_claims_no_outcome(tmp_path):
-    from common.datasets import Digits
+    from framework_parity.common.data.datasets import Digits
 
     runs = {(PLAIN, "scratch"): 1.0, (PLAIN, "concise"): 1 + 1e-5}
     with np.errstate(all="ignore"):

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common import fetch
-from common.cache import CACHE_VARIABLE
-from common.datasets import Synthetic
-from common.environment import ROOT
-from common.errors import ParityError
-from common.plan import Plan
-from common.record import Record
-from common.report import Report, print_report
-from compare import compare, main
+from framework_parity.common.core.cache import CACHE_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data import sources as fetch
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+from framework_parity.compare import compare, main
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import (
     COMPARE,
@@ -34,6 +35,7 @@ from tests.helpers import (
     REPORT,
     SMALL,
     check_complaint,
+    copy_code,
     processes,
     program,
     run,
@@ -520,15 +522,13 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
     """A copy of the plain backend that calls itself after a library that is there."""
     name = "filelock"
     pin = next(line for line in (ROOT / "pyproject.toml").read_text().split('"') if name in line)
-    for place in ("common", "backends"):
-        shutil.copytree(
-            ROOT / place, tmp_path / place, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copy(ROOT / "compare.py", tmp_path)
+    copy_code(tmp_path, BACKENDS)
     folder = tmp_path / "backends" / name
     shutil.copytree(tmp_path / "backends" / PLAIN, folder)
     for path in folder.glob("*.py"):
-        text = path.read_text().replace(f"backends.{PLAIN}", f"backends.{name}")
+        text = path.read_text().replace(
+            f"framework_parity.backends.{PLAIN}", f"framework_parity.backends.{name}"
+        )
         named = f'return {{"{name}": "{pin.partition("==")[2]}", '
         path.write_text(text.replace('return {"numpy": np', f'{named}"numpy": np'))
     requirements = (folder / "requirements.txt").read_text()
@@ -559,7 +559,7 @@ def test_a_folder_that_is_no_backend_is_one_line(monkeypatch, capsys):
     def refuse(**_):
         raise ParityError("new/requirements.txt: expected a pin; received none; add one")
 
-    monkeypatch.setattr("common.options.discover", refuse)
+    monkeypatch.setattr("framework_parity.common.commands.options.discover", refuse)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main(["--list"]) == 2
     shown = capsys.readouterr()

@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
-from common.cache import cache_directory
-from common.environment import ROOT, discover
-from common.report import Report
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import discover
+from framework_parity.common.report.report import Report
 from tests.helpers import user_environment
 
 SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COPIED = ("backends", "benchmarks", "common", "docs", "tests", "compare.py", "pyproject.toml")
+COPIED = ("backends", "benchmarks", "common", "docs", "framework_parity", "tests")
+FILES = ("compare.py", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,11 @@ def name(files):
 def copy(files, name, tmp_path_factory):
     """A copy of the repository with the new folder in it."""
     root = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__", "results")
     for place in COPIED:
-        if (ROOT / place).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "results")
-            shutil.copytree(ROOT / place, root / place, ignore=ignored)
-        else:
-            shutil.copy(ROOT / place, root)
+        shutil.copytree(ROOT / place, root / place, symlinks=True, ignore=ignored)
+    for name in FILES:
+        shutil.copy(ROOT / name, root)
     shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
     (root / "backends" / name).mkdir()
     for path, content in files.items():

@@ -36,15 +36,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common import data as data_module
-from common import fetch
-from common.cache import CACHE_VARIABLE, DATA_VARIABLE
-from common.data import ARRAYS, DataModule
-from common.datasets import Digits, FashionMNIST, Synthetic, load_npz
-from common.errors import ParityError
-from common.fashion_mnist import files as four_files
-from common.fashion_mnist import package, publishers
-from common.fetch import DataUnavailable, fetch_fashion_mnist, open_data
+from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data import data_module as data_module
+from framework_parity.common.data import sources as fetch
+from framework_parity.common.data.data_module import ARRAYS, DataModule
+from framework_parity.common.data.datasets import Digits, FashionMNIST, Synthetic, load_npz
+from framework_parity.common.data.fashion_mnist import files as four_files
+from framework_parity.common.data.fashion_mnist import package, publishers
+from framework_parity.common.data.named import open_data
+from framework_parity.common.data.sources import DataUnavailable, fetch_fashion_mnist
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -822,7 +823,8 @@ def test_unusable_cache(
 def test_full_disk(cache: Path) -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
-        "from common.errors import ParityError; from common.fetch import open_data\n"
+        "from framework_parity.common.core.errors import ParityError\n"
+        "from framework_parity.common.data.sources import open_data\n"
         "try: open_data('synthetic:1000x20x3', 8)\n"
         "except ParityError as error: print(error)\n"
     )

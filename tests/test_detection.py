@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import detection_report
-from benchmarks.detection import (
+from framework_parity.benchmarks import detection_report
+from framework_parity.benchmarks.detection import (
     FAULTY,
     Run,
     change,
@@ -20,16 +20,17 @@ from benchmarks.detection import (
     prepare,
     train,
 )
-from benchmarks.drawn_plans import SIZES, affordable, draw, draw_one, judge_drawn
-from benchmarks.faults import CATALOGUE, PLANTERS
-from benchmarks.measure import told
-from common.candidates import UNDERFLOW
-from common.causes import find_cause
-from common.environment import ROOT, Environment, find_environment
-from common.errors import ParityError
-from common.grades import SOUND
-from common.ladder import STAGES
-from common.recipe import Recipe
+from framework_parity.benchmarks.drawn_plans import SIZES, affordable, draw, draw_one, judge_drawn
+from framework_parity.benchmarks.faults import CATALOGUE, PLANTERS
+from framework_parity.benchmarks.measure import told
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.backend import ROOT, Environment
+from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.judging.candidates import UNDERFLOW
+from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.ladder import STAGES
+from framework_parity.common.training.recipe import Recipe
 from tests.conftest import BACKENDS
 
 DIGITS = {

@@ -9,17 +9,17 @@ from unittest import mock
 
 import pytest
 
-from benchmarks import worker
-from common import device
-from common.cache import CACHE_VARIABLE
-from common.device import DEVICE_VARIABLE, check_device
-from common.environment import ROOT
-from common.errors import ParityError
-from common.launcher import Job, run_jobs
-from common.model_worker import Run
-from common.parallel import available_cpus
-from common.preparation import check_processes
-from compare import compare
+from framework_parity.benchmarks import worker
+from framework_parity.common.commands.setup import check_processes
+from framework_parity.common.core import device
+from framework_parity.common.core.cache import CACHE_VARIABLE
+from framework_parity.common.core.device import DEVICE_VARIABLE, check_device
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.threads import available_cpus
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.execution.launcher import Job, run_jobs
+from framework_parity.common.worker.train_model import Run
+from framework_parity.compare import compare
 from tests.helpers import PLAIN
 
 REFUSED = "expected cpu, all that this backend can use; received gpu"
@@ -101,7 +101,13 @@ def test_a_worker_for_a_users_own_model_computes_where_it_is_told(monkeypatch):
 
 def test_a_worker_with_faults_computes_where_it_is_told(tmp_path):
     (tmp_path / "runs.json").write_text("[]")
-    command = [sys.executable, "-m", "benchmarks.faulty_worker", "--backend", PLAIN]
+    command = [
+        sys.executable,
+        "-m",
+        "framework_parity.benchmarks.faulty_worker",
+        "--backend",
+        PLAIN,
+    ]
     command += ["--runs", str(tmp_path / "runs.json")]
     for kind, status in (("cpu", 0), ("gpu", 1)):
         with subprocess.Popen(

@@ -15,13 +15,13 @@ import yaml
 from griffe_inherited_docstrings import InheritDocstringsExtension
 from playwright.sync_api import sync_playwright
 
-import benchmarks.__main__ as benchmarks
-from benchmarks import detection, envelope
-from common import elsewhere
-from common.environment import ROOT
-from common.options import parse
-from common.program import clean_environment
-from common.pytest_plugin import OPTIONS
+import framework_parity.benchmarks.__main__ as benchmarks
+from framework_parity.benchmarks import detection, envelope
+from framework_parity.common.commands import judge_arrays as elsewhere
+from framework_parity.common.commands.options import parse
+from framework_parity.common.commands.pytest_plugin import OPTIONS
+from framework_parity.common.core.program import clean_environment
+from framework_parity.common.environments.backend import ROOT
 from tests.conftest import BACKENDS
 from tests.test_page import CHROMIUM, FLAGS
 
@@ -50,7 +50,7 @@ PROGRAMS = {
     },
     "-m benchmarks.detection": detection.main,
     "-m benchmarks.envelope": envelope.main,
-    "-m common.elsewhere": elsewhere.main,
+    "-m framework_parity.common.commands.judge_arrays": elsewhere.main,
 }
 """What the pages call, by the words that they call it by, and what takes the options."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -171,8 +171,7 @@ def code():
     own = CONFIG.parent / "docstrings.py"
     extensions = griffe.load_extensions(InheritDocstringsExtension(), str(own))
     loader = griffe.GriffeLoader(search_paths=[ROOT], allow_inspection=False, extensions=extensions)
-    for package in ("common", "compare", "backends"):
-        loader.load(package)
+    loader.load("framework_parity")
     loader.resolve_aliases(implicit=True)
     return loader.modules_collection
 
@@ -203,13 +202,13 @@ def test_what_is_documented_has_docstrings(code, name):
 
 def face(code, name):
     """Functions and classes of a backend's face, and the methods of those that it defines."""
-    module = code[f"backends.{name}"]
+    module = code[f"framework_parity.backends.{name}"]
     for exported in module.exports:
         member = module[str(exported)]
         target = member.final_target if member.is_alias else member
         if target.is_function or target.is_class:
             yield target
-        if target.is_class and target.path.startswith("backends."):
+        if target.is_class and target.path.startswith("framework_parity.backends."):
             yield from public(target)
 
 
@@ -242,11 +241,11 @@ def test_a_face_says_what_its_parts_take(code, backend):
 
 def test_the_entry_points_say_what_they_take_and_raise(code):
     for name in ("compare", "bisect", "compare_model"):
-        check_says(code[f"compare.{name}"])
-        assert "ParityError: " in code[f"compare.{name}"].docstring.value
-    for member in public(code["common.report.report.Report"]):
+        check_says(code[f"framework_parity.compare.{name}"])
+        assert "ParityError: " in code[f"framework_parity.compare.{name}"].docstring.value
+    for member in public(code["framework_parity.common.report.report.Report"]):
         check_says(member)
-    for member in public(code["common.trainer.Trainer"]):
+    for member in public(code["framework_parity.common.training.trainer.Trainer"]):
         check_says(member)
 
 

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from common.elsewhere import assert_agreement, main
-from common.errors import ParityError
-from common.plan import Plan
+from framework_parity.common.commands.judge_arrays import assert_agreement, main
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.plan import Plan
 from tests.helpers import COMPARE, PLAIN, check_complaint, run
 
 RECIPE = ("--data", "synthetic:300x8x3", "--max-epochs", "2", "--batch-size", "64")

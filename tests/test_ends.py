@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import measure
-from benchmarks.measure import Task
-from common import environment
-from common.environment import Environment
-from common.errors import ParityError
-from common.execution import MEMBERS, REFERENCE, Execution
-from common.exercises import ask
-from common.grades import VERDICTS
-from common.judging import load_trajectories
-from common.launcher import Outcome
-from common.record import RecordError
-from common.report import Report
-from common.report.report import FILE
+from framework_parity.benchmarks import measure
+from framework_parity.benchmarks.measure import Task
+from framework_parity.common.commands.judge_comparison import load_trajectories
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments import environment
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
+from framework_parity.common.judging.grades import VERDICTS
+from framework_parity.common.notebook.exercises import ask
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import RecordError
 from tests.comparisons import finished
 from tests.helpers import (
     COMPARE,
@@ -46,7 +46,7 @@ WAYS = ("shared", "alone", "staying")
 def ends(folder, deed, way, workers, victim):
     """Whether the runs of a worker that does a deed in one of them can be judged."""
     script = f'exec {shlex.quote(sys.executable)} -m tests.sabotage {deed} {victim} "$@"'
-    python = interpreter(folder / "python", "*common.worker*", script)
+    python = interpreter(folder / "python", "*framework_parity.common.worker.train*", script)
     plan = execution(folder / "plan", workers if way == "staying" else None)
     plan = replace(plan, alone=way == "alone")
     judged, runs = {}, contenders(python=python)

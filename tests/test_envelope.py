@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from benchmarks import envelope, envelope_figure
-from common.recipe import Recipe
-from common.thresholds import Thresholds
+from framework_parity.benchmarks import envelope, envelope_figure
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.training.recipe import Recipe
 
 PLAN = Recipe("synthetic:600x300x2", 250, 0.1, 3)
 LIMIT = Thresholds().envelopes

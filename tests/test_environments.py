@@ -9,17 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from common import environment
-from common.cache import CACHE_VARIABLE, cache_directory
-from common.environment import (
-    ROOT,
-    Environment,
-    discover,
-    environment_folder,
-    find_environment,
-)
-from common.errors import ParityError
-from common.execution import staying_name
+from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments import environment
+from framework_parity.common.environments.backend import ROOT, Environment
+from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.environments.environment import environment_folder
+from framework_parity.common.execution.processes import staying_name
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, interpreter, program, user_environment
 
@@ -227,7 +223,7 @@ def test_a_build_whose_import_fails_is_no_environment(cache, tmp_path, monkeypat
 BUILD = """
 import sys
 from pathlib import Path
-from common.environment import discover, find_environment
+from framework_parity.common.environments.discovery import discover, find_environment
 name, folder = sys.argv[1:]
 found = find_environment(discover(Path(folder))[name], tell=lambda what: print(what, flush=True))
 print(found.python, found.version, found.reason)

@@ -6,15 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import environment
-from common.environment import Environment
-from common.errors import ParityError
-from common.exercises import ask, limits, sweep
-from common.fetch import open_data
-from common.number_formats import FORMATS, Floating, last_holding, limits_of_exp
-from common.plan import Plan
-from common.recipe import Recipe
-from common.replay import Training
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.number_formats import (
+    FORMATS,
+    Floating,
+    last_holding,
+    limits_of_exp,
+)
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments import environment
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.notebook.exercises import ask, limits, sweep
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
 from tests.conftest import BACKENDS
 from tests.helpers import FRAMEWORKS, PLAIN
 

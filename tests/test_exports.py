@@ -12,13 +12,13 @@ import xml.etree.ElementTree as ET
 import pytest
 from junitparser import Error, Failure, JUnitXml
 
-from common.accepted import Accepted
-from common.environment import IMPLEMENTATIONS, ROOT
-from common.files import write_whole
-from common.report import Report
-from common.report.junit import clean, junit_xml
-from common.report.markdown import LONGEST_LINE, MOST_BYTES, escaped, markdown
-from common.report.spreadsheet import csv_text
+from framework_parity.common.commands.accepted_differences import Accepted
+from framework_parity.common.core.files import write_whole
+from framework_parity.common.environments.backend import IMPLEMENTATIONS, ROOT
+from framework_parity.common.report.junit import clean, junit_xml
+from framework_parity.common.report.markdown import LONGEST_LINE, MOST_BYTES, escaped, markdown
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.spreadsheet import csv_text
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
 NASTY = "a<b>&\"'|`*_[x](y) ~~ $1$ #2 @me ]]> \x00\x1b[31m\ud800 ünï\n| --- |\n# head"

@@ -10,26 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from common.cache import CACHE_VARIABLE, cache_directory
-from common.environment import ROOT, choose, discover, find_environment
-from common.equivalence import LEAST_SEEDS
-from common.errors import ParityError
-from common.external import (
+from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.environments.external import (
     ExternalBackend,
     ExternalEnvironment,
     environment_folder,
     worker_command,
 )
-from common.launcher import Job, run_jobs
-from common.record import Record
-from common.replay import Training
-from common.report import Report
+from framework_parity.common.execution.launcher import Job, run_jobs
+from framework_parity.common.judging.equivalence import LEAST_SEEDS
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import Record
 from tests.conftest import EXTERNAL
 from tests.helpers import (
     COMPARE,
     PLAIN,
     SMALL,
     WAIT_SECONDS,
+    copy_code,
     make_plan,
     program,
     run,
@@ -242,11 +244,7 @@ MISHAPS = {
 def mishaps(tmp_path_factory):
     """A copy of the project whose backends are the plain one and a program for each mishap."""
     root = tmp_path_factory.mktemp("project")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "common", root / "common", ignore=ignored)
-    shutil.copytree(ROOT / "backends" / PLAIN, root / "backends" / PLAIN, ignore=ignored)
-    shutil.copy(ROOT / "backends" / "__init__.py", root / "backends")
-    shutil.copy(ROOT / "compare.py", root)
+    copy_code(root, [PLAIN])
     for mishap in MISHAPS:
         name = mishap.replace(" ", "_")
         words = ["{folder}/worker.py", "--backend", name, "--mishap", mishap]
@@ -345,7 +343,8 @@ def test_nothing_is_overwritten(mishaps):
 
 def test_a_broken_command_is_wrong_usage(mishaps, tmp_path):
     _, _, root = mishaps
-    shutil.copytree(root, tmp_path / "project", ignore=shutil.ignore_patterns("out", "cache"))
+    unread = shutil.ignore_patterns("out", "cache")
+    shutil.copytree(root, tmp_path / "project", symlinks=True, ignore=unread)
     (tmp_path / "project" / "backends" / "good" / "command.toml").write_text("program = 7")
     process = run([sys.executable, tmp_path / "project" / "compare.py", "--list"], tmp_path)
     assert process.returncode == 2

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
-from common.data import DataModule
-from common.datasets import Digits
-from common.grades import SOUND
-from common.ladder import count_borderline, order_rounding
-from common.plan import Plan
-from common.recipe import Recipe
-from common.record import Record
-from common.reference import member
-from common.replay import (
+from framework_parity.benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.datasets import Digits
+from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.ladder import count_borderline, order_rounding
+from framework_parity.common.reference.ensemble import member
+from framework_parity.common.reference.replay import (
     FORMS,
     Training,
     error_from_probabilities,
     losses_from_probabilities,
 )
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.record import Record
 
 
 def made(n, f, c, labels="linear", scale=1.0):

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from benchmarks.detection import FAULTY, Run, open_record, prepare, train
-from benchmarks.faults import CATALOGUE
-from common.environment import find_environment
-from common.feeding import Feeding, check_feeding, first_wrong_batch, with_counts
-from common.record import Record, RecordError
-from common.replay import Training
-from common.variations import Momentum, Variation
+from framework_parity.benchmarks.detection import FAULTY, Run, open_record, prepare, train
+from framework_parity.benchmarks.faults import CATALOGUE
+from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.reference.variations import Momentum, Variation
+from framework_parity.common.training.feeding import (
+    Feeding,
+    check_feeding,
+    first_wrong_batch,
+    with_counts,
+)
+from framework_parity.common.training.record import Record, RecordError
 from tests.conftest import BACKENDS
 from tests.helpers import make_plan
 from tests.replays import digits_judge, record_of

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from common.agreement import Judge
-from common.datasets import Digits, Synthetic
-from common.environment import ROOT
-from common.errors import ParityError
-from common.ladder import STAGES, Ladder
-from common.plan import Plan
-from common.reference import measure_envelope
-from common.replay import Trajectory
-from common.report import Report
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.datasets import Digits, Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import STAGES, Ladder
+from framework_parity.common.reference.ensemble import measure_envelope
+from framework_parity.common.reference.replay import Trajectory
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.plan import Plan
 from tests.comparisons import finished
 
 RUNS = {
@@ -212,7 +212,7 @@ def test_gone_records_are_named(report):
 
 def test_matplotlib_waits_until_something_is_drawn(report):
     program = (
-        "import sys; from pathlib import Path; from common.report import Report; "
+        "import sys; from pathlib import Path; from framework_parity.common.report import Report; "
         "report = Report.load(Path(sys.argv[1])); "
         "assert not any('matplotlib' in name for name in sys.modules); "
         "report.plot_error().savefig(sys.argv[2]); "

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from common.environment import ROOT, WORKER_NEEDS
+from framework_parity.common.environments.backend import ROOT, WORKER_NEEDS
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, make_plan
 
@@ -102,7 +102,7 @@ def test_backends_import_themselves_and_what_they_require(path):
 
 
 def test_workers_need_numpy_and_the_standard_library_only():
-    seen, waiting = set(), ["common.worker"]
+    seen, waiting = set(), ["framework_parity.common.worker.train"]
     while waiting:
         module = waiting.pop()
         path = ROOT / f"{module.replace('.', '/')}.py"
@@ -114,7 +114,12 @@ def test_workers_need_numpy_and_the_standard_library_only():
                 waiting += [name, name.rpartition(".")[0]]
             else:
                 assert top(name) in sys.stdlib_module_names | {"numpy"}, (module, name)
-    assert {"common.worker", "common.trainer", "common.data", "common.record"} <= seen
+    assert {
+        "framework_parity.common.worker.train",
+        "framework_parity.common.training.trainer",
+        "framework_parity.common.data.data_module",
+        "framework_parity.common.training.record",
+    } <= seen
 
 
 BLOCKED = """
@@ -128,7 +133,7 @@ class OnlyWhatWorkersNeed:
 
 sys.meta_path.insert(0, OnlyWhatWorkersNeed())
 assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
-from common import worker
+from framework_parity.common.worker import train as worker
 worker.main()
 assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))

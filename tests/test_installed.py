@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from common.cache import cache_directory
-from common.environment import ROOT
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.environments.backend import ROOT
 from tests.helpers import FRAMEWORKS, PLAIN, run
 
 OLDER = "1.26.4"
@@ -40,7 +40,7 @@ def compared(python, tmp_path, *words, **variables):
     (tmp_path / "here").mkdir()
     out = tmp_path / "out"
     process = run(
-        [python, "-m", "compare", *words, *DATA, "--out", out],
+        [python.parent / "framework-parity", *words, *DATA, "--out", out],
         cache_directory(),
         cwd=tmp_path / "here",
         **variables,
@@ -73,7 +73,7 @@ def test_a_path_full_of_traps_reaches_no_worker(installed, tmp_path):
     # The runner is the user's own process and sees what the user gave it; its workers do not.
     given = {"FRAMEWORK_PARITY_TRAPS": os.fspath(traps)}
     start = (
-        "import os, runpy, sys, compare; os.environ['PYTHONPATH'] = "
+        "import os, runpy, sys; from framework_parity import compare; os.environ['PYTHONPATH'] = "
         "os.environ['FRAMEWORK_PARITY_TRAPS']; sys.exit(compare.main(sys.argv[1:]))"
     )
     out = tmp_path / "out"

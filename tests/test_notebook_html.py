@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from common.datasets import Digits
-from common.report import PAGE, Report
-from common.report.advice import where
-from common.report.style import GLYPHS
+from framework_parity.common.data.datasets import Digits
+from framework_parity.common.report.advice import where
+from framework_parity.common.report.page import PAGE
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.style import GLYPHS
 from tests.comparisons import finished
 
 MARKUP = "<b><img src=x onerror=alert(1)>"

@@ -13,7 +13,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
-from common.environment import ROOT
+from framework_parity.common.environments.backend import ROOT
 from tests.helpers import FRAMEWORKS
 from tests.notebooks import (
     ALL_FRAMEWORKS,
@@ -188,8 +188,8 @@ WARN = "import warnings\nwarnings.warn_explicit('old', {}, 'file.py', 1, module=
         "1 / 0",
         "import warnings\nwarnings.warn('old')",
         "import warnings\nwarnings.warn('old', DeprecationWarning)",
-        WARN.format("FutureWarning", "common.plan"),
-        WARN.format("DeprecationWarning", "compare"),
+        WARN.format("FutureWarning", "framework_parity.common.training.plan"),
+        WARN.format("DeprecationWarning", "framework_parity.compare"),
     ],
 )
 def test_an_exception_or_a_warning_fails(source, tmp_path):

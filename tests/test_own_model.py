@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.agreement import Thresholds
-from common.cache import cache_directory
-from common.datasets import Synthetic
-from common.environment import ROOT, discover, find_environment
-from common.errors import ParityError
-from common.execution import MEMBERS, REFERENCE
-from common.ladder import Finding
-from common.model_judging import ModelJudge
-from common.model_worker import ORDERS
-from common.own_model import OwnModel
-from common.plan import Plan
-from common.record import Record
-from common.report import Report
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.execution.processes import MEMBERS, REFERENCE
+from framework_parity.common.judging.judge import Thresholds
+from framework_parity.common.judging.ladder import Finding
+from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.model_file import OwnModel
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+from framework_parity.common.worker.train_model import ORDERS
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, make_plan, run
 from tests.model_files import KINDS, UNEQUAL, sound_file, unequal_file, wrong_file

@@ -14,14 +14,16 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from common.data import DataModule
-from common.datasets import Digits, Synthetic
-from common.errors import ParityError
-from common.options import parse
-from common.recipe import Recipe
-from common.report import PAGE, Report, page, write_page
-from common.report.details import CURVE_POINTS, thinned
-from common.report.wording import run_name
+from framework_parity.common.commands.options import parse
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.datasets import Digits, Synthetic
+from framework_parity.common.report import page
+from framework_parity.common.report.details import CURVE_POINTS, thinned
+from framework_parity.common.report.page import PAGE, write_page
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.wording import run_name
+from framework_parity.common.training.recipe import Recipe
 from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, SMALL, run
 from tests.test_own_model import PLAIN_MODEL

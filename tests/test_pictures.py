@@ -4,13 +4,14 @@ import subprocess
 
 import pytest
 
-from common.environment import ROOT, find_environment
-from common.program import clean_environment
+from framework_parity.common.core.program import clean_environment
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import find_environment
 from tests.conftest import BACKENDS
 
 BEFORE = """
 import importlib, sys
-importlib.import_module(f"backends.{sys.argv[1]}")
+importlib.import_module(f"framework_parity.backends.{sys.argv[1]}")
 assert not [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]
 held = {
     name: getattr(module, name)
@@ -33,7 +34,7 @@ AFTER = """
 import importlib, sys
 import matplotlib.pyplot
 kept = dict(vars(matplotlib.pyplot))
-importlib.import_module(f"backends.{sys.argv[1]}")
+importlib.import_module(f"framework_parity.backends.{sys.argv[1]}")
 import matplotlib.pyplot as again
 assert again is sys.modules["matplotlib.pyplot"] and again.__file__
 assert again.subplots is kept["subplots"]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.datasets import Synthetic
-from common.errors import ParityError
-from common.plan import MAX_EPOCH_SNAPSHOTS, Plan
-from common.recipe import Recipe
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.training.plan import MAX_EPOCH_SNAPSHOTS, Plan
+from framework_parity.common.training.recipe import Recipe
 from tests.helpers import make_plan
 
 quick = settings(deadline=None)

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from common.baseline import _digests
-from common.cache import CACHE_VARIABLE, cache_directory
-from common.environment import IMPLEMENTATIONS
+from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
+from framework_parity.common.judging.baseline import _digests
 from tests.helpers import COMPARE, DEFAULT, FRAMEWORKS, PLAIN, processes, run
 
 pytest_plugins = "pytester"

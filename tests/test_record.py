@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.record import FACTS, Record, RecordError
+from framework_parity.common.training.record import FACTS, Record, RecordError
 from tests.damage import DAMAGES
 
 SHA256 = "1" * 64

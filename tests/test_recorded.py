@@ -8,13 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from common.elsewhere import _kind_of_y_hat
-from common.environment import ROOT
-from common.feeding import PROJECTED
-from common.golden import decode, encode, golden_record
-from common.moved import compare_with_golden
-from common.record import HISTORY, Record, RecordError
-from common.replay import Training, losses_from_logits
+from framework_parity.common.commands.judge_arrays import _kind_of_y_hat
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.judging.baseline_difference import compare_with_golden
+from framework_parity.common.judging.golden_record import decode, encode, golden_record
+from framework_parity.common.reference.replay import Training, losses_from_logits
+from framework_parity.common.training.feeding import PROJECTED
+from framework_parity.common.training.record import HISTORY, Record, RecordError
 from tests.helpers import PLAIN
 from tests.replays import digits_judge, record_of
 from tests.test_agreement import case, changed
@@ -134,7 +134,7 @@ def test_any_number_of_the_history_that_changes_is_noticed(case, name, seed):
 
 
 COMPARED_FACTS = {"plan_sha256", "schema", "backend", "implementation", "versions", "fed_sha256"}
-"""What :meth:`common.execution.Contender.read` and the judge refuse: tests/test_rows.py."""
+"""What :meth:`processes.Contender.read` and the judge refuse: tests/test_rows.py."""
 
 
 def test_every_other_fact_is_compared_or_a_cost(case):

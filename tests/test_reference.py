@@ -10,10 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.datasets import Synthetic
-from common.environment import ROOT
-from common.reference import ENSEMBLE_MEMBERS, measure_envelope, member
-from common.replay import FORMS, Training, Trajectory, block_product, epoch_means
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
+from framework_parity.common.reference.replay import (
+    FORMS,
+    Training,
+    Trajectory,
+    block_product,
+    epoch_means,
+)
 from tests.helpers import make_plan
 
 quick = settings(deadline=None)
@@ -158,7 +164,7 @@ def test_the_same_from_a_process_of_its_own(tmp_path):
     plan, data = make_plan(tmp_path)
     with subprocess.Popen(
         [
-            *(sys.executable, "-W", "error", "-m", "common.reference"),
+            *(sys.executable, "-W", "error", "-m", "framework_parity.common.reference.ensemble"),
             *("--plan", tmp_path / "plan", "--out", tmp_path / "reference.npz"),
         ],
         cwd=ROOT,
@@ -234,7 +240,7 @@ def test_a_member_that_overflows_leaves_the_envelope_finite():
 @pytest.mark.parametrize("at_once", [2**18, 64, 1])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_in_blocks_are_those_of_a_loop_bit_for_bit(monkeypatch, dtype, at_once):
-    monkeypatch.setattr("common.replay.AT_ONCE", at_once)
+    monkeypatch.setattr("framework_parity.common.reference.replay.AT_ONCE", at_once)
     random = np.random.default_rng(0)
     shapes = [(1, 1, 1), (1, 50, 1), (256, 784, 10), (7, 20, 1), (1, 33, 5), (3, 8, 2)]
     for n, k, m in [*shapes, *random.integers(1, 40, (30, 3))]:

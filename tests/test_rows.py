@@ -9,30 +9,41 @@ from pathlib import Path
 
 import pytest
 
-import common.second_look
-from benchmarks.detection import Run
-from benchmarks.programs import Program
-from common.bisection import Bisection
-from common.bisection_state import Question, State
-from common.cache import cache_directory
-from common.environment import ROOT, Environment, discover
-from common.equivalence import LEAST_SEEDS
-from common.execution import MEMBERS, REFERENCE, Contender, Execution, repeat_name
-from common.judging import judge_comparison, judge_record, load_reference
-from common.ladder import Ladder
-from common.launcher import Outcome
-from common.plan import Plan
-from common.record import RecordError
-from common.report import Report
-from common.report.details import load_details
-from common.second_look import second_look
-from common.thresholds import Thresholds
+import framework_parity.common.commands.reprobe
+from framework_parity.benchmarks.detection import Run
+from framework_parity.benchmarks.programs import Program
+from framework_parity.common.commands.bisection import Bisection
+from framework_parity.common.commands.bisection_state import Question, State
+from framework_parity.common.commands.judge_comparison import (
+    judge_comparison,
+    judge_record,
+    load_reference,
+)
+from framework_parity.common.commands.reprobe import second_look
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.environments.backend import ROOT, Environment
+from framework_parity.common.environments.discovery import discover
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import (
+    MEMBERS,
+    REFERENCE,
+    Contender,
+    Execution,
+    repeat_name,
+)
+from framework_parity.common.judging.equivalence import LEAST_SEEDS
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.details import load_details
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import RecordError
 from tests.comparisons import finished
 from tests.damage import OF_ANOTHER_ROW, change_arrays, change_facts
 from tests.helpers import COMPARE, PLAIN, SMALL, interpreter, run
 from tests.test_own_model import PLAIN_MODEL
 
-from common.agreement import Judge  # isort: skip
+from framework_parity.common.judging.judge import Judge  # isort: skip
 
 RELEASE = "1.0"
 ROW = Contender(Environment("made-up", Path(sys.executable), RELEASE), "concise")
@@ -183,7 +194,11 @@ def test_a_second_look_by_another_is_none(folder, monkeypatch, wrong):
             damage(place)
         return {ROW.name: DONE}
 
-    monkeypatch.setattr(common.second_look, "steps_to_probe", lambda *_: comparison.plan.probes)
+    monkeypatch.setattr(
+        framework_parity.common.commands.reprobe,
+        "steps_to_probe",
+        lambda *_: comparison.plan.probes,
+    )
     monkeypatch.setattr(Execution, "look_again", look_again)
     judge = comparison.judge
     judged = {ROW.name: judge_record(judge, comparison.execution, ROW)}
@@ -204,7 +219,11 @@ def test_a_second_look_changes_nothing_but_its_probes(folder, monkeypatch):
         other.save(folder / "second_look" / ROW.name / "record")
         return {ROW.name: DONE}
 
-    monkeypatch.setattr(common.second_look, "steps_to_probe", lambda *_: comparison.plan.probes)
+    monkeypatch.setattr(
+        framework_parity.common.commands.reprobe,
+        "steps_to_probe",
+        lambda *_: comparison.plan.probes,
+    )
     monkeypatch.setattr(Execution, "look_again", look_again)
     judge = comparison.judge
     judged = {ROW.name: judge_record(judge, comparison.execution, ROW)}

@@ -10,18 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from common.equivalence import equivalence
-from common.errors import ParityError
-from common.execution import REFERENCE, Execution
-from common.grades import FAIL_ON, VERDICTS, failing, over_seeds, worst_verdict
-from common.launcher import Outcome
-from common.report import Report, print_report
-from common.report.advice import next_steps
-from common.report.junit import junit_xml
-from common.report.markdown import markdown
-from common.report.report import FILE
-from common.seeds import Margins, independent_seeds
-from compare import compare
+from framework_parity.common.commands.seeds import Margins, independent_seeds
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import REFERENCE, Execution
+from framework_parity.common.judging.equivalence import equivalence
+from framework_parity.common.judging.grades import (
+    FAIL_ON,
+    VERDICTS,
+    failing,
+    over_seeds,
+    worst_verdict,
+)
+from framework_parity.common.report.advice import next_steps
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.junit import junit_xml
+from framework_parity.common.report.markdown import markdown
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
+from framework_parity.compare import compare
 from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, make_plan, run
 

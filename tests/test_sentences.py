@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from common.thresholds import Thresholds
+from framework_parity.common.judging.thresholds import Thresholds
 from tests.facts_of_reports import finding, findings, run
 from tests.sentences import page
 from tests.templates import templates
 
 MARK = re.compile(r"[.*?Wb]*, carried over steps|\(what was fed is not on record\)")
-"""Marks of a tensor's name, which :mod:`common.report.findings` puts into words."""
+"""Marks of a tensor's name, which :mod:`report.findings` puts into words."""
 
 NO_SENTENCES = {
     *("bold magenta", "bold red", "bold green", "[bold magenta].*?[/]"),
@@ -89,7 +89,7 @@ def test_labels_differ_and_are_not_subtracted():
 
 
 def page_of_labels():
-    from common.report.findings import how_far
+    from framework_parity.common.report.findings import how_far
 
     return {
         tensor: f"{tensor}: {how_far(finding('data', tensor, error=9.0, envelopes=1e99))}"
@@ -100,10 +100,10 @@ def page_of_labels():
 @pytest.mark.parametrize("free", [False, True])
 def test_a_run_has_one_number_in_table_sentence_tile_and_ladder(free, tmp_path):
     """What is larger elsewhere stands with its own name."""
-    from common.report import Report
-    from common.report.findings import cell, count, tile
-    from common.report.markdown import markdown
-    from common.report.wording import run_lines
+    from framework_parity.common.report.findings import cell, count, tile
+    from framework_parity.common.report.markdown import markdown
+    from framework_parity.common.report.report import Report
+    from framework_parity.common.report.wording import run_lines
     from tests.facts_of_reports import report
 
     first = finding("gradient", "W", envelopes=10.4)
@@ -122,7 +122,7 @@ def test_a_run_has_one_number_in_table_sentence_tile_and_ladder(free, tmp_path):
 
 def test_every_kind_of_finding_is_worded():
     """None is called by the name that the code has for it."""
-    from common.report.findings import how_far
+    from framework_parity.common.report.findings import how_far
 
     said = {how_far(found) for found, _ in findings()}
     assert len(said) > 10

@@ -7,9 +7,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from common.launcher import Job, run_jobs
-from common.record import Record
-from common.report import Report, print_report
+from framework_parity.common.execution.launcher import Job, run_jobs
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
+from framework_parity.common.training.record import Record
 from tests.helpers import COMPARE, PLAIN, SMALL, check_complaint, interpreter, run
 
 TIMING = ("seconds", "peak_rss_bytes", "earlier_in_process")
@@ -122,7 +123,7 @@ def test_a_run_that_comes_to_grief_leaves_the_other(
 ):
     real = shlex.quote(sys.executable)
     script = f'exec {real} -m tests.sabotage {deed} {implementation} "$@"'
-    python = interpreter(tmp_path / "python", "*common.worker*", script)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", script)
     words = ["--python", f"{PLAIN}={python}", "--timeout", "5", "--out", tmp_path / "out"]
     process = run([*COMPARE, PLAIN, *SMALL, *words], cache)
     assert process.returncode == 3, process.stderr

@@ -4,7 +4,6 @@ import ast
 import html
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -13,14 +12,14 @@ import pytest
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 
-from common.code_style import InkStyle
-from common.environment import IMPLEMENTATIONS, ROOT
-from common.errors import ParityError
-from common.report.notebook import INKS
-from common.steps import STEPS
-from compare import side_by_side
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.backend import IMPLEMENTATIONS, ROOT
+from framework_parity.common.notebook.code_style import InkStyle
+from framework_parity.common.notebook.step_code import STEPS
+from framework_parity.common.report.notebook import INKS
+from framework_parity.compare import side_by_side
 from tests.conftest import BACKENDS, EXTERNAL
-from tests.helpers import FRAMEWORKS, PLAIN
+from tests.helpers import FRAMEWORKS, PLAIN, copy_code
 from tests.test_page import CHROMIUM, FLAGS
 
 EVERY = [(step, implementation) for step, has in STEPS.items() for implementation in has]
@@ -151,10 +150,7 @@ def test_unknown_backends_are_refused():
 def project(tmp_path_factory):
     """A copy of the project with one backend more, of which there is only one file."""
     folder = tmp_path_factory.mktemp("project")
-    unread = shutil.ignore_patterns("__pycache__")
-    for name in ("common", "backends"):
-        shutil.copytree(ROOT / name, folder / name, ignore=unread)
-    shutil.copy(ROOT / "compare.py", folder)
+    copy_code(folder, [*BACKENDS, *EXTERNAL])
     new = folder / "backends" / NEW
     new.mkdir()
     (new / "requirements.txt").write_text(f"{NEW}==1.0\n")
@@ -165,7 +161,13 @@ def project(tmp_path_factory):
 def said_by(project, program):
     """What a program prints that imports the copy's modules."""
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"from compare import side_by_side\n{program}"],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            f"from framework_parity.compare import side_by_side\n{program}",
+        ],
         cwd=project,
         env=os.environ | {"COLUMNS": "400"},
         capture_output=True,

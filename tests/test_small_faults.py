@@ -7,9 +7,9 @@ while the gradient, which averages over the batch, already shows it.
 import numpy as np
 import pytest
 
-from common.ladder import STAGES
-from common.replay import FORMS
-from common.variations import LabelSmoothing, Variation
+from framework_parity.common.judging.ladder import STAGES
+from framework_parity.common.reference.replay import FORMS
+from framework_parity.common.reference.variations import LabelSmoothing, Variation
 from tests.replays import digits_judge, record_of, with_probabilities
 
 

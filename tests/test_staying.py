@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from common.datasets import Synthetic
-from common.environment import ROOT, find_environment
-from common.execution import REFERENCE, Contender, Execution
-from common.record import Record
-from common.replay import Training
-from common.staying import StayingWorkers
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.execution.processes import REFERENCE, Contender, Execution
+from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.training.record import Record
 from tests.conftest import BACKENDS
 from tests.helpers import PLAIN, alive, interpreter, make_plan, processes, wait_until
 from tests.test_shared_process import check_same
@@ -79,7 +80,7 @@ def test_processes_that_share_a_folder_share_the_worker(workers, tmp_path):
     (pid,) = processes(str(workers.folder))
     script = f"""
 from pathlib import Path
-from common.staying import StayingWorkers
+from framework_parity.common.execution.worker_pool import StayingWorkers
 from tests.test_staying import contenders, execution, train, statuses
 plan = execution(Path({str(tmp_path / "other")!r}), StayingWorkers(Path({str(workers.folder)!r})))
 assert statuses(train(plan, contenders()[:1])) == ["done"]
@@ -113,7 +114,7 @@ def test_whoever_comes_second_waits_for_its_turn(workers, tmp_path):
 )
 def test_a_worker_that_comes_to_grief_is_replaced(workers, tmp_path, deed, status, reason):
     script = f'exec {shlex.quote(sys.executable)} -m tests.sabotage {deed} concise "$@"'
-    python = interpreter(tmp_path / "python", "*common.worker*", script)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", script)
     runs = contenders(python=python)
     for number in range(2):
         plan = execution(tmp_path / str(number), workers, timeout=2.5)
@@ -136,7 +137,11 @@ def test_a_worker_that_was_killed_between_two_plans_is_replaced(workers, tmp_pat
 
 def test_an_interpreter_that_is_none_has_its_reason(workers, tmp_path):
     environment = contenders()[0].environment
-    broken = interpreter(tmp_path / "python", "*common.worker*", "echo a broken thing >&2; exit 1")
+    broken = interpreter(
+        tmp_path / "python",
+        "*framework_parity.common.worker.train*",
+        "echo a broken thing >&2; exit 1",
+    )
     for python, reason in ((tmp_path / "nothing", "No such file"), (broken, "a broken thing")):
         run = Contender(type(environment)(PLAIN, python), "scratch")
         found = train(execution(tmp_path / f"plan-{reason}", workers), [run])["scratch"]
@@ -149,14 +154,14 @@ def test_it_ends_with_the_last_that_used_it_however_that_ended(tmp_path, name):
     """In the middle of a training, too: nobody would wait for its end."""
     script = f"""
 from pathlib import Path
-from common.staying import StayingWorkers
+from framework_parity.common.execution.worker_pool import StayingWorkers
 from tests.test_staying import contenders, execution, train
 workers = StayingWorkers(Path({str(tmp_path / "workers")!r}))
 python = Path({str(tmp_path / "python")!r})
 train(execution(Path({str(tmp_path / "plan")!r}), workers), contenders(python=python))
 """
     sabotage = f'exec {shlex.quote(sys.executable)} -m tests.sabotage hang concise "$@"'
-    interpreter(tmp_path / "python", "*common.worker*", sabotage)
+    interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", sabotage)
     pid = tmp_path / "plan" / "runs" / "pid"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as process:
         wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))

@@ -5,15 +5,15 @@ import os
 import numpy as np
 import pytest
 
-from common.archive import map_arrays
-from common.cache import CACHE_VARIABLE, MEMORY_VARIABLE
-from common.data import ARRAYS, DataModule
-from common.datasets import Synthetic, load_npz
-from common.errors import ParityError
-from common.record import Record
-from common.replay import Training
-from common.report import Report
-from common.witness import Witness
+from framework_parity.common.core.archive import map_arrays
+from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import ARRAYS, DataModule
+from framework_parity.common.data.datasets import Synthetic, load_npz
+from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.reference.replay import Training
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import Record
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, check_complaint, make_plan, run
 from tests.test_own_model import PLAIN_MODEL
@@ -211,7 +211,7 @@ def test_a_witness_tells_wrong_labels_in_chunks(streamed):
 
 
 def test_numbers_that_are_not_finite_are_counted_by_pieces(monkeypatch):
-    monkeypatch.setattr("common.data.FINITE_PIECE", 16)
+    monkeypatch.setattr("framework_parity.common.data.data_module.FINITE_PIECE", 16)
     X, y = np.ones((20, 3), np.float32), np.zeros(20, np.int64)
     X[[0, 7, 19], 1] = np.inf, np.nan, -np.inf
     with pytest.raises(ParityError, match="received 3 that are not finite"):

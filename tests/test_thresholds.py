@@ -7,10 +7,11 @@ import math
 import pytest
 from rich.console import Console
 
-from common.errors import ParityError
-from common.report import Report, print_report
-from common.report.flips import LISTED, flip_lines
-from common.thresholds import Thresholds
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.flips import LISTED, flip_lines
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
 

@@ -7,11 +7,12 @@ import zipfile
 
 import pytest
 
-from common.cache import CACHE_VARIABLE, cache_directory
-from common.environment import choose, discover, environment_folder, find_environment
-from common.errors import ParityError
-from common.report import Report
-from common.specifier import is_release, parse_backend, parse_python
+from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.environments.environment import environment_folder
+from framework_parity.common.environments.specifier import is_release, parse_backend, parse_python
+from framework_parity.common.report.report import Report
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, interpreter, run
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from common.process import OwnProcess, log_tail
-from common.record import Record
-from common.report import Report
+from framework_parity.common.execution.job_process import OwnProcess, log_tail
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import Record
 from tests.helpers import (
     COMPARE,
     FRAMEWORKS,
@@ -26,7 +26,7 @@ from tests.helpers import (
     wait_until,
 )
 
-WORKER = "*common.worker*"
+WORKER = "*framework_parity.common.worker.train*"
 REAL = shlex.quote(sys.executable)
 
 

@@ -6,10 +6,10 @@ The slowest test, hence last. Environments that are missing are built.
 import numpy as np
 import pytest
 
-from common.baseline import Baseline
-from common.cache import cache_directory
-from common.plan import Plan
-from common.report import Report
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.judging.baseline import Baseline
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.plan import Plan
 from tests.helpers import DEFAULT, start
 
 EXIT_STATUS = {"agree": 0, "drift": 0, "disagree": 1}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import ParityError
-from common.model_worker import INITIAL_FILE, Run, States
-from common.own_model import OwnModel
-from common.plan import Plan
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.model_file import OwnModel
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.worker.train_model import INITIAL_FILE, Run, States
 
 backend, folder, *files = sys.argv[1:]
 plan, reasons = Plan.load(Path(folder)), {}

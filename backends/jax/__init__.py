@@ -7,20 +7,25 @@ import jax
 import jaxlib
 import optax
 
-from backends.jax.arrays import numpy, tensor
-from backends.jax.classifier import Classifier, evaluate_accuracy, get_key, get_seed
-from backends.jax.concise import SoftmaxRegression
-from backends.jax.data import DataModule, Digits, FashionMNIST, Synthetic
-from backends.jax.optimizer import SGD
-from backends.jax.scratch import (
+from framework_parity.backends.jax.arrays import numpy, tensor
+from framework_parity.backends.jax.classifier import (
+    Classifier,
+    evaluate_accuracy,
+    get_key,
+    get_seed,
+)
+from framework_parity.backends.jax.concise import SoftmaxRegression
+from framework_parity.backends.jax.data import DataModule, Digits, FashionMNIST, Synthetic
+from framework_parity.backends.jax.optimizer import SGD
+from framework_parity.backends.jax.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from backends.jax.trainer import Trainer
-from common.board import ProgressBoard
-from common.hyperparameters import HyperParameters, add_to_class
+from framework_parity.backends.jax.trainer import Trainer
+from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
+from framework_parity.common.training.progress_board import ProgressBoard
 
 Module = Classifier
 

@@ -10,8 +10,8 @@ from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
-from common.classifier import Classifier as AbstractClassifier
-from common.errors import ParityError
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
 class Classifier(nn.Module, AbstractClassifier):

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from backends.jax.classifier import Classifier
+from framework_parity.backends.jax.classifier import Classifier
 
 
 class SoftmaxRegression(Classifier):

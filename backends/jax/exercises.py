@@ -3,7 +3,7 @@
 import numpy as np
 from jax import numpy as jnp
 
-from backends.jax.trainer import enable_x64
+from framework_parity.backends.jax.trainer import enable_x64
 
 TYPES = {
     "FP64": jnp.float64,

@@ -5,7 +5,7 @@ import optax
 from jax import lax
 from jax import numpy as jnp
 
-from backends.jax.scratch import SoftmaxRegressionScratch, softmax
+from framework_parity.backends.jax.scratch import SoftmaxRegressionScratch, softmax
 
 
 def optimizers(make):

@@ -6,7 +6,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from backends.jax import DataModule, SoftmaxRegression, Trainer
+from framework_parity.backends.jax import DataModule, SoftmaxRegression, Trainer
 
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 

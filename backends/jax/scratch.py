@@ -3,8 +3,8 @@
 from flax import linen as nn
 from jax import numpy as jnp
 
-from backends.jax.classifier import Classifier
-from backends.jax.optimizer import SGD
+from framework_parity.backends.jax.classifier import Classifier
+from framework_parity.backends.jax.optimizer import SGD
 
 
 def softmax(X, stable=False):

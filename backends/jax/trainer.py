@@ -11,11 +11,11 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 from jax import numpy as jnp
 
-from backends.jax.classifier import get_key
-from common.device import no_gpu
-from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
-from common.trainer import Trainer as AbstractTrainer
-from common.unequal import Pass, unequal
+from framework_parity.backends.jax.classifier import get_key
+from framework_parity.common.core.device import no_gpu
+from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
+from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 try:
     from jax import enable_x64

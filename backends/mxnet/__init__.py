@@ -4,20 +4,23 @@ import mxnet
 
 mxnet.npx.set_np()
 
-from backends.mxnet.arrays import numpy, tensor  # noqa: E402
-from backends.mxnet.classifier import Classifier, evaluate_accuracy  # noqa: E402
-from backends.mxnet.concise import SoftmaxRegression  # noqa: E402
-from backends.mxnet.data import DataModule, Digits, FashionMNIST, Synthetic  # noqa: E402
-from backends.mxnet.optimizer import SGD  # noqa: E402
-from backends.mxnet.scratch import (  # noqa: E402
+from framework_parity.backends.mxnet.arrays import numpy, tensor  # noqa: E402
+from framework_parity.backends.mxnet.classifier import Classifier, evaluate_accuracy  # noqa: E402
+from framework_parity.backends.mxnet.concise import SoftmaxRegression  # noqa: E402
+from framework_parity.backends.mxnet.data import DataModule, Digits, FashionMNIST, Synthetic  # noqa: E402
+from framework_parity.backends.mxnet.optimizer import SGD  # noqa: E402
+from framework_parity.backends.mxnet.scratch import (  # noqa: E402
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from backends.mxnet.trainer import Trainer  # noqa: E402
-from common.board import ProgressBoard  # noqa: E402
-from common.hyperparameters import HyperParameters, add_to_class  # noqa: E402
+from framework_parity.backends.mxnet.trainer import Trainer  # noqa: E402
+from framework_parity.common.core.hyperparameters import (  # noqa: E402
+    HyperParameters,
+    add_to_class,
+)
+from framework_parity.common.training.progress_board import ProgressBoard  # noqa: E402
 
 Module = Classifier
 

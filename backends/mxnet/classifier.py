@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import numpy
 from mxnet import gluon, np, npx
 
-from backends.mxnet.optimizer import SGD, FrameworkTrainer, array_of
-from common.classifier import Classifier as AbstractClassifier
+from framework_parity.backends.mxnet.optimizer import SGD, FrameworkTrainer, array_of
+from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
 class Classifier(gluon.Block, AbstractClassifier):

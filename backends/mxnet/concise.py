@@ -2,7 +2,7 @@
 
 from mxnet.gluon import nn
 
-from backends.mxnet.classifier import Classifier
+from framework_parity.backends.mxnet.classifier import Classifier
 
 
 class SoftmaxRegression(Classifier):

@@ -2,7 +2,8 @@
 
 from mxnet import np
 
-from common import data, datasets
+from framework_parity.common.data import data_module as data
+from framework_parity.common.data import datasets
 
 
 class _Tensors:

@@ -4,8 +4,8 @@ import mxnet
 import numpy
 from mxnet import autograd, gluon, np, npx
 
-from backends.mxnet.optimizer import SGD, array_of
-from backends.mxnet.scratch import SoftmaxRegressionScratch, softmax
+from framework_parity.backends.mxnet.optimizer import SGD, array_of
+from framework_parity.backends.mxnet.scratch import SoftmaxRegressionScratch, softmax
 
 
 class Updater:

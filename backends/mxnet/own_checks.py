@@ -10,9 +10,14 @@ import mxnet
 import numpy
 from mxnet import autograd, gluon, np
 
-from backends.mxnet import DataModule, SoftmaxRegression, SoftmaxRegressionScratch, Trainer
-from backends.mxnet.optimizer import FrameworkTrainer, array_of
-from backends.mxnet.raw_loop import LOOPS
+from framework_parity.backends.mxnet import (
+    DataModule,
+    SoftmaxRegression,
+    SoftmaxRegressionScratch,
+    Trainer,
+)
+from framework_parity.backends.mxnet.optimizer import FrameworkTrainer, array_of
+from framework_parity.backends.mxnet.raw_loop import LOOPS
 
 
 def the_update_is_gluons_own():

@@ -8,7 +8,7 @@ import mxnet
 from mxnet import autograd, gluon, np, npx
 from mxnet.gluon.data.vision import transforms
 
-from backends.mxnet.trainer import _array
+from framework_parity.backends.mxnet.trainer import _array
 
 
 class Logits:

@@ -2,7 +2,7 @@
 
 from mxnet import np, npx
 
-from backends.mxnet.classifier import Classifier
+from framework_parity.backends.mxnet.classifier import Classifier
 
 
 def softmax(X, stable=False):

@@ -5,10 +5,10 @@ import functools
 import mxnet
 from mxnet import autograd, np, npx
 
-from common.device import no_gpu
-from common.trainer import EpochMetrics, batch_means
-from common.trainer import Trainer as AbstractTrainer
-from common.unequal import Pass
+from framework_parity.common.core.device import no_gpu
+from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.trainer import EpochMetrics, batch_means
+from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 
 class Trainer(AbstractTrainer):

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from backends.numpy.arrays import numpy, tensor
-from backends.numpy.classifier import Classifier, evaluate_accuracy
-from backends.numpy.concise import SoftmaxRegression
-from backends.numpy.optimizer import SGD
-from backends.numpy.scratch import (
+from framework_parity.backends.numpy.arrays import numpy, tensor
+from framework_parity.backends.numpy.classifier import Classifier, evaluate_accuracy
+from framework_parity.backends.numpy.concise import SoftmaxRegression
+from framework_parity.backends.numpy.optimizer import SGD
+from framework_parity.backends.numpy.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from backends.numpy.trainer import Trainer
-from common import data as _data
-from common import datasets as _datasets
-from common.board import ProgressBoard
-from common.hyperparameters import HyperParameters, add_to_class
+from framework_parity.backends.numpy.trainer import Trainer
+from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
+from framework_parity.common.data import data_module as _data
+from framework_parity.common.data import datasets as _datasets
+from framework_parity.common.training.progress_board import ProgressBoard
 
 FashionMNIST = _datasets.FashionMNIST
 Digits = _datasets.Digits

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from backends.numpy.optimizer import SGD
-from common.classifier import Classifier as AbstractClassifier
+from framework_parity.backends.numpy.optimizer import SGD
+from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
 class Classifier(AbstractClassifier):

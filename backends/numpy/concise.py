@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backends.numpy.classifier import Classifier, row_max
+from framework_parity.backends.numpy.classifier import Classifier, row_max
 
 
 class SoftmaxRegression(Classifier):

@@ -5,9 +5,9 @@ There is no autograd: a fault in the loss brings its own derivative by the logit
 
 import numpy as np
 
-from backends.numpy.classifier import log_softmax
-from backends.numpy.optimizer import SGD
-from backends.numpy.scratch import SoftmaxRegressionScratch, softmax
+from framework_parity.backends.numpy.classifier import log_softmax
+from framework_parity.backends.numpy.optimizer import SGD
+from framework_parity.backends.numpy.scratch import SoftmaxRegressionScratch, softmax
 
 
 class Momentum(SGD):

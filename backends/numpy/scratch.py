@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backends.numpy.classifier import Classifier
+from framework_parity.backends.numpy.classifier import Classifier
 
 
 def softmax(X, stable=False):

@@ -4,8 +4,8 @@ import copy
 
 import numpy as np
 
-from common.trainer import EpochMetrics, batch_means
-from common.trainer import Trainer as AbstractTrainer
+from framework_parity.common.training.trainer import EpochMetrics, batch_means
+from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 
 class Trainer(AbstractTrainer):

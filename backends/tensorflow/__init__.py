@@ -1,22 +1,22 @@
 """TensorFlow behind the shared interface, and a drop-in for the book's ``d2l`` module."""
 
-from backends.tensorflow.runtime import tf
+from framework_parity.backends.tensorflow.runtime import tf
 
 # isort: split
-from backends.tensorflow.arrays import numpy, tensor
-from backends.tensorflow.classifier import Classifier, evaluate_accuracy
-from backends.tensorflow.concise import SoftmaxRegression
-from backends.tensorflow.data import DataModule, Digits, FashionMNIST, Synthetic
-from backends.tensorflow.optimizer import SGD
-from backends.tensorflow.scratch import (
+from framework_parity.backends.tensorflow.arrays import numpy, tensor
+from framework_parity.backends.tensorflow.classifier import Classifier, evaluate_accuracy
+from framework_parity.backends.tensorflow.concise import SoftmaxRegression
+from framework_parity.backends.tensorflow.data import DataModule, Digits, FashionMNIST, Synthetic
+from framework_parity.backends.tensorflow.optimizer import SGD
+from framework_parity.backends.tensorflow.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from backends.tensorflow.trainer import Trainer
-from common.board import ProgressBoard
-from common.hyperparameters import HyperParameters, add_to_class
+from framework_parity.backends.tensorflow.trainer import Trainer
+from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
+from framework_parity.common.training.progress_board import ProgressBoard
 
 Module = Classifier
 

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from backends.tensorflow.optimizer import SGD
-from common.classifier import Classifier as AbstractClassifier
+from framework_parity.backends.tensorflow.optimizer import SGD
+from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
 class Classifier(AbstractClassifier):

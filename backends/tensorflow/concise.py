@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from backends.tensorflow.classifier import Classifier
+from framework_parity.backends.tensorflow.classifier import Classifier
 
 
 class SoftmaxRegression(Classifier):

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from backends.tensorflow.optimizer import SGD
-from backends.tensorflow.scratch import SoftmaxRegressionScratch, softmax
+from framework_parity.backends.tensorflow.optimizer import SGD
+from framework_parity.backends.tensorflow.scratch import SoftmaxRegressionScratch, softmax
 
 
 class FrozenBias(SGD):

@@ -7,10 +7,10 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from backends.tensorflow import Trainer, runtime
-from backends.tensorflow.raw_loop import LOOPS
-from common.arrays import aligned
-from common.device import DEVICE_VARIABLE
+from framework_parity.backends.tensorflow import Trainer, runtime
+from framework_parity.backends.tensorflow.raw_loop import LOOPS
+from framework_parity.common.core.arrays import aligned
+from framework_parity.common.core.device import DEVICE_VARIABLE
 
 
 def a_gpus_memory_is_taken_as_it_is_needed():

@@ -7,7 +7,7 @@ of every step and whether each example was classified rightly, ``get_parameters(
 import numpy as np
 import tensorflow as tf
 
-from backends.tensorflow.trainer import _tensor, shared
+from framework_parity.backends.tensorflow.trainer import _tensor, shared
 
 
 class Graph:

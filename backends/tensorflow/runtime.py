@@ -3,8 +3,8 @@
 import contextlib
 import os
 
-from backends.tensorflow.pictures import imported_later
-from common.device import asked_device
+from framework_parity.backends.tensorflow.pictures import imported_later
+from framework_parity.common.core.device import asked_device
 
 
 @contextlib.contextmanager

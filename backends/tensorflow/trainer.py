@@ -5,11 +5,11 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from common.device import no_gpu
-from common.errors import ParityError
-from common.trainer import EVALUATION_EXAMPLES, EpochMetrics
-from common.trainer import Trainer as AbstractTrainer
-from common.unequal import Pass
+from framework_parity.common.core.device import no_gpu
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
+from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 
 class Trainer(AbstractTrainer):

@@ -2,20 +2,20 @@
 
 import torch
 
-from backends.torch.arrays import numpy, tensor
-from backends.torch.classifier import Classifier, evaluate_accuracy
-from backends.torch.concise import SoftmaxRegression
-from backends.torch.data import DataModule, Digits, FashionMNIST, Synthetic
-from backends.torch.optimizer import SGD
-from backends.torch.scratch import (
+from framework_parity.backends.torch.arrays import numpy, tensor
+from framework_parity.backends.torch.classifier import Classifier, evaluate_accuracy
+from framework_parity.backends.torch.concise import SoftmaxRegression
+from framework_parity.backends.torch.data import DataModule, Digits, FashionMNIST, Synthetic
+from framework_parity.backends.torch.optimizer import SGD
+from framework_parity.backends.torch.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from backends.torch.trainer import Trainer
-from common.board import ProgressBoard
-from common.hyperparameters import HyperParameters, add_to_class
+from framework_parity.backends.torch.trainer import Trainer
+from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
+from framework_parity.common.training.progress_board import ProgressBoard
 
 Module = Classifier
 

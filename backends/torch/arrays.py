@@ -2,7 +2,7 @@
 
 import torch
 
-from backends.torch.device import in_use
+from framework_parity.backends.torch.device import in_use
 
 
 def tensor(values):

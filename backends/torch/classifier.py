@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.torch.arrays import numpy
-from backends.torch.optimizer import SGD, FrameworkSGD
-from common.classifier import Classifier as AbstractClassifier
+from framework_parity.backends.torch.arrays import numpy
+from framework_parity.backends.torch.optimizer import SGD, FrameworkSGD
+from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
 class Classifier(nn.Module, AbstractClassifier):

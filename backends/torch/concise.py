@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from backends.torch.classifier import Classifier
+from framework_parity.backends.torch.classifier import Classifier
 
 
 class SoftmaxRegression(Classifier):

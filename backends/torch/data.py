@@ -2,8 +2,9 @@
 
 import torch
 
-from backends.torch.device import in_use
-from common import data, datasets
+from framework_parity.backends.torch.device import in_use
+from framework_parity.common.data import data_module as data
+from framework_parity.common.data import datasets
 
 
 class _Tensors:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backends.torch.scratch import SoftmaxRegressionScratch, softmax
+from framework_parity.backends.torch.scratch import SoftmaxRegressionScratch, softmax
 
 
 def optimizers(make):

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from backends.torch import (
+from framework_parity.backends.torch import (
     DataModule,
     SoftmaxRegression,
     SoftmaxRegressionScratch,
@@ -16,8 +16,8 @@ from backends.torch import (
     tensor,
     trainer,
 )
-from backends.torch import device as place
-from backends.torch.raw_loop import LOOPS
+from framework_parity.backends.torch import device as place
+from framework_parity.backends.torch.raw_loop import LOOPS
 
 ORDER = np.arange(10, dtype=np.int32)
 W, B = np.zeros((5, 3), np.float32), np.zeros(3, np.float32)

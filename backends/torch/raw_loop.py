@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from backends.torch.device import in_use
+from framework_parity.backends.torch.device import in_use
 
 RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
 """``torch.autograd.grad`` without its preparations in Python."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from backends.torch.classifier import Classifier
+from framework_parity.backends.torch.classifier import Classifier
 
 
 def softmax(X, stable=False):

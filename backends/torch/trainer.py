@@ -7,12 +7,12 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 
-from backends.torch.arrays import numpy as read
-from backends.torch.device import GPU, in_use, use
-from common.device import no_gpu
-from common.trainer import EpochMetrics, batch_means
-from common.trainer import Trainer as AbstractTrainer
-from common.unequal import Pass
+from framework_parity.backends.torch.arrays import numpy as read
+from framework_parity.backends.torch.device import GPU, in_use, use
+from framework_parity.common.core.device import no_gpu
+from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.trainer import EpochMetrics, batch_means
+from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 
 class Trainer(AbstractTrainer):

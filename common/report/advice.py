@@ -6,10 +6,15 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from common.grades import BEYOND, NOT_SHOWN, over_seeds
-from common.report.findings import where
-from common.report.wording import comparable_lines, failures, run_name, runs_of_seeds
-from common.specifier import label
+from framework_parity.common.environments.specifier import label
+from framework_parity.common.judging.grades import BEYOND, NOT_SHOWN, over_seeds
+from framework_parity.common.report.findings import where
+from framework_parity.common.report.wording import (
+    comparable_lines,
+    failures,
+    run_name,
+    runs_of_seeds,
+)
 
 
 def next_steps(facts: dict[str, Any]) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from common.report.findings import count, how_far, is_boundless, where
-from common.specifier import label
+from framework_parity.common.environments.specifier import label
+from framework_parity.common.report.findings import count, how_far, is_boundless, where
 
 
 def bisection_lines(facts: dict[str, Any]) -> Iterator[str]:

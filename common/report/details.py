@@ -13,15 +13,15 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from common.arrays import Array
-from common.data import DataModule
-from common.environment import Environment
-from common.errors import ParityError
-from common.execution import ENVELOPE, REFERENCE, Contender
-from common.plan import Plan
-from common.record import Record, RecordError
-from common.replay import Floats, Trajectory
-from common.report.wording import run_name
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.execution.processes import ENVELOPE, REFERENCE, Contender
+from framework_parity.common.reference.replay import Floats, Trajectory
+from framework_parity.common.report.wording import run_name
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record, RecordError
 
 Ints = npt.NDArray[np.int64]
 

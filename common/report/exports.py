@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import ParityError
-from common.files import check_place, write_whole
-from common.report.junit import junit_xml
-from common.report.markdown import markdown
-from common.report.report import Report
-from common.report.spreadsheet import csv_text
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import check_place, write_whole
+from framework_parity.common.report.facts import ReportFacts
+from framework_parity.common.report.junit import junit_xml
+from framework_parity.common.report.markdown import markdown
+from framework_parity.common.report.spreadsheet import csv_text
 
 FORMATS = {
     "junit": "the report as JUnit XML, for CI",
@@ -45,13 +45,13 @@ def chosen_exports(options: argparse.Namespace) -> dict[str, Path]:
     return files
 
 
-def export(report: Report, files: Mapping[str, Path], fail_on: str) -> None:
+def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None:
     """Write a report to files.
 
     Args:
         report: of a finished comparison.
         files: by format, one of :data:`FORMATS`.
-        fail_on: as of :meth:`Report.exit_status`.
+        fail_on: as of :meth:`ReportFacts.exit_status`.
 
     Raises:
         ParityError: if one cannot be written.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.errors import ParityError
-from common.ladder import STAGES
-from common.replay import WORST
-from common.report.details import Details, load_details, thinned
-from common.report.style import NEUTRAL, Look, looks
-from common.report.wording import run_name
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.judging.ladder import STAGES
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.report.details import Details, load_details, thinned
+from framework_parity.common.report.facts import ReportFacts
+from framework_parity.common.report.style import NEUTRAL, Look, looks
+from framework_parity.common.report.wording import run_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,11 +31,8 @@ LEAST_RATIO = 1e-2
 SECONDS = ("import", "compile", "fit", "evaluate")
 
 
-class Figures:
+class Figures(ReportFacts):
     """What a report can draw. Every method returns a new :class:`matplotlib.figure.Figure`."""
-
-    facts: dict[str, Any]
-    folder: Path
 
     @cached_property
     def details(self) -> Details:
@@ -307,7 +304,7 @@ def _gallery(data: Any, titles: Mapping[int, str], columns: int) -> Figure:
 def _panels(
     count: int, ylabel: str, *, width: float, height: float = 4.2, columns: int | None = None
 ) -> tuple[Figure, Sequence[Axes]]:
-    from common.report.drawing import Drawing
+    from framework_parity.common.report.drawing import Drawing
 
     figure = Drawing(figsize=(width, height), layout="constrained")
     columns = columns or count

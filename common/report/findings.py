@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.replay import WORST
+from framework_parity.common.reference.replay import WORST
 
 FREE = ", carried over steps"
 """How a tensor is called that no single step shows to be off, only the run's own training."""

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from common.grades import BEYOND, NOT_SHOWN, failing, worst_verdict
-from common.report.report import FILE, Report
-from common.report.wording import (
+from framework_parity.common.judging.grades import BEYOND, NOT_SHOWN, failing, worst_verdict
+from framework_parity.common.report.facts import FILE, ReportFacts
+from framework_parity.common.report.wording import (
     accepted_sentence,
     comparable_lines,
     equivalence_sentence,
@@ -29,12 +29,12 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 """What XML 1.0 cannot hold, not even escaped."""
 
 
-def junit_xml(report: Report, fail_on: str = "disagree") -> str:
+def junit_xml(report: ReportFacts, fail_on: str = "disagree") -> str:
     """The report in JUnit's common schema.
 
     Args:
         report: of a finished comparison.
-        fail_on: as of :meth:`common.report.Report.exit_status`.
+        fail_on: as of :meth:`ReportFacts.exit_status`.
     """
     cases = list(_cases(report, fail_on))
     count = {kind: str(sum(len(c.findall(kind)) for c in cases)) for kind in ("failure", "error")}
@@ -75,7 +75,7 @@ def clean(value: object) -> str:
     return UNPRINTABLE.sub("\ufffd", str(value))
 
 
-def _cases(report: Report, fail_on: str) -> Iterator[ET.Element]:
+def _cases(report: ReportFacts, fail_on: str) -> Iterator[ET.Element]:
     failed = failing(fail_on)
     for run in report.runs:
         yield _run_case(run, failed)
@@ -146,7 +146,7 @@ def _say(
     ET.SubElement(case, tag, attributes).text = clean(text)
 
 
-def _written(report: Report) -> str:
+def _written(report: ReportFacts) -> str:
     """When the report was written: JUnit's timestamps are of seconds, without a zone."""
     try:
         written = (report.folder / FILE).stat().st_mtime

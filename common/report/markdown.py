@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.grades import FAIL_ON
-from common.report.findings import cell, count, number
-from common.report.report import Report
-from common.report.wording import (
+from framework_parity.common.judging.grades import FAIL_ON
+from framework_parity.common.report.facts import ReportFacts
+from framework_parity.common.report.findings import cell, count, number
+from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
     comparable_lines,
@@ -35,7 +35,7 @@ INLINE = re.compile(r"([\\`*_\[\]|~$#@])")
 BLOCK = re.compile(r"^(\d*)([+\-=.)])(?=\s|[+\-=])")
 
 
-def markdown(report: Report) -> str:
+def markdown(report: ReportFacts) -> str:
     """The verdict, the table and what there is to say of each run."""
     lines = list(_lines(report))
     size = 0
@@ -58,7 +58,7 @@ def escaped(value: object) -> str:
     return BLOCK.sub(r"\1\\\2", INLINE.sub(r"\\\1", html.escape(text, quote=False)))
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: ReportFacts) -> Iterator[str]:
     facts = report.facts
     sign = SIGNS["disagree" if report.failures else report.deciding_verdict]
     yield f"## {sign} framework-parity: {report.verdict}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-from common.report.page import PAGE, encodable, shared, template
-from common.report.report import Report
+from framework_parity.common.report.figures import Figures
+from framework_parity.common.report.page import PAGE, encodable, shared, template
 
 # Each has a contrast of 4 and more to white and to #111111: a notebook may be light or dark, and
 # where it is not trusted its style sheets are dropped.
@@ -19,7 +19,7 @@ INKS = {
 }
 
 
-def notebook_html(report: Report) -> str:
+def notebook_html(report: Figures) -> str:
     """The verdict, the grades, the runs, the first divergences, and the way to the page."""
     page = report.folder / PAGE
     found = os.path.relpath(page) if page.exists() else ""

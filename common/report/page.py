@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.environment import IMPLEMENTATIONS
-from common.errors import ParityError
-from common.files import write_whole
-from common.ladder import STAGES
-from common.report import advice, findings, plots
-from common.report.details import Details
-from common.report.pictures import Sheet, room, sheet, weight_picture
-from common.report.report import Report
-from common.report.style import GLYPHS, NEUTRAL, looks
-from common.report.wording import (
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import write_whole
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
+from framework_parity.common.environments.specifier import label
+from framework_parity.common.judging.ladder import STAGES
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report import advice, findings, plots
+from framework_parity.common.report.details import Details
+from framework_parity.common.report.figures import Figures
+from framework_parity.common.report.pictures import Sheet, room, sheet, weight_picture
+from framework_parity.common.report.style import GLYPHS, NEUTRAL, looks
+from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
     comparable_lines,
     run_name,
 )
-from common.specifier import label
-from common.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import jinja2
@@ -50,7 +50,7 @@ MOST_CLASSES = 30
 """Confusion matrices of more classes than this are not shown."""
 
 
-def write_page(report: Report) -> None:
+def write_page(report: Figures) -> None:
     """Write the page beside the report: whole or not at all.
 
     Where the records are gone, what is drawn from them is left out, with a line that says so.
@@ -79,7 +79,7 @@ def write_page(report: Report) -> None:
 
 
 def render(
-    report: Report, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
+    report: Figures, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
 ) -> str:
     """The page's HTML.
 
@@ -134,7 +134,7 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def shared(report: Report) -> dict[str, Any]:
+def shared(report: Figures) -> dict[str, Any]:
     """What ``parts.html`` says of a report, for the page and for a notebook."""
     facts = report.facts
     return {

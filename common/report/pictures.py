@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from common.arrays import Array
-from common.data import DataModule
-from common.replay import Floats
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.reference.replay import Floats
 
 SHEET_COLUMNS = 24
 SHEET_PIXELS = 200_000

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from common.replay import Floats
-from common.report.details import Details, thinned
-from common.report.style import NEUTRAL, Look, looks
-from common.report.wording import run_name
+from framework_parity.common.reference.replay import Floats
+from framework_parity.common.report.details import Details, thinned
+from framework_parity.common.report.style import NEUTRAL, Look, looks
+from framework_parity.common.report.wording import run_name
 
 Plot = dict[str, Any]
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.errors import ParityError
-from common.grades import FAIL_ON
-from common.report.exports import add_export_options, chosen_exports, export
-from common.report.report import FILE, Report
-from common.report.terminal import print_report
-from common.standard_output import reader_may_leave
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.judging.grades import FAIL_ON
+from framework_parity.common.report.exports import add_export_options, chosen_exports, export
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
 
 COMMAND = "show"
 DESCRIPTION = "Print or convert a finished comparison, without training again."

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from common.report.report import Report
+from framework_parity.common.report.facts import ReportFacts
 
 TEXTS = ("backend", "version", "implementation", "status", "grade")
 NUMBERS = (
@@ -29,7 +29,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the start of a formula."""
 
 
-def csv_text(report: Report) -> str:
+def csv_text(report: ReportFacts) -> str:
     """Every run's facts, the last epoch of its history, and what is wrong with it."""
     text = io.StringIO()
     rows = [_row(run) | {"plan_sha256": report.facts["plan_sha256"]} for run in report.runs]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.environment import IMPLEMENTATIONS
-from common.report.wording import run_name
-from common.specifier import label
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
+from framework_parity.common.environments.specifier import label
+from framework_parity.common.report.wording import run_name
 
 # The qualitative palette of Okabe and Ito (2008), "Color universal design", told apart by people
 # with any colour vision; those first that can be seen on white and on black.

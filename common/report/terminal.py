@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.report.bisection import bisection_lines
-from common.report.findings import cell, count, number
-from common.report.report import Report
-from common.report.wording import (
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.bisection import bisection_lines
+from framework_parity.common.report.facts import ReportFacts
+from framework_parity.common.report.findings import cell, count, number
+from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
     comparable_lines,
@@ -21,7 +22,6 @@ from common.report.wording import (
     run_name,
     seed_lines,
 )
-from common.thresholds import Thresholds
 
 PLAIN_WIDTH = 190
 """Columns where the output is no terminal."""
@@ -38,7 +38,7 @@ STYLES = {
 }
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
+def print_report(report: ReportFacts, console: Console | None = None) -> None:
     """Print the table and the verdict; all of it comes from the report's facts."""
     console = console or Console()
     if not console.is_terminal:
@@ -70,7 +70,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
             console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _table(report: Report) -> Table:
+def _table(report: ReportFacts) -> Table:
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("backend", "version", "implementation"):
         table.add_column(name, no_wrap=True)
@@ -136,7 +136,7 @@ def _since(run: dict[str, Any]) -> str:
     return f"[{STYLES[moved['grade']]}]{moved['grade']}[/]{far}"
 
 
-def _explanations(report: Report) -> Iterator[str]:
+def _explanations(report: ReportFacts) -> Iterator[str]:
     """How far it could be compared; of every run that is not within rounding how bad, where."""
     yield from comparable_lines(report.facts)
     for run in report.runs:
@@ -147,7 +147,7 @@ def _explanations(report: Report) -> Iterator[str]:
         yield saved
 
 
-def _sharing(report: Report) -> Iterator[str]:
+def _sharing(report: ReportFacts) -> Iterator[str]:
     """What the table's seconds are, where runs shared a process."""
     if any(run["earlier_in_process"] for run in report.runs):
         yield (
@@ -157,7 +157,7 @@ def _sharing(report: Report) -> Iterator[str]:
         )
 
 
-def _repeated(report: Report) -> Iterator[str]:
+def _repeated(report: ReportFacts) -> Iterator[str]:
     """Which runs repeated themselves."""
     same = [run for run in report.runs if (run["repeats"] or {}).get("identical")]
     if same:

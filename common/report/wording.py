@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.environment import IMPLEMENTATIONS
-from common.grades import BEYOND
-from common.report.findings import count, divergence_line, farthest_line, how_far, where
-from common.report.flips import flip_lines
-from common.specifier import label
-from common.thresholds import Thresholds
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
+from framework_parity.common.environments.specifier import label
+from framework_parity.common.judging.grades import BEYOND
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.findings import (
+    count,
+    divergence_line,
+    farthest_line,
+    how_far,
+    where,
+)
+from framework_parity.common.report.flips import flip_lines
 
 
 def run_name(run: Mapping[str, Any]) -> str:

@@ -64,7 +64,10 @@ def contents(reference):
     A backend is what the suite takes for one: a folder with requirements.
     """
     backends = sorted(path.parent.name for path in ROOT.glob("backends/*/requirements.txt"))
-    return reference | {f"backends.{name}": [f"backends.{name}"] for name in backends}
+    return reference | {
+        f"framework_parity.backends.{name}": [f"framework_parity.backends.{name}"]
+        for name in backends
+    }
 
 
 def place(title):

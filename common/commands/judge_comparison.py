@@ -1,0 +1,222 @@
+"""From the records in a folder to the facts of a report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from framework_parity.common.commands.regression import Regression
+from framework_parity.common.commands.reprobe import second_look
+from framework_parity.common.commands.run_facts import repeat_facts, run_facts, unavailable
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.machine import machine_facts
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.execution.launcher import Outcome, not_done
+from framework_parity.common.execution.processes import (
+    ENVELOPE,
+    MEMBERS,
+    REFERENCE,
+    Contender,
+    Execution,
+)
+from framework_parity.common.judging.grades import unlearned, verdict
+from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, Envelope, measure_envelope
+from framework_parity.common.reference.replay import Trajectory, epoch_means
+from framework_parity.common.report.facts import SCHEMA
+from framework_parity.common.training.feeding import with_counts
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record, RecordError
+
+LITTLE_ROOM_BYTES = 100_000
+
+
+def judge_comparison(
+    execution: Execution,
+    data: DataModule,
+    contenders: Sequence[Contender],
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds,
+    repeats: int = 1,
+    regression: Regression | None = None,
+) -> dict[str, Any]:
+    """Judge every record of a comparison; the facts of its report.
+
+    Args:
+        execution: whose folder holds the records.
+        data: the examples of its plan.
+        contenders: in the order of the report.
+        outcomes: of the processes, by name.
+        thresholds: where the grades part.
+        repeats: how often each contender trained.
+        regression: golden records to compare with, and accepted differences.
+    """
+    regression = regression or Regression()
+    # Small products on several threads wait for each other more than they compute.
+    with threadpool_limits(1):
+        return _judge_comparison(
+            execution, data, contenders, outcomes, thresholds, repeats, regression
+        )
+
+
+def _judge_comparison(
+    execution: Execution,
+    data: DataModule,
+    contenders: Sequence[Contender],
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds,
+    repeats: int,
+    regression: Regression,
+) -> dict[str, Any]:
+    plan = execution.plan
+    oracle, envelope = load_reference(execution, data, outcomes)
+    judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
+    envelope = judge.envelope
+    envelope.save(execution.reference_file(ENVELOPE))
+    judged: dict[str, tuple[Record, Judgement] | str] = {}
+    done = [
+        contender
+        for contender in contenders
+        if outcomes.get(contender.name, unavailable(contender)).status == "done"
+    ]
+
+    def facts(contender: Contender) -> dict[str, Any]:
+        repeated = repeat_facts(judge, execution, contender, outcomes, repeats)
+        failure = repeated.get("repeats", {}).get("reason")
+        if failure and isinstance(judged.get(contender.name), tuple):
+            judged[contender.name] = failure
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeated
+
+    # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
+    with ThreadPoolExecutor(max_workers=execution.slots) as pool:
+        found_of = pool.map(partial(judge_record, judge, execution), done)
+        judged |= zip((contender.name for contender in done), found_of, strict=True)
+        judged |= second_look(judge, execution, contenders, judged)
+        runs = list(pool.map(facts, contenders))
+    found = [judged.get(contender.name) for contender in contenders]
+    regression_facts = regression.judge(
+        judge, runs, found, execution.threads, device=execution.device
+    )
+    return {
+        "schema": SCHEMA,
+        "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
+        "notices": [*gave_way(contenders), *what_the_plan_teaches(judge)],
+        **plan_facts(plan, data),
+        "machine": machine_facts(),
+        "thresholds": vars(thresholds).copy(),
+        "reference": {
+            "train_loss": epoch_means(oracle.step_loss, plan).tolist(),
+            "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
+            "val_loss": oracle.val_loss.tolist(),
+            "val_accuracy": oracle.val_accuracy.tolist(),
+        },
+        "envelope": {
+            "loss": float(envelope.loss[-1]),
+            "parameters": float(max(envelope.W[-1], envelope.b[-1])),
+            "logits": envelope.logits,
+            "forward": envelope.forward,
+            "members": ENSEMBLE_MEMBERS,
+        },
+        "free_running": vars(judge.free_running).copy(),
+        **regression_facts,
+        "runs": runs,
+    }
+
+
+def what_the_plan_teaches(judge: Judge) -> Iterator[str]:
+    """What to say of a plan by which the reference itself learns nothing."""
+    if judge.free_running.informative and (notice := unlearned(judge.liveness)):
+        yield notice
+
+
+def gave_way(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What to say of environments in which a folder's other pins gave way to the release."""
+    environments = dict.fromkeys(contender.environment for contender in contenders)
+    for environment in environments:
+        if environment.gave_way:
+            yield f"{environment.label} runs with {', '.join(environment.gave_way)}"
+
+
+def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
+    """What was asked for: recipe, plan and data."""
+    return {
+        "recipe": plan.recipe.to_json(),
+        "plan_sha256": plan.sha256,
+        "data": {
+            "name": data.name,
+            "sha256": plan.data_sha256,
+            "num_train": data.num_train,
+            "num_val": data.num_val,
+            "num_inputs": data.num_inputs,
+            "num_outputs": data.num_outputs,
+            "source": data.source,
+        },
+    }
+
+
+def load_reference(
+    execution: Execution, data: DataModule, outcomes: Mapping[str, Outcome]
+) -> tuple[Trajectory, Envelope]:
+    """The reference and the envelope that its processes left.
+
+    Raises:
+        ParityError: if one of them failed: without them nothing can be judged.
+    """
+    oracle, *members = load_trajectories(execution, outcomes, (REFERENCE, *MEMBERS))
+    return oracle, measure_envelope(execution.plan, data, oracle, members)
+
+
+def load_trajectories(
+    execution: Execution, outcomes: Mapping[str, Outcome], names: Sequence[str]
+) -> list[Trajectory]:
+    """The trajectories that the processes of these names left, the reference's first.
+
+    Raises:
+        ParityError: if a process failed, or the reference left the finite numbers.
+    """
+    for name in not_done(outcomes, names):
+        full = shutil.disk_usage(execution.folder).free <= LITTLE_ROOM_BYTES
+        raise ParityError(
+            f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
+            f"{outcomes[name].reason}{' (the disk is full)' * full}; try again"
+        )
+    found = []
+    for name in names:
+        try:
+            found.append(Trajectory.load(execution.reference_file(name)))
+        except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
+            raise ParityError(
+                f"{name}: expected the trajectory of a training in NumPy; received none: "
+                f"{error!r}; try again"
+            ) from None
+    for name, values in vars(found[0]).items():
+        if not np.isfinite(values).all():
+            raise ParityError(
+                f"reference: expected a training in finite numbers; received {name} beyond them, "
+                "even in float64; lower --lr or --sigma"
+            )
+    return found
+
+
+def judge_record(
+    judge: Judge, execution: Execution, contender: Contender
+) -> tuple[Record, Judgement] | str:
+    """A run's record and judgement, or what is wrong with its record."""
+    try:
+        plan, folder = judge.plan, execution.record_folder(contender.name)
+        record = contender.read(folder, plan.sha256, plan.recipe.dtype)
+        record = with_counts(plan, judge.data, record)
+        found = judge.judge(record)
+        if found.divergence is None:
+            judge.check_fed(record)
+        return record, found
+    except RecordError as error:
+        return f"bad record: {error}"

@@ -1,0 +1,171 @@
+"""What a report states of one run: from its record, its judgement and those of its repetitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.commands.reprobe import judge_of_steps
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import Contender, Execution, repeat_name
+from framework_parity.common.judging.causes import Diagnosis, find_cause
+from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.training.record import Record, RecordError
+
+MAX_FLIPS = 1000
+"""How many changed predictions of a run a report lists."""
+
+RUN_FACTS = (
+    "status",
+    "reason",
+    "grade",
+    "versions",
+    "fed_sha256",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "loss_error",
+    "parameter_error",
+    "logits_error",
+    "loss_envelopes",
+    "parameter_envelopes",
+    "logits_envelopes",
+    "lockstep_envelopes",
+    "envelopes",
+    "divergence",
+    "cause",
+    "stages",
+    "repeats",
+    "baseline",
+    "accepted",
+    "prediction_flips",
+    "flips",
+    "unexplained_flips",
+    "seconds",
+    "peak_rss_bytes",
+    "earlier_in_process",
+)
+"""What a report states of every run; null where there is nothing to state."""
+
+
+def run_facts(
+    judge: Judge,
+    contender: Contender,
+    outcomes: Mapping[str, Outcome],
+    judged: tuple[Record, Judgement] | str | None,
+) -> dict[str, Any]:
+    """The facts of one run: as its record and its judgement say, or why there is none."""
+    outcome = outcomes.get(contender.name, unavailable(contender))
+    facts: dict[str, Any] = {
+        "backend": contender.backend,
+        "implementation": contender.implementation,
+        "version": contender.environment.version or contender.environment.asked,
+        "asked_version": contender.environment.asked,
+        **dict.fromkeys(RUN_FACTS),
+        "status": outcome.status,
+        "reason": outcome.reason,
+    }
+    if judged is None:
+        return facts
+    if isinstance(judged, str):
+        return facts | {"status": "failed", "reason": judged}
+    record, found = judged
+    diagnosis = diagnose(judge, record, found)
+    return facts | {
+        "reason": found.reason,
+        "grade": found.grade,
+        "versions": record.facts["versions"],
+        "fed_sha256": record.facts["fed_sha256"],
+        **record.facts["history"],
+        "loss_error": found.loss_error,
+        "parameter_error": found.parameter_error,
+        "logits_error": found.logits_error,
+        "loss_envelopes": found.loss_envelopes,
+        "parameter_envelopes": found.parameter_envelopes,
+        "logits_envelopes": found.logits_envelopes,
+        "lockstep_envelopes": found.lockstep_envelopes,
+        "envelopes": judge.worst(found),
+        "divergence": found.divergence and found.divergence.to_json(),
+        "cause": diagnosis and diagnosis.to_json(),
+        "stages": {stage: finding.to_json() for stage, finding in found.stages.items()},
+        "prediction_flips": len(found.flips),
+        "flips": found.flips[:MAX_FLIPS],
+        "unexplained_flips": found.unexplained_flips,
+        "seconds": {**record.facts["seconds"], "total": outcome.seconds},
+        "peak_rss_bytes": record.facts["peak_rss_bytes"],
+        "earlier_in_process": record.facts.get("earlier_in_process", []),
+    }
+
+
+def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None:
+    """The cause of a divergence, looked for with every step that was probed."""
+    steps = {int(name.split("/")[1]) for name in record.arrays if name.startswith("probe/")}
+    if found.divergence is not None and not steps <= set(judge.plan.probes):
+        judge = judge_of_steps(judge, sorted(steps))
+    return find_cause(judge, record, found)
+
+
+def repeat_facts(
+    judge: Judge,
+    execution: Execution,
+    contender: Contender,
+    outcomes: Mapping[str, Outcome],
+    repeats: int,
+) -> dict[str, Any]:
+    """Whether the repeated trainings of one contender are the same, bit for bit.
+
+    ``repeats``: how many trained, whether all are ``identical``, and how far the farthest is
+    from the first in parameters: its largest difference, and that in envelopes. If not all
+    trained, the ``reason`` of the first that did not.
+    """
+    if repeats == 1 or contender.environment.python is None:
+        return {}
+    records, reasons = [], []
+    for repeat in range(repeats):
+        name = repeat_name(contender, repeat)
+        reason = f"{outcomes[name].status}: {outcomes[name].reason}"
+        if outcomes[name].status == "done":
+            try:
+                asked = (judge.plan.sha256, judge.plan.recipe.dtype)
+                record = contender.read(execution.record_folder(name), *asked)
+                judge.check(record)
+                records.append(record)
+                continue
+            except RecordError as bad:
+                reason = f"bad record: {bad}"
+        reasons.append(f"training {repeat + 1} of {repeats}: {reason}")
+    if reasons:
+        return {"repeats": {"asked": repeats, "trained": len(records), "reason": reasons[0]}}
+    first, *others = records
+    names = ("step_loss", "parameters/W", "parameters/b", "val_y_hat")
+    identical = all(
+        other.arrays[name].tobytes() == first.arrays[name].tobytes()
+        for other in others
+        for name in names
+    )
+    error = envelopes = 0.0
+    for other in others:
+        for name in "Wb":
+            key = f"parameters/{name}"
+            s = min(len(other.arrays[key]), len(first.arrays[key]))  # one may have made fewer steps
+            difference = np.abs(other.arrays[key][:s].astype(np.float64) - first.arrays[key][:s])
+            largest = difference.reshape(s, -1).max(axis=1)
+            error = max(error, float(largest.max()))
+            envelopes = max(envelopes, float((largest / getattr(judge.envelope, name)[:s]).max()))
+    return {
+        "repeats": {
+            "asked": repeats,
+            "trained": len(records),
+            "identical": identical,
+            "parameter_error": error,
+            "parameter_envelopes": envelopes,
+        }
+    }
+
+
+def unavailable(contender: Contender) -> Outcome:
+    """The outcome of a run that has no process because its environment cannot be had."""
+    return Outcome("unavailable", contender.environment.reason, 0.0)

@@ -1,0 +1,234 @@
+"""Comparisons that share their trainings: many in one test run, each training done once.
+
+Under one folder, a plan's reference and every backend's implementation is trained at most once,
+whichever process asks first; the others wait for it. Its workers may stay for the next plan.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from framework_parity.common.commands.judge_arrays import Found, judge_arrays, load_arrays
+from framework_parity.common.commands.judge_comparison import judge_comparison, load_reference
+from framework_parity.common.commands.regression import Regression
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.threads import available_cpus
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
+from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.execution.launcher import Outcome
+from framework_parity.common.execution.processes import Contender, Execution
+from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.wording import (
+    accepted_lines,
+    baseline_lines,
+    comparable_lines,
+    run_lines,
+    run_name,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.recipe import Recipe
+
+TIMEOUT_SECONDS = 600.0
+THREADS = 1
+"""Of each worker."""
+SHARED = ("plan", "reference", "runs")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, to be asserted.
+
+    Args:
+        report: what was found.
+    """
+
+    report: Report
+
+    def assert_agreement(self, fail_on: str = "drift") -> None:
+        """Raise AssertionError, in a few lines, unless everything ran and agrees.
+
+        Args:
+            fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest verdict that fails. What
+                moved beyond rounding since a baseline fails in any case, and what is accepted
+                does not.
+
+        Raises:
+            ParityError: if ``fail_on`` is something else.
+        """
+        __tracebackhide__ = True
+        if self.report.exit_status(fail_on):
+            raise AssertionError("\n".join(failure_lines(self.report)))
+
+
+def failure_lines(report: Report) -> list[str]:
+    """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
+    facts = report.facts
+    runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
+    return [
+        report.sentence,
+        *runs,
+        *comparable_lines(facts),
+        *baseline_lines(facts),
+        *accepted_lines(facts),
+    ]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A plan whose trainings are shared.
+
+    Args:
+        plan: what is trained.
+        data: its examples.
+        notice: what a report says on top, or None.
+        folder: where its trainings are.
+        workers: train it.
+    """
+
+    plan: Plan
+    data: DataModule
+    notice: str | None
+    folder: Path
+    workers: StayingWorkers | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        data: str | None,
+        data_dir: str | None,
+        workers: StayingWorkers | None = None,
+        **recipe: Any,
+    ) -> Shared:
+        """Make the plan of a recipe.
+
+        Args:
+            folder: that all comparisons share.
+            workers: that stay from plan to plan; None for new ones.
+            data, data_dir: as of ``compare.py``.
+            recipe: the other hyperparameters of :class:`recipe.Recipe`.
+
+        Raises:
+            ParityError: for unusable input.
+        """
+        known = [name for name in vars(Recipe()) if name != "data"]
+        if unknown := [name for name in recipe if name not in known]:
+            raise ParityError(
+                f"recipe: expected some of {', '.join(known)}; received {', '.join(unknown)}; "
+                "choose among them"
+            )
+        wanted = Recipe(data or Recipe.data, **recipe)
+        data_folder, examples, notice = open_data(
+            data, wanted.batch_size, data_dir, lambda *_: None
+        )
+        plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
+        return cls(plan, examples, notice, folder / plan.sha256[:16], workers)
+
+    def execution(self, folder: Path) -> Execution:
+        """Runs this plan's processes in a folder."""
+        slots = len(available_cpus())
+        return Execution(self.plan, folder, slots, THREADS, TIMEOUT_SECONDS, staying=self.workers)
+
+    def train(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
+        """Train what is not trained yet; the outcome of every process so far by its name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        execution, kept = self.execution(self.folder), self.folder / "outcomes.json"
+        with filelock.FileLock(f"{self.folder}.lock"):
+            outcomes: dict[str, Outcome] = {}
+            if kept.exists():
+                facts = json.loads(kept.read_text(encoding="utf-8"))
+                outcomes = {name: Outcome(**fact) for name, fact in facts.items()}
+            missing = [c for c in contenders if c.name not in outcomes and c.environment.python]
+            if not outcomes:
+                shutil.rmtree(self.folder)  # somebody was interrupted in it
+                self.plan.save(self.folder / "plan")
+                outcomes = execution.train(missing)
+            elif missing:
+                outcomes |= execution.train_again(missing)
+            write_whole(kept, json.dumps({n: vars(o) for n, o in outcomes.items()}))
+        return outcomes
+
+    def place(self) -> Path:
+        """A new folder for one comparison, from which the shared trainings can be reached."""
+        folder = self.folder / "comparisons" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        for name in SHARED:
+            (self.folder / name).mkdir(exist_ok=True)
+            (folder / name).symlink_to(self.folder / name, target_is_directory=True)
+        return folder
+
+
+def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
+    """Judge the arrays of other code by the reference of a plan, which is shared.
+
+    Args:
+        shared: the plan.
+        run: as of :func:`judge_arrays.load_arrays`.
+        thresholds: where the grades part.
+
+    Raises:
+        ParityError: if the arrays cannot be used.
+    """
+    arrays, outcomes = load_arrays(run), shared.train([])
+    execution = shared.execution(shared.folder)
+    oracle, envelope = load_reference(execution, shared.data, outcomes)
+    ladder = Ladder(shared.plan, shared.data, oracle)
+    judge = Judge(shared.plan, shared.data, oracle, envelope, ladder, thresholds)
+    return judge_arrays(judge, arrays)
+
+
+def compare_shared(
+    shared: Shared,
+    backends: Sequence[str],
+    implementations: Sequence[str],
+    thresholds: Thresholds,
+    files: Mapping[str, Any],
+) -> Comparison:
+    """Compare backends on a plan, by trainings that are shared.
+
+    Args:
+        shared: the plan.
+        backends: every framework if none is named.
+        implementations: all if none is named.
+        thresholds: where the grades part.
+        files: ``baseline`` and ``accepted`` of :class:`regression.Regression`.
+
+    Raises:
+        ParityError: for unusable input.
+    """
+    chosen = choose(backends, discover())
+    names = list(implementations) or list(IMPLEMENTATIONS)
+    if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
+        raise ParityError(
+            f"implementations: expected some of {', '.join(IMPLEMENTATIONS)}; received "
+            f"{', '.join(unknown)}; choose among them"
+        )
+    regression = Regression(**files)
+    regression.check_plan(shared.plan)
+    environments = [find_environment(backend) for backend in chosen]
+    contenders = [Contender(found, name) for found in environments for name in names]
+    outcomes = shared.train(contenders)
+    execution = shared.execution(shared.place())
+    facts = judge_comparison(
+        execution, shared.data, contenders, outcomes, thresholds, regression=regression
+    )
+    facts["notices"] += [shared.notice] if shared.notice else []
+    facts["settings"] = {"threads": THREADS, "timeout_seconds": TIMEOUT_SECONDS}
+    report = Report(facts, execution.folder)
+    report.save()
+    return Comparison(report)

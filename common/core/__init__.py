@@ -1,0 +1,1 @@
+"""What everything stands on: errors, arrays, files, the cache, processors. No room is below it."""

@@ -1,0 +1,39 @@
+"""Facts of the machine that a report states beside its figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from framework_parity.common.core.threads import available_cpus
+
+
+def machine_facts() -> dict[str, Any]:
+    """Processor, cores, memory in bytes, load, operating system and Python."""
+    return {
+        "processor": _processor(),
+        "cpus": len(available_cpus()),
+        "memory_bytes": _memory_bytes(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

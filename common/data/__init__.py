@@ -1,0 +1,1 @@
+"""Examples: the data module, the data sets, and where their files come from."""

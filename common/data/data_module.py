@@ -1,0 +1,465 @@
+"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once.
+
+Standard library and NumPy only: workers import this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.core.arrays import (
+    Array,
+    aligned,
+    drop_pages,
+    empty_aligned,
+    hash_arrays,
+)
+from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.hyperparameters import HyperParameters
+
+ARRAYS = ("X_train", "y_train", "X_val", "y_val")
+
+FINITE_PIECE = 2**24
+"""Numbers that are looked at together: data larger than memory must not come to stay in it."""
+
+CHUNK_PIECE = 256
+"""Rows gathered before their pages are dropped: each may map a huge page of 2 MB around it."""
+
+
+def memory_limit() -> int:
+    """Bytes that training examples may take in memory: ``$FRAMEWORK_PARITY_MEMORY``, or 4 GiB.
+
+    Raises:
+        ParityError: if the variable is no number of bytes.
+    """
+    named = os.environ.get(MEMORY_VARIABLE) or str(4 * 2**30)
+    if not (named.isascii() and named.isdigit()):
+        raise ParityError(
+            f"{MEMORY_VARIABLE}: expected a number of bytes; received {named!r}; set it to for "
+            "example 4294967296, or unset it"
+        )
+    return int(named)
+
+
+class DataModule(HyperParameters):
+    """Training and validation examples, as stored, and the batches that they give.
+
+    Args:
+        X_train: features as stored, uint8 or float32, shape ``(num_train, num_inputs)``.
+        y_train: class of each training example, integers, shape ``(num_train,)``.
+        X_val: features of the validation examples, shape ``(num_val, num_inputs)``.
+        y_val: their classes, shape ``(num_val,)``.
+        batch_size: examples per batch.
+        name: how reports call the data set.
+        divisor: what stored features are divided by, once, in floating point.
+        num_outputs: number of classes; one more than the largest label if not given.
+        image_shape: ``(height, width)`` where an example is an image.
+        labels: text of each class.
+        source: where the data came from, for reports.
+        seed: seed of the order of :meth:`train_dataloader`.
+
+    Attributes:
+        memory_bytes: training examples that take more than this, scaled, are read from where
+            they are stored in chunks while the training goes on; ``$FRAMEWORK_PARITY_MEMORY``,
+            else 4 GiB.
+        chunk_bytes: size of such a chunk.
+    """
+
+    def __init__(
+        self,
+        X_train: Array,
+        y_train: Array,
+        X_val: Array,
+        y_val: Array,
+        *,
+        batch_size: int = 256,
+        name: str = "data",
+        divisor: float = 1.0,
+        num_outputs: int | None = None,
+        image_shape: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
+        source: str = "memory",
+        seed: int = 0,
+    ) -> None:
+        check_examples(X_train, y_train, X_val, y_val)
+        self.X_train, self.y_train, self.X_val, self.y_val = X_train, y_train, X_val, y_val
+        self.batch_size = batch_size
+        self.memory_bytes = memory_limit()
+        self.chunk_bytes = self.memory_bytes // 32
+        self.name = name
+        self.divisor = float(divisor)
+        self.image_shape = tuple(image_shape) if image_shape else None
+        self.labels = tuple(labels) if labels else None
+        self.source = source
+        self.num_train, self.num_inputs = X_train.shape
+        self.num_val = len(X_val)
+        largest = int(max(y_train.max(), y_val.max()))
+        if num_outputs is None and largest > int(y_train.max()):
+            raise ParityError(
+                f"y_val: expected only classes that y_train holds, up to {y_train.max()}; received "
+                f"{largest}; add training examples of it or drop it"
+            )
+        self.num_outputs = num_outputs or largest + 1
+        # A stray label would make the model as wide as itself: no guess at the number of classes
+        # may exceed the number of examples.
+        limit = num_outputs or self.num_train + self.num_val
+        if largest >= limit:
+            raise ParityError(
+                f"{name}: expected labels from 0 to {limit - 1}; received {largest}; number the "
+                "classes from 0 without gaps"
+            )
+        self._random = np.random.default_rng(seed)
+
+    # What the trainer reads
+
+    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
+        """All examples, scaled: the same bits for every framework.
+
+        Division by the divisor is in float32 whatever the dtype, so that a float64 run sees the
+        very numbers that a float32 run sees.
+
+        Returns:
+            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``: both
+            new, writable and aligned, so that a framework can share their memory.
+        """
+        stored, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        X = empty_aligned(stored.shape, "float32")
+        np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
+        return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the training examples, scaled, are too many to be held in memory at once."""
+        return bool(self.num_train * self.num_inputs * 4 > self.memory_bytes)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Examples per chunk of :meth:`chunks`: a whole number of batches."""
+        rows = self.chunk_bytes // (4 * self.num_inputs)
+        return int(max(1, rows // self.batch_size) * self.batch_size)
+
+    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
+        """Examples in this order, chunk by chunk, read and scaled by a thread that is one ahead.
+
+        Returns:
+            ``X`` and ``y`` as of :meth:`examples`, always ``chunk_rows`` long, and how many of
+            their rows count: all but in the last chunk.
+        """
+        ready: queue.Queue[tuple[Array, Array, int] | BaseException | None] = queue.Queue(1)
+        ended = threading.Event()
+
+        def put(item: tuple[Array, Array, int] | BaseException | None) -> None:
+            while not ended.is_set():
+                with contextlib.suppress(queue.Full):
+                    ready.put(item, timeout=0.1)
+                    return
+
+        def read() -> None:
+            try:
+                for start in range(0, len(order), self.chunk_rows):
+                    if ended.is_set():
+                        return
+                    put(self._chunk(order[start : start + self.chunk_rows], dtype))
+                put(None)
+            except BaseException as error:  # raised where the chunks are used
+                put(error)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            ended.set()
+            reader.join()
+
+    def _chunk(self, rows: Array, dtype: str) -> tuple[Array, Array, int]:
+        X = empty_aligned((self.chunk_rows, self.num_inputs), dtype)
+        y = empty_aligned((self.chunk_rows,), "int32")
+        X[len(rows) :], y[len(rows) :] = 0, 0
+        for start in range(0, len(rows), CHUNK_PIECE):
+            some = rows[start : start + CHUNK_PIECE]
+            X[start : start + len(some)] = self.scale(self.X_train[some])
+            y[start : start + len(some)] = self.y_train[some]
+            drop_pages(self.X_train)
+        return X, y, len(rows)
+
+    def stored_rows(self, rows: Array) -> Array:
+        """Training features of these rows, as stored; what else was read for them is not kept."""
+        X: Array = np.asarray(self.X_train[rows])
+        if self.is_large:
+            drop_pages(self.X_train)
+        return X
+
+    def stored_pieces(self) -> Iterator[Array]:
+        """The rows of the training data as they are stored: all at once, or by chunks if large."""
+        rows = np.arange(self.num_train)
+        size = self.chunk_rows if self.is_large else self.num_train
+        yield from (rows[start : start + size] for start in range(0, self.num_train, size))
+
+    def scale(self, X: Array) -> Array:
+        """Stored features as float32, divided by the divisor."""
+        return np.divide(X, np.float32(self.divisor), dtype=np.float32)
+
+    def sha256(self) -> str:
+        """Digest of the four arrays as stored, with their types and shapes."""
+        return hash_arrays({name: getattr(self, name) for name in ARRAYS})
+
+    # What the book's chapters call
+
+    def tensors(self, X: Array, y: Array) -> tuple[Any, Any]:
+        """Turn one batch into the framework's tensors; each backend's data modules define it.
+
+        Args:
+            X: images of shape ``(n, height, width)`` where the data set has images, else
+                ``(n, num_inputs)``; float32.
+            y: labels, int32, shape ``(n,)``.
+        """
+        return X, y
+
+    def get_dataloader(self, train: bool) -> Iterator[tuple[Any, Any]]:
+        """Batches of ``batch_size`` examples; the training examples in a new random order."""
+        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        order = self._random.permutation(len(X)) if train else np.arange(len(X))
+        for start in range(0, len(X), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            features = self.scale(X[rows])
+            if self.image_shape:
+                features = features.reshape(len(rows), *self.image_shape)
+            yield self.tensors(features, np.asarray(y[rows], dtype=np.int32))
+
+    def train_dataloader(self) -> Iterator[tuple[Any, Any]]:
+        """The training batches, shuffled."""
+        return self.get_dataloader(train=True)
+
+    def val_dataloader(self) -> Iterator[tuple[Any, Any]]:
+        """The validation batches, in order."""
+        return self.get_dataloader(train=False)
+
+    def text_labels(self, indices: Any) -> list[str]:
+        """The names of classes, given as integers in a list, an array or a tensor."""
+        names = self.labels or tuple(str(label) for label in range(self.num_outputs))
+        return [names[int(i)] for i in indices]
+
+    def visualize(
+        self, batch: Any, nrows: int = 1, ncols: int = 8, labels: Sequence[str] = ()
+    ) -> Any:
+        """Draw the first images of a batch, each under its label (needs matplotlib).
+
+        Args:
+            batch: ``[X, y]`` in arrays or the framework's tensors.
+            nrows: rows of the grid.
+            ncols: columns of the grid.
+            labels: a title for each image; the names of the classes if not given.
+
+        Returns:
+            The matplotlib axes, shape ``(nrows, ncols)``.
+        """
+        from matplotlib import pyplot
+
+        X, y = batch
+        titles = list(labels) if len(labels) else self.text_labels(y)
+        shape = self.image_shape or (1, self.num_inputs)
+        images = np.asarray(X).reshape(-1, *shape)
+        _, axes = pyplot.subplots(
+            nrows, ncols, figsize=(1.5 * ncols, 1.8 * nrows), squeeze=False, layout="constrained"
+        )
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for axis, image, title in zip(axes.flat, images, titles, strict=False):
+            axis.imshow(image, cmap="gray_r")
+            axis.set_title(title, fontsize="small")
+        return axes
+
+    # On disk
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside the arrays: their digest, and what else makes the data set."""
+        return {
+            "name": self.name,
+            "divisor": self.divisor,
+            "num_outputs": self.num_outputs,
+            "image_shape": self.image_shape,
+            "labels": self.labels,
+            "source": self.source,
+            "sha256": self.sha256(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays and the facts to a folder: whole or not at all.
+
+        An existing folder is replaced, unless it holds the same already. Several processes may
+        save at once.
+
+        Raises:
+            ParityError: if there is no room or no permission.
+        """
+        facts = self.facts()
+        if _holds(folder, facts):
+            return
+        made = None
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+            for name in ARRAYS:
+                np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            made.chmod(0o755)
+            _put(made, folder, facts)
+        except OSError as error:
+            raise ParityError(
+                f"{folder}: expected room and permission to store the data set; received {error}; "
+                f"free space there, or set {CACHE_VARIABLE} to another folder"
+            ) from None
+        finally:
+            if made:
+                shutil.rmtree(made, ignore_errors=True)
+
+    @classmethod
+    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
+        """Memory-map a data set that :meth:`save` wrote.
+
+        Args:
+            folder: the folder.
+            batch_size: examples per batch.
+            verify: read everything once and compare it with the digest in the facts.
+
+        Raises:
+            ParityError: if a file is missing, unreadable, or not what the digest says.
+        """
+        data = DataModule.__new__(cls)
+        memory_limit()
+        try:
+            facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            arrays: dict[str, Any] = {
+                name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
+            }
+            expected = facts.pop("sha256")
+            DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            ParityError,
+        ) as error:  # what wrong facts and broken arrays raise
+            raise ParityError(
+                f"{folder}: expected a stored data set; received {error or 'a broken file'} "
+                f"({type(error).__name__}); delete the folder, it is made again"
+            ) from None
+        if verify and (received := data.sha256()) != expected:
+            raise ParityError(
+                f"{folder}: expected content with SHA-256 {expected}; received {received}; delete "
+                "the folder, it is made again"
+            )
+        return data
+
+
+def _holds(folder: Path, facts: dict[str, Any]) -> bool:
+    try:
+        return DataModule.open(folder, verify=True).facts() == facts
+    except ParityError:
+        return False
+
+
+def _put(made: Path, folder: Path, facts: dict[str, Any]) -> None:
+    """Rename a new folder to its place, where something else may be or may come."""
+    with _locked(folder.parent):
+        for attempt in reversed(range(10)):
+            try:
+                os.replace(made, folder)
+                return
+            except OSError:
+                if not attempt:
+                    raise
+            if _holds(folder, facts):  # another process was faster
+                return
+            aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+            try:
+                # A rename, then the deletion: no reader finds a half of it.
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(folder, aside / "old")
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # Between the verdict that a copy is broken and its removal, another process may have put a
+    # good one there and be about to open it. Where there are no such locks, that gap remains.
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -> None:
+    """Raise ParityError unless the four arrays are examples of one classification problem."""
+    for split, X, y in (("train", X_train, y_train), ("val", X_val, y_val)):
+        if X.ndim != 2 or not X.size:
+            raise ParityError(
+                f"X_{split}: expected examples × features; received shape {X.shape}; reshape it"
+            )
+        if X.dtype.kind not in "fiu":
+            raise ParityError(
+                f"X_{split}: expected numbers; received dtype {X.dtype}; convert to float32 or "
+                "uint8"
+            )
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise ParityError(
+                f"y_{split}: expected one integer label per example; received dtype {y.dtype}, "
+                f"shape {y.shape}; convert the labels to integers"
+            )
+        if len(X) != len(y):
+            raise ParityError(
+                f"X_{split}, y_{split}: expected equal lengths; received {len(X)} and {len(y)}; "
+                "drop what has no partner"
+            )
+        if int(y.min()) < 0:
+            raise ParityError(
+                f"y_{split}: expected labels from 0; received {y.min()}; number the classes from 0"
+            )
+        if X.dtype.kind == "f" and (wrong := _count_not_finite(X)):
+            raise ParityError(
+                f"X_{split}: expected finite features; received {wrong} that are not finite, or "
+                "overflow float32; mend or drop those examples"
+            )
+    if X_train.shape[1] != X_val.shape[1]:
+        raise ParityError(
+            f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
+            f"and {X_val.shape[1]}; build both the same way"
+        )
+
+
+def _count_not_finite(X: Array) -> int:
+    count, rows = 0, max(1, FINITE_PIECE // X.shape[1])
+    for start in range(0, len(X), rows):
+        count += int(np.count_nonzero(~np.isfinite(X[start : start + rows])))
+        if len(X) > rows:
+            drop_pages(X)
+    return count

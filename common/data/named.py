@@ -1,0 +1,103 @@
+"""A data set by its name on the command line: found or made, and stored for every worker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.datasets import Digits, Synthetic, load_npz
+from framework_parity.common.data.fashion_mnist.files import Progress, one_line
+from framework_parity.common.data.sources import DataUnavailable, fetch_fashion_mnist
+
+DATA_SETS = (
+    "fashion-mnist, digits, synthetic, synthetic:EXAMPLESxFEATURESxCLASSES, or the path of an "
+    ".npz file"
+)
+
+
+def open_data(
+    name: str | None,
+    batch_size: int,
+    data_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, DataModule, str | None]:
+    """Find or make a data set, and store it where workers can memory-map it.
+
+    Args:
+        name: ``fashion-mnist``, ``digits``, ``synthetic``,
+            ``synthetic:EXAMPLESxFEATURESxCLASSES``, or a path that ends in ``.npz``; if None,
+            Fashion-MNIST, or digits where it cannot be had.
+        batch_size: examples per batch.
+        data_dir: a folder with Fashion-MNIST's four files.
+        progress: told of downloads.
+
+    Returns:
+        The folder for :meth:`DataModule.open`, the data set opened from there, and, where digits
+        had to stand in for Fashion-MNIST, the sentence that says so on top of every report.
+
+    Raises:
+        ParityError: if the name, a file or the cache is unusable.
+        DataUnavailable: if Fashion-MNIST was named and no source has it.
+    """
+    notice = None
+    if name is None:
+        try:
+            folder = fetch_fashion_mnist(data_dir, progress)
+        except DataUnavailable as unavailable:
+            try:
+                folder = _store(Digits())
+            except ParityError as error:
+                raise ParityError(f"{unavailable}; and digits instead: {error}") from None
+            notice = (
+                "This run used digits, because no data set was named and fashion-mnist could not "
+                f"be had: {unavailable.tried}."
+            )
+    elif name == "fashion-mnist":
+        folder = fetch_fashion_mnist(data_dir, progress)
+    elif data_dir is not None:
+        raise ParityError(
+            f"data-dir: expected the data set fashion-mnist with it; received {name}; leave out "
+            "--data-dir or name fashion-mnist"
+        )
+    elif name == "digits":
+        folder = _store(Digits())
+    elif name == "synthetic":
+        folder = _store(Synthetic())
+    elif sizes := re.fullmatch(r"synthetic:([0-9]+)x([0-9]+)x([0-9]+)", name):
+        folder = _store(_synthetic(name, *map(_whole, sizes.groups())))
+    elif name.endswith(".npz"):
+        folder = _store(load_npz(Path(os.path.expanduser(name))))
+    else:
+        raise ParityError(f"data: expected {DATA_SETS}; received {name!r}; choose one of these")
+    return folder, DataModule.open(folder, batch_size), notice
+
+
+def _whole(digits: str) -> int:
+    # int() refuses thousands of digits; anything so long is too large for memory all the same.
+    return int(digits[:20])
+
+
+def _synthetic(name: str, num_examples: int, num_inputs: int, num_outputs: int) -> DataModule:
+    try:
+        return Synthetic(num_examples, num_inputs, num_outputs)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ParityError(
+            f"{name}: expected a data set that fits in memory; received {one_line(str(error))}; "
+            "ask for fewer examples or features"
+        ) from None
+
+
+def _store(data: DataModule) -> Path:
+    # Named after all facts, of which the content's digest is one: what is there already is either
+    # the same or broken, so no run ever replaces what another run reads.
+    digest = hashlib.sha256(json.dumps(data.facts(), sort_keys=True).encode()).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.name)[:60].strip(".-") or "data"
+    folder = cache_directory() / "data" / f"{name}-{digest[:16]}"
+    data.save(folder)
+    return folder

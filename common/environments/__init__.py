@@ -1,0 +1,1 @@
+"""Interpreters and programs that train: found, built, named by release."""

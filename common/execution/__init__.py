@@ -1,0 +1,1 @@
+"""Processes: started, followed, ended; workers that stay for the next request."""

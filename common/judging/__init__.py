@@ -1,0 +1,1 @@
+"""From records to grades, first divergences and causes. No process and no clock."""

@@ -1,0 +1,292 @@
+"""How far a run has moved from its golden record: the same bits, rounding, drift or more.
+
+Both runs stray from the reference by rounding, so that two sound ones are up to twice as far
+apart as either may be from the reference: that is the limit here. What decides is counted in the
+plan's own envelopes, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.golden_record import (
+    SAMPLED_ROWS,
+    bits_of,
+    decode,
+    entries,
+    projections,
+    sampled,
+    snapshot_bits,
+    stages_of,
+    state_digests,
+)
+from framework_parity.common.judging.grades import GRADES
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps
+from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
+from framework_parity.common.reference.ensemble import unit_roundoff
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.record import HISTORY, Record
+
+TWO_RUNS = 2.0
+"""Two runs are apart by as much as both may stray."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a comparison with a golden record found.
+
+    Args:
+        grade: one of :data:`grades.GRADES`: ``exact`` if every bit is the same.
+        envelopes: the largest movement of anything that decides, in envelopes.
+        parameter_error: largest change of a parameter at the end.
+        loss_error: largest relative change of an epoch's loss.
+        predictions: how many predictions changed.
+        divergence: where something moved beyond the limit, the first place that moved by more
+            than one run may stray; else None.
+        first_bits: the first place where bits differ, as words; None where none do.
+        versions: packages whose version changed, with the old and the new one.
+        surroundings: likewise what else changed: processor, system, threads, device.
+        was: grade of the golden record against the reference.
+        gone: the golden record's own divergence, if there is none now: its cause, or its place.
+    """
+
+    grade: str
+    envelopes: float
+    parameter_error: float
+    loss_error: float
+    predictions: int
+    divergence: Finding | None
+    first_bits: str | None
+    versions: dict[str, list[str | None]]
+    surroundings: dict[str, list[Any]]
+    was: str
+    gone: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as a JSON object."""
+        return vars(self) | {"divergence": self.divergence and self.divergence.to_json()}
+
+
+def compare_with_golden(
+    judge: Judge,
+    golden: Mapping[str, Any],
+    record: Record,
+    run: Mapping[str, Any],
+    surroundings: Mapping[str, Any],
+) -> Moved:
+    """Compare a run with its golden record.
+
+    Args:
+        judge: of the plan that both trained.
+        golden: as :func:`golden_record.golden_record` made it, and ``surroundings``.
+        record: what the run's worker left.
+        run: its row of the report.
+        surroundings: of the run; see :func:`baseline.surroundings`.
+    """
+    limit = TWO_RUNS * judge.thresholds.envelopes
+    same = (
+        golden["sha256"] == bits_of(record)
+        and golden["snapshots_sha256"] == snapshot_bits(record)
+        and golden["fed_sha256"] == record.facts["fed_sha256"]
+        and all(golden[name] == list(run[name]) for name in HISTORY)
+    )
+    lockstep = list(stage_findings(judge, golden, record))
+    steps = judge.free_running.steps
+    free = [found for found in free_findings(judge, golden, record) if found.step < steps]
+    if judge.free_running.informative:
+        free += metric_moves(judge, golden, record)
+    deciding = [*lockstep, *free]
+    envelopes = max((found.envelopes for found in deciding), default=0.0)
+    divergence = None
+    if envelopes > limit:  # then the first place beyond what a single run may stray is to blame
+        divergence = first_divergence(deciding, judge.thresholds.envelopes)
+    final = decode(golden["final_W"])
+    W, b = record.arrays["parameters/W"][-1], record.arrays["parameters/b"][-1]
+    error = max(_largest(W - final), _largest(b - decode(golden["b"])[-1]))
+    loss_error, predictions = loss_change(golden, run), changed_predictions(judge, golden, record)
+    within = "rounding" if judge.free_running.informative else "chaotic"
+    grade = "exact" if same else within
+    if not same and divergence is not None:
+        grade = moved_grade(judge, deciding, loss_error, predictions)
+    gone = None
+    if golden["divergence"] and not run["divergence"]:
+        where = golden["divergence"]
+        gone = golden["cause"] or f"step {where['step']}, stage {where['stage']}"
+    return Moved(
+        grade=grade,
+        envelopes=0.0 if same else envelopes,
+        parameter_error=error,
+        loss_error=loss_error,
+        predictions=predictions,
+        divergence=None if same else divergence,
+        first_bits=None if same else first_bits(judge, golden, record),
+        versions=changes(golden["versions"], record.facts["versions"]),
+        surroundings=changes(golden["surroundings"], surroundings),
+        was=golden["grade"],
+        gone=gone,
+    )
+
+
+def moved_grade(
+    judge: Judge, deciding: Sequence[Finding], loss_error: float, predictions: int
+) -> str:
+    """``drift`` where the outcome stayed the same, else ``disagree``."""
+    thresholds = judge.thresholds
+    if not judge.free_running.informative:  # outcomes differ between sound runs, too
+        unsound = [found for found in deciding if found.envelopes > thresholds.envelopes]
+        relative = max(found.relative(judge.plan) for found in unsound)
+        return "drift" if relative <= thresholds.drift_loss else "disagree"
+    if any(found.envelopes >= WORST for found in deciding):
+        return "disagree"
+    changed = predictions / judge.data.num_val
+    same = loss_error <= thresholds.drift_loss and changed <= thresholds.drift_predictions
+    return "drift" if same else "disagree"
+
+
+def stage_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+    """Every tensor of every probed step by how far it moved: some entries, coherent parts."""
+    ladder = judge.ladder
+    kept = {(entry["step"], entry["tensor"]): entry for entry in golden["stages"]}
+    for step, stage, tensor, _, values in stages_of(judge, record):
+        label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+        entry = kept.pop((step, tensor), None)
+        before = None if entry is None else decode(entry["entries"])
+        now = entries(values)
+        if entry is None or before is None or before.shape != now.shape:
+            yield Finding(step, stage, label, "largest", WORST, WORST, WORST)
+            continue
+        parts = ladder.coherent_parts(step, tensor, values)
+        moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
+        moved["largest"] = _largest(now - before)
+        ratios = {n: value / ladder.envelopes[step, tensor, n] for n, value in moved.items()}
+        worst = max(ratios, key=lambda name: ratios[name])
+        exact = ladder.parameters[step].get(tensor, ladder.exact[step][tensor])
+        ulps = in_ulps(judge.plan, moved["largest"], float(np.abs(exact).max()))
+        yield Finding(step, stage, label, worst, moved[worst], ulps, min(ratios[worst], WORST))
+    for (step, tensor), entry in kept.items():
+        yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
+
+
+def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+    """The free run by how far it moved: at each snapshot the parameters, at each step the loss."""
+    envelope, plan = judge.envelope, judge.plan
+    W, b = record.arrays["parameters/W"], record.arrays["parameters/b"]
+    rows = decode(golden["rows"])
+    loss, loss_before = record.arrays["step_loss"], decode(golden["step_loss"])
+    if len(loss) != len(loss_before) or len(W) != len(rows):
+        step = min(len(loss), len(loss_before))
+        yield Finding(step, "data", "number of steps", "largest", WORST, WORST, WORST)
+        return
+    row_moves = W[:, sampled(W.shape[1], SAMPLED_ROWS)] - rows
+    b_moves = b - decode(golden["b"])
+    final = W[-1] - decode(golden["final_W"])
+    squares = (projections(W) - decode(golden["projections"])) ** 2
+    rms = np.sqrt(squares.mean(axis=(1, 2)) / W.shape[1])
+    for i, updates in enumerate(plan.snapshots[: len(W)]):
+        last = _largest(final) if i == len(W) - 1 else 0.0
+        moved = {
+            "W, carried over steps": (max(_largest(row_moves[i]), float(rms[i]), last), envelope.W),
+            "b, carried over steps": (_largest(b_moves[i]), envelope.b),
+        }
+        for tensor, (error, bound) in moved.items():
+            scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
+            ulps = in_ulps(plan, error, float(scale))
+            ratio = min(error / float(bound[i]), WORST)
+            yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
+    errors = np.abs(loss - loss_before)[: judge.free_running.steps]
+    if not len(errors):
+        return
+    ratios = errors / envelope.loss[: len(errors)]
+    outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
+    step = int(outside[0]) if len(outside) else int(ratios.argmax())
+    error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
+    ulps = in_ulps(plan, error, float(judge.oracle.step_loss[step]))
+    yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+
+
+def metric_moves(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+    """Every metric of every epoch by how far it moved, at its farthest epoch."""
+    plan, envelope, oracle, num_val = judge.plan, judge.envelope, judge.oracle, judge.data.num_val
+    limit, unit = TWO_RUNS * judge.thresholds.envelopes, unit_roundoff(plan)
+    train_near = borderline(oracle.margins, limit * envelope.margin, step_sizes(plan))
+    near = {
+        "train_accuracy": (
+            train_near.reshape(plan.recipe.max_epochs, -1).sum(axis=1),
+            len(plan.order[0]),
+        ),
+        "val_accuracy": (
+            borderline(oracle.val_margins, limit * envelope.val_margin, num_val),
+            num_val,
+        ),
+    }
+    for name in HISTORY:
+        errors = np.abs(np.array(record.facts["history"][name]) - np.array(golden[name]))
+        if name in near:
+            count, size = near[name]
+            ratios = excess(errors, count, np.full(len(errors), size), limit, unit)
+        else:
+            ratios = errors / getattr(envelope, name)
+        epoch = int(ratios.argmax())
+        step = (epoch + 1) * plan.steps_per_epoch - 1
+        error, bound = float(errors[epoch]), float(ratios[epoch])
+        yield finding(plan, step, name, error, error / bound if bound else 1.0)
+
+
+def first_bits(judge: Judge, golden: Mapping[str, Any], record: Record) -> str:
+    """Where the first bits differ: of the probed steps, else of the free run."""
+    if golden["fed_sha256"] != record.facts["fed_sha256"]:
+        return "what training was fed"
+    states = state_digests(judge)
+    kept = {(entry["step"], entry["tensor"]): entry["sha256"] for entry in golden["stages"]}
+    for step, stage, tensor, bits, _ in stages_of(judge, record):
+        if golden["states_sha256"].get(str(step)) != states[str(step)]:
+            continue  # the reference itself rounds otherwise on this machine
+        if kept.get((step, tensor)) != bits:
+            label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+            return f"step {step}, stage {stage}, {label}"
+    before, last = snapshot_bits(record), 0
+    for updates, bits in golden["snapshots_sha256"].items():
+        if before.get(updates) != bits:
+            return f"the parameters between updates {last} and {updates}"
+        last = int(updates)
+    return "losses or predictions as reported"
+
+
+def loss_change(golden: Mapping[str, Any], run: Mapping[str, Any]) -> float:
+    """Largest relative change of an epoch's training or validation loss."""
+    return max(
+        float((np.abs(now - before) / np.maximum(np.abs(before), 1e-12)).max())
+        for name in ("train_loss", "val_loss")
+        for now, before in [(np.array(run[name]), np.array(golden[name]))]
+    )
+
+
+def changed_predictions(judge: Judge, golden: Mapping[str, Any], record: Record) -> int:
+    """How many validation examples are classified otherwise than by the golden record."""
+    logits = judge.validation @ decode(golden["final_W"]) + decode(golden["b"])[-1]
+    before = logits.argmax(axis=1)
+    for example, predicted in golden["exceptional_predictions"].items():
+        if int(example) < len(before):
+            before[int(example)] = predicted
+    return int(np.count_nonzero(record.arrays["val_y_hat"].argmax(axis=1) != before))
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What two mappings differ in, with the old and the new value."""
+    names = [*before, *(name for name in now if name not in before)]
+    return {n: [before.get(n), now.get(n)] for n in names if before.get(n) != now.get(n)}
+
+
+def worst_grade(grades: Sequence[str]) -> str:
+    """The worst of some grades; ``exact`` of none."""
+    return max(grades, key=GRADES.index, default="exact")
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max())

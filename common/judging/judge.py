@@ -1,0 +1,696 @@
+"""Records to grades and a verdict. Pure functions: no files, no processes, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.judging.grades import (
+    Liveness,
+    comparable_steps,
+    lifeless,
+    not_comparable,
+)
+from framework_parity.common.judging.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    Ladder,
+    count_borderline,
+    first_divergence,
+    in_ulps,
+    may_begin_in,
+    order_rounding,
+)
+from framework_parity.common.judging.metrics import (
+    accuracy_findings,
+    count_finding,
+    finding,
+    prediction_finding,
+)
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import (
+    LEAST,
+    POOLED_STEPS,
+    Envelope,
+    centred,
+    unit_roundoff,
+)
+from framework_parity.common.reference.recording_data import planned_sha256
+from framework_parity.common.reference.replay import (
+    WORST,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
+from framework_parity.common.training.feeding import (
+    check_feeding,
+    feeding_resolution,
+    first_wrong_batch,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import KNOWN, Record, RecordError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FreeRunning:
+    """What rounding alone does to this plan's training, and whether free runs can be compared.
+
+    They can as long as rounding moves no loss by more than drift may: beyond it, two faultless
+    runs would differ in their outcome. See :func:`grades.comparable_steps`.
+
+    Args:
+        informative: whether free runs can be compared to the end, hence their outcomes.
+        steps: the first steps in which they can be: all, or as many as come before rounding
+            parts them.
+        first: the ensemble's largest relative error of the weights after the first update.
+        last: likewise after the last one.
+        loss: the ensemble's largest relative error of an epoch's loss.
+        val_loss: its largest error of the last epoch's validation loss.
+    """
+
+    informative: bool
+    steps: int
+    first: float
+    last: float
+    loss: float
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judging of one run found. Errors are against the float64 reference.
+
+    Args:
+        grade: one of :data:`grades.GRADES`.
+        reason: why it is not rounding, or None.
+        divergence: the first divergence, or None.
+        stages: the worst finding of each stage of the ladder, by its name.
+        loss_error: largest error of a step's or an epoch's loss.
+        parameter_error: largest error of a parameter at a snapshot.
+        logits_error: largest error of a validation logit, recomputed from the parameters; what
+            all classes share does not count.
+        loss_envelopes: the first in rounding envelopes, at its worst place.
+        parameter_envelopes: likewise.
+        logits_envelopes: likewise.
+        lockstep_envelopes: the worst finding of the ladder.
+        flips: validation examples classified differently from the reference, each with its
+            margin and bound.
+        loss_errors_per_step: shape ``(num_steps,)``.
+        loss_envelopes_per_step: the same in envelopes.
+        parameter_envelopes_per_snapshot: shape ``(s,)``.
+        free_envelopes: the largest of the free run's, as far as it can be compared.
+        free_relative: likewise its largest error of a loss, relative to the epoch's.
+    """
+
+    grade: str
+    reason: str | None
+    divergence: Finding | None
+    stages: dict[str, Finding]
+    loss_error: float
+    parameter_error: float
+    logits_error: float
+    loss_envelopes: float
+    parameter_envelopes: float
+    logits_envelopes: float
+    lockstep_envelopes: float
+    flips: list[dict[str, Any]]
+    loss_errors_per_step: Floats
+    loss_envelopes_per_step: Floats
+    parameter_envelopes_per_snapshot: Floats
+    free_envelopes: float
+    free_relative: float
+
+    @property
+    def unexplained_flips(self) -> int:
+        """How many flips the error of the run's logits does not cover."""
+        return sum(flip["explained"] is False for flip in self.flips)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges the runs of one plan against its reference and rounding envelope.
+
+    Args:
+        plan: what was to be trained.
+        data: its examples.
+        oracle: the float64 reference.
+        envelope: the measured rounding of this plan.
+        ladder: the stages of its probed steps.
+        thresholds: where the grades part.
+    """
+
+    plan: Plan
+    data: DataModule
+    oracle: Trajectory
+    envelope: Envelope
+    ladder: Ladder
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def __post_init__(self) -> None:
+        # What a single step rounds by, which more members measured, its free run does as well.
+        object.__setattr__(self, "envelope", with_single_steps(self.envelope, self.ladder))
+
+    @cached_property
+    def validation(self) -> Floats:
+        """The validation features in the reference's type, shape ``(num_val, num_inputs)``."""
+        return self.data.examples(train=False, dtype=reference_dtype(self.plan))[0]
+
+    @cached_property
+    def free_running(self) -> FreeRunning:
+        """How far rounding alone carries this plan's training."""
+        oracle, envelope = self.oracle, self.envelope
+        largest = np.maximum(_per_snapshot(oracle.W), LEAST)
+        moved = envelope.W / largest
+        train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
+        epochs = np.maximum(
+            envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
+        )
+        steps = comparable_steps(
+            epochs,
+            envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
+            dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            self.thresholds,
+        )
+        return FreeRunning(
+            informative=steps == self.plan.num_steps,
+            steps=steps,
+            first=float(moved[0]),
+            last=float(moved[-1]),
+            loss=float(epochs.max()),
+            val_loss=float(envelope.val_loss[-1]),
+        )
+
+    @cached_property
+    def loss_envelope(self) -> Floats:
+        """Of each step's loss; steps that can be compared share none with those that cannot."""
+        found, steps = self.envelope.loss.copy(), self.free_running.steps
+        found[: min(steps, POOLED_STEPS)] = self.envelope.unshared_loss[:steps][:POOLED_STEPS].max(
+            initial=0.0
+        )
+        return found
+
+    def judge(self, record: Record) -> Judgement:
+        """Grade one run.
+
+        Raises:
+            RecordError: if an array of the record is missing, or has not the shape that the plan
+                asks for.
+        """
+        self.check(record)
+        oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
+        steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
+        loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
+        loss_ratios = loss_errors / self.loss_envelope[:steps]
+        val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
+        exact = reference_dtype(self.plan)
+        W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
+        s = len(W)
+        W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
+        parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
+        logits = self.validation @ W[-1] + b[-1]
+        logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
+        free, informative = self.free_running.steps, self.free_running.informative
+        epochs = free // self.plan.steps_per_epoch
+        flips = self.flips(record, logits)
+        compared = [
+            *loss_ratios[:free],
+            *parameter_ratios[np.array(self.plan.snapshots[:s]) <= free],
+            *(val_errors / envelope.val_loss)[:epochs],
+            *[logits_error / envelope.logits] * informative,
+        ]
+        train = np.repeat(epoch_means(oracle.step_loss, self.plan), self.plan.steps_per_epoch)
+        relative = [
+            *(loss_errors / np.maximum(train[:steps], 1e-3))[:free],
+            *(val_errors / np.maximum(oracle.val_loss, 1e-3))[:epochs],
+        ]
+        loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
+        findings = list(self.ladder.findings(record))
+        lockstep = max((found.envelopes for found in findings), default=0.0)
+        metrics = sorted(self.metric_findings(record, W, b), key=lambda found: found.step)
+        judgement = Judgement(
+            grade="rounding",
+            reason=None,
+            divergence=None,
+            stages={
+                stage: max(
+                    (f for f in [*findings, *metrics] if f.stage == stage),
+                    key=lambda f: f.envelopes,
+                )
+                for stage in STAGES
+                if any(f.stage == stage for f in [*findings, *metrics])
+            },
+            loss_error=float(max(loss_errors.max(), val_errors.max())),
+            parameter_error=float(max(W_errors.max(), b_errors.max())),
+            logits_error=logits_error,
+            loss_envelopes=loss_envelopes,
+            parameter_envelopes=float(parameter_ratios.max()),
+            logits_envelopes=logits_error / envelope.logits,
+            lockstep_envelopes=lockstep,
+            # Where rounding alone parts the outcomes, it explains no single prediction.
+            flips=flips if informative else [flip | {"explained": None} for flip in flips],
+            loss_errors_per_step=loss_errors,
+            loss_envelopes_per_step=loss_ratios,
+            parameter_envelopes_per_snapshot=parameter_ratios,
+            free_envelopes=float(max(compared, default=0.0)),
+            free_relative=float(max(relative, default=0.0)),
+        )
+        divergence = self.divergence(record, judgement, metrics)
+        grade, reason = self.grade(record, judgement, divergence)
+        facts = vars(judgement) | {"grade": grade, "reason": reason, "divergence": divergence}
+        return Judgement(**facts)
+
+    def check(self, record: Record) -> None:
+        """Raise RecordError unless the record has the arrays of this plan.
+
+        A run may have made fewer or more steps than the plan has: that is a divergence, and
+        judged as one.
+        """
+        if (y_hat := record.facts.get("y_hat")) not in ("probabilities", "logits"):
+            raise RecordError(f"y_hat: expected probabilities or logits, received {y_hat!r}")
+        for name, array in record.arrays.items():
+            kind, _, rest = name.partition("/")
+            if kind != "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
+            if kind == "probe" and not rest.partition("/")[0].isdigit():
+                raise RecordError(f"{name}: expected probe/STEP/…, with the number of a step")
+            if kind == "probe" and int(rest.partition("/")[0]) >= self.plan.num_steps:
+                raise RecordError(f"{name}: expected one of {self.plan.num_steps} steps")
+            if kind == "probe" and int(rest.partition("/")[0]) not in self.plan.probes:
+                raise RecordError(f"{name}: expected one of the probed steps {self.plan.probes}")
+            if kind == "probe" and not KNOWN.fullmatch(name):
+                raise RecordError(f"{name}: expected an array of docs/record.md, nothing else")
+            if kind == "probe" and name.endswith("_error") and array.shape:
+                raise RecordError(f"{name}: expected one number, received shape {array.shape}")
+        num_inputs, num_outputs = self.plan.W.shape
+        snapshots = record.arrays.get("snapshots", np.empty(0))
+        recorded = tuple(np.ravel(snapshots).tolist())
+        steps = record.arrays.get("step_loss", np.empty(0)).shape
+        if len(steps) != 1 or not steps[0]:
+            raise RecordError(f"step_loss: expected one number per step, received shape {steps}")
+        planned = tuple(step for step in self.plan.snapshots if step <= steps[0])
+        if snapshots.ndim != 1 or not recorded or recorded != planned:
+            raise RecordError("parameters were recorded after other steps than the plan's")
+        s = len(recorded)
+        expected: dict[str, tuple[int, ...]] = {
+            "step_accuracy": steps,
+            "parameters/W": (s, num_inputs, num_outputs),
+            "parameters/b": (s, num_outputs),
+            "initial/W": (num_inputs, num_outputs),
+            "initial/b": (num_outputs,),
+            "val_y_hat": (self.data.num_val, num_outputs),
+            "fed/y_train": (self.data.num_train,),
+        }
+        for name, shape in expected.items():
+            if name not in record.arrays:
+                raise RecordError(f"record lacks the array {name}")
+            if record.arrays[name].shape != shape:
+                raise RecordError(
+                    f"{name}: expected shape {shape}, received {record.arrays[name].shape}"
+                )
+        check_feeding(self.plan, record.arrays)
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+            values = record.facts["history"].get(name, ())
+            if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
+                raise RecordError(
+                    f"{name}: expected {self.plan.recipe.max_epochs} finite numbers, received "
+                    f"{values}"
+                )
+
+    @cached_property
+    def fed_sha256(self) -> str | None:
+        """What a run says of what it was fed; None of data that are never in memory at once."""
+        return None if self.data.is_large else planned_sha256(self.plan, self.data)
+
+    def check_fed(self, record: Record) -> None:
+        """Raise RecordError if a run was fed something else and none of its arrays shows what."""
+        received = record.facts["fed_sha256"]
+        if self.fed_sha256 not in (None, received):
+            raise RecordError(f"fed_sha256: expected {self.fed_sha256}, received {received}")
+
+    # Where
+
+    def divergence(
+        self,
+        record: Record,
+        judgement: Judgement,
+        metrics: Sequence[Finding],
+    ) -> Finding | None:
+        """The first divergence: by lock-step, else by what was fed, else by the free run."""
+        limit = self.thresholds.envelopes
+        found, fed = self.ladder.locate(record, limit), self.feeding_finding(record)
+        earlier = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
+        if initial := self.fed_finding(record):
+            return fed if fed and initial.tensor == "number of steps" else initial
+        if earlier:
+            return fed
+        labels = self.label_finding(record)
+        if labels and (found is None or labels.step <= found.step):
+            return labels
+        if found:
+            return found
+        if found := self.free_finding(judgement, record):
+            return found
+        return first_divergence(metrics, limit)
+
+    def fed_finding(self, record: Record) -> Finding | None:
+        """A difference in what training was given before its first step, or in its length."""
+        for name, planned in self.plan.parameters.items():
+            error = float(np.abs(record.arrays[f"initial/{name}"] - planned).max())
+            if error:
+                ulps = error / (2 * unit_roundoff(self.plan))
+                return Finding(0, "data", f"initial {name}", "largest", error, ulps, WORST)
+        made, planned_steps = len(record.arrays["step_loss"]), self.plan.num_steps
+        if made != planned_steps:
+            first = int(min(made, planned_steps) // self.plan.recipe.max_epochs)
+            return Finding(
+                first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
+            )
+        return None
+
+    def feeding_finding(self, record: Record) -> Finding | None:
+        """The first step that was not fed the examples of the plan."""
+        if wrong := first_wrong_batch(self.plan, record.arrays):
+            step, count, words = wrong
+            return Finding(step, "data", words, "largest", count, WORST, WORST)
+        return None
+
+    def label_finding(self, record: Record) -> Finding | None:
+        """The first step whose batch holds a label that is not the data's.
+
+        Of the labels all that training was given are on record: a few wrong ones may be in none
+        of the probed batches.
+        """
+        fed, planned = record.arrays["fed/y_train"], np.asarray(self.data.y_train)
+        if np.array_equal(fed, planned):
+            return None
+        step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
+        error = float(np.abs(fed.astype(np.float64) - planned).max())
+        ulps = error / (2 * unit_roundoff(self.plan))
+        return Finding(step, "data", "labels", "largest", error, ulps, WORST)
+
+    def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
+        """Where the free run leaves its envelope although every probed step is sound.
+
+        It is looked at as far as free runs can be compared. What a single step from a given
+        state does not show is carried from step to step: the state of an optimizer, say. It is
+        put down to the update.
+        """
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
+        outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
+        if len(outside) and self.plan.snapshots[outside[0]] <= steps:
+            i = int(outside[0])
+            ratio = float(judgement.parameter_envelopes_per_snapshot[i])
+            errors = {
+                name: float(
+                    np.abs(
+                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                        - getattr(self.oracle, name)[i]
+                    ).max()
+                )
+                for name in "Wb"
+            }
+            name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
+            magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
+            ulps = in_ulps(self.plan, errors[name], magnitude)
+            step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
+            note = ""
+            if "fed/examples" not in record.arrays:
+                tensor += " (what was fed is not on record)"
+            else:
+                start = self.plan.parameters[name]
+                moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
+                if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
+                    note = may_begin_in(["data"])
+            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio, note)
+        outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
+        if len(outside):
+            step = int(outside[0])
+            error = float(judgement.loss_errors_per_step[step])
+            ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
+            ratio = float(judgement.loss_envelopes_per_step[step])
+            return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+        return None
+
+    def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
+        """What the run reported of itself against what its parameters and steps say.
+
+        Validation loss and accuracy are recomputed in float64 from the parameters at the end of
+        each epoch; a training metric from the steps. An accuracy may differ by the examples
+        whose two best logits are closer than the forward pass rounds.
+        """
+        history, recipe = record.facts["history"], self.plan.recipe
+        unit = unit_roundoff(self.plan)
+        y = np.asarray(self.data.y_val, dtype=np.int64)
+        kind = record.facts["y_hat"]
+        ends = {epoch: i for epoch, i in self.plan.epoch_ends.items() if i < len(W)}
+        stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
+        scores = None if stacked is None else self.validation @ stacked
+        for place, (epoch, i) in enumerate(ends.items()):
+            assert scores is not None
+            classes = W.shape[2]
+            logits = scores[:, place * classes : (place + 1) * classes] + b[i]
+            losses, _ = losses_from_logits(logits, y)
+            error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
+            step = epoch * self.plan.steps_per_epoch - 1
+            yield finding(self.plan, step, "val_loss", error, self.envelope.metric)
+            borderline = count_borderline(logits, self.envelope.forward, kind, unit)
+            exact = float(np.mean(logits.argmax(axis=1) == y))
+            error = abs(history["val_accuracy"][epoch - 1] - exact)
+            error = max(error - borderline / len(y), 0.0)
+            yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
+        if len(record.arrays["step_loss"]) == self.plan.num_steps:
+            for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
+                means = epoch_means(record.arrays[values], self.plan)
+                errors = np.abs(np.array(history[name]) - means)
+                for epoch in range(recipe.max_epochs):
+                    step = (epoch + 1) * self.plan.steps_per_epoch - 1
+                    yield finding(self.plan, step, name, float(errors[epoch]), unit)
+            yield count_finding(self.plan, record)
+            last = self.validation @ W[-1] + b[-1]
+            yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
+            yield from accuracy_findings(
+                self.plan,
+                record,
+                self.oracle,
+                self.envelope,
+                self.thresholds.envelopes,
+                self.data.num_val,
+                self.free_running.steps,
+            )
+
+    def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
+        """Validation examples that the run classifies differently from the reference.
+
+        A flip is explained if the reference's margin between the two classes is no larger than
+        the error that the run's logits have there: that of its parameters, measured in float64,
+        and the rounding of two logits in the forward pass.
+        """
+        exact = self.oracle.val_logits
+        predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
+        unit = unit_roundoff(self.plan)
+        forward = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
+        found = []
+        for i in np.flatnonzero(predicted != expected):
+            ours, theirs = expected[i], predicted[i]
+            margin = float(exact[i, ours] - exact[i, theirs])
+            moved = (logits[i, theirs] - exact[i, theirs]) - (logits[i, ours] - exact[i, ours])
+            bound = abs(float(moved)) + forward
+            found.append(
+                {
+                    "example": int(i),
+                    "label": int(self.data.y_val[i]),
+                    "reference": int(ours),
+                    "run": int(theirs),
+                    "margin": margin,
+                    "bound": bound,
+                    "explained": margin <= bound,
+                }
+            )
+        return found
+
+    # How bad
+
+    def grade(
+        self, record: Record, judgement: Judgement, divergence: Finding | None
+    ) -> tuple[str, str | None]:
+        """The grade of a run, and why it is not rounding."""
+        if dead := self.lifeless(record):
+            return "disagree", f"it learned nothing, though the reference did: {dead}"
+        made = len(record.arrays["step_loss"])
+        if made != self.plan.num_steps:
+            return "disagree", f"it made {made} steps, the plan has {self.plan.num_steps}"
+        if not self.free_running.informative:
+            return self.grade_of_the_comparable(record, judgement, divergence)
+        limit, worst = self.thresholds.envelopes, self.worst(judgement)
+        unexplained = judgement.unexplained_flips
+        if divergence is None and worst <= limit and not unexplained:
+            return "rounding", None
+        outside = how_far_outside(divergence, worst, limit)
+        complaints = list(self.complaints(record, judgement))
+        if complaints:
+            return "disagree", f"{outside}; {'; '.join(complaints)}"
+        return "drift", f"{outside}, yet the outcome is the same"
+
+    def grade_of_the_comparable(
+        self, record: Record, judgement: Judgement, divergence: Finding | None
+    ) -> tuple[str, str]:
+        """The grade of a run whose outcome cannot be compared, and why.
+
+        Single steps decide, and the free run as far as it can be compared: by how far it is off
+        where it first leaves its envelope, since what it grows to is chaos again.
+        """
+        limit, steps = self.thresholds.envelopes, self.free_running.steps
+        outside = []
+        stages = list(judgement.stages.values())
+        if divergence and divergence.stage == "data":  # what was fed is seen in no probed step
+            stages.append(divergence)
+        if unsound := [
+            (f.relative(self.plan), (f.step, f.stage)) for f in stages if f.envelopes > limit
+        ]:
+            far, where = max(unsound)
+            outside.append((far, f"step {where[0]}, stage {where[1]}, {how_much(far)}"))
+        if judgement.free_envelopes > limit:
+            first = self.free_finding(judgement, record)
+            far = first.relative(self.plan) if first else judgement.free_relative
+            said = f"its own training, in the first {steps} steps, {how_much(far)}"
+            outside.append((far, said))
+        if not outside:
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
+        found = "; ".join(said for _, said in outside)
+        words = f"beyond rounding where it can be compared: {found}"
+        within = max(far for far, _ in outside) <= self.thresholds.drift_loss
+        return "drift" if within else "disagree", words
+
+    def worst(self, judgement: Judgement) -> float:
+        """The largest number of envelopes of anything that decides the grade."""
+        metric = judgement.stages.get("metric")
+        of_metric = metric.envelopes if metric else 0.0
+        return max(judgement.lockstep_envelopes, of_metric, judgement.free_envelopes)
+
+    def complaints(self, record: Record, judgement: Judgement) -> Iterator[str]:
+        """What makes the outcome of a run another one than the reference's."""
+        relative, changed = self.relative_loss_error(record), len(judgement.flips)
+        if relative > self.thresholds.drift_loss:
+            yield (
+                f"an epoch's loss is off by {relative:.2g} (relative), more than the "
+                f"{self.thresholds.drift_loss:g} of drift"
+            )
+        if unexplained := judgement.unexplained_flips:
+            yield (
+                f"{unexplained} of its predictions changed, though its logits are off by too "
+                "little for that"
+            )
+        if changed / self.data.num_val > self.thresholds.drift_predictions:
+            yield (
+                f"{changed / self.data.num_val:.2%} of its predictions changed, more than the "
+                f"{self.thresholds.drift_predictions:.2%} of drift"
+            )
+        if (metric := judgement.stages.get("metric")) and self.misleading(metric):
+            limits = self.thresholds
+            bound = f"{limits.drift_predictions:g}"
+            if "loss" in metric.tensor:
+                bound = f"{limits.drift_loss:g} (relative)"
+            yield (
+                f"its {metric.tensor} at step {metric.step} is off by {metric.error:.2g}, more "
+                f"than the {bound} of drift"
+            )
+
+    def misleading(self, metric: Finding) -> bool:
+        """Whether a metric is farther from what it measures than drift may be."""
+        if "loss" in metric.tensor:
+            scale = float(self.oracle.val_loss.min())
+            return metric.error > self.thresholds.drift_loss * max(scale, 1e-12)
+        outside = metric.envelopes > self.thresholds.envelopes
+        return outside and metric.error > self.thresholds.drift_predictions
+
+    def relative_loss_error(self, record: Record) -> float:
+        """Largest relative error of an epoch's training or validation loss."""
+        train = epoch_means(self.oracle.step_loss, self.plan)
+        history = record.facts["history"]
+        pairs = [(history["train_loss"], train), (history["val_loss"], self.oracle.val_loss)]
+        return max(
+            float((np.abs(np.array(run) - exact) / np.maximum(np.abs(exact), 1e-12)).max())
+            for run, exact in pairs
+        )
+
+    @cached_property
+    def liveness(self) -> Liveness:
+        """The signs of learning that the reference shows by more than rounding."""
+        oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
+        moved = _per_snapshot(oracle.W - self.plan.W) > limit * envelope.W
+        comparable = self.free_running.informative  # else rounding may decide the outcome
+        fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
+        # An example counts as right only where no run within rounding classifies it otherwise.
+        logits, y = oracle.val_logits, np.asarray(self.data.y_val, dtype=np.int64)
+        rows = np.arange(len(y))
+        others = logits.copy()
+        others[rows, y] = -np.inf
+        # Probabilities tie where logits are nearer than they round.
+        near = 2 * limit * max(envelope.logits + envelope.forward, unit_roundoff(self.plan))
+        right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
+        return Liveness(
+            moved=bool(moved.any()),
+            fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
+            above_chance=comparable and right > 1 / self.data.num_outputs,
+        )
+
+    def lifeless(self, record: Record) -> str | None:
+        """Why the run counts as not having learned anything: :func:`grades.lifeless`."""
+        arrays, history = record.arrays, record.facts["history"]
+        run = Liveness(
+            moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
+            fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
+            above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
+        )
+        return lifeless(run, self.liveness)
+
+
+def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
+    """The envelope of free runs, nowhere below that of the single steps that they are made of.
+
+    An error of a probed step's loss or update is carried on from there, as all rounding is.
+    """
+    plan = ladder.plan
+    names = ("loss", "unshared_loss", "W", "b")
+    loss, unshared, W, b = (getattr(envelope, name).copy() for name in names)
+    for step in plan.probes:
+        for values in (loss, unshared):
+            bound = ladder.envelopes[step, "loss", "largest"]
+            values[step:] = np.maximum(values[step:], bound)
+        after = np.array(plan.snapshots) > step
+        for values, name in ((W, "W"), (b, "b")):
+            bound = ladder.envelopes[step, f"update/{name}", "largest"]
+            values[after] = np.maximum(values[after], bound)
+    return replace(envelope, loss=loss, unshared_loss=unshared, W=W, b=b)
+
+
+def how_far_outside(divergence: Finding | None, farthest: float, limit: float) -> str:
+    """How far a run is beyond rounding: at its first divergence, else where it is farthest off."""
+    if divergence is None and farthest <= limit:
+        return "within rounding but for its predictions"
+    far = farthest if divergence is None else divergence.envelopes
+    if far > WORST / 10:
+        return "beyond rounding: something that must be equal is not"
+    place = "its first divergence" if divergence else "its farthest"
+    return f"{far:.3g} × rounding at {place}, more than {limit:g}"
+
+
+def how_much(relative: float) -> str:
+    """A relative error in words."""
+    if relative > WORST / 10:
+        return "must be equal and is not"
+    return f"is off by {relative:.1g} (relative)"
+
+
+def _per_snapshot(values: Floats) -> Floats:
+    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1))

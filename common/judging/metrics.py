@@ -1,0 +1,142 @@
+"""What a run reports of itself, against the reference and against its own numbers.
+
+An accuracy is a count of examples: it may be another one only by those so near to a tie that the
+rounding of their logits decides. What ``predict`` gives is the forward pass of the parameters
+that the run ended with, on the validation examples in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.ladder import Finding, order_rounding
+from framework_parity.common.reference.ensemble import Envelope, unit_roundoff
+from framework_parity.common.reference.replay import (
+    NEAREST,
+    WORST,
+    Floats,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+)
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+
+ACCURACY_ROUNDING = float(np.finfo(np.float32).eps)
+"""Accuracies are means of zeros and ones, taken in float32 whatever is trained."""
+
+
+def accuracy_findings(
+    plan: Plan,
+    record: Record,
+    oracle: Trajectory,
+    envelope: Envelope,
+    limit: float,
+    num_val: int,
+    steps: int,
+) -> Iterator[Finding]:
+    """The accuracies of a free run that can be compared, against the reference's.
+
+    Args:
+        plan: what was trained.
+        record: what the run left; of as many steps as the plan has.
+        oracle: the plan's reference.
+        envelope: its rounding.
+        limit: how many envelopes are rounding.
+        num_val: how many validation examples there are.
+        steps: how many steps free runs can be compared in.
+    """
+    sizes = step_sizes(plan)
+    least = order_rounding(0.0, record.facts["y_hat"], unit_roundoff(plan))
+    near = borderline(oracle.margins, np.maximum(limit * envelope.margin, least), sizes)
+    errors = np.abs(record.arrays["step_accuracy"] - oracle.step_accuracy)
+    if steps:
+        looked_at = np.arange(steps)
+        shown = errors[:steps], near[:steps], sizes[:steps]
+        yield _first(plan, "step_accuracy", looked_at, *shown, limit)
+    val_bounds = np.maximum(limit * envelope.val_margin, least)
+    val_near = borderline(oracle.val_margins, val_bounds, num_val)
+    train = epoch_means(oracle.step_accuracy, plan)
+    train_near = near.reshape(plan.recipe.max_epochs, -1).sum(axis=1)
+    epochs = steps // plan.steps_per_epoch
+    if not epochs:
+        return
+    ends = (np.arange(epochs) + 1) * plan.steps_per_epoch - 1
+    for name, exact, count, size in (
+        ("train_accuracy", train, train_near, plan.order.shape[1]),
+        ("val_accuracy", oracle.val_accuracy, val_near, num_val),
+    ):
+        errors = np.abs(np.array(record.facts["history"][name]) - exact)[:epochs]
+        yield _first(plan, name, ends, errors, count[:epochs], np.full(epochs, size), limit)
+
+
+def count_finding(plan: Plan, record: Record) -> Finding:
+    """Whether each step's accuracy is a count of its examples, chaotic or not."""
+    sizes = step_sizes(plan)
+    received = record.arrays["step_accuracy"].astype(np.float64)
+    counts = np.clip(np.rint(received * sizes), 0, sizes)
+    errors = np.abs(received - counts / sizes)
+    step = int(errors.argmax())
+    return finding(plan, step, "step_accuracy", float(errors[step]), ACCURACY_ROUNDING)
+
+
+def prediction_finding(
+    plan: Plan, record: Record, logits: Floats, oracle: Trajectory, envelope: Envelope
+) -> Finding:
+    """What ``predict`` gave against the forward pass of the run's own last parameters.
+
+    Args:
+        plan: what was trained.
+        record: what the run left.
+        logits: of the validation examples, in float64 from the parameters that the run ended with.
+        oracle: the plan's reference.
+        envelope: its rounding; that of logits grows with them.
+    """
+    scale = float(np.abs(logits).max()) / max(float(np.abs(oracle.val_logits).max()), 1e-30)
+    bound, exact = envelope.forward * max(1.0, min(scale, WORST)), logits
+    if record.facts["y_hat"] == "probabilities":
+        # A probability p moves by p (1 - p) times what its logit does, and is rounded itself.
+        exact = losses_from_logits(logits, np.zeros(len(logits), np.int64))[1]
+        bound = bound / 2 + unit_roundoff(plan)
+    error = float(np.abs(record.arrays["val_y_hat"] - exact).max())
+    return finding(plan, len(record.arrays["step_loss"]) - 1, "val_y_hat", error, bound)
+
+
+def borderline(margins: Floats, bounds: Floats, sizes: int | Array) -> Array:
+    """How many examples are so near to a tie, shape ``(n,)``; all where all that are kept are."""
+    found = np.count_nonzero(margins <= bounds[:, None], axis=1)
+    return np.where(found == NEAREST, sizes, found)
+
+
+def step_sizes(plan: Plan) -> Array:
+    """How many examples each step has, shape ``(num_steps,)``."""
+    sizes = np.full(plan.steps_per_epoch, plan.recipe.batch_size)
+    sizes[-1] = plan.order.shape[1] - plan.recipe.batch_size * (plan.steps_per_epoch - 1)
+    return np.tile(sizes, plan.recipe.max_epochs)
+
+
+def excess(errors: Floats, near: Array, sizes: Array, limit: float, unit: float) -> Floats:
+    """Envelopes of accuracies: half an example beyond those near to a tie is at the limit."""
+    half = np.maximum(0.5 / sizes, limit * unit) / limit
+    return np.asarray(np.maximum(errors - near / sizes, 0.0) / half)
+
+
+def finding(plan: Plan, step: int, tensor: str, error: float, envelope: float) -> Finding:
+    """A finding about a metric."""
+    ulps = min(error / (2 * unit_roundoff(plan)), WORST)
+    return Finding(step, "metric", tensor, "largest", error, ulps, min(error / envelope, WORST))
+
+
+def _first(
+    plan: Plan, name: str, steps: Array, errors: Floats, near: Array, sizes: Array, limit: float
+) -> Finding:
+    """The first place beyond the limit, else the worst."""
+    ratios = excess(errors, near, sizes, limit, unit_roundoff(plan))
+    outside = np.flatnonzero(ratios > limit)
+    i = int(outside[0]) if len(outside) else int(ratios.argmax())
+    error = float(errors[i])
+    ulps = error / (2 * unit_roundoff(plan))
+    return Finding(int(steps[i]), "metric", name, "largest", error, ulps, float(ratios[i]))

@@ -1,0 +1,498 @@
+"""Judges runs of a user's own model against a float64 run of one framework and its rounding.
+
+As :mod:`judging.judge` and :mod:`judging.ladder` do for softmax regression, but knowing nothing
+of the model's mathematics: all that is exact comes from the reference's record, and all that is
+rounding from the records of its ensemble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.grades import (
+    Liveness,
+    comparable_steps,
+    lifeless,
+    not_comparable,
+)
+from framework_parity.common.judging.judge import how_far_outside
+from framework_parity.common.judging.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    count_borderline,
+    first_divergence,
+    in_ulps,
+    may_begin_in,
+)
+from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.feeding import check_feeding, first_wrong_batch
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record, RecordError
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+LOSSES = ("train_loss", "val_loss")
+ACCURACIES = ("train_accuracy", "val_accuracy")
+HISTORY = (*LOSSES, *ACCURACIES)
+WIDE = 100.0
+"""How many times as far as the first member, which is the plan's own training in its dtype, the
+others may stray before that is said. It decides no grade."""
+COARSE = 2.0**12
+"""From how many units of rounding on an envelope is said to be a coarse one."""
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """Judges the runs of one plan and model.
+
+    Args:
+        plan: what was to be trained.
+        num_outputs: classes.
+        reference: the record of the float64 run.
+        members: the records of its ensemble, in the plan's dtype, the first in the plan's order.
+        thresholds: where the grades part.
+
+    Raises:
+        RecordError: if a member lacks an array, or holds numbers that are not finite.
+    """
+
+    plan: Plan
+    num_outputs: int
+    reference: Record
+    members: Sequence[Record]
+    thresholds: Thresholds
+
+    def __post_init__(self) -> None:
+        for record in (self.reference, *self.members):
+            self.check(record)
+
+    @cached_property
+    def envelope(self) -> dict[str, Floats]:
+        """The ensemble's largest error of each quantity so far, at each of its points."""
+        return self._envelope(self.members)
+
+    def _envelope(self, members: Sequence[Record]) -> dict[str, Floats]:
+        unit = unit_roundoff(self.plan)
+        exact = self.reference.arrays
+        envelope: dict[str, Floats] = {}
+        for name in ("step_loss", "step_accuracy", *self.parameters, "val_y_hat"):
+            errors = [_per_point(m.arrays[name] - exact[name]) for m in members]
+            scale = _per_point(exact[name])
+            # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
+            floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
+            if name == "step_accuracy":  # one example may fall either way
+                floor = np.tile(1 / self._lengths(), len(scale) // self.plan.steps_per_epoch)
+            if name == "val_y_hat":  # known at the end alone
+                envelope[name] = np.max([*errors, floor], keepdims=True)
+            else:
+                envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
+        envelope["unshared_loss"] = envelope["step_loss"].copy()
+        envelope["step_loss"][:POOLED_STEPS] = envelope["step_loss"][:POOLED_STEPS].max()
+        for name in HISTORY:
+            found = [_history(m, name) - _history(self.reference, name) for m in members]
+            floor = unit * np.maximum(_history(self.reference, name), 1.0)
+            if name in ACCURACIES:
+                floor[:] = 1 / (len(exact["val_y_hat"]) if "val" in name else self._lengths().sum())
+            envelope[name] = np.maximum.accumulate(np.max([*np.abs(found), floor], axis=0))
+        return envelope
+
+    def _lengths(self) -> Floats:
+        """The numbers of examples in the batches of an epoch."""
+        steps = range(self.plan.steps_per_epoch)
+        return np.array([len(self.plan.rows(step)) for step in steps], dtype=np.float64)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Keys of the recorded parameters."""
+        return [name for name in self.reference.arrays if name.startswith("parameters/")]
+
+    @cached_property
+    def free_running(self) -> dict[str, Any]:
+        """What rounding alone does to this training, and how far free runs can be compared.
+
+        As :class:`judge.FreeRunning`, in the largest of all parameters.
+        """
+        return self._free_running(self.envelope)
+
+    def _free_running(self, envelope: Mapping[str, Floats]) -> dict[str, Any]:
+        exact = {name: np.maximum(_history(self.reference, name), 1e-3) for name in LOSSES}
+        epochs = np.max([envelope[name] / exact[name] for name in LOSSES], axis=0)
+        moved = np.max(
+            [
+                envelope[name] / np.maximum(_per_point(self.reference.arrays[name]), LEAST)
+                for name in self.parameters
+                if self.reference.arrays[name][1:].any()
+            ],
+            axis=0,
+        )
+        points = self.reference.arrays["points"].tolist()
+        steps = comparable_steps(
+            epochs,
+            envelope["unshared_loss"] / np.repeat(exact["train_loss"], self.plan.steps_per_epoch),
+            dict(zip(points[1:], moved[1:].tolist(), strict=True)),
+            self.thresholds,
+        )
+        return {
+            "informative": steps == self.plan.num_steps,
+            "steps": steps,
+            "first": float(moved[1]),
+            "last": float(moved[-1]),
+            "loss": float(epochs.max()),
+            "val_loss": float(envelope["val_loss"][-1]),
+        }
+
+    def notices(self) -> Iterator[str]:
+        """What to say of an envelope that is wider than one would take it to be."""
+        unit, plain = unit_roundoff(self.plan), self._envelope(self.members[:1])
+        wide = {name: float(self.envelope[name][-1] / plain[name][-1]) for name in self.parameters}
+        worst = max(wide, key=lambda name: wide[name])
+        if wide[worst] > WIDE:
+            yield (
+                f"The ensemble strays up to {wide[worst]:.2g} × as far as the plan's own training "
+                f"in {self.plan.recipe.dtype} ({worst.removeprefix('parameters/')}, at the end): "
+                "a difference within it may be more than rounding."
+            )
+        if self._free_running(plain)["steps"] > self.free_running["steps"]:
+            yield (
+                "It is the ensemble alone that makes these trainings incomparable so early: the "
+                f"plan's own in {self.plan.recipe.dtype} stays comparable for longer."
+            )
+        for (tensor, statistic), value in self.ladder.items():
+            if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
+                yield (
+                    f"{tensor} rounds coarsely in {self.reference.facts['backend']} itself: by up "
+                    f"to {value:.1g}, relative; a difference below {self.thresholds.envelopes:g} × "
+                    "that is not seen there."
+                )
+
+    # The stages of a step
+
+    def tensors(self) -> Iterator[tuple[str, str]]:
+        """Keys of the compared tensors in the order of the ladder, with their stages."""
+        yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
+        yield "loss", "loss"
+        for kind in ("gradient", "update"):
+            for name in self.parameters:
+                yield f"{kind}/{name.removeprefix('parameters/')}", kind
+        yield "metric/accuracy", "metric"
+
+    @cached_property
+    def ladder(self) -> dict[tuple[str, str], float]:
+        """The envelope of each statistic of each tensor: the largest over members and steps.
+
+        Relative to the tensor's largest entry, so that all probed steps can share it.
+        """
+        least = dict[tuple[str, str], float]()
+        for member in self.members:
+            for step in self.plan.probes:
+                for tensor, _ in self.tensors():
+                    for statistic, value in self.statistics(member, step, tensor).items():
+                        key = tensor, statistic
+                        least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
+        return least
+
+    def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
+        """How far one tensor is from the reference's, relative to it, in every way."""
+        exact = self._tensor(self.reference, step, tensor)
+        error = self._tensor(record, step, tensor) - exact
+        scale = self._scale(step, tensor, exact)
+        values = {"largest": float(np.abs(error).max()) / scale}
+        square = float((exact * exact).sum())
+        if exact.ndim and square:
+            values["gain"] = abs(float((error * exact).sum())) / square
+        return values
+
+    def _tensor(self, record: Record, step: int, tensor: str) -> Array:
+        """A tensor of a probed step in float64, an update as the change of its parameter."""
+        received = record.arrays.get(f"probe/{step}/{tensor}")
+        exact = self.reference.arrays[f"probe/{step}/{tensor}"]
+        if received is None or received.shape != exact.shape:
+            raise RecordError(f"expected {tensor} of step {step} with shape {exact.shape}")
+        found = np.asarray(received, dtype=np.float64)
+        return found - self._state(step, tensor) if tensor.startswith("update/") else found
+
+    def _state(self, step: int, tensor: str) -> Array:
+        """The parameter that a probed step began with, as every run was given it."""
+        place = int(np.flatnonzero(self.reference.arrays["points"] == step)[0])
+        name = tensor.removeprefix("update/")
+        state = self.reference.arrays[f"parameters/{name}"][place]
+        return np.asarray(state.astype(self.plan.recipe.dtype), dtype=np.float64)
+
+    def _scale(self, step: int, tensor: str, exact: Array) -> float:
+        """What a tensor's rounding is relative to."""
+        scale = float(np.abs(exact).max())
+        if tensor in ("loss", "example_loss"):
+            return max(scale, 1.0)
+        if tensor.startswith("update/"):  # the parameter is rounded after its update
+            return max(scale, float(np.abs(self._state(step, tensor)).max()), LEAST)
+        if tensor == "metric/accuracy":  # one example may fall either way
+            return 1 / (unit_roundoff(self.plan) * len(self.plan.rows(step)))
+        return max(scale, LEAST)
+
+    def findings(self, record: Record) -> Iterator[Finding]:
+        """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
+        wrong = first_wrong_batch(self.plan, record.arrays)
+        for found in self._probed(record):
+            if wrong and wrong[0] <= found.step:
+                yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
+                wrong = None
+            yield found
+        if wrong:
+            yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
+
+    def _probed(self, record: Record) -> Iterator[Finding]:
+        unit = unit_roundoff(self.plan)
+        for step in self.plan.probes:
+            labels = record.arrays[f"probe/{step}/data/y"]
+            if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
+                yield Finding(step, "data", "labels", "largest", WORST, WORST, WORST)
+            for tensor, stage in self.tensors():
+                if stage == "metric":
+                    scores = self._tensor(self.reference, step, "forward/y_hat")
+                    rounding = self.ladder["forward/y_hat", "largest"]
+                    rounding *= self._scale(step, "forward/y_hat", scores)
+                    exact = self._tensor(self.reference, step, tensor)
+                    error = float(self._tensor(record, step, tensor) - exact)
+                    yield self._accuracy_finding(step, "accuracy", error, scores, rounding)
+                    continue
+                values = self.statistics(record, step, tensor)
+                ratios = {name: v / self.ladder[tensor, name] for name, v in values.items()}
+                worst = max(ratios, key=lambda name: ratios[name])
+                exact = self._tensor(self.reference, step, tensor)
+                scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
+                ulps = values["largest"] / (2 * unit)
+                name = tensor.rpartition("/")[2]
+                yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
+
+    def _accuracy_finding(
+        self, step: int, name: str, error: float, scores: Array, rounding: float
+    ) -> Finding:
+        """An accuracy against the reference's: only examples near to a tie may fall otherwise.
+
+        Args:
+            step: which.
+            name: of the metric.
+            error: of the accuracy.
+            scores: what ``forward`` gives for its examples in the reference.
+            rounding: the envelope of one of these.
+        """
+        unit, n = unit_roundoff(self.plan), len(scores)
+        near = count_borderline(scores, rounding, "logits", unit)
+        error = max(abs(error) - near / n, 0.0)
+        envelopes = min(error / max(EXAMPLE / n, unit), WORST)
+        return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
+
+    def metric_findings(self, record: Record) -> Iterator[Finding]:
+        """What a run that can be compared to its end reports of its validation then."""
+        if self.free_running["informative"]:
+            error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
+            scores = self.reference.arrays["val_y_hat"]
+            rounding = float(self.envelope["val_y_hat"].max())
+            step = self.plan.num_steps - 1
+            yield self._accuracy_finding(step, "val_accuracy", error[-1], scores, rounding)
+
+    # The whole
+
+    def judge(self, record: Record) -> dict[str, Any]:
+        """The judged facts of one run.
+
+        Raises:
+            RecordError: if it lacks an array, or holds numbers that are not finite.
+        """
+        self.check(record)
+        limit, exact, envelope = self.thresholds.envelopes, self.reference.arrays, self.envelope
+        free = self.free_running["steps"]
+        epochs, informative = free // self.plan.steps_per_epoch, self.free_running["informative"]
+        of_steps = {
+            name: _per_point(record.arrays[name] - exact[name])
+            for name in ("step_loss", "step_accuracy")
+        }
+        errors = {n: _per_point(record.arrays[n] - exact[n]) for n in self.parameters}
+        ratios = np.max([errors[n] / envelope[n] for n in self.parameters], axis=0)
+        history = {
+            name: np.abs(_history(record, name) - _history(self.reference, name))
+            for name in HISTORY
+        }
+        logits = float(
+            np.abs(record.arrays["val_y_hat"].astype(np.float64) - exact["val_y_hat"]).max()
+        )
+        loss_ratio = max(
+            float((of_steps["step_loss"] / envelope["step_loss"]).max()),
+            *(float((history[name] / envelope[name]).max()) for name in LOSSES),
+        )
+        compared = {
+            "the loss of a step": (of_steps["step_loss"] / envelope["step_loss"])[:free],
+            "the accuracy of a step": (of_steps["step_accuracy"] / envelope["step_accuracy"])[
+                :free
+            ],
+            "a parameter": ratios[exact["points"] <= free],
+            "an epoch's loss": [(history[n] / envelope[n])[:epochs].max(initial=0) for n in LOSSES],
+            "an epoch's accuracy": [
+                (history[n] / envelope[n])[:epochs].max(initial=0) for n in ACCURACIES
+            ],
+            "what forward gives in validation": logits / envelope["val_y_hat"] * informative,
+        }
+        far = {name: float(np.max(values, initial=0.0)) for name, values in compared.items()}
+        findings = list(self.findings(record))
+        metrics = list(self.metric_findings(record))
+        lockstep = max(finding.envelopes for finding in findings)
+        worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
+        divergence = self._noted(first_divergence(findings, limit))
+        if divergence is None and worst > limit:
+            divergence = self._free_finding(record, errors, ratios) or first_divergence(
+                metrics, limit
+            )
+        flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
+        outside = [f"{name}, {value:.3g} ×" for name, value in far.items() if value > limit]
+        grade, reason = self._grade(
+            record, worst, divergence, history, float(flips.mean()), outside
+        )
+        found = [*findings, *metrics]
+        stages = {
+            stage: max((f for f in found if f.stage == stage), key=lambda f: f.envelopes)
+            for stage in dict.fromkeys(finding.stage for finding in found)
+        }
+        return {
+            "grade": grade,
+            "reason": reason,
+            "divergence": divergence and divergence.to_json(),
+            "stages": {stage: finding.to_json() for stage, finding in stages.items()},
+            "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
+            "loss_envelopes": loss_ratio,
+            "parameter_error": float(max(values.max() for values in errors.values())),
+            "parameter_envelopes": float(ratios.max()),
+            "logits_error": logits,
+            "lockstep_envelopes": lockstep,
+            "envelopes": worst,
+            "prediction_flips": int(flips.sum()),
+        }
+
+    def check(self, record: Record) -> None:
+        """Raise RecordError unless the record has the reference's arrays, all of them finite."""
+        check_feeding(self.plan, record.arrays)
+        for name, expected in self.reference.arrays.items():
+            if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+                continue
+            received = record.arrays.get(name)
+            if received is None or received.shape != expected.shape:
+                shape = None if received is None else received.shape
+                raise RecordError(f"{name}: expected shape {expected.shape}, received {shape}")
+            if not np.isfinite(received).all():
+                raise RecordError(f"{name}: expected finite numbers")
+        if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
+            raise RecordError("points: expected those of the reference")
+        for name in HISTORY:
+            values = record.facts["history"].get(name, [])
+            if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
+                raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
+
+    def _noted(self, first: Finding | None) -> Finding | None:
+        """With the stages before it that would not show an error as small as it is."""
+        if first is None or first.stage in ("data", "metric"):
+            return first
+        before = {"forward": "forward/y_hat", "example loss": "example_loss", "loss": "loss"}
+        hidden = [
+            stage
+            for stage, tensor in before.items()
+            if STAGES.index(stage) < STAGES.index(first.stage)
+            and first.relative(self.plan)
+            <= 2 * self.thresholds.envelopes * self.ladder[tensor, "largest"]
+        ]
+        return replace(first, note=may_begin_in(hidden)) if hidden else first
+
+    def _free_finding(
+        self, record: Record, errors: Mapping[str, Floats], ratios: Floats
+    ) -> Finding | None:
+        """Where the free run leaves its envelope although every probed step is sound."""
+        outside = np.flatnonzero(ratios > self.thresholds.envelopes)
+        if not len(outside):
+            return None
+        place = int(outside[0])
+        name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
+        scale = float(np.abs(self.reference.arrays[name][place]).max())
+        error = float(errors[name][place])
+        ulps = in_ulps(self.plan, error, scale)
+        tensor = f"{name.removeprefix('parameters/')}, carried over steps"
+        tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
+        step = max(int(self.reference.arrays["points"][place]) - 1, 0)
+        return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+
+    def _grade(
+        self,
+        record: Record,
+        worst: float,
+        divergence: Finding | None,
+        history: Mapping[str, Floats],
+        flipped: float,
+        free: Sequence[str],
+    ) -> tuple[str, str | None]:
+        if dead := self._lifeless(record):
+            return "disagree", f"it learned nothing, though the reference did: {dead}"
+        limits, informative = self.thresholds, self.free_running["informative"]
+        if worst <= limits.envelopes:
+            if informative:
+                return "rounding", None
+            steps = self.free_running["steps"]
+            return "chaotic", not_comparable(steps, self.plan.num_steps)
+        outside = how_far_outside(divergence, worst, limits.envelopes)
+        outside += f" (in its own training: {'; '.join(free)})" * bool(free)
+        epochs = self.free_running["steps"] // self.plan.steps_per_epoch
+        relative = max(
+            float(
+                (history[n] / np.maximum(_history(self.reference, n), 1e-12))[:epochs].max(
+                    initial=0
+                )
+            )
+            for n in LOSSES
+        )
+        if relative > limits.drift_loss:
+            return "disagree", f"{outside}; an epoch's loss is off by {relative:.2g} (relative)"
+        metrics = max(float(history[n][:epochs].max(initial=0)) for n in ACCURACIES)
+        if metrics > limits.drift_predictions and not flipped:
+            return "disagree", f"{outside}; an epoch's accuracy is off by {metrics:.2g}"
+        if not informative:
+            return "disagree", f"{outside}, where the outcome cannot be compared"
+        if flipped > limits.drift_predictions:
+            return "disagree", f"{outside}; {flipped:.2%} of its predictions changed"
+        return "drift", f"{outside}, yet the outcome is the same"
+
+    def _lifeless(self, record: Record) -> str | None:
+        """Why a run counts as not having learned anything: :func:`grades.lifeless`."""
+        return lifeless(self._liveness(record), self._liveness(self.reference))
+
+    def _liveness(self, record: Record) -> Liveness:
+        stacks = [record.arrays[name] for name in self.parameters]
+        informative = self.free_running["informative"]  # else rounding may decide the outcome
+        accuracy = record.facts["history"]["val_accuracy"][-1]
+        return Liveness(
+            moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
+            fell=not informative or _fell(record),
+            above_chance=not informative or accuracy > 1 / self.num_outputs,
+        )
+
+    def reference_facts(self) -> dict[str, list[float]]:
+        """The reference's numbers per epoch."""
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        return {name: list(self.reference.facts["history"][name]) for name in names}
+
+
+def _fell(record: Record) -> bool:
+    """Whether a run's loss ends below where it began."""
+    return bool(record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0])
+
+
+def _per_point(values: Array) -> Floats:
+    """The largest magnitude in each slice along the first axis."""
+    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1), dtype=np.float64)
+
+
+def _history(record: Record, name: str) -> Floats:
+    return np.array(record.facts["history"][name], dtype=np.float64)

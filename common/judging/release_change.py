@@ -1,0 +1,109 @@
+"""What changed from one release to the next: grade, first different stage, size, companions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.judging.ladder import TENSORS, Ladder
+from framework_parity.common.reference.ensemble import Envelope
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.record import Record
+
+
+@dataclass(frozen=True)
+class Change:
+    """One implementation in two releases.
+
+    Args:
+        implementation: ``scratch`` or ``concise``.
+        grades: in the older and the newer release; a status where there is no grade.
+        reason: why the newer one, or else the older, is not within rounding.
+        divergence: where the one with the worse grade first leaves its rounding; None if neither.
+        cause: what reproduces it, in a sentence.
+        versions: libraries whose version is another, each with both versions.
+        first: the first tensor of a probed step that is not bit for bit the same: step, stage,
+            tensor, largest error and that in rounding envelopes; None if all are.
+        parameter_error: largest difference of a parameter at the end.
+        parameter_envelopes: likewise in rounding envelopes.
+    """
+
+    implementation: str
+    grades: tuple[str, str]
+    reason: str | None
+    divergence: Mapping[str, Any] | None
+    cause: str | None
+    versions: Mapping[str, tuple[str, str]]
+    first: Mapping[str, Any] | None = None
+    parameter_error: float | None = None
+    parameter_envelopes: float | None = None
+
+    @classmethod
+    def of_runs(cls, old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
+        """What two rows of a report tell."""
+        told = new if new["divergence"] or new["status"] != "done" else old
+        before, after = old["versions"] or {}, new["versions"] or {}
+        return cls(
+            implementation=new["implementation"],
+            grades=(old["grade"] or old["status"], new["grade"] or new["status"]),
+            reason=told["reason"],
+            divergence=told["divergence"],
+            cause=told["cause"] and told["cause"]["sentence"],
+            versions={
+                name: (before[name], after[name])
+                for name in before
+                if name in after and before[name] != after[name]
+            },
+        )
+
+    def measured(self, ladder: Ladder, envelope: Envelope, old: Record, new: Record) -> Change:
+        """With what the records of both tell, beside each other."""
+        error = ratio = 0.0
+        for name in "Wb":
+            pair = (record.arrays[f"parameters/{name}"][-1] for record in (old, new))
+            older, newer = (array.astype(np.float64) for array in pair)
+            largest = float(np.abs(newer - older).max())
+            error = max(error, largest)
+            ratio = max(ratio, largest / float(getattr(envelope, name)[-1]))
+        return replace(
+            self,
+            first=first_difference(ladder, old, new),
+            parameter_error=error,
+            parameter_envelopes=ratio,
+        )
+
+    def differs(self, by: str) -> bool:
+        """Whether this implementation is one in which the two releases differ."""
+        differ = self.grades[0] != self.grades[1]
+        return differ or (by == "bits" and (self.first is not None or self.parameter_error != 0))
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as a JSON object."""
+        return asdict(self)
+
+
+def first_difference(ladder: Ladder, old: Record, new: Record) -> dict[str, Any] | None:
+    """The first tensor, in the ladder's order, that two records do not hold bit for bit alike.
+
+    Both computed each probed step from the same state, so what differs first is the cause of all
+    that differs after it in that step.
+    """
+    for step in ladder.plan.probes:
+        probes = ladder.probe(old, step), ladder.probe(new, step)
+        for tensor, stage in TENSORS.items():
+            key = f"forward/{old.facts['y_hat']}" if stage == "forward" else tensor
+            older, newer = (probe.get(key) for probe in probes)
+            if older is None or newer is None or older.shape != newer.shape:
+                error = ratio = WORST
+            elif np.array_equal(older, newer):
+                continue
+            else:
+                error = float(np.abs(newer.astype(np.float64) - older).max())
+                ratio = min(error / ladder.envelopes[step, key, "largest"], WORST)
+            label = key.removeprefix(f"{stage.replace(' ', '_')}/")
+            facts = {"step": step, "stage": stage, "tensor": label}
+            return facts | {"error": error, "envelopes": ratio}
+    return None

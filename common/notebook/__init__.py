@@ -1,0 +1,1 @@
+"""Columns side by side, and frameworks in one kernel."""

@@ -1,0 +1,319 @@
+"""The float64 reference and the rounding envelope.
+
+``python -m framework_parity.common.reference.ensemble --help`` says how a process computes them.
+
+The reference is the plan's training in NumPy float64 with the gradient derived by hand. The
+envelope is how far mathematically identical trainings in the recipe's own dtype stray from it:
+an ensemble whose members add up the same numbers in other orders (permuted, pairwise, one block
+after the other) and write the same loss in another of its usual forms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.child_process import end_with_parent
+from framework_parity.common.core.threads import in_threads
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.reference.replay import (
+    FAR,
+    FORMS,
+    Floats,
+    Training,
+    Trajectory,
+    epoch_means,
+    losses_from_logits,
+    reference_dtype,
+)
+from framework_parity.common.training.plan import Plan
+
+# What fresh members, which the ensemble does not have, say of each part of the envelope is in
+# ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.
+
+ENSEMBLE_MEMBERS = 6
+"""Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks. Without
+the blocks 1,209 of 4,932 faultless runs are flagged that are not with them, without the third
+form of the loss two."""
+
+POOLED_STEPS = 16
+"""How many of the first steps share the largest error of their losses: six errors of one number
+are too few before the running maximum has seen some more. Without it three of 4,932 are flagged."""
+
+METRIC_EPOCHS = 10
+"""How many epochs, spread evenly from the first to the last, give the rounding of their mean
+validation loss: six errors of one number are too few. With the last epoch alone 256 of 4,932 are
+flagged; with the last ten, runs whose first epochs have far larger losses."""
+
+LEAST = 1e-30
+"""What nothing is smaller than, so that nothing is divided by zero; far below any rounding."""
+
+LOCKSTEP_MEMBERS = 24
+"""More for single steps, where they cost little: the largest of six errors of a small tensor is
+too often a small one. With six, 110 of 4,932 faultless runs are flagged that are not with 24; with
+twelve, eleven. A quarter of them add up one number after the other."""
+
+BLOCK = 8
+"""Frameworks may add up one number after the other, with an error that grows as the root of
+their number; blocks of eight come within a factor of two to three of that, at a bearable cost."""
+
+AFFORDABLE_PRODUCTS = 5e8
+"""Multiplications of a training up to which members add up one number after the other, not in
+blocks: it takes seconds. Five of 300 drawn plans are flagged without it, none with it."""
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """How far the ensemble's members strayed from the reference: the largest of their errors.
+
+    Errors are running maxima over the training, since rounding is carried from step to step and
+    a member that is near the reference by luck at one step says nothing of the next. None is
+    smaller than half a unit in the last place: no number of the dtype can be nearer.
+
+    Args:
+        loss: of each step's loss, shape ``(num_steps,)``; the first steps share theirs.
+        unshared_loss: the same, where none shares its own with another.
+        train_loss: of each epoch's mean training loss, shape ``(max_epochs,)``.
+        val_loss: likewise of its validation loss.
+        W: largest error of a weight at each snapshot, shape ``(s,)``.
+        b: likewise of a bias.
+        logits: of the validation logits at the end, computed in float64 from the parameters.
+        forward: largest rounding of a validation logit in the forward pass alone.
+        metric: largest rounding of the mean validation loss, given the parameters.
+        margin: of each step's margins, shape ``(num_steps,)``: an example nearer to a tie may be
+            classified either way.
+        val_margin: likewise of the validation examples after each epoch, shape ``(max_epochs,)``.
+    """
+
+    loss: Floats
+    unshared_loss: Floats
+    train_loss: Floats
+    val_loss: Floats
+    W: Floats
+    b: Floats
+    logits: float
+    forward: float
+    metric: float
+    margin: Floats
+    val_margin: Floats
+
+    def save(self, path: Path) -> None:
+        """Write the numbers to an ``.npz`` file: whole or not at all."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **vars(self))
+        partial.replace(path)
+
+
+def reference(plan: Plan, data: DataModule) -> Training:
+    """The training that all runs are measured against."""
+    return Training(plan, data, dtype=reference_dtype(plan))
+
+
+def member(plan: Plan, data: DataModule, index: int) -> Training:
+    """One member of the ensemble: the plan in its own dtype with other summation orders.
+
+    Member 0 keeps the plan's order; the forms of the loss take turns; every other three members
+    add up in small blocks, of one number from the tenth on, or from the fourth if it is affordable.
+    """
+    products = plan.W.size * plan.order.size
+    block = (None, 1 if products <= AFFORDABLE_PRODUCTS else BLOCK, None, 1)[
+        index // len(FORMS) % 4
+    ]
+    random = np.random.default_rng([index, 0x5EED])
+    classes = np.random.default_rng([index, 0xC1A55])
+    permuted = index > 0
+    return Training(
+        plan,
+        data,
+        dtype=plan.recipe.dtype,
+        features=random.permutation(data.num_inputs) if permuted else None,
+        shuffle=random if permuted else None,
+        form=FORMS[index % len(FORMS)],
+        block=block,
+        classes=None if block is None else classes.permutation(data.num_outputs),
+    )
+
+
+@np.errstate(all="ignore")  # of members whose plain softmax overflowed
+def measure_envelope(
+    plan: Plan,
+    data: DataModule,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    *,
+    pooled_steps: int = POOLED_STEPS,
+    metric_epochs: int = METRIC_EPOCHS,
+) -> Envelope:
+    """Measure the rounding envelope of a plan from its reference and its ensemble.
+
+    Args:
+        plan: the plan.
+        data: its examples.
+        oracle: its reference.
+        members: trainings that differ from it by rounding alone.
+        pooled_steps: how many of the first steps share the largest error of their losses.
+        metric_epochs: how many epochs give their validation loss's rounding.
+    """
+    unit = unit_roundoff(plan)
+
+    def largest(of: Callable[[Trajectory], Array], least: float = 0.0) -> Floats:
+        return running_envelope(plan, oracle, members, of, least)
+
+    exact = reference_dtype(plan)
+    X_val = data.examples(train=False, dtype=exact)[0]
+    y_val = np.asarray(data.y_val, dtype=np.int64)
+    ends = [(i, epoch - 1) for epoch, i in plan.epoch_ends.items()]
+    spread = np.linspace(len(ends) - 1, 0, min(metric_epochs, len(ends))).astype(int)
+    ends = [ends[place] for place in spread]
+
+    def outcome(member: Trajectory) -> tuple[float, float, float]:
+        """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
+        # One product for all epochs: several times as fast as one for each.
+        places = [-1, *(i for i, _ in ends)]
+        side_by_side = np.hstack([W.astype(exact) for W in member.W[places]])
+        products = np.split(X_val @ side_by_side, len(places), axis=1)
+        from_parameters = products[0] + member.b[-1]
+        if not np.isfinite(from_parameters).all():
+            return 0.0, 0.0, 0.0
+        metric = 0.0
+        for (i, epoch), product in zip(ends, products[1:], strict=True):
+            exact_loss = losses_from_logits(product + member.b[i], y_val)[0].mean()
+            error = np.nan_to_num(abs(member.val_loss[epoch] - exact_loss), posinf=0.0)
+            metric = max(metric, float(error))
+        logits = np.abs(centred(from_parameters - oracle.val_logits)).max()
+        return float(logits), float(np.abs(member.val_logits - from_parameters).max()), metric
+
+    least = unit * max(float(np.abs(oracle.val_logits).max()), LEAST)
+    logits, forward, metric = zip(*in_threads(outcome, members), strict=True)
+    # Logits of n examples that round independently: their mean loss by a √n-th of it.
+    of_mean = max(
+        unit * max(1.0, float(oracle.val_loss.max())),
+        max(forward) / np.sqrt(len(y_val)),
+        *metric,
+    )
+    return Envelope(
+        loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),
+        unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
+        train_loss=largest(lambda t: epoch_means(t.step_loss, plan), least=1.0),
+        # At the first epoch the members' few means may all be near by luck.
+        val_loss=np.maximum(largest(lambda t: t.val_loss, least=1.0), of_mean),
+        W=largest(lambda t: t.W),
+        b=largest(lambda t: t.b),
+        logits=max(least, *logits),
+        forward=max(least, *forward),
+        metric=of_mean,
+        margin=margin_envelope(plan, oracle, members, lambda t: t.margins),
+        val_margin=margin_envelope(plan, oracle, members, lambda t: t.val_margins),
+    )
+
+
+def running_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    of: Callable[[Trajectory], Array],
+    least: float = 0.0,
+) -> Floats:
+    """The largest error of any member up to each place along the first axis of an array.
+
+    Args:
+        plan: the plan.
+        oracle: its reference.
+        members: trainings that differ from it by rounding alone.
+        of: the array that is compared, shape ``(n, …)``.
+        least: the smallest magnitude whose rounding counts.
+
+    Returns:
+        Shape ``(n,)``; never below half a unit in the last place.
+    """
+    unit, exact = unit_roundoff(plan), of(oracle)
+    values = np.maximum(_largest_entries(exact), least)
+    errors = [_largest_entries(of(member) - exact) for member in members]
+    # A member whose plain softmax overflowed has no error to give, only the others have.
+    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
+    least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
+    floor = np.maximum(unit * values, least_of_all)
+    return np.asarray(np.maximum.accumulate(np.maximum(finite, floor)))
+
+
+def loss_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    *,
+    pooled_steps: int = POOLED_STEPS,
+) -> Floats:
+    """The envelope of each step's loss, shape ``(num_steps,)``; see :func:`measure_envelope`."""
+    # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
+    loss = running_envelope(plan, oracle, members, lambda t: t.step_loss, least=1.0)
+    # A few errors of one number tell too little: the first steps share the largest of theirs.
+    loss[:pooled_steps] = loss[:pooled_steps].max()
+    return loss
+
+
+def margin_envelope(
+    plan: Plan,
+    oracle: Trajectory,
+    members: Sequence[Trajectory],
+    of: Callable[[Trajectory], Floats],
+) -> Floats:
+    """The envelope of the margins of each step or epoch; see :func:`measure_envelope`."""
+    near = of(oracle) < FAR
+    exact = np.where(near, of(oracle), 0.0)
+    errors = [np.abs(np.where(near, of(member) - exact, 0.0)).max(axis=1) for member in members]
+    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
+    largest = np.maximum(finite, unit_roundoff(plan) * np.maximum(exact.max(axis=1), LEAST))
+    largest[:POOLED_STEPS] = largest[:POOLED_STEPS].max()
+    return np.asarray(np.maximum.accumulate(largest))
+
+
+def unit_roundoff(plan: Plan) -> float:
+    """Half the distance from one to the next number of the recipe's dtype."""
+    return float(np.finfo(plan.recipe.dtype).eps) / 2
+
+
+def centred(logits: Array) -> Array:
+    """Logits less their mean over the classes: all that the softmax and a prediction can see."""
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def _largest_entries(values: Array) -> Floats:
+    """The largest magnitude in each slice along the first axis."""
+    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1), dtype=np.float64)
+
+
+def main() -> None:
+    """The command line: one training, the reference or a member of the ensemble."""
+    parser = argparse.ArgumentParser(
+        prog="python -m framework_parity.common.reference.ensemble", description=__doc__
+    )
+    parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
+    parser.add_argument(
+        "--member", type=int, help="member of the ensemble; the reference if not given"
+    )
+    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
+    arguments = parser.parse_args()
+    end_with_parent()
+    plan = Plan.load(arguments.plan)
+    data = plan.data()
+    training = (
+        reference(plan, data) if arguments.member is None else member(plan, data, arguments.member)
+    )
+
+    def tell(epoch: int) -> None:
+        facts = {"event": "training", "epoch": epoch, "max_epochs": plan.recipe.max_epochs}
+        print(json.dumps(facts), flush=True)
+
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        training.run(tell).save(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A data module that remembers what it gave to the framework: what a record says was fed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array, hash_arrays
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.plan import Plan
+
+
+class Witness(DataModule):
+    """A data module that remembers what it gave to the framework, and scales it once.
+
+    Attributes:
+        fed: the arrays that were given whole, by name.
+        labels_fed: the label of each training example; of data larger than memory, as far as
+            :meth:`watch` saw it given.
+    """
+
+    _watched: Any = None
+    _labels_seen: Array = np.empty(0)
+
+    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
+        """As :meth:`DataModule.examples`, but the same arrays to whoever asks again."""
+        fed = getattr(self, "fed", {})
+        if f"X_{train}" not in fed or fed[f"X_{train}"].dtype != dtype:
+            X, y = super().examples(train, dtype)
+            self.fed = fed = {**fed, f"X_{train}": X, f"y_{train}": y}
+        return fed[f"X_{train}"], fed[f"y_{train}"]
+
+    @property
+    def labels_fed(self) -> Array:
+        """See the class."""
+        return np.asarray(getattr(self, "fed", {}).get("y_True", self._labels_seen))
+
+    def watch(self) -> None:
+        """From now to :meth:`stop_watching`, take note of the chunks that are given."""
+        self._watched = hashlib.sha256()
+        self._labels_seen = np.full(self.num_train, -1, np.int32)
+
+    def stop_watching(self) -> str:
+        """The digest of the examples that were given, in the order of their use."""
+        watched, self._watched = self._watched, None
+        return str(watched.hexdigest())
+
+    def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
+        start = 0
+        for X, y, count in super().chunks(order, dtype):
+            if self._watched is not None:
+                self._watched.update(X[:count].data)
+                self._labels_seen[order[start : start + count]] = y[:count]
+            start += count
+            yield X, y, count
+
+
+def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
+    """Digest of what training is given: scaled examples, labels, parameters, order."""
+    fed = getattr(data, "fed", {})
+    order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
+    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
+
+
+def planned_sha256(plan: Plan, data: DataModule) -> str:
+    """What :func:`fed_sha256` gives of a training that is given what the plan says."""
+    given: dict[str, Array] = {}
+    for train in (False, True):
+        given[f"X_{train}"], given[f"y_{train}"] = data.examples(train, plan.recipe.dtype)
+    order = {f"order {epoch}": rows for epoch, rows in enumerate(plan.order)}
+    return hash_arrays({**dict(sorted(given.items())), **plan.parameters, **order})

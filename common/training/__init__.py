@@ -1,0 +1,1 @@
+"""A training: the contract of models and trainers, the recipe, the plan, the record."""

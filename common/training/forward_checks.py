@@ -1,0 +1,73 @@
+"""What a model does in its forward pass that a comparison cannot hold equal.
+
+Random numbers, states that move besides the parameters, another computation in evaluation than in
+training: two frameworks would be compared in what they drew, not in what they compute. Needs NumPy
+and the standard library only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+
+
+class Pass(NamedTuple):
+    """One forward pass, watched.
+
+    ``calls`` are those of the innermost layers: name, input and output; ``before`` and ``after``
+    hold what the model, or the framework, keeps besides the parameters, by name.
+    """
+
+    y_hat: Array
+    calls: Sequence[tuple[str, Array, Array]] = ()
+    before: Mapping[str, Array] = {}
+    after: Mapping[str, Array] = {}
+
+
+def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
+    """What a comparison cannot hold equal, by name; nothing of most models.
+
+    Args:
+        run: makes a forward pass, of the same parameters and batch; as in training if true, else
+            as in evaluation.
+    """
+    drawn = _generators()
+    first, second, evaluation = run(True), run(True), run(False)
+    moved = [n for n in first.before if not np.array_equal(first.before[n], first.after[n])]
+    moved += [name for name, state in _generators().items() if state != drawn[name]]
+    if moved:
+        yield f"{', '.join(moved)} changed by a forward pass"
+    if not _equal(first.y_hat, second.y_hat):
+        yield f"random numbers in {_where(first, second)}"
+    elif not _equal(first.y_hat, evaluation.y_hat):
+        yield f"{_where(first, evaluation)} computing otherwise in training than in evaluation"
+
+
+def _generators() -> dict[str, str]:
+    """The states of the generators that a framework does not know."""
+    return {
+        "NumPy's random generator": str(np.random.get_state()),
+        "Python's random generator": str(random.getstate()),
+    }
+
+
+def _where(one: Pass, other: Pass) -> str:
+    """The first layer that gives another output for the same input."""
+    for (name, X, y), (_, other_X, other_y) in zip(one.calls, other.calls, strict=False):
+        if _equal(X, other_X) and not _equal(y, other_y):
+            return name
+    return "forward"
+
+
+def _equal(one: Array, other: Array) -> bool:
+    """Whether two results are the same: a library may add up otherwise in other memory."""
+    if one.shape != other.shape:
+        return False
+    eps = float(np.finfo(one.dtype).eps) if one.dtype.kind == "f" else 0.0
+    scale = float(np.abs(one).max(initial=0.0))
+    return bool((np.abs(one - other) <= 256 * eps * scale).all())

@@ -1,0 +1,164 @@
+"""A user's own model: what the file of ``--model`` must hold, and the parameters drawn for it.
+
+Needs NumPy and the standard library only: workers read the file, too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.child_process import claim_stdout, leave
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.training.classifier import Parameters
+
+SUFFIX = "_model"
+SIZES = ("inputs", "outputs")
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A file that gives the same model in several frameworks.
+
+    Args:
+        path: the file.
+        shapes: shape of each parameter by name, with ``"inputs"`` and ``"outputs"`` for the
+            numbers of features and classes.
+        backends: those that the file has a ``BACKEND_model`` for, in the file's order.
+        module: the file, imported; None where it was only read.
+    """
+
+    path: Path
+    shapes: dict[str, Shape]
+    backends: tuple[str, ...]
+    module: types.ModuleType | None = None
+
+    @classmethod
+    def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
+        """Read a file.
+
+        Args:
+            path: the file.
+            backends: names of all backends that there are.
+
+        Raises:
+            ParityError: if it cannot be imported, or holds no model or no shapes.
+        """
+        module = _import(path)
+        known = [f"{name}{SUFFIX}" for name in backends]
+        found = [name for name in vars(module) if name in known and callable(vars(module)[name])]
+        if not found:
+            raise ParityError(
+                f"{path}: expected a function for each framework, such as {known[0]}(d2l, "
+                "num_inputs, num_outputs, lr); received none; define some"
+            )
+        shapes: Any = getattr(module, "PARAMETERS", None)
+        if not _are_shapes(shapes):
+            raise ParityError(
+                f"{path}: expected PARAMETERS, a shape for each name, such as "
+                f"{{'W': ('inputs', 'outputs'), 'b': ('outputs',)}}; received {shapes!r}; define it"
+            )
+        names = tuple(name.removesuffix(SUFFIX) for name in found)
+        return cls(path, {name: tuple(shape) for name, shape in shapes.items()}, names, module)
+
+    def check_backends(self, names: Iterable[str]) -> None:
+        """Raise ParityError unless the file has a model for each of these backends."""
+        if missing := [name for name in names if name not in self.backends]:
+            raise ParityError(
+                f"{self.path}: expected a model for {', '.join(missing)}; received those for "
+                f"{', '.join(self.backends)}; define {missing[0]}{SUFFIX} or leave it out"
+            )
+
+    def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
+        """The model of one backend, whose face is what a notebook imports."""
+        assert self.module is not None
+        return getattr(self.module, f"{backend}{SUFFIX}")(face, num_inputs, num_outputs, lr)
+
+    def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
+        """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
+
+        Args:
+            num_inputs: features of an example.
+            num_outputs: classes.
+            seed: of the generator; the order of ``PARAMETERS`` counts.
+            dtype: floating-point type.
+        """
+        sizes = {"inputs": num_inputs, "outputs": num_outputs}
+        generator = np.random.default_rng(np.random.SeedSequence(seed))
+        drawn = {}
+        for name, symbols in self.shapes.items():
+            shape = [sizes[size] if isinstance(size, str) else size for size in symbols]
+            values = generator.standard_normal(shape) / np.sqrt(shape[0])
+            drawn[name] = (values if len(shape) > 1 else np.zeros(shape)).astype(dtype)
+        return drawn
+
+    def permute(self, parameters: Parameters, features: Array, classes: Array) -> Parameters:
+        """Parameters for examples whose features, and classes, are in another order."""
+        orders = {"inputs": features, "outputs": classes}
+        permuted = {}
+        for name, value in parameters.items():
+            for axis, size in enumerate(self.shapes[name]):
+                if isinstance(size, str):
+                    value = np.take(value, orders[size], axis=axis)
+            permuted[name] = value
+        return permuted
+
+    def has(self, size: str) -> bool:
+        """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""
+        return any(size in shape for shape in self.shapes.values())
+
+
+def _import(path: Path) -> types.ModuleType:
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ParityError(f"{path}: expected a Python file; received none; name one that is")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ParityError:
+        raise
+    except BaseException as error:  # whatever the user's code raises, SystemExit included
+        raise ParityError(
+            f"{path}: expected a file that can be imported with NumPy alone; received {error!r}; "
+            "import a framework inside the function that needs it"
+        ) from None
+    return module
+
+
+def _are_shapes(shapes: object) -> bool:
+    if not (isinstance(shapes, dict) and shapes):
+        return False
+    return all(
+        isinstance(name, str)
+        and isinstance(shape, (tuple, list))
+        and len(shape) > 0
+        and all(size in SIZES or (type(size) is int and size > 0) for size in shape)
+        for name, shape in shapes.items()
+    )
+
+
+def main() -> None:
+    """What :func:`model_comparison.read_model` starts: what it finds is a line of JSON."""
+    path, *backends = sys.argv[1:]
+    with claim_stdout() as out:
+        try:
+            model = OwnModel.load(Path(path), backends)
+            found: dict[str, Any] = {"backends": model.backends, "shapes": model.shapes}
+        except ParityError as error:
+            found = {"refused": str(error).removeprefix(path)}
+        print(json.dumps(found), file=out)
+
+
+if __name__ == "__main__":
+    main()
+    leave()

@@ -1,0 +1,399 @@
+"""Trainer: the loop over epochs, once for every framework.
+
+Epochs, order, validation, history and callbacks live here. What a framework does best lives in
+its own ``backends/X/trainer.py``: one epoch, one evaluation, the stages of one step.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.core.device import DEVICES
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.fit_display import Progress, shown
+from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.progress_board import ProgressBoard
+
+EVALUATION_EXAMPLES = 10_000
+"""Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int32]
+
+
+class EpochMetrics(NamedTuple):
+    """What one epoch leaves: the mean loss and the accuracy of every step, as float64 arrays.
+
+    Both are measured on the batch before its update, shape ``(num_batches,)``.
+    """
+
+    loss: Floats
+    accuracy: Floats
+
+
+def batch_means(values: npt.NDArray[Any], batch_size: int) -> Floats:
+    """Means of consecutive batches, the last of which may be short.
+
+    Args:
+        values: one number per example, shape ``(n,)``.
+        batch_size: examples per batch.
+
+    Returns:
+        float64, shape ``(ceil(n / batch_size),)``.
+    """
+    starts = np.arange(0, len(values), batch_size)
+    sizes = np.diff([*starts, len(values)])
+    return np.add.reduceat(values.astype(np.float64), starts) / sizes
+
+
+Callback = Callable[["Trainer", Progress], None]
+
+
+class Trainer(ABC):
+    """Trains any :class:`Classifier` of its framework with minibatch gradient descent.
+
+    Args:
+        max_epochs: passes over the training data.
+        callbacks: called with the trainer and a :class:`Progress` as training goes on.
+        pauses: numbers of updates after which training pauses for the callbacks (kind
+            ``segment``), so that they can read the parameters there.
+        board: whether a fit shows how far it is: as curves in a notebook, as a bar in a
+            terminal, nowhere else. A :class:`ProgressBoard` of one's own is drawn on instead.
+
+    Attributes:
+        history: per epoch ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy``,
+            each the mean over examples (not over batches).
+        step_loss: the mean loss of every step so far, float64, shape ``(num_steps,)``.
+        step_accuracy: likewise the accuracy.
+        seconds: where the time went: ``compile``, ``fit``, ``evaluate``.
+        optim: the optimizer in use.
+        watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
+        fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
+            labels, and how many examples each step had.
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 10,
+        callbacks: Iterable[Callback] = (),
+        pauses: Iterable[int] = (),
+        board: bool | ProgressBoard = True,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.board = board
+        self.callbacks = list(callbacks)
+        self.pauses = sorted(set(pauses))
+        self._displays: Sequence[Callback] = ()
+        self.history: dict[str, list[float]] = {}
+        self.step_loss: Floats = np.empty(0)
+        self.step_accuracy: Floats = np.empty(0)
+        self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
+        self.model: Any = None
+        self.data: Any = None
+        self.optim: Any = None
+        self.watched: npt.NDArray[Any] | None = None
+        self.fed: list[tuple[Floats, Indices, Indices]] = []
+        self.X: Any = None
+        self.dtype = "float32"
+
+    # The framework's half
+
+    @staticmethod
+    def use_device(device: str) -> None:
+        """Compute on this kind of device from now on; called once, before all else.
+
+        A framework that can use a GPU overrides this, puts its tensors there and reads them back.
+        There it computes something at once: what a GPU takes to start belongs to the import.
+
+        Args:
+            device: one of :data:`device.DEVICES`.
+
+        Raises:
+            ParityError: if the framework has no such device.
+        """
+        if device != DEVICES[0]:
+            raise ParityError(
+                f"device: expected {DEVICES[0]}, all that this backend can use; received {device}; "
+                "leave the backend or --device away"
+            )
+
+    @abstractmethod
+    def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:
+        """Put model and data into the framework, once, and configure the optimizer.
+
+        Sets ``self.model``, ``self.data`` and ``self.optim``. A lazy model is built.
+
+        Args:
+            model: the classifier that is trained.
+            data: its examples; :meth:`DataModule.examples` gives them whole and scaled.
+            dtype: floating-point type of the examples and the parameters.
+        """
+
+    @abstractmethod
+    def place(self, X: npt.NDArray[Any], y: npt.NDArray[np.int32]) -> None:
+        """Make these the training examples, in the framework's tensors.
+
+        Args:
+            X: scaled, writable and aligned; the tensors may share its memory.
+            y: their classes.
+        """
+
+    def compile(self) -> None:  # noqa: B027  # a hook, not a duty
+        """Compile what :meth:`fit_epoch` and :meth:`evaluate` run; parameters stay as they are.
+
+        Frameworks that compile nothing have nothing to do.
+        """
+
+    @abstractmethod
+    def fit_epoch(self, order: Indices) -> EpochMetrics:
+        """Train on the examples in this order, one update per batch.
+
+        Args:
+            order: rows of the training data, int32; any number of full batches, then at most
+                one short one.
+        """
+
+    @abstractmethod
+    def evaluate(self, X: Any, y: Any) -> tuple[float, float]:
+        """Mean loss and accuracy of the model on examples.
+
+        Args:
+            X: features in the framework's tensors, shape ``(n, num_inputs)``.
+            y: classes, shape ``(n,)``.
+        """
+
+    @abstractmethod
+    def probe(
+        self, parameters: Parameters, X: npt.NDArray[Any], y: npt.NDArray[np.int32]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of every stage of one step from given parameters, by training's own code.
+
+        The model and its optimizer are left as they were before the call.
+
+        Args:
+            parameters: as of :meth:`Classifier.get_parameters`.
+            X: one batch, scaled, shape ``(n, num_inputs)``.
+            y: its classes, int32, shape ``(n,)``.
+
+        Returns:
+            ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
+            ``example_loss``, shape ``(n,)``; ``loss``, a scalar; ``gradient/NAME`` and
+            ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``.
+        """
+
+    @abstractmethod
+    def shuffle(self, num_examples: int) -> Indices:
+        """A random order, drawn by the framework's own generator.
+
+        Args:
+            num_examples: how many rows there are.
+
+        Returns:
+            Each row once, int32 or int64, shape ``(num_examples,)``.
+        """
+
+    @abstractmethod
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """What ``forward`` gives for examples, as NumPy, shape ``(n, num_outputs)``.
+
+        Args:
+            X: features in the framework's tensors, shape ``(n, num_inputs)``.
+        """
+
+    @abstractmethod
+    def training_batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """A batch as :meth:`fit_epoch` gathers it, read back from the framework.
+
+        Args:
+            rows: of what :meth:`place` was given, int32, shape ``(n,)``.
+
+        Returns:
+            Features, shape ``(n, num_inputs)``, and classes, int32, shape ``(n,)``.
+        """
+
+    @abstractmethod
+    def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """The validation data in the framework's tensors, ``size`` examples at a time.
+
+        Args:
+            size: examples per batch; the last one may be short.
+        """
+
+    def watched_pass(self, training: bool) -> Pass:
+        """A forward pass of the model, of the first examples: what it gave, and what it moved.
+
+        A framework that has layers, states or modes overrides this.
+
+        Args:
+            training: as in training; else as in evaluation.
+        """
+        return Pass(self.predict(next(self.validation_batches(self.batch_size))[0]))
+
+    # The shared half
+
+    def keep_fed(self, X: Any, y: Any, sizes: Sequence[int]) -> None:
+        """Keep what :meth:`fit_epoch` was fed, from the very tensors that it trained on.
+
+        A backend that does not call it has nothing on record of it.
+
+        Args:
+            X: each example's ``X @ watched``, in NumPy, shape ``(n,)``.
+            y: their classes, shape ``(n,)``.
+            sizes: examples of each step; their sum is n.
+        """
+        kept = np.asarray(X, np.float64), np.asarray(y, np.int32), np.asarray(sizes, np.int32)
+        self.fed.append(kept)
+
+    def unequal(self) -> Iterator[str]:
+        """What the model does that a comparison cannot hold equal: see :mod:`forward_checks`."""
+        return unequal(self.watched_pass)
+
+    def watched_examples(self) -> Any:
+        """The examples of a watched pass: two at least, of which there is a variance."""
+        return self.X[: max(self.batch_size, 2)]
+
+    def fit(
+        self,
+        model: Classifier,
+        data: DataModule,
+        orders: Sequence[Indices] | None = None,
+        parameters: Parameters | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        """Train the model on the data.
+
+        Args:
+            model: any classifier of the trainer's framework.
+            data: the examples and the batch size.
+            orders: for each epoch the rows of the training data in the order of their use;
+                drawn by :meth:`shuffle` if not given.
+            parameters: initial parameters; the model's own if not given.
+            dtype: floating-point type of the examples.
+        """
+        self.history = {
+            name: [] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        }
+        self.batch_size = data.batch_size
+        self.num_train_batches = -(-data.num_train // data.batch_size)
+        self.num_val_batches = -(-data.num_val // data.batch_size)
+        self.epoch = 0
+        self.step = 0
+        self.step_loss = self.step_accuracy = np.empty(0)
+        self.fed = []
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        if parameters is not None:
+            model.set_parameters(parameters)
+        self.dtype = dtype
+        self.prepare(model, data, dtype)
+        with shown(self.board, self.max_epochs) as self._displays:
+            self._tell("compiling")
+            with self._clock("compile"):
+                self.compile()
+            self._fit_epochs(orders)
+
+    def _fit_epochs(self, orders: Sequence[Indices] | None) -> None:
+        for epoch in range(self.max_epochs):
+            self.epoch = epoch
+            order = (
+                np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
+                if orders is None
+                else np.asarray(orders[epoch])
+            )
+            self._fit_segments(order)
+            loss, accuracy = self.evaluate_accuracy_and_loss()
+            self.history["val_loss"].append(loss)
+            self.history["val_accuracy"].append(accuracy)
+            self._tell("epoch", epoch=epoch + 1)
+
+    def training_examples(self, dtype: str) -> tuple[Any, Any]:
+        """What :meth:`prepare` places: all training examples, or room for a chunk of them.
+
+        Args:
+            dtype: floating-point type of the features.
+        """
+        if not self.data.is_large:
+            X, y = self.data.examples(train=True, dtype=dtype)
+            return X, y
+        self._dtype = dtype
+        X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        return X, y
+
+    def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """What :meth:`training_batch` gives, wherever the training data are.
+
+        Args:
+            rows: of the whole training data, int32, shape ``(n,)``.
+        """
+        if not self.data.is_large:
+            return self.training_batch(rows)
+        X, y, count = next(self.data.chunks(rows, self._dtype))
+        self.place(X, y)
+        return self.training_batch(np.arange(count, dtype=np.int32))
+
+    def _fit_order(self, order: Indices) -> EpochMetrics:
+        """One segment of an epoch; chunk by chunk where the examples are too many."""
+        if not self.data.is_large:
+            return self.fit_epoch(order)
+        metrics = []
+        for X, y, count in self.data.chunks(order, self._dtype):
+            self.place(X, y)
+            metrics.append(self.fit_epoch(np.arange(count, dtype=np.int32)))
+        return EpochMetrics(*(np.concatenate(parts) for parts in zip(*metrics, strict=True)))
+
+    def _fit_segments(self, order: Indices) -> None:
+        """One epoch, interrupted where a callback wants to look."""
+        size = self.batch_size
+        first = self.step
+        num_steps = -(-len(order) // size)
+        stops = [step - first for step in self.pauses if first < step < first + num_steps]
+        segments = []
+        for start, stop in zip([0, *stops], [*stops, num_steps], strict=True):
+            with self._clock("fit"):
+                segments.append(self._fit_order(order[start * size : stop * size]))
+            self.step = first + stop
+            if stop < num_steps or self.step in self.pauses:
+                self._tell("segment")
+        loss, accuracy = (np.concatenate(parts) for parts in zip(*segments, strict=True))
+        self.step_loss = np.concatenate([self.step_loss, loss])
+        self.step_accuracy = np.concatenate([self.step_accuracy, accuracy])
+        weights = np.full(num_steps, size)
+        weights[-1] = len(order) - size * (num_steps - 1)
+        self.history["train_loss"].append(float(np.average(loss, weights=weights)))
+        self.history["train_accuracy"].append(float(np.average(accuracy, weights=weights)))
+
+    def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
+        """Mean loss and accuracy over all validation examples."""
+        with self._clock("evaluate"):
+            sums = np.zeros(3)
+            for X, y in self.validation_batches(EVALUATION_EXAMPLES):
+                sums += len(y) * np.array([*self.evaluate(X, y), 1.0])
+        return float(sums[0] / sums[2]), float(sums[1] / sums[2])
+
+    def _tell(self, kind: str, epoch: int | None = None) -> None:
+        where = Progress(kind, self.epoch if epoch is None else epoch, self.step)
+        for callback in (*self.callbacks, *self._displays):
+            callback(self, where)
+
+    def _clock(self, what: str) -> _Clock:
+        return _Clock(self.seconds, what)
+
+
+class _Clock:
+    """Adds the seconds inside a ``with`` block to an entry of a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], what: str) -> None:
+        self.seconds, self.what = seconds, what
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.what] += time.perf_counter() - self.start

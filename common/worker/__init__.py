@@ -1,0 +1,1 @@
+"""What runs in a framework's interpreter: a plan in, a record out."""

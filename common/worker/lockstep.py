@@ -1,0 +1,72 @@
+"""Lock-step, the worker's half: from the reference's own states the backend computes one step.
+
+Needs NumPy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.reference.replay import Trajectory, difference
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.trainer import Trainer
+
+POLL_SECONDS = 0.02
+
+
+def wait_for_reference(path: Path) -> Trajectory:
+    """The reference's trajectory, once its process has written it.
+
+    Does not give up: the launcher ends a worker whose time is spent, or whose reference failed.
+    """
+    while not path.exists():
+        time.sleep(POLL_SECONDS)
+    return Trajectory.load(path)
+
+
+def probe_steps(
+    trainer: Trainer,
+    plan: Plan,
+    orders: Sequence[npt.NDArray[np.int32]],
+    reference: Trajectory,
+) -> dict[str, Array]:
+    """Compute the plan's probed steps from the reference's states, by training's own code.
+
+    Args:
+        trainer: after its fit.
+        plan: says which steps; its data are what every batch should be.
+        orders: the order that training was given.
+        reference: holds the states.
+
+    Returns:
+        ``probe/STEP/KEY`` for the keys of :meth:`Trainer.probe`, but for the features: of these
+        ``data/X_error``, the largest difference from the plan's batch, and for step 0 also
+        ``data/X`` itself. Where training had no such batch, ``data/missing`` alone.
+    """
+    data, size = plan.data(), plan.recipe.batch_size
+    found: dict[str, Array] = {}
+    for i, step in enumerate(plan.probes):
+        epoch, place = divmod(step, plan.steps_per_epoch)
+        batch = slice(place * size, (place + 1) * size)
+        rows, planned = np.asarray(orders[epoch][batch]), plan.order[epoch][batch]
+        if not len(rows):
+            found[f"probe/{step}/data/missing"] = np.array(1)
+            continue
+        X, y = trainer.batch(rows)
+        parameters = {"W": reference.probe_W[i], "b": reference.probe_b[i]}
+        arrays = trainer.probe(parameters, X, y)
+        X = arrays.pop("data/X")
+        arrays["data/X_error"] = np.array(difference(X, data.scale(data.stored_rows(planned))))
+        arrays["data/y_error"] = np.array(
+            difference(arrays["data/y"], np.asarray(data.y_train[planned], np.int64))
+        )
+        if step == 0:
+            arrays["data/X"] = X
+        found |= {f"probe/{step}/{name}": array for name, array in arrays.items()}
+    return found

@@ -1,0 +1,408 @@
+"""Train a user's own model: ``python -m framework_parity.common.worker.train_model``.
+
+The reference (in float64), the members of its ensemble and every contender run this. Needs NumPy
+and the standard library only, besides the backend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array, aligned
+from framework_parity.common.core.child_process import (
+    NEXT,
+    begin_anew,
+    claim_stdout,
+    end_with_parent,
+    leave,
+)
+from framework_parity.common.core.device import asked_device
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
+from framework_parity.common.reference.recording_data import Witness, fed_sha256
+from framework_parity.common.reference.replay import Rows
+from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.fit_display import Progress
+from framework_parity.common.training.model_file import OwnModel
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, Trainer
+from framework_parity.common.worker.recorder import Recorder, peak_rss_bytes
+from framework_parity.common.worker.train import versions
+
+INITIAL_FILE = "model.npz"
+
+REFUSED = "refused"
+"""The event that says why a model is not trained: it does what cannot be held equal."""
+
+ORDERS = ("examples", "features", "classes")
+"""What members of the ensemble may have in another order than the plan."""
+
+
+def points(plan: Plan) -> tuple[int, ...]:
+    """Numbers of updates after which parameters are kept: before each probe, and snapshots."""
+    return tuple(sorted({0, *plan.probes, *plan.snapshots}))
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The plan's training with its numbers in another order: the same, added up otherwise.
+
+    Args:
+        orders: rows for each epoch, the examples of a batch among themselves in any order.
+        features: their order; a feature is where it was where parameters name no inputs.
+        classes: their order.
+    """
+
+    orders: Sequence[Rows]
+    features: Array
+    classes: Array
+
+    @classmethod
+    def of(cls, plan: Plan, data: DataModule, member: int, changed: Container[str]) -> Arrangement:
+        """That of a member of the ensemble; the first one's is the plan's.
+
+        Args:
+            plan: what to train.
+            data: its examples.
+            member: which member.
+            changed: which of :data:`ORDERS` are another one.
+        """
+        generator = np.random.default_rng([plan.recipe.seed, member])
+        orders = [np.array(order) for order in plan.order]
+        sizes = {"features": data.num_inputs, "classes": data.num_outputs}
+        other = {name: generator.permutation(size) for name, size in sizes.items()}
+        size = plan.recipe.batch_size
+        for order in orders if member and "examples" in changed else []:
+            for start in range(0, len(order), size):
+                generator.shuffle(order[start : start + size])
+        found = [
+            other[name] if member and name in changed else np.arange(length)
+            for name, length in sizes.items()
+        ]
+        return cls(orders, *found)
+
+    def labels(self, y: Array) -> Array:
+        """Numbers of the classes in their other order."""
+        return np.argsort(self.classes)[y].astype(y.dtype)
+
+
+def batch_of(orders: Sequence[Rows] | Array, plan: Plan, step: int) -> Rows:
+    """The rows of a step's batch."""
+    epoch, place = divmod(step, plan.steps_per_epoch)
+    size = plan.recipe.batch_size
+    return np.asarray(orders[epoch][place * size : (place + 1) * size])
+
+
+class Arranged(Witness):
+    """Examples whose features and classes are in another order."""
+
+    arrangement: Arrangement
+
+    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
+        X, y = super().examples(train, dtype)
+        if self.is_large:  # in pieces, as they are stored: neither order is another one
+            return X, y
+        if (np.diff(self.arrangement.features) != 1).any():
+            X = aligned(X[:, self.arrangement.features])
+        return X, aligned(self.arrangement.labels(y))
+
+
+class States(Recorder):
+    """The trainer's callback: reports progress and keeps the parameters at the plan's points."""
+
+    def __init__(
+        self, model: OwnModel, backend: str, plan: Plan, out: Any, member: int | None = None
+    ) -> None:
+        super().__init__(plan, "concise", out)
+        self.model, self.backend, self.member = model, backend, member
+        self.states: dict[int, Parameters] = {}
+
+    def __call__(self, trainer: Trainer, progress: Progress) -> None:
+        if progress.kind == "compiling":
+            self.refuse_unequal(trainer)
+            self.check(trainer.model.get_parameters())
+            self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.orders)
+            self.say("compiling")
+            if self.member is None:  # what others are fed is the plan's in another arrangement
+                self.watch(trainer)
+        if self.feeding:
+            self.feeding.take(trainer)
+        if progress.step in points(self.plan) and progress.step not in self.states:
+            self.states[progress.step] = trainer.model.get_parameters()
+        self.tell_epoch(trainer, progress)
+
+    def refuse_unequal(self, trainer: Trainer) -> None:
+        """Raise ParityError if the model does what a comparison cannot hold equal."""
+        if found := list(trainer.unequal()):
+            reason = (
+                f"{self.backend}: expected a model that computes the same from the same "
+                "parameters and batch, in training and evaluation, and keeps nothing but its "
+                f"parameters; received {'; '.join(found)}; leave that out of the model to compare"
+            )
+            self.say(REFUSED, reason=reason)
+            raise ParityError(f"{self.model.path}: {reason}")
+
+    def check(self, received: Parameters) -> None:
+        """Raise ParityError unless the model has the parameters that the file says."""
+        shapes = self.model.shapes
+        odd = sorted(set(shapes) ^ set(received))
+        odd += [n for n in shapes if n in received and len(shapes[n]) != received[n].ndim]
+        if odd:
+            raise ParityError(
+                f"{self.model.path}: expected the parameters {', '.join(shapes)}; received "
+                f"{', '.join(received)}; name them alike, with the shapes of PARAMETERS"
+            )
+
+
+class Run:
+    """One training of a user's own model.
+
+    Args:
+        model: the file.
+        plan: what to train.
+        folder: of the plan; holds the initial parameters, too.
+        dtype: floating-point type of this training.
+        member: which member of the ensemble; None trains as the plan says.
+        reference: the reference's record; None if this is it.
+    """
+
+    def __init__(
+        self,
+        model: OwnModel,
+        plan: Plan,
+        folder: Path,
+        dtype: str,
+        member: int | None,
+        reference: Path | None,
+    ) -> None:
+        self.model, self.plan, self.dtype = model, plan, dtype
+        self.reference = None if reference is None else Record.load(reference)
+        with np.load(folder / INITIAL_FILE, allow_pickle=False) as archive:
+            self.initial = {name: archive[name].astype(dtype) for name in archive}
+        data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
+        assert isinstance(data, Arranged)
+        changed = self.reference.facts["orders"] if member and self.reference is not None else ()
+        self.arrangement = Arrangement.of(plan, data, member or 0, changed)
+        self.data, data.arrangement = data, self.arrangement
+
+    def train(self, name: str, recorder: States) -> Record:
+        """Train, probe from the reference's states (its own if there is none), and record."""
+        started = time.perf_counter()
+        recorder.say("importing")
+        face: Any = importlib.import_module(f"framework_parity.backends.{name}")
+        face.Trainer.use_device(asked_device())
+        recorder.import_seconds = time.perf_counter() - started
+        data, recipe = self.data, self.plan.recipe
+        built = self.model.build(name, face, data.num_inputs, data.num_outputs, recipe.lr)
+        trainer: Trainer = face.Trainer(
+            recipe.max_epochs, callbacks=[recorder], pauses=points(self.plan)
+        )
+        recorder.orders = self.arrangement.orders
+        start = self.arranged(self.initial)
+        trainer.fit(built, data, orders=recorder.orders, parameters=start, dtype=self.dtype)
+        recorder.refuse_unequal(trainer)  # again: what a parameter of zero hid at first
+        y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
+        states = {
+            step: self.restored(state, self.arrangement) for step, state in recorder.states.items()
+        }
+        arrays = {
+            "step_loss": trainer.step_loss,
+            "step_accuracy": trainer.step_accuracy,
+            "points": np.array(list(states)),
+            "val_y_hat": self.restored_scores(np.concatenate(y_hat), self.arrangement),
+            **(recorder.feeding.arrays() if recorder.feeding else {}),
+            **{
+                f"parameters/{name}": np.stack([state[name] for state in states.values()])
+                for name in self.model.shapes
+            },
+        }
+        recorder.say("probing")
+        if self.reference is not None:
+            states = states_of(self.reference)
+        probes = {step: self.probe(trainer, step, states[step]) for step in self.plan.probes}
+        facts = {
+            "backend": name,
+            "implementation": self.model.path.stem,
+            "versions": versions(face),
+            "plan_sha256": self.plan.sha256,
+            "fed_sha256": recorder.fed_sha256,
+            "history": trainer.history,
+            "seconds": {"import": recorder.import_seconds, **trainer.seconds},
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+        if self.reference is None:
+            facts["orders"] = self.neutral_orders(trainer, states, probes)
+        for step, found in probes.items():
+            arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
+        return Record(facts, arrays)
+
+    def arranged(self, parameters: Parameters) -> Parameters:
+        """The plan's parameters in the order of this run's data."""
+        return self.model.permute(parameters, self.arrangement.features, self.arrangement.classes)
+
+    def restored(self, parameters: Parameters, arrangement: Arrangement) -> Parameters:
+        """Parameters in the order of the plan's data."""
+        orders = map(np.argsort, (arrangement.features, arrangement.classes))
+        return self.model.permute(parameters, *orders)
+
+    def restored_scores(self, y_hat: Array, arrangement: Arrangement) -> Array:
+        """What ``forward`` gave, with the classes in the plan's order if it gives one for each."""
+        if y_hat.shape[1:] != arrangement.classes.shape:
+            return y_hat
+        return y_hat[:, np.argsort(arrangement.classes)]
+
+    def probe(
+        self,
+        trainer: Trainer,
+        step: int,
+        state: Parameters,
+        other: Arrangement | None = None,
+    ) -> dict[str, Array]:
+        """The stages of a step, examples, features and classes in the order of the plan.
+
+        Args:
+            trainer: after its fit.
+            step: which.
+            state: the parameters before it, in the order of the plan.
+            other: an arrangement to compute it in, in place of that of the run.
+        """
+        arrangement = other or self.arrangement
+        rows = batch_of(arrangement.orders, self.plan, step)
+        planned = batch_of(self.plan.order, self.plan, step)
+        X, y = trainer.batch(rows)
+        if other is not None:
+            X, y = np.ascontiguousarray(X[:, other.features]), other.labels(y)
+        # In the plan's dtype first, whatever the dtype here: all begin with the same numbers.
+        start = {
+            name: value.astype(self.plan.recipe.dtype).astype(self.dtype)
+            for name, value in state.items()
+        }
+        start = self.model.permute(start, arrangement.features, arrangement.classes)
+        arrays = trainer.probe(start, X, y)
+        sorter = np.argsort(rows)
+        back = sorter[np.searchsorted(rows, planned, sorter=sorter)]
+        for kind in ("gradient", "update"):
+            named = {name: arrays[f"{kind}/{name}"] for name in self.model.shapes}
+            for name, value in self.restored(named, arrangement).items():
+                arrays[f"{kind}/{name}"] = value
+        for name in ("forward/y_hat", "example_loss", "data/y"):
+            arrays[name] = arrays[name][back]
+        arrays["data/y"] = arrangement.classes[arrays["data/y"]]
+        arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
+        arrays.pop("data/X")
+        return arrays
+
+    def neutral_orders(
+        self,
+        trainer: Trainer,
+        states: Mapping[int, Parameters],
+        probes: Mapping[int, Mapping[str, Array]],
+    ) -> list[str]:
+        """Which of :data:`ORDERS` leave the float64 function as it is: of these are members made.
+
+        That is tried: the first step as each member computes it, every other probed step as one
+        of them does. Forward pass, losses, gradients and update are to be the same, to rounding.
+        """
+        named = {"features": self.model.has("inputs"), "classes": self.model.has("outputs")}
+        if self.data.is_large:
+            named = {}
+        candidates = [name for name in ORDERS if named.get(name, name == "examples")]
+        tried = [(self.plan.probes[0], member) for member in range(1, ENSEMBLE_MEMBERS)]
+        later = enumerate(self.plan.probes[1:])
+        tried += [(step, 1 + place % (ENSEMBLE_MEMBERS - 1)) for place, step in later]
+
+        def is_neutral(changed: Container[str]) -> bool:
+            for step, member in tried:
+                other = Arrangement.of(self.plan, self.data, member, changed)
+                if not same(self.probe(trainer, step, states[step], other), probes[step]):
+                    return False
+            return True
+
+        if is_neutral(candidates):
+            return candidates
+        return [name for name in candidates if is_neutral([name])]
+
+
+FLOAT64_ROUNDING = 1024 * float(np.finfo("float64").eps)
+"""What two float64 results of one step may differ by, relative: a millionth of float32's rounding
+is lost in an envelope; of a function that is another one the difference is rarely as small."""
+
+
+def same(received: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
+    """Whether two probes are of the same function, but for rounding in float64."""
+    for name, exact in expected.items():
+        # Losses and gradients are made of probabilities, whose rounding is that of one.
+        scale = max(float(np.abs(exact).max()), 0.0 if name == "forward/y_hat" else 1.0)
+        if not np.abs(received[name] - exact).max() <= FLOAT64_ROUNDING * scale:
+            return False
+    return True
+
+
+def states_of(record: Record) -> dict[int, Parameters]:
+    """The parameters that a record holds, by the number of updates before them."""
+    arrays = record.arrays
+    prefix = "parameters/"
+    names = [name for name in arrays if name.startswith(prefix)]
+    return {
+        int(step): {name.removeprefix(prefix): arrays[name][i] for name in names}
+        for i, step in enumerate(arrays["points"])
+    }
+
+
+def main() -> None:
+    """The command line: one training, or several members of the ensemble one after the other."""
+    parser = argparse.ArgumentParser(
+        prog="python -m framework_parity.common.worker.train_model", description=__doc__
+    )
+    parser.add_argument("--model", type=Path, required=True, help="the model's file")
+    parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
+    parser.add_argument("--backend", required=True, help="a folder of backends/")
+    parser.add_argument("--dtype", required=True, help="floating-point type of this training")
+    parser.add_argument("--reference", type=Path, help="the reference's record, for the probes")
+    run_of = parser.add_argument_group("each training, one after the other")
+    for name, meaning, kind in (
+        ("out", "folder of the record to write", Path),
+        ("log", "takes what the training prints", Path),
+        ("member", "which member of the ensemble; none trains as the plan says", int),
+    ):
+        run_of.add_argument(f"--{name}", action="append", default=[], type=kind, help=meaning)
+    arguments = parser.parse_args()
+    end_with_parent()
+    with claim_stdout() as out:
+        try:
+            carry_out(arguments, out)
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            raise RuntimeError(
+                f"{arguments.model}: expected a model that trains; received {error!r}, which ends "
+                "its process; take that out"
+            ) from error
+
+
+def carry_out(arguments: argparse.Namespace, out: TextIO) -> None:
+    """Do the trainings of a command line; progress goes to ``out``."""
+    model = OwnModel.load(arguments.model, [arguments.backend])
+    plan = Plan.load(arguments.plan)
+    runs = zip_longest(arguments.out, arguments.log, arguments.member)
+    for index, (folder, log, member) in enumerate(runs):
+        recorder = States(model, arguments.backend, plan, out, member)
+        if index:
+            recorder.say(NEXT)
+        begin_anew(log)
+        of = (plan, arguments.plan, arguments.dtype, member, arguments.reference)
+        Run(model, *of).train(arguments.backend, recorder).save(folder)
+
+
+if __name__ == "__main__":
+    main()
+    leave()

@@ -36,11 +36,11 @@ from framework_parity.common.commands.reprobe import judge_of_steps, steps_to_pr
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
-from framework_parity.common.core.program import THREAD_VARIABLES
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import BOOTSTRAP, Environment
 from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.execution.launcher import Job, Outcome, run_jobs
 from framework_parity.common.execution.processes import Contender
 from framework_parity.common.judging.causes import find_cause

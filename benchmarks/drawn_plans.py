@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.program import THREAD_VARIABLES
 from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.judging.grades import SOUND
 from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import Ladder

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from framework_parity.common.core.program import THREAD_VARIABLES
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import BOOTSTRAP
 from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 

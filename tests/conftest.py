@@ -7,9 +7,9 @@ import tempfile
 
 import pytest
 
-from framework_parity.common.core.program import clean_environment
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.execution.worker_pool import StayingWorkers
 
 BACKENDS = discover(external=False)

@@ -15,7 +15,7 @@ JUDGE = (
     "commands/reprobe",
     "commands/run_facts",
     "commands/seeds",
-    "judging/accepted_differences",
+    "commands/accepted_differences",
     "judging/baseline_difference",
     "judging/candidates",
     "judging/causes",

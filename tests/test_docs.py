@@ -20,8 +20,8 @@ from framework_parity.benchmarks import detection, envelope
 from framework_parity.common.commands import judge_arrays as elsewhere
 from framework_parity.common.commands.options import parse
 from framework_parity.common.commands.pytest_plugin import OPTIONS
-from framework_parity.common.core.program import clean_environment
 from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.program import clean_environment
 from tests.conftest import BACKENDS
 from tests.test_page import CHROMIUM, FLAGS
 
@@ -107,7 +107,7 @@ def documents(site):
 
 def test_every_page_and_every_backend_is_in_the_site(site):
     expected = [re.sub(r"README\.md$", "index.md", named(page)) for page in PAGES]
-    expected += [f"reference/backends.{name}.md" for name in BACKENDS]
+    expected += [f"reference/framework_parity.backends.{name}.md" for name in BACKENDS]
     expected += [f"reference/{name}.md" for name in ("compare", "trainer", "causes")]
     for path in expected:
         assert (site / path).with_suffix(".html").exists(), path

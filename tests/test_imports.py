@@ -14,8 +14,21 @@ from tests.helpers import PLAIN, make_plan
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
-PLUGIN = ROOT / "common" / "pytest_plugin.py"
-ACTIVATION = ROOT / "common" / "activation.py"
+PROJECT_NAME = "framework_parity"
+COMMON = f"{PROJECT_NAME}.common"
+PLUGIN = ROOT / "common" / "commands" / "pytest_plugin.py"
+ACTIVATION = ROOT / "common" / "notebook" / "activation.py"
+BOOTSTRAP = ROOT / "framework_parity" / "bootstrap.py"
+
+ROOMS = (
+    *("core", "data", "training", "reference", "worker"),
+    *("environments", "execution", "judging", "report", "notebook", "commands"),
+)
+"""The rooms of ``common/`` from the ground up: each imports from itself and those before it."""
+WALL = "worker"
+"""The last room of what a worker imports, which needs NumPy and the standard library only."""
+PURE = "judging"
+"""A room without processes: it imports nothing between the wall and itself."""
 IMPORT_NAMES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 
 FRAMEWORK_NAMES = {
@@ -73,7 +86,7 @@ def test_shared_code_imports_no_framework(path):
     names = {top(name) for name in imported(parsed(path))}
     assert not names & ALL_NAMES
     if path.is_relative_to(ROOT / "common"):
-        third_party = names - sys.stdlib_module_names - {"common"}
+        third_party = names - sys.stdlib_module_names - {PROJECT_NAME}
         allowed = {IMPORT_NAMES.get(name, name) for name in DEPENDENCIES}
         if path == PLUGIN:
             allowed.add("pytest")  # which is what imports it
@@ -82,7 +95,7 @@ def test_shared_code_imports_no_framework(path):
 
 def test_the_runner_imports_no_framework():
     names = {top(name) for name in imported(parsed(ROOT / "compare.py"))}
-    assert names <= sys.stdlib_module_names | DEPENDENCIES | {"common"}
+    assert names <= sys.stdlib_module_names | DEPENDENCIES | {PROJECT_NAME}
 
 
 @sources("backends")
@@ -93,33 +106,90 @@ def test_backends_import_themselves_and_what_they_require(path):
         assert not list(imported(parsed(path)))
         return
     required = {IMPORT_NAMES.get(r.name, r.name) for r in backend.requirements}
-    allowed = {backend.name, "numpy", "common", *required}
+    allowed = {backend.name, "numpy", *required}
     for name in imported(parsed(path)):
-        if top(name) == "backends":
-            assert name.split(".")[1] == backend.name
+        if name.startswith(f"{PROJECT_NAME}.backends"):
+            assert name.split(".")[2] == backend.name
+        elif top(name) == PROJECT_NAME:
+            assert name.startswith(COMMON)
         else:
             assert top(name) in sys.stdlib_module_names | allowed
 
 
-def test_workers_need_numpy_and_the_standard_library_only():
-    seen, waiting = set(), ["framework_parity.common.worker.train"]
+def modules():
+    """The modules of ``common/`` and what each imports of it, wherever in it, as modules."""
+    paths = {}
+    for path in sorted((ROOT / "common").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join([PROJECT_NAME, *(part for part in parts if part != "__init__")])
+        paths[name] = path
+    found = {}
+    for name, path in paths.items():
+        uses = {n for n in imported(parsed(path)) if n.startswith(f"{COMMON}.")}
+        # What is imported is a module, or a name in one.
+        uses = {use if use in paths else use.rpartition(".")[0] for use in uses}
+        assert uses <= set(paths), (name, uses - set(paths))
+        found[name] = uses - {name}
+    return found
+
+
+def room(name):
+    return name.split(".")[2]
+
+
+def test_a_room_imports_from_those_before_it_alone():
+    there = {path.name for path in (ROOT / "common").iterdir()} - {"__pycache__"}
+    assert there == {*ROOMS, "__init__.py"}
+    for name, uses in modules().items():
+        if name != COMMON:
+            allowed = ROOMS[: ROOMS.index(room(name)) + 1]
+            if room(name) == PURE:
+                between = ROOMS[ROOMS.index(WALL) : ROOMS.index(PURE)]
+                allowed = set(allowed) - set(between)
+            assert {room(use) for use in uses} <= set(allowed), name
+
+
+def test_no_two_modules_import_each_other():
+    waiting = modules()
     while waiting:
-        module = waiting.pop()
-        path = ROOT / f"{module.replace('.', '/')}.py"
-        if module in seen or not path.exists():  # a name in a module, not a module
-            continue
-        seen.add(module)
-        for name in imported_on_import(parsed(path)):
-            if top(name) == "common":
-                waiting += [name, name.rpartition(".")[0]]
-            else:
-                assert top(name) in sys.stdlib_module_names | {"numpy"}, (module, name)
-    assert {
-        "framework_parity.common.worker.train",
-        "framework_parity.common.training.trainer",
-        "framework_parity.common.data.data_module",
-        "framework_parity.common.training.record",
-    } <= seen
+        free = {name for name, uses in waiting.items() if not uses & set(waiting)}
+        assert free, f"a circle among {sorted(waiting)}"
+        waiting = {name: uses for name, uses in waiting.items() if name not in free}
+
+
+def test_the_picture_of_the_rooms_is_true():
+    from tests.rooms import drawn
+
+    assert "\n".join(drawn()) in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_every_room_says_its_idea_in_a_line():
+    for name in ROOMS:
+        text = (ROOT / "common" / name / "__init__.py").read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        assert len(tree.body) == 1, "a docstring and nothing else"
+        assert ast.get_docstring(tree).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=str(path.relative_to(ROOT)))
+        for name in ROOMS[: ROOMS.index(WALL) + 1]
+        for path in sorted((ROOT / "common" / name).rglob("*.py"))
+    ],
+)
+def test_workers_need_numpy_and_the_standard_library_only(path):
+    for name in imported_on_import(parsed(path)):
+        assert top(name) in sys.stdlib_module_names | {"numpy", PROJECT_NAME}, name
+
+
+def test_one_name_is_imported_everywhere():
+    places = ("common", "backends", "benchmarks", "tests", "compare.py")
+    for place in places:
+        for path in [ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"):
+            names = {top(name) for name in imported(parsed(path))}
+            assert not names & {"common", "backends", "benchmarks", "compare"}, path
 
 
 BLOCKED = """
@@ -127,7 +197,7 @@ import sys
 
 class OnlyWhatWorkersNeed:
     def find_spec(self, name, path=None, target=None):
-        known = sys.stdlib_module_names | {"numpy", "common", "backends"}
+        known = sys.stdlib_module_names | {"numpy", "framework_parity"}
         if name.partition(".")[0] not in known:
             raise ModuleNotFoundError(f"a worker asked for {name}", name=name)
 
@@ -181,7 +251,7 @@ def check_names(path, own):
 
 @sources("common", "backends")  # a peer in benchmarks/ may have a folder of its own
 def test_nothing_changes_where_modules_are_looked_for(path):
-    if path in (ACTIVATION, ROOT / "common" / "bootstrap.py"):
+    if path in (ACTIVATION, BOOTSTRAP):
         return  # that is what it is for; tests/test_activation.py says what it may put there
     for node in ast.walk(parsed(path)):
         assert not (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path")

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from framework_parity.common.core.program import clean_environment
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import find_environment
+from framework_parity.common.environments.program import clean_environment
 from tests.conftest import BACKENDS
 
 BEFORE = """

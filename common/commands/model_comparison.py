@@ -17,9 +17,9 @@ from framework_parity.common.commands.judge_comparison import gave_way, plan_fac
 from framework_parity.common.commands.run_facts import RUN_FACTS
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.machine import machine_facts
-from framework_parity.common.core.program import clean_environment
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
+from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict

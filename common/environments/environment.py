@@ -17,14 +17,19 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from framework_parity.common.core.cache import cache_directory
-from framework_parity.common.core.filled_once import COMPLETE, BuildError, build_once, is_complete
-from framework_parity.common.core.program import run_program
 from framework_parity.common.environments.backend import (
     REQUIREMENTS_FILE,
     Backend,
     Environment,
     read_text,
 )
+from framework_parity.common.environments.filled_once import (
+    COMPLETE,
+    BuildError,
+    build_once,
+    is_complete,
+)
+from framework_parity.common.environments.program import run_program
 from framework_parity.common.environments.specifier import is_release
 
 IMPORT_SECONDS = 300.0

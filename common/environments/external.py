@@ -18,8 +18,6 @@ from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.filled_once import BuildError, build_once, is_complete
-from framework_parity.common.core.program import run_program
 from framework_parity.common.environments.backend import (
     BOOTSTRAP,
     IMPLEMENTATIONS,
@@ -28,6 +26,8 @@ from framework_parity.common.environments.backend import (
 )
 from framework_parity.common.environments.environment import IMPORT_SECONDS
 from framework_parity.common.environments.external_command import COMMAND_FILE, TASKS, Command, fill
+from framework_parity.common.environments.filled_once import BuildError, build_once, is_complete
+from framework_parity.common.environments.program import run_program
 
 Tell = Callable[[str], None]
 

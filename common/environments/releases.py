@@ -10,8 +10,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from framework_parity.common.core.errors import NotRunError
-from framework_parity.common.core.filled_once import BuildError
-from framework_parity.common.core.program import run_program
+from framework_parity.common.environments.filled_once import BuildError
+from framework_parity.common.environments.program import run_program
 
 LIST_SECONDS = 120.0
 HEAD = "Available versions:"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from framework_parity.common.core.program import clean_environment, end_process_group
 from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.program import clean_environment, end_process_group
 
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""

@@ -17,9 +17,9 @@ from typing import Any
 
 from framework_parity.common.core.child_process import NEXT
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
-from framework_parity.common.core.program import THREAD_VARIABLES
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.external import WORKER
+from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.execution.job_process import OwnProcess, Process, log_tail
 from framework_parity.common.execution.worker_pool import StayingProcess, StayingWorkers
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import filelock
 
-from framework_parity.common.core.program import clean_environment
 from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.execution.job_process import log_tail
 from framework_parity.common.worker.server import HELLO, IDLE
 

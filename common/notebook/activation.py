@@ -23,11 +23,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from framework_parity.common.core.errors import NotRunError, ParityError
-from framework_parity.common.core.filled_once import BuildError
-from framework_parity.common.core.program import THREAD_VARIABLES, run_program
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.environments.environment import LENT
+from framework_parity.common.environments.filled_once import BuildError
+from framework_parity.common.environments.program import THREAD_VARIABLES, run_program
 
 PACKAGES = ("site-packages", "dist-packages")
 """What folders of installed packages are called; Debian's are the second."""

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from framework_parity.common.core.filled_once import BuildError
+from framework_parity.common.environments.filled_once import BuildError
 
 INSTALL_SECONDS = 3600.0
 POLL_SECONDS = 0.2

@@ -151,7 +151,7 @@ def loop(measurement):
     X, y = data.examples(train=True, dtype=plan.recipe.dtype)
     shared = plan.recipe.lr, plan.recipe.batch_size
     make = importlib.import_module(name).LOOPS[measurement.settings["loop"]]
-    if measurement.settings["loop"] == "loader":  # it converts what is stored, one by one
+    if measurement.settings["loop"].endswith("loader"):  # it converts what is stored, one by one
         shape = data.image_shape or (1, data.num_inputs)
         made = make(aligned(np.array(data.X_train)), y, initial, *shared, shape, data.divisor)
     else:

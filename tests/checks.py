@@ -321,10 +321,10 @@ def loops_by_hand_train_as_the_trainer(fixture):
     trainer.fit(model, data, orders=orders, parameters=initial)
     expected, (X, y) = model.get_parameters(), data.examples(train=True)
     module = importlib.import_module(f"{fixture.d2l.__name__}.raw_loop")
-    assert {"raw scratch", "raw concise", "loader"} <= set(module.LOOPS)
+    assert {"idiomatic scratch", "idiomatic concise"} <= set(module.LOOPS)
     for name, make in module.LOOPS.items():
         start = {key: value.copy() for key, value in initial.items()}
-        if name == "loader":
+        if name.endswith("loader"):
             loop = make(aligned(pixels.copy()), y, start, 0.1, 32, data.image_shape, data.divisor)
         else:
             loop = make(aligned(X.copy()), y, start, 0.1, 32)

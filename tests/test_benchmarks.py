@@ -42,18 +42,19 @@ def test_speed(tmp_path):
     rows = {row["name"]: row for row in facts["rows"]}
     assert set(rows) == {
         *("limit", "numpy scratch", "numpy concise", "numpy own concise"),
-        *("numpy raw scratch", "numpy raw concise", "numpy loader"),
+        *(f"numpy {loop}" for loop in speed.loops("numpy")),
     }
     assert rows["numpy scratch"]["grade"] in ("exact", "rounding")
-    assert rows["numpy loader"]["grade"] == rows["numpy own concise"]["grade"] == "right"
-    assert "| numpy own concise | raw |" in text
+    assert rows["numpy plain loader"]["grade"] == rows["numpy own concise"]["grade"] == "right"
+    assert "| numpy own concise | idiomatic |" in text
     assert rows["numpy concise"]["epoch_seconds"]["runs"] == 2
-    assert set(rows["numpy concise"]["ratios"]) == {"raw", "best", "keras", "loader", "limit"}
-    assert rows["numpy concise"]["best_loop"] in ("numpy raw scratch", "numpy raw concise")
-    for peer in ("raw", "best", "loader"):
-        met = "met" if rows["numpy concise"]["ratios"][peer] <= facts["goals"][peer] else "missed"
-        line = next(x for x in text.splitlines() if x.startswith(f"| numpy concise | {peer}"))
-        assert line.endswith(f"| {met} |")
+    assert set(rows["numpy concise"]["ratios"]) == set(speed.PEERS)
+    assert rows["numpy concise"]["tuned_loop"] == "numpy tuned"
+    ratio = rows["numpy concise"]["ratios"]["idiomatic"]
+    met = "met" if ratio <= facts["goals"]["idiomatic"] else "missed"
+    lines = [line for line in text.splitlines() if line.startswith("| numpy concise | ")]
+    assert next(line for line in lines if "| idiomatic |" in line).endswith(f"| {met} |")
+    assert next(line for line in lines if "| numpy tuned |" in line).endswith("|  |  |")
 
 
 @pytest.mark.parametrize("backend", PROGRAMS, ids=lambda program: program.name)
@@ -286,21 +287,10 @@ def test_a_gpus_speed_is_told_in_wall_seconds(tmp_path, on_a_gpu):
     assert "all times are wall times, and too long" in text
     assert "pinned" not in text.partition("| what |")[0]
     assert facts["series"] == {name: [value] for name, value in seconds.items()}
-    one, other = "numpy scratch", "numpy raw scratch"
-    assert rows[one]["ratios"]["raw"] == pytest.approx(seconds[one] / seconds[other])
+    one, other = "numpy scratch", "numpy idiomatic scratch"
+    assert rows[one]["ratios"]["idiomatic"] == pytest.approx(seconds[one] / seconds[other])
     places = [text.index(f"\n| {name} |") for name in sorted(seconds, key=seconds.get)]
     assert places == sorted(places)
-
-
-def test_what_a_processor_could_do_is_no_goal_of_a_gpu():
-    ratios = {"raw": 1.0, "limit": 1.0}
-    row = {"name": "a", "kind": "fit", "backend": speed.COMPILED[0], "grade": "exact"}
-    row |= {"ratios": ratios, "failed": None}
-    facts = {"rows": [row], "goals": speed.GOALS, "settings": {"device": "cpu"}}
-    assert "| a | limit |" in speed.goals(facts)
-    facts["settings"] = {"device": "gpu"}
-    assert "| a | limit |" not in speed.goals(facts)
-    assert "| a | raw |" in speed.goals(facts)
 
 
 def test_a_gpus_scaling_is_told_in_wall_seconds(on_a_gpu):

@@ -4,9 +4,8 @@ import os
 from unittest import mock
 
 import jax
-import numpy as np
 
-from framework_parity.backends.jax import DataModule, SoftmaxRegression, Trainer
+from framework_parity.backends.jax import Trainer
 
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
@@ -30,26 +29,6 @@ def a_gpu_is_shared_unless_the_user_says_otherwise():
         assert seen[0] == expected
 
 
-def what_spares_a_processor_time_is_not_asked_of_a_gpus_compiler():
-    random = np.random.default_rng(0)
-    examples = random.random((10, 5), np.float32), np.arange(10, dtype=np.int32) % 3
-    data = DataModule(*examples, *examples, num_outputs=3, batch_size=4)
-    jit = jax.jit
-    for kind in ("cpu", "gpu"):
-        asked = []
-
-        def note(function, compiler_options=None, asked=asked, **options):
-            asked.append(compiler_options)
-            return jit(function, compiler_options=compiler_options, **options)
-
-        with (
-            mock.patch.object(jax, "default_backend", lambda kind=kind: kind),
-            mock.patch.object(jax, "jit", note),
-        ):
-            Trainer(1, board=False).fit(SoftmaxRegression(3, 0.1), data)
-        assert any(asked) == (kind == "cpu")
-
-
 def a_worker_that_is_told_to_use_the_processor_asks_for_no_gpu():
     Trainer.use_device("cpu")
     assert jax.config.jax_platforms == "cpu"
@@ -57,6 +36,5 @@ def a_worker_that_is_told_to_use_the_processor_asks_for_no_gpu():
 
 CHECKS = [
     a_gpu_is_shared_unless_the_user_says_otherwise,
-    what_spares_a_processor_time_is_not_asked_of_a_gpus_compiler,
     a_worker_that_is_told_to_use_the_processor_asks_for_no_gpu,
 ]

@@ -22,17 +22,6 @@ try:
 except ImportError:  # before 0.8
     from jax.experimental import enable_x64
 
-# On processors XLA's older emitters compile the loop in two thirds of the time; it runs as fast.
-COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
-# For the short last batch: to optimize its program takes longer than hundreds of epochs gain.
-ONCE_AN_EPOCH = {"xla_backend_optimization_level": 0}
-
-
-def _jit(function, options=COMPILER_OPTIONS):
-    if jax.default_backend() != "cpu":
-        options = None  # what compiles quickly for a processor may run slowly on a GPU
-    return jax.jit(function, compiler_options=options)
-
 
 def _in_dtype(method):
     """Give a method of the trainer 64-bit types if its fit is in float64, and only then."""
@@ -68,13 +57,12 @@ class Trainer(AbstractTrainer):
         self.model, self.data, self.dtype = model, data, dtype
         self._place()
         # Jitted anew for each fit: a cell may have given the class another method since the last.
-        self._steps = _jit(functools.partial(_steps, model))
-        rare = ONCE_AN_EPOCH if data.num_train >= data.batch_size else {}
-        self._step = _jit(functools.partial(_gather_and_step, model), COMPILER_OPTIONS | rare)
-        self._gather = _jit(_gather, COMPILER_OPTIONS | ONCE_AN_EPOCH)
-        self._evaluate = _jit(functools.partial(_evaluate, model))
-        self._predict = _jit(functools.partial(_predict, model))
-        self._probe = _jit(functools.partial(_probe, model))
+        self._steps = jax.jit(functools.partial(_steps, model))
+        self._step = jax.jit(functools.partial(_gather_and_step, model))
+        self._gather = jax.jit(_gather)
+        self._evaluate = jax.jit(functools.partial(_evaluate, model))
+        self._predict = jax.jit(functools.partial(_predict, model))
+        self._probe = jax.jit(functools.partial(_probe, model))
 
     @_in_dtype
     def place(self, X, y):
@@ -216,8 +204,7 @@ def _steps(model, state, X, y, batches, count, v):
 def _gather_and_step(model, state, X, y, rows, v):
     X, y = _gather(X, y, rows)
     fed = None
-    if v is not None:  # behind a barrier, so that XLA compiles the step as without it
-        X, y = lax.optimization_barrier((X, y))
+    if v is not None:
         fed = jnp.dot(X, v, precision=lax.Precision.HIGHEST), y
     state, loss, accuracy, _ = _update(model, state, X, y)
     return state, jnp.array([loss, accuracy], X.dtype), fed
@@ -228,22 +215,12 @@ def _gather(X, y, rows):
 
 
 def _update(model, state, X, y):
-    """The state after one step; the loss and the accuracy before it; the gradients.
-
-    Matrices are differentiated as their transposes. XLA computes errorᵀ X three times as fast
-    as Xᵀ error where the error is narrow; the barrier keeps it from turning one into the other.
-    """
-    (loss, _), gradients = jax.value_and_grad(
-        lambda transposed: model.loss(_transpose(transposed), (X,), y, state), has_aux=True
-    )(_transpose(state.params))
-    gradients = _transpose(lax.optimization_barrier(gradients))
+    """The state after one step; the loss and the accuracy before it; the gradients."""
+    value_and_grad = jax.value_and_grad(model.loss, has_aux=True)
+    (loss, _), gradients = value_and_grad(state.params, (X,), y, state)
     # A second forward pass to read, not to run: XLA merges it with the loss's.
     accuracy = model.accuracy(state.params, (X,), y, state)
     return state.apply_gradients(grads=gradients), loss, accuracy, gradients
-
-
-def _transpose(tree):
-    return jax.tree.map(lambda leaf: leaf.T if leaf.ndim == 2 else leaf, tree)
 
 
 def _evaluate(model, state, X, y):

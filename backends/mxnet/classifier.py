@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy
 from mxnet import gluon, np, npx
 
-from framework_parity.backends.mxnet.optimizer import SGD, FrameworkTrainer, array_of
+from framework_parity.backends.mxnet.optimizer import SGD, array_of
 from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
@@ -76,7 +76,7 @@ class Classifier(gluon.Block, AbstractClassifier):
         parameters = self.parameters()
         if isinstance(parameters, list):
             return SGD(parameters, self.lr)
-        return FrameworkTrainer(parameters, "sgd", {"learning_rate": self.lr})
+        return gluon.Trainer(parameters, "sgd", {"learning_rate": self.lr})
 
     def named_tensors(self):
         """What is trained, by name: gluon's parameters by their path, and attributes by hand."""

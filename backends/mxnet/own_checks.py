@@ -1,14 +1,11 @@
 """What only this backend has to keep; the tests run every function of ``CHECKS``."""
 
-import tempfile
-import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
 import mxnet
 import numpy
-from mxnet import autograd, gluon, np
+from mxnet import np
 
 from framework_parity.backends.mxnet import (
     DataModule,
@@ -16,51 +13,8 @@ from framework_parity.backends.mxnet import (
     SoftmaxRegressionScratch,
     Trainer,
 )
-from framework_parity.backends.mxnet.optimizer import FrameworkTrainer, array_of
+from framework_parity.backends.mxnet.optimizer import array_of
 from framework_parity.backends.mxnet.raw_loop import LOOPS
-
-
-def the_update_is_gluons_own():
-    """Bit for bit, with momentum, another rate and loaded states; and as careful."""
-    for momentum in (0.0, 0.9):
-        with warnings.catch_warnings():
-            # MXNet warns of its own use of an old name when it moves loaded states.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            expected, _ = _train(gluon.Trainer, momentum)
-            found, trainer = _train(FrameworkTrainer, momentum)
-        assert len(trainer._held.groups) == 2
-        assert all((a == b).all() for a, b in zip(expected, found, strict=True))
-
-
-def _train(kind, momentum):
-    mxnet.random.seed(0)
-    net = gluon.nn.Sequential()
-    for units in (5, 4, 3):  # six parameters: more than one fused update takes
-        net.add(gluon.nn.Dense(units))
-    net.initialize()
-    X = np.random.uniform(size=(8, 6))
-    net(X)
-    options = {"learning_rate": 0.1, "momentum": momentum}
-    trainer = kind(net.collect_params(), "sgd", options)
-    for step in range(6):
-        if step == 3:
-            trainer.set_learning_rate(0.05)
-            _save_and_load(trainer)
-        with autograd.record():
-            loss = (net(X) ** 2).mean()
-        loss.backward()
-        trainer.step(1)
-    try:
-        trainer.step(1)
-    except UserWarning:  # no new gradient since the last step
-        return [p.data().asnumpy() for p in net.collect_params().values()], trainer
-    raise AssertionError("a stale gradient was taken")
-
-
-def _save_and_load(trainer):
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.save_states(str(Path(folder) / "states"))
-        trainer.load_states(str(Path(folder) / "states"))
 
 
 def tensors_follow_the_device_in_use():
@@ -107,7 +61,7 @@ def the_last_update_is_waited_for():
             loop = make(numpy.zeros((10, 5), numpy.uint8), y, start, 0.1, 4, (1, 5), 255)
         else:
             loop = make(X, y, start, 0.1, 4)
-        with _waited([loop.W, loop.b]):
+        with _waited(loop.updated()):
             loop.epoch(order)
 
 
@@ -147,7 +101,6 @@ def _examples():
 
 
 CHECKS = [
-    the_update_is_gluons_own,
     tensors_follow_the_device_in_use,
     a_gpu_is_used_from_then_on,
     the_last_update_is_waited_for,

@@ -1,7 +1,8 @@
-"""The best loops written by hand in MXNet, to measure the trainer against.
+"""Loops by hand in MXNet, to measure the trainer against: as users write them, and tuned.
 
 Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
 of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+The idiomatic ones make the same public calls as the trainer. The tuned ones do what no trainer may.
 """
 
 import mxnet
@@ -9,6 +10,84 @@ from mxnet import autograd, gluon, np, npx
 from mxnet.gluon.data.vision import transforms
 
 from framework_parity.backends.mxnet.trainer import _array
+
+
+class Concise:
+    """Gluon's layer, loss and trainer; nothing read until the epoch's end."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = _array(X), _array(y)
+        self.lr, self.batch_size = lr, batch_size
+        self.make(parameters)
+
+    def make(self, parameters):
+        self.net = gluon.nn.Dense(len(parameters["b"]), in_units=len(parameters["W"]))
+        self.net.initialize()
+        self.net.cast(parameters["W"].dtype)
+        self.net.weight.set_data(np.array(parameters["W"].T.copy()))
+        self.net.bias.set_data(np.array(parameters["b"]))
+        self.cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss()
+        self.cross_entropy.hybridize()
+        self.trainer = gluon.Trainer(self.net.collect_params(), "sgd", {"learning_rate": self.lr})
+
+    def forward(self, X):
+        return self.net(X)
+
+    def loss(self, y_hat, y):
+        return self.cross_entropy(y_hat, y).mean()
+
+    def update(self):
+        self.trainer.step(1)  # the loss is a mean already
+
+    def epoch(self, order):
+        order, size = _array(order), self.batch_size
+        y = np.take(self.y, order)
+        losses, scores = [], []
+        for start in range(0, len(order), size):
+            X = np.take(self.X, order[start : start + size], axis=0)
+            with autograd.record():
+                y_hat = self.forward(X)
+                loss = self.loss(y_hat, y[start : start + size])
+            loss.backward()
+            self.update()
+            losses.append(loss)
+            scores.append(y_hat)
+        correct = np.concatenate(scores).argmax(axis=1).astype("int32") == y
+        mxnet.nd.waitall()  # no loss waits for the last update
+        return np.stack(losses).asnumpy(), correct.asnumpy()
+
+    def updated(self):
+        return [self.net.weight.data(), self.net.bias.data()]
+
+    def get_parameters(self):
+        W, b = self.updated()
+        return {"W": W.asnumpy().T, "b": b.asnumpy()}
+
+
+class Scratch(Concise):
+    """Softmax, loss and update written out."""
+
+    def make(self, parameters):
+        self.W, self.b = np.array(parameters["W"]), np.array(parameters["b"])
+        self.W.attach_grad()
+        self.b.attach_grad()
+
+    def forward(self, X):
+        exp = np.exp(np.dot(X, self.W) + self.b)
+        return exp / exp.sum(1, keepdims=True)
+
+    def loss(self, y_hat, y):
+        return -np.log(npx.pick(y_hat, y)).mean()
+
+    def update(self):
+        for param in (self.W, self.b):
+            param -= self.lr * param.grad
+
+    def updated(self):
+        return [self.W, self.b]
+
+    def get_parameters(self):
+        return {"W": self.W.asnumpy(), "b": self.b.asnumpy()}
 
 
 class Logits:
@@ -52,6 +131,9 @@ class Logits:
         correct = np.concatenate(scores).argmax(axis=1).astype("int32") == y
         mxnet.nd.waitall()  # no loss waits for the last update
         return np.stack(losses).asnumpy(), correct.asnumpy()
+
+    def updated(self):
+        return [self.W, self.b]
 
     def get_parameters(self):
         return {"W": self.layout(self.W.asnumpy()), "b": self.b.asnumpy()}
@@ -126,8 +208,10 @@ class Loader(Logits):
 
 
 LOOPS = {
-    "raw scratch": Probabilities,
-    "raw concise": Logits,
-    "raw by hand": ByHand,
+    "idiomatic scratch": Scratch,
+    "idiomatic concise": Concise,
+    "tuned scratch": Probabilities,
+    "tuned concise": Logits,
+    "tuned by hand": ByHand,
     "loader": Loader,
 }

@@ -1,10 +1,58 @@
-"""The best loop written by hand in NumPy, to measure the trainer against.
+"""Loops by hand in NumPy, to measure the trainer against: as users write them, and tuned.
 
-It trains on the whole data: ``epoch(order)`` returns the loss of every step and whether each
-example was classified rightly, ``get_parameters()`` what came of it.
+Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
+of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+The idiomatic ones make the same public calls as the trainer. The tuned ones do what no trainer may.
 """
 
 import numpy as np
+
+
+class Concise:
+    """The log-softmax and its gradient, batch by batch."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        self.X, self.y = X, y
+        self.W, self.b = parameters["W"].copy(), parameters["b"].copy()
+        self.lr, self.batch_size = self.W.dtype.type(lr), batch_size
+        self.batch = np.empty((batch_size, X.shape[1]), X.dtype)
+
+    def forward(self, z, y):
+        """The loss of each example, and ∂(loss)/∂logits."""
+        z = z - z.max(axis=1, keepdims=True)
+        log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        rows = np.arange(len(y))
+        error = np.exp(log_p)
+        error[rows, y] -= 1
+        return -log_p[rows, y], error
+
+    def epoch(self, order):
+        losses, scores, y_all = [], [], self.y[order]
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            X = np.take(self.X, rows, axis=0, out=self.batch[: len(rows)], mode="clip")
+            z, y = X @ self.W + self.b, y_all[start : start + self.batch_size]
+            each, error = self.forward(z, y)
+            error /= error.dtype.type(len(rows))
+            self.W -= self.lr * (X.T @ error)
+            self.b -= self.lr * error.sum(axis=0)
+            losses.append(each.mean())
+            scores.append(z)
+        return np.array(losses), np.concatenate(scores).argmax(axis=1) == y_all
+
+    def get_parameters(self):
+        return {"W": self.W, "b": self.b}
+
+
+class Scratch(Concise):
+    """The plain softmax."""
+
+    def forward(self, z, y):
+        exp, rows = np.exp(z), np.arange(len(y))
+        y_hat = exp / exp.sum(axis=1, keepdims=True)
+        losses = -np.log(y_hat[rows, y])
+        y_hat[rows, y] -= 1
+        return losses, y_hat
 
 
 class Logits:
@@ -71,4 +119,9 @@ class Loader(Logits):
         return np.array(losses), np.concatenate(correct)
 
 
-LOOPS = {"raw scratch": Logits, "raw concise": Logits, "loader": Loader}
+LOOPS = {
+    "idiomatic scratch": Scratch,
+    "idiomatic concise": Concise,
+    "tuned": Logits,
+    "plain loader": Loader,
+}

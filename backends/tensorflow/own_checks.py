@@ -37,7 +37,7 @@ def the_loader_converts_on_the_processor():
         mock.patch.object(tf.config, "get_visible_devices", return_value=["one"]),
         mock.patch.object(tf, "identity", identity),
     ):
-        LOOPS["raw concise"](aligned(pixels.astype(np.float32)), aligned(y), start, 0.1, 4)
+        LOOPS["tuned"](aligned(pixels.astype(np.float32)), aligned(y), start, 0.1, 4)
         assert moved == [10, 10]
         loop = LOOPS["loader"](aligned(pixels), aligned(y), start, 0.1, 4, (1, 5), 255)
     assert moved == [10, 10, 1, 1]

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from framework_parity.backends.torch.arrays import numpy
-from framework_parity.backends.torch.optimizer import SGD, FrameworkSGD
+from framework_parity.backends.torch.optimizer import SGD
 from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
@@ -49,7 +49,7 @@ class Classifier(nn.Module, AbstractClassifier):
         parameters = list(self.parameters())
         if isinstance(self.parameters(), list):  # by hand, as the book's from-scratch models
             return SGD(parameters, self.lr)
-        return FrameworkSGD(parameters, lr=self.lr)
+        return torch.optim.SGD(parameters, lr=self.lr)
 
     def named_tensors(self):
         """The trainable tensors by name: registered parameters, else attributes by hand."""

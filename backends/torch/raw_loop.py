@@ -1,7 +1,8 @@
-"""The best loops written by hand in PyTorch, to measure the trainer against.
+"""Loops by hand in PyTorch, to measure the trainer against: as users write them, and tuned.
 
 Each one trains on the whole data, given as ``(X, y)`` in NumPy: ``epoch(order)`` returns the loss
 of every step and whether each example was classified rightly, ``get_parameters()`` what came of it.
+The idiomatic ones make the same public calls as the trainer. The tuned ones do what no trainer may.
 """
 
 import numpy as np
@@ -13,6 +14,83 @@ from framework_parity.backends.torch.device import in_use
 
 RUN_BACKWARD = torch.autograd.Variable._execution_engine.run_backward
 """``torch.autograd.grad`` without its preparations in Python."""
+
+
+class Concise:
+    """A linear layer, cross-entropy and ``torch.optim.SGD``."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        device = in_use()
+        self.X = torch.as_tensor(X, device=device)
+        self.y = torch.as_tensor(y.astype(np.int64), device=device)
+        self.batch_size, self.batch = batch_size, self.X.new_empty(batch_size, *X.shape[1:])
+        self.net = torch.nn.Linear(*parameters["W"].shape, device=device, dtype=self.X.dtype)
+        with torch.no_grad():
+            self.net.weight.copy_(torch.as_tensor(parameters["W"].T.copy()))
+            self.net.bias.copy_(torch.as_tensor(parameters["b"]))
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=lr)
+
+    def forward(self, X):
+        return self.net(X)
+
+    def loss(self, y_hat, y):
+        return functional.cross_entropy(y_hat, y)
+
+    def update(self):
+        self.optimizer.step()
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+    def epoch(self, order):
+        order = torch.as_tensor(order, device=self.y.device)
+        y = self.y.index_select(0, order)
+        losses, scores = [], []
+        batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
+        for rows, y_batch in batches:
+            X = torch.index_select(self.X, 0, rows, out=self.batch[: len(rows)])
+            y_hat = self.forward(X)
+            loss = self.loss(y_hat, y_batch)
+            self.zero_grad()
+            loss.backward()
+            self.update()
+            losses.append(loss.detach())
+            scores.append(y_hat.detach())
+        correct = torch.cat(scores).argmax(1) == y
+        return torch.stack(losses).cpu().numpy(), correct.cpu().numpy()
+
+    def get_parameters(self):
+        W, b = self.net.weight.detach(), self.net.bias.detach()
+        return {"W": W.cpu().numpy().T, "b": b.cpu().numpy()}
+
+
+class Scratch(Concise):
+    """Softmax, loss and update written out."""
+
+    def __init__(self, X, y, parameters, lr, batch_size):
+        super().__init__(X, y, parameters, lr, batch_size)
+        device = in_use()
+        self.W = torch.tensor(parameters["W"], requires_grad=True, device=device)
+        self.b = torch.tensor(parameters["b"], requires_grad=True, device=device)
+        self.lr = lr
+
+    def forward(self, X):
+        exp = torch.exp(torch.matmul(X, self.W) + self.b)
+        return exp / exp.sum(1, keepdim=True)
+
+    def loss(self, y_hat, y):
+        return -torch.log(y_hat[torch.arange(len(y_hat), device=y.device), y]).mean()
+
+    @torch.no_grad()
+    def update(self):
+        for param in (self.W, self.b):
+            param -= self.lr * param.grad
+
+    def zero_grad(self):
+        self.W.grad = self.b.grad = None
+
+    def get_parameters(self):
+        return {"W": self.W.detach().cpu().numpy(), "b": self.b.detach().cpu().numpy()}
 
 
 class Logits:
@@ -157,9 +235,11 @@ class Loader(Logits):
 
 
 LOOPS = {
-    "raw scratch": Probabilities,
-    "raw concise": Logits,
-    "raw transposed": Transposed,
-    "raw by hand": ByHand,
+    "idiomatic scratch": Scratch,
+    "idiomatic concise": Concise,
+    "tuned scratch": Probabilities,
+    "tuned concise": Logits,
+    "tuned transposed": Transposed,
+    "tuned by hand": ByHand,
     "loader": Loader,
 }

@@ -39,7 +39,6 @@ class Trainer(AbstractTrainer):
         _move(model, self.X.device)
         with torch.no_grad(), _evaluating(model):
             model(self.X[:2])  # builds lazy layers; one row alone has no variance
-        _lay_out(model, self.X)
         self.optim = model.configure_optimizers()
 
     def place(self, X, y):
@@ -72,7 +71,7 @@ class Trainer(AbstractTrainer):
         y_hat = model(X)
         loss = model.loss(y_hat, y)
         optim.zero_grad()
-        _backward(loss)
+        loss.backward()
         optim.step()
         return y_hat.detach(), loss.detach()
 
@@ -120,7 +119,6 @@ class Trainer(AbstractTrainer):
         model = copy.deepcopy(self.model)
         model.set_parameters(parameters)
         X, y = torch.tensor(X, device=in_use()), _tensor(y)
-        _lay_out(model, X)
         y_hat, loss = self._step(model, model.configure_optimizers(), X, y)
         arrays = {
             "data/X": X,
@@ -167,51 +165,6 @@ def _move(model, device):
     for tensor in model.named_tensors().values():
         if tensor.device != device:  # made by hand, hence not registered
             tensor.data = tensor.data.to(device)
-
-
-NARROW = 64
-"""Columns up to which a product with more rows is slow in the usual layout."""
-
-
-def _lay_out(model, X):
-    """Keep tall, narrow matrices by column.
-
-    PyTorch then computes their gradients as the transpose of errorᵀ X, four times as fast as
-    Xᵀ error where the error is narrow (``mm_mat2_backward`` goes by the strides).
-
-    Args:
-        model: whose trainable tensors change their strides, and nothing else.
-        X: examples to try it with: a ``forward`` that calls ``view`` needs the usual layout.
-    """
-    tall = [
-        tensor
-        for tensor in model.named_tensors().values()
-        if tensor.ndim == 2 and tensor.shape[1] <= NARROW < tensor.shape[0]
-    ]
-    for tensor in tall:
-        tensor.data = tensor.data.T.contiguous().T
-    try:
-        with torch.no_grad(), _evaluating(model):
-            model(X[:2])
-    except RuntimeError:
-        for tensor in tall:
-            tensor.data = tensor.data.contiguous()
-
-
-def _backward(loss):
-    """``loss.backward()`` without its preparations in Python, a third of the time it takes.
-
-    Megatron-LM calls the engine likewise (``custom_backward`` in its pipeline schedules).
-    """
-    one = _one(loss.dtype, loss.device)
-    torch.autograd.Variable._execution_engine.run_backward(
-        (loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True
-    )
-
-
-@functools.cache
-def _one(dtype, device):
-    return torch.ones((), dtype=dtype, device=device)
 
 
 def _tensor(array):

@@ -40,9 +40,10 @@ browser:
 notebooks: setup
 	$(RUN) -m tests.notebooks
 
-$(VENV)/.complete: pyproject.toml
+$(VENV)/.complete: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt \
+	  --editable '.[test]'
 	touch $@
 
 clean:

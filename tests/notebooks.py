@@ -29,7 +29,7 @@ CELL_SECONDS = 600
 
 STRICT = (
     "import warnings; "
-    r"warnings.filterwarnings('error', module=r'(__main__|backends|common|compare)(\.|$)')"
+    r"warnings.filterwarnings('error', module=r'(__main__|framework_parity)(\.|$)')"
 )
 """Warnings that the notebook or the project cause are errors, as in the tests.
 

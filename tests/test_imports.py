@@ -13,7 +13,8 @@ from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, make_plan
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DEPENDENCIES = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+EXTRAS = [PROJECT["optional-dependencies"][name] for name in ("page", "digits", "seeds")]
+DEPENDENCIES = {re.match(r"[\w-]+", line)[0] for line in sum(EXTRAS, start=PROJECT["dependencies"])}
 PROJECT_NAME = "framework_parity"
 COMMON = f"{PROJECT_NAME}.common"
 PLUGIN = ROOT / "common" / "commands" / "pytest_plugin.py"

@@ -5,8 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager as KernelManager
+from nbclient import NotebookClient
 
 from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.environments.backend import ROOT
@@ -14,7 +19,12 @@ from tests.helpers import FRAMEWORKS, PLAIN, run
 
 OLDER = "1.26.4"
 DATA = ("--data", "synthetic:300x8x3", "--max-epochs", "2", "--quiet")
-HOSTILE = ("numpy.py", "common.py", "json.py", "sitecustomize.py", "backends/__init__.py")
+HOSTILE = ("numpy.py", "framework_parity.py", "json.py", "sitecustomize.py", "common/__init__.py")
+OWN = ("common", "backends", "benchmarks", "tests")
+"""Folders that the project beside it has as well, with modules of the same names."""
+
+
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +37,99 @@ def installed(tmp_path_factory):
     python = folder / "venv" / "bin" / "python"
     for words in (
         [sys.executable, "-m", "venv", folder / "venv"],
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", source],
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            source,
+            "pytest",
+            "ipykernel",
+        ],
     ):
         made = subprocess.run([str(word) for word in words], capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
     shutil.rmtree(source)
     return python
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project of somebody's who calls things as this one does; nothing of it may be imported."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in OWN:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"whose = 'the user, {name}'\n")
+        for module in ("worker", "plan", "judging", *FRAMEWORKS, PLAIN):
+            (folder / name / f"{module}.py").write_text("raise SystemExit('not this one')\n")
+    (folder / "compare.py").write_text("whose = 'the user, compare'\n")
+    (folder / "tests" / "test_parity.py").write_text(
+        "import backends, benchmarks, common, compare, tests\n\n\n"
+        "def test_own(parity):\n"
+        "    modules = backends, benchmarks, common, compare, tests\n"
+        "    assert all(module.whose.startswith('the user') for module in modules)\n"
+        f"    report = parity.compare(*{FRAMEWORKS!r}, implementations=['scratch'], "
+        "data='synthetic:300x8x3', max_epochs=1)\n"
+        "    report.assert_agreement()\n"
+    )
+    return folder
+
+
+def test_one_name_is_in_site_packages(installed):
+    command = [installed, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    place = Path(run(command, cache_directory()).stdout.strip())
+    names = {path.name for path in place.iterdir()}
+    assert "framework_parity" in names
+    assert not names & {*OWN, "compare.py", "docs", "notebooks", "matplotlib", "plotly", "scipy"}
+    assert not [path for path in (place / "framework_parity").rglob("*") if path.is_symlink()]
+
+
+def test_the_plugin_runs_beside_a_project_with_the_same_names(installed, project):
+    words = [installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    process = run(words, cache_directory(), cwd=project)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "1 passed" in process.stdout
+
+
+def test_the_command_runs_there_each_release_with_its_own(installed, project, tmp_path):
+    command = installed.parent / "framework-parity"
+    words = [command, f"{PLAIN}=={OLDER}", PLAIN, *DATA, "--out", tmp_path / "out"]
+    process = run(words, cache_directory(), cwd=project)
+    assert process.returncode == 0, process.stderr
+    facts = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert own_numpy(facts)[OLDER] == OLDER
+    assert any("install framework-parity[page]" in notice for notice in facts["notices"])
+
+
+def test_a_notebooks_cell_runs_there(installed, project):
+    """In a kernel of that interpreter, started in the project's folder."""
+
+    class Kernel(KernelManager):
+        @property
+        def kernel_spec(self):
+            words = [str(installed), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=words, language="python")
+
+    cell = nbformat.v4.new_code_cell(
+        "import common\n"
+        f"from framework_parity.backends import {PLAIN} as d2l\n"
+        "from framework_parity.compare import side_by_side\n"
+        "data = d2l.Synthetic(300, 8, 3)\n"
+        "model = d2l.SoftmaxRegression(num_outputs=3, lr=0.1)\n"
+        "d2l.Trainer(max_epochs=1).fit(model, data)\n"
+        f"side_by_side('softmax', ['{PLAIN}'])\n"
+        "print(common.whose, d2l.__name__)"
+    )
+    client = NotebookClient(
+        nbformat.v4.new_notebook(cells=[cell]),
+        kernel_manager_class=Kernel,
+        resources={"metadata": {"path": str(project)}},
+    )
+    done = client.execute()
+    (said,) = [o.text for o in done.cells[0].outputs if o.output_type == "stream"]
+    assert said.split() == f"the user, common framework_parity.backends.{PLAIN}".split()
 
 
 def compared(python, tmp_path, *words, **variables):

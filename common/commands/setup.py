@@ -19,6 +19,7 @@ from framework_parity.common.commands.bisection_state import STATE_FILE
 from framework_parity.common.commands.seeds import Margins
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.core.extras import check_extra
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
@@ -137,6 +138,8 @@ def check_find_links(places: Sequence[str | Path]) -> list[str]:
 def check_seeds(seeds: int, independent: bool, margins: Margins) -> None:
     """Raise ParityError unless the options that go with seeds make a test."""
     check_positive("--seeds", seeds)
+    if seeds > 1:
+        check_extra("--seeds", ["scipy"], "seeds")
     if independent and seeds < LEAST_SEEDS:
         raise ParityError(
             f"--independent: expected --seeds {LEAST_SEEDS} or more with it; received {seeds}; "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.extras import check_extra
 from framework_parity.common.judging.ladder import STAGES
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.report.details import Details, load_details, thinned
@@ -304,6 +305,7 @@ def _gallery(data: Any, titles: Mapping[int, str], columns: int) -> Figure:
 def _panels(
     count: int, ylabel: str, *, width: float, height: float = 4.2, columns: int | None = None
 ) -> tuple[Figure, Sequence[Axes]]:
+    check_extra("figure", ["matplotlib"], "page")
     from framework_parity.common.report.drawing import Drawing
 
     figure = Drawing(figsize=(width, height), layout="constrained")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.extras import lacking_packages
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.environments.backend import IMPLEMENTATIONS
 from framework_parity.common.environments.specifier import label
@@ -36,6 +37,9 @@ PAGE = "report.html"
 MOST_BYTES = 6_000_000
 TEMPLATES = Path(__file__).parent / "templates"
 
+NEEDED = ("itables", "jinja2", "PIL", "plotly")
+"""What the page is made with: the extra ``page``."""
+
 PLOTLY = "plotly/package_data/plotly.min.js"
 DATATABLES = "itables/html/dt_bundle.js"
 """Scripts of others that the page holds: where they lie in the distributions that bring them."""
@@ -57,6 +61,14 @@ def write_page(report: Figures) -> None:
     Where there is no room for the page, the report stands without it, with a notice, and is
     saved again for that; where there is no room for this either, it stays as it was saved.
     """
+    if lacking := lacking_packages(NEEDED):
+        report.facts["notices"].append(
+            f"{PAGE} was not written: expected {', '.join(NEEDED)}; received no "
+            f"{', '.join(lacking)}; install framework-parity[page]."
+        )
+        with contextlib.suppress(OSError):
+            report.save()
+        return
     try:
         details, missing = report.details, report.details.missing
     except ParityError as error:

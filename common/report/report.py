@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from framework_parity.common.core.extras import lacking_packages
 from framework_parity.common.report.figures import Figures
 from framework_parity.common.report.notebook import notebook_html
 
@@ -14,5 +15,5 @@ class Report(Figures):
         folder: where the report and the records lie.
     """
 
-    def _repr_html_(self) -> str:
-        return notebook_html(self)
+    def _repr_html_(self) -> str | None:
+        return None if lacking_packages(["jinja2"]) else notebook_html(self)

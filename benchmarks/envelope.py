@@ -96,13 +96,13 @@ def alike(training: Training, index: int) -> Training:
 
 def without_blocks(training: Training, index: int) -> Training:
     """The member, adding up as NumPy's BLAS does."""
-    training.block = training.classes = None
+    training.block = training.class_order = None
     return training
 
 
 def without_classes(training: Training, index: int) -> Training:
     """The member, adding up the classes as NumPy does."""
-    training.classes = None
+    training.class_order = None
     return training
 
 

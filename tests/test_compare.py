@@ -522,7 +522,7 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
     """A copy of the plain backend that calls itself after a library that is there."""
     name = "filelock"
     pin = next(line for line in (ROOT / ".ci/constraints.txt").read_text().split() if name in line)
-    copy_code(tmp_path, BACKENDS)
+    copy_code(tmp_path, [*BACKENDS, *EXTERNAL])
     folder = tmp_path / "backends" / name
     shutil.copytree(tmp_path / "backends" / PLAIN, folder)
     for path in folder.glob("*.py"):

@@ -16,7 +16,7 @@ from tests.helpers import user_environment
 
 SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COPIED = ("backends", "benchmarks", "common", "docs", "framework_parity", "tests")
-FILES = ("compare.py", "pyproject.toml")
+FILES = ("compare.py", "pyproject.toml", "CONTRIBUTING.md")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def copy(files, name, tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__", "results")
     for place in COPIED:
         shutil.copytree(ROOT / place, root / place, symlinks=True, ignore=ignored)
-    for name in FILES:
-        shutil.copy(ROOT / name, root)
+    for file in FILES:
+        shutil.copy(ROOT / file, root)
     shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
     (root / "backends" / name).mkdir()
     for path, content in files.items():

@@ -824,7 +824,7 @@ def test_full_disk(cache: Path) -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "from framework_parity.common.core.errors import ParityError\n"
-        "from framework_parity.common.data.sources import open_data\n"
+        "from framework_parity.common.data.named import open_data\n"
         "try: open_data('synthetic:1000x20x3', 8)\n"
         "except ParityError as error: print(error)\n"
     )

@@ -107,7 +107,7 @@ def documents(site):
 
 def test_every_page_and_every_backend_is_in_the_site(site):
     expected = [re.sub(r"README\.md$", "index.md", named(page)) for page in PAGES]
-    expected += [f"reference/framework_parity.backends.{name}.md" for name in BACKENDS]
+    expected += [f"reference/backends.{name}.md" for name in BACKENDS]
     expected += [f"reference/{name}.md" for name in ("compare", "trainer", "causes")]
     for path in expected:
         assert (site / path).with_suffix(".html").exists(), path

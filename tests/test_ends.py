@@ -11,11 +11,11 @@ from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task
 from framework_parity.common.commands.judge_comparison import load_trajectories
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments import environment
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
 from framework_parity.common.judging.grades import VERDICTS
+from framework_parity.common.notebook import exercises
 from framework_parity.common.notebook.exercises import ask
 from framework_parity.common.report.facts import FILE
 from framework_parity.common.report.report import Report
@@ -126,7 +126,7 @@ ANSWERS = {
 def test_a_question_that_is_not_answered_has_failed(tmp_path, monkeypatch, answer):
     script = f'for last; do :; done; out="${{last%.json}}.answer.json"; {ANSWERS[answer]}'
     python = program(tmp_path / "python", script)
-    monkeypatch.setattr(environment, "find_environment", lambda b: Environment(b.name, python))
+    monkeypatch.setattr(exercises, "find_environment", lambda b: Environment(b.name, python))
     found = ask({"question": "limits"}, [PLAIN])[PLAIN]
     assert list(found) == ["failed"]
     assert found["failed"]

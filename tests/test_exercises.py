@@ -14,8 +14,8 @@ from framework_parity.common.core.number_formats import (
     limits_of_exp,
 )
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments import environment
 from framework_parity.common.environments.backend import Environment
+from framework_parity.common.notebook import exercises
 from framework_parity.common.notebook.exercises import ask, limits, sweep
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.training.plan import Plan
@@ -128,7 +128,7 @@ def test_an_environment_that_cannot_be_had_is_an_answer(monkeypatch):
     def none(backend):
         return Environment(backend.name, None, reason="no room")
 
-    monkeypatch.setattr(environment, "find_environment", none)
+    monkeypatch.setattr(exercises, "find_environment", none)
     assert limits([PLAIN]) == {PLAIN: {"failed": "no room"}}
 
 

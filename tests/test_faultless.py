@@ -171,7 +171,7 @@ def test_members_that_add_in_blocks_take_the_classes_in_an_order_of_their_own():
     data = made(50, 12, 30)
     data.batch_size = 10
     plan = Plan.make(Recipe("made", 10, 0.1, 1), data, Path("made"))
-    orders = [member(plan, data, index).classes for index in range(24)]
+    orders = [member(plan, data, index).class_order for index in range(24)]
     assert [order is None for order in orders] == [True, True, True, False, False, False] * 4
     orders = [tuple(order) for order in orders if order is not None]
     assert len(set(orders)) == len(orders)

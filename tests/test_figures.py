@@ -212,7 +212,8 @@ def test_gone_records_are_named(report):
 
 def test_matplotlib_waits_until_something_is_drawn(report):
     program = (
-        "import sys; from pathlib import Path; from framework_parity.common.report import Report; "
+        "import sys; from pathlib import Path; "
+        "from framework_parity.common.report.report import Report; "
         "report = Report.load(Path(sys.argv[1])); "
         "assert not any('matplotlib' in name for name in sys.modules); "
         "report.plot_error().savefig(sys.argv[2]); "

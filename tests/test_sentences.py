@@ -57,7 +57,7 @@ def test_no_sentence_of_the_sources_is_missing(sentences):
 def test_the_search_sees_a_sentence_that_is_not_there(sentences):
     """Prose of a file that is none of the judge's."""
     said = "\n".join(flat(line) for group in sentences.values() for line in group)
-    others = [pattern for _, pattern in templates(["options"])]
+    others = [pattern for _, pattern in templates(["commands/options"])]
     assert others
     assert not any(re.search(pattern, said) for pattern in others if len(pattern) > 40)
 

@@ -141,7 +141,7 @@ EQUAL_FORMS = {
 
 @pytest.mark.parametrize("form", EQUAL_FORMS)
 def test_an_equal_form_of_a_loss_is_rounding_where_predictions_are_nearly_uniform(judge, form):
-    def losses(logits, y):
+    def losses(logits, y, order=None):
         p, probabilities = chosen(logits, y)
         return -EQUAL_FORMS[form](p), probabilities
 

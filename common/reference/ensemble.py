@@ -137,7 +137,7 @@ def member(plan: Plan, data: DataModule, index: int) -> Training:
         shuffle=random if permuted else None,
         form=FORMS[index % len(FORMS)],
         block=block,
-        classes=None if block is None else classes.permutation(data.num_outputs),
+        class_order=None if block is None else classes.permutation(data.num_outputs),
     )
 
 

@@ -182,7 +182,7 @@ class Training:
         form: which of :data:`FORMS` computes losses and probabilities.
         block: add up products in blocks of so many, one block after the other, and means one
             number after the other; None leaves both to NumPy, which adds pairwise.
-        classes: the order in which the softmax's sum is added up, one class after the other;
+        class_order: in which the softmax's sum is added up, one class after the other;
             None leaves it to NumPy.
     """
 
@@ -195,11 +195,11 @@ class Training:
         shuffle: np.random.Generator | None = None,
         form: Form = losses_from_logits,
         block: int | None = None,
-        classes: Order | None = None,
+        class_order: Order | None = None,
     ) -> None:
         self.plan, self.data, self.dtype = plan, data, dtype
         self.features, self.shuffle, self.form, self.block = features, shuffle, form, block
-        self.classes = classes
+        self.class_order = class_order
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
         self.stored: Array | None = None
         self.labels = np.asarray(data.y_train, dtype=np.int64)
@@ -228,7 +228,7 @@ class Training:
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
-        losses, probabilities = self.form(logits, y, self.classes)
+        losses, probabilities = self.form(logits, y, self.class_order)
         if self.form is losses_from_probabilities:
             return losses, probabilities, error_from_probabilities(probabilities, y)
         error = probabilities.copy()

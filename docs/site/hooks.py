@@ -65,8 +65,7 @@ def contents(reference):
     """
     backends = sorted(path.parent.name for path in ROOT.glob("backends/*/requirements.txt"))
     return reference | {
-        f"framework_parity.backends.{name}": [f"framework_parity.backends.{name}"]
-        for name in backends
+        f"backends.{name}": [f"framework_parity.backends.{name}"] for name in backends
     }
 
 

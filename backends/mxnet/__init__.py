@@ -1,5 +1,7 @@
 """MXNet behind the shared interface, and a drop-in for the book's ``d2l`` module."""
 
+import importlib.metadata
+
 import mxnet
 
 mxnet.npx.set_np()
@@ -51,7 +53,11 @@ __all__ = [
 
 def versions():
     """The versions of the libraries that compute, by name."""
-    return {"mxnet": mxnet.__version__}
+    try:
+        # A wheel may be a post-release, of which the library itself does not know.
+        return {"mxnet": importlib.metadata.version("mxnet")}
+    except importlib.metadata.PackageNotFoundError:  # a build for a GPU has another name
+        return {"mxnet": mxnet.__version__}
 
 
 def seed(number):

@@ -1,5 +1,6 @@
 """What only this backend has to keep; the tests run every function of ``CHECKS``."""
 
+import importlib.metadata
 from contextlib import contextmanager
 from unittest import mock
 
@@ -12,9 +13,21 @@ from framework_parity.backends.mxnet import (
     SoftmaxRegression,
     SoftmaxRegressionScratch,
     Trainer,
+    versions,
 )
 from framework_parity.backends.mxnet.optimizer import array_of
 from framework_parity.backends.mxnet.raw_loop import LOOPS
+
+
+def a_post_release_is_named_as_it_is_installed():
+    """The library calls 1.7.0.post2 1.7.0, and a row that names the one is not the other's."""
+    for error, release, expected in (
+        (None, "1.7.0.post2", "1.7.0.post2"),
+        (importlib.metadata.PackageNotFoundError, None, mxnet.__version__),
+    ):
+        said = {"side_effect": error} if error else {"return_value": release}
+        with mock.patch.object(importlib.metadata, "version", **said):
+            assert versions() == {"mxnet": expected}
 
 
 def tensors_follow_the_device_in_use():
@@ -101,6 +114,7 @@ def _examples():
 
 
 CHECKS = [
+    a_post_release_is_named_as_it_is_installed,
     tensors_follow_the_device_in_use,
     a_gpu_is_used_from_then_on,
     the_last_update_is_waited_for,

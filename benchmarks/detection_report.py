@@ -421,8 +421,10 @@ def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]
     yield f"{len({row['plan'] for row in drawn})} faultless plans, drawn by a seed from all that "
     yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others."
     yield ""
-    yield "| backend | plans | runs | not finite | chaotic | flagged | … for an underflow | "
-    yield "by fixed tolerances |"
+    yield (
+        "| backend | plans | runs | not finite | chaotic | flagged | … for an underflow | "
+        "by fixed tolerances |"
+    )
     yield "|---|---|---|---|---|---|---|---|"
     for name in sorted({(row["backend"], row["implementation"]) for row in drawn}):
         own = [row for row in drawn if (row["backend"], row["implementation"]) == name]

@@ -116,8 +116,8 @@ def test_a_wrong_answer_is_not_ranked(tmp_path):
     graded = str(report(tmp_path, "disagree"))
     _, _, text = run("speed", tmp_path, "--runs", "1", "--report", graded)
     assert "**disagree**, not ranked" in text
-    assert "| numpy scratch | raw |" not in text
-    assert "| numpy concise | raw |" in text
+    assert "| numpy scratch | idiomatic |" not in text
+    assert "| numpy concise | idiomatic |" in text
 
 
 @pytest.fixture(scope="module")

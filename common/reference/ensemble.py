@@ -35,7 +35,8 @@ from framework_parity.common.reference.replay import (
 from framework_parity.common.training.plan import Plan
 
 # What fresh members, which the ensemble does not have, say of each part of the envelope is in
-# ``benchmarks/results/envelope.md``: a part without which none of them is flagged is not here.
+# ``benchmarks/results/envelope.md``: a part without which none of them is flagged has no place here
+# (of one, POOLED_STEPS, that is so since another part was added: it is the next to go).
 
 ENSEMBLE_MEMBERS = 6
 """Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks. Without

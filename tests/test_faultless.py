@@ -177,36 +177,6 @@ def test_members_that_add_in_blocks_take_the_classes_in_an_order_of_their_own():
     assert len(set(orders)) == len(orders)
 
 
-@pytest.mark.parametrize(
-    ("n", "f", "c", "scale"),
-    [(1, 500, 2, 1e-6), (1, 30, 200, 1.0), (40, 6, 5, 1e-6), (64, 20, 3, 1.0)],
-)
-@pytest.mark.parametrize("alike", [False, True], ids=["each its own", "alike in all examples"])
-def test_what_probabilities_round_is_within_the_least_envelopes_of_a_gradient(
-    n, f, c, scale, alike
-):
-    """Half a unit in the last place of every probability, of either sign, all else exact."""
-    data = made(n, f, c, scale=scale)
-    data.batch_size = n
-    plan = Plan.make(Recipe("made", n, 0.5, 2), data, Path("made"))
-    ladder = judge_of(plan, data).ladder
-    random, X = np.random.default_rng(n), data.X_train[plan.rows(0)].astype(float)
-    p = ladder.exact[0]["forward/probabilities"]
-    for _ in range(50):
-        signs = random.choice([-1.0, 1.0], (1 if alike else n, c))
-        # Examples that are alike round alike.
-        off = np.broadcast_to(signs * ladder.unit * (p[:1] if alike else p), p.shape)
-        for tensor, error in (
-            ("gradient/W", X.T @ off / n),
-            ("gradient/b", off.mean(axis=0)),
-            ("update/W", -0.5 * X.T @ off / n),
-        ):
-            floors = ladder._floors(0, tensor)
-            parts = ladder.coherent_parts(0, tensor, error)
-            for name, part in parts.items():
-                assert abs(part) <= 4 * floors[name], (tensor, name, abs(part) / floors[name])
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_the_bias_may_come_first(form):
     data = made(50, 12, 3)

@@ -245,31 +245,17 @@ class Ladder:
         """The least envelopes of a gradient: those of the difference that it is made of.
 
         The probabilities less the one-hot labels are off by half a unit in the last place of the
-        probabilities, however near to the labels these come: with this D, the gradient is off by
-        Xᵀ D / n. An entry of it is off by that of |X|ᵀ p / n. Along a direction V the error is
-        ⟨D, X V⟩ / n: all features share the roundings of a class and an example, and examples
-        that are alike share those of a class. Where examples are classified with certainty, or
-        where all predictions are the same, it is all that a gradient has, and members whose
-        softmax happens to end in the same numbers do not show it.
+        probabilities, however near to the labels these come: an entry of the gradient is off by
+        that of |X|ᵀ p / n. Where examples are classified with certainty it is all
+        that a gradient has, and members whose softmax happens to end in exactly one do not show it.
         """
-        rows, exact = self.plan.rows(step), self.exact[step][tensor]
-        X = np.ones((len(rows), 1))
-        if tensor.endswith("W"):
-            X = self.data.scale(self.data.stored_rows(rows)).astype(np.float64)
-        p = self.exact[step]["forward/probabilities"].astype(np.float64)
-        rate = self.plan.recipe.lr if tensor.startswith("update") else 1.0
-        rounding = p * (self.unit * rate / len(rows))
-        floors = rounding_of_entries((np.abs(X).T @ rounding).reshape(exact.shape), exact)
-        directions = {"gain": exact, "offset": np.ones(exact.shape)}
-        if tensor in self.parameters[step]:
-            directions["decay"] = self.parameters[step][tensor]
-        for name, direction in directions.items():
-            direction = direction.astype(np.float64)
-            parts = rounding * (X @ direction.reshape(X.shape[1], -1))
-            if square := float((direction * direction).sum()):
-                alike = _norm(parts.sum(axis=0))
-                floors[name] = max(floors.get(name, 0.0), _norm(parts) / square, alike / square)
-        return floors
+        rows = self.plan.rows(step)
+        p = self.exact[step]["forward/probabilities"]
+        X = np.abs(self.data.scale(self.data.stored_rows(rows))) if tensor.endswith("W") else None
+        rounding = (p.sum(axis=0) if X is None else X.T @ p) * (self.unit / len(rows))
+        if tensor.startswith("update"):
+            rounding = rounding * self.plan.recipe.lr
+        return rounding_of_entries(rounding, self.exact[step][tensor])
 
     def _floors_of_update(self, step: int, tensor: str) -> dict[str, float]:
         """The least envelopes of an update: those of the sum that it is a part of.

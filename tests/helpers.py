@@ -62,7 +62,7 @@ def copy_code(folder, backends=()):
 
 
 def user_environment(cache, **changes):
-    """The variables of a user's shell: a cache of the test's own, nothing of the terminal or pytest."""
+    """A user's shell: a cache of the test's own, nothing of the terminal or pytest."""
     dropped = {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE", "PYTEST_ADDOPTS"}
     dropped.add(DATA_VARIABLE)
     kept = {name: value for name, value in os.environ.items() if name not in dropped}

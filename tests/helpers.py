@@ -63,8 +63,8 @@ def copy_code(folder, backends=()):
 
 def user_environment(cache, **changes):
     """A user's shell: a cache of the test's own, nothing of the terminal or pytest."""
-    dropped = {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE", "PYTEST_ADDOPTS"}
-    dropped.add(DATA_VARIABLE)
+    terminal = {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"}
+    dropped = terminal | {"PYTEST_ADDOPTS", DATA_VARIABLE}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return kept | {CACHE_VARIABLE: str(cache), "TERM": "xterm"} | changes
 

@@ -46,10 +46,9 @@ from framework_parity.common.execution.processes import Contender
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.grades import SOUND
 from framework_parity.common.judging.judge import Judge, Judgement
-from framework_parity.common.judging.ladder import WORST, Ladder
+from framework_parity.common.judging.ladder import WORST
 from framework_parity.common.reference.ensemble import (
     ENSEMBLE_MEMBERS,
-    measure_envelope,
     member,
     reference,
 )
@@ -237,15 +236,9 @@ def open_judge(folder: Path) -> Judge:
     plan = Plan.load(folder / "plan")
     data = plan.data()
     oracle = Trajectory.load(folder / "reference.npz")
-    with np.errstate(all="ignore"):
-        members = [
-            member(plan, data, i).run()
-            if is_drawn(plan.recipe)
-            else Trajectory.load(folder / f"rounding-{i}.npz")
-            for i in range(ENSEMBLE_MEMBERS)
-        ]
-        envelope = measure_envelope(plan, data, oracle, members)
-        return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
+    count = 0 if is_drawn(plan.recipe) else ENSEMBLE_MEMBERS
+    members = [Trajectory.load(folder / f"rounding-{i}.npz") for i in range(count)]
+    return Judge.measure(plan, data, oracle, members)
 
 
 def train(
@@ -334,8 +327,7 @@ def open_record(work: Path, run: Run) -> tuple[Judge, Record]:
         probes = run.read(work / "probes", judge.plan)
         record = replace(record, arrays={**record.arrays, **probes.arrays})
         plan, oracle = Plan.load(place / "plan"), Trajectory.load(place / "reference.npz")
-        ladder = Ladder(plan, judge.data, oracle)
-        judge = replace(judge, plan=plan, oracle=oracle, ladder=ladder)
+        judge = judge.reprobed(plan, oracle)
     return judge, record
 
 

@@ -28,12 +28,8 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.judging.grades import SOUND
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.reference.ensemble import (
-    ENSEMBLE_MEMBERS,
-    measure_envelope,
     member,
-    reference,
 )
 from framework_parity.common.reference.replay import (
     FORMS,
@@ -216,15 +212,6 @@ def draw(seed: int, count: int, first: int = 0) -> list[Drawn]:
 # Faultless trainings in NumPy, as records
 
 
-def judge_of(plan: Plan, data: DataModule) -> Judge:
-    """The suite's judge of a plan, all of it computed here."""
-    with np.errstate(all="ignore"):
-        oracle = reference(plan, data).run()
-        members = [member(plan, data, index).run() for index in range(ENSEMBLE_MEMBERS)]
-        envelope = measure_envelope(plan, data, oracle, members)
-        return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
-
-
 def record_of(judge: Judge, training: Training) -> Record:
     """The record that a worker would leave that trains as a member of the ensemble does."""
     plan, data, ladder = judge.plan, judge.data, judge.ladder
@@ -290,7 +277,7 @@ def judge_drawn(drawn: Drawn, members: int) -> list[dict[str, Any]]:
     started = time.perf_counter()
     data = drawn.data()
     plan = Plan.make(drawn.recipe, data, Path("drawn"))
-    judge = judge_of(plan, data)
+    judge = Judge.measure(plan, data)
     rows = []
     for turn in range(members):
         index = FRESH[(drawn.index * members + turn) % len(FRESH)]

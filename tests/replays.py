@@ -3,13 +3,10 @@
 import numpy as np
 
 from framework_parity.common.data.datasets import Digits
-from framework_parity.common.judging.ladder import Ladder
-from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
-from framework_parity.common.reference.replay import Training, difference, epoch_means
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.reference.replay import difference, epoch_means
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
-
-from framework_parity.common.judging.judge import Judge  # isort: skip
 
 
 def digits_judge(folder, **recipe):
@@ -21,11 +18,7 @@ def digits_judge(folder, **recipe):
     settings = {"batch_size": 64, "max_epochs": 3} | recipe
     data.batch_size = settings["batch_size"]
     plan = Plan.make(Recipe("digits", **settings), data, folder / "data")
-    with np.errstate(all="ignore"):
-        oracle = Training(plan, data).run()
-        members = [member(plan, data, index).run() for index in range(ENSEMBLE_MEMBERS)]
-        envelope = measure_envelope(plan, data, oracle, members)
-        return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle))
+    return Judge.measure(plan, data)
 
 
 def record_of(judge, training, fed=None):

@@ -23,9 +23,9 @@ from framework_parity.common.judging.grades import (
     verdict,
 )
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Finding, Ladder, in_ulps
+from framework_parity.common.judging.ladder import Finding, in_ulps
 from framework_parity.common.judging.thresholds import Thresholds
-from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, member
 from framework_parity.common.reference.recording_data import Witness
 from framework_parity.common.reference.replay import FORMS, Training, epoch_means
 from framework_parity.common.training.record import Record, RecordError
@@ -41,17 +41,15 @@ def case(tmp_path_factory):
     """A plan, its judge, and the record that the plain backend leaves of it."""
     folder = tmp_path_factory.mktemp("case")
     plan, data = make_plan(folder)
-    oracle = Training(plan, data).run()
-    oracle.save(folder / "reference.npz")
-    members = [member(plan, data, index).run() for index in range(ENSEMBLE_MEMBERS)]
-    measured = measure_envelope(plan, data, oracle, members)
+    judge = Judge.measure(plan, data)
+    judge.oracle.save(folder / "reference.npz")
     recorder = Recorder(plan, "concise", io.StringIO())
     witness = Witness.open(plan.data_folder, plan.recipe.batch_size)
     run(PLAIN, "concise", plan, folder / "record", recorder, witness, folder / "reference.npz")
     return SimpleNamespace(
         plan=plan,
         data=data,
-        judge=Judge(plan, data, oracle, measured, Ladder(plan, data, oracle)),
+        judge=judge,
         record=Record.load(folder / "record", plan.sha256),
     )
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from framework_parity.benchmarks import drawn_plans
-from framework_parity.benchmarks.drawn_plans import judge_of
 from framework_parity.common.commands.reprobe import judge_of_steps, second_look, steps_to_probe
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome
@@ -20,6 +19,7 @@ from framework_parity.common.judging.candidates import (
     is_permutation,
 )
 from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.judging.judge import Judge
 from framework_parity.common.reference import variations
 from framework_parity.common.reference.replay import (
     Training,
@@ -101,7 +101,8 @@ def steep():
     X, y = random.standard_normal((240, 260), np.float32), random.integers(0, 3, 240)
     data = DataModule(X[:200], y[:200], X[200:], y[200:], name="made", num_outputs=3)
     data.batch_size = 50
-    return judge_of(Plan.make(Recipe("made", 50, 1e-3, 2, sigma=1.0), data, Path("made")), data)
+    plan = Plan.make(Recipe("made", 50, 1e-3, 2, sigma=1.0), data, Path("made"))
+    return Judge.measure(plan, data)
 
 
 def plain_softmax(steep, **attributes):

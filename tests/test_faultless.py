@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework_parity.benchmarks.drawn_plans import FRESH, draw_one, is_finite, judge_of, record_of
+from framework_parity.benchmarks.drawn_plans import FRESH, draw_one, is_finite, record_of
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.datasets import Digits
 from framework_parity.common.judging.grades import SOUND
+from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import count_borderline, order_rounding
 from framework_parity.common.reference.ensemble import member
 from framework_parity.common.reference.replay import (
@@ -87,7 +88,7 @@ def test_a_faultless_training_is_rounding(name):
     data = make()
     data.batch_size = recipe.batch_size
     plan = Plan.make(recipe, data, Path("made"))
-    judge = judge_of(plan, data)
+    judge = Judge.measure(plan, data)
     graded = 0
     for index in FRESH[::4]:
         with np.errstate(all="ignore"):
@@ -105,7 +106,7 @@ def test_a_training_that_stands_still_is_found_where_the_reference_moves(name):
     data = make()
     data.batch_size = recipe.batch_size
     plan = Plan.make(recipe, data, Path("made"))
-    judge = judge_of(plan, data)
+    judge = Judge.measure(plan, data)
     record = record_of(judge, member(plan, data, FRESH[0]))
     still = {"parameters/W": np.broadcast_to(plan.W, record.arrays["parameters/W"].shape)}
     found = judge.judge(Record(record.facts, {**record.arrays, **still}))
@@ -215,7 +216,7 @@ def test_an_example_beyond_the_borderline_counts(examples):
     data = Digits()
     plan = Plan.make(Recipe("digits", 64, 0.1, 2), data, Path("digits"))
     data.batch_size = 64
-    judge = judge_of(plan, data)
+    judge = Judge.measure(plan, data)
     record = record_of(judge, member(plan, data, FRESH[0]))
     facts = {**record.facts, "history": dict(record.facts["history"])}
     wrong = facts["history"]["val_accuracy"][-1] + examples / data.num_val

@@ -13,8 +13,7 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.datasets import Digits, Synthetic
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import STAGES, Ladder
-from framework_parity.common.reference.ensemble import measure_envelope
+from framework_parity.common.judging.ladder import STAGES
 from framework_parity.common.reference.replay import Trajectory
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
@@ -107,8 +106,7 @@ def test_the_envelope_is_that_of_the_judge(report):
     files = sorted((report.folder / "reference").glob("rounding-*.npz"))
     oracle = Trajectory.load(report.folder / "reference" / "reference.npz")
     members = [Trajectory.load(path) for path in files]
-    measured = measure_envelope(plan, data, oracle, members)
-    judged = Judge(plan, data, oracle, measured, Ladder(plan, data, oracle)).envelope
+    judged = Judge.measure(plan, data, oracle, members).envelope
     np.testing.assert_array_equal(report.details.loss_envelope, judged.loss)
     np.testing.assert_array_equal(report.details.W_envelope, judged.W)
     np.testing.assert_array_equal(report.details.b_envelope, judged.b)

@@ -17,7 +17,7 @@ from framework_parity.common.commands.bisection_state import Question, State
 from framework_parity.common.commands.judge_comparison import (
     judge_comparison,
     judge_record,
-    load_reference,
+    load_judge,
 )
 from framework_parity.common.commands.reprobe import second_look
 from framework_parity.common.core.cache import cache_directory
@@ -32,7 +32,6 @@ from framework_parity.common.execution.processes import (
     repeat_name,
 )
 from framework_parity.common.judging.equivalence import LEAST_SEEDS
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.details import load_details
 from framework_parity.common.report.report import Report
@@ -42,8 +41,6 @@ from tests.comparisons import finished
 from tests.damage import OF_ANOTHER_ROW, change_arrays, change_facts
 from tests.helpers import COMPARE, PLAIN, SMALL, interpreter, run
 from tests.test_own_model import PLAIN_MODEL
-
-from framework_parity.common.judging.judge import Judge  # isort: skip
 
 RELEASE = "1.0"
 ROW = Contender(Environment("made-up", Path(sys.executable), RELEASE), "concise")
@@ -135,9 +132,7 @@ class Comparison:
 
     @property
     def judge(self):
-        oracle, envelope = load_reference(self.execution, self.data, self.outcomes)
-        ladder = Ladder(self.plan, self.data, oracle)
-        return Judge(self.plan, self.data, oracle, envelope, ladder)
+        return load_judge(self.execution, self.data, self.outcomes)
 
     def facts(self, repeats=1):
         given = (self.execution, self.data, [ROW], self.outcomes, Thresholds(), repeats)

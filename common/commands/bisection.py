@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from framework_parity.common.commands.bisection_state import STATE_FILE, State, Trial
-from framework_parity.common.commands.judge_comparison import judge_comparison, load_reference
+from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.data.data_module import DataModule
@@ -21,7 +21,6 @@ from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.environments.specifier import label
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.judging.release_change import Change
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.training.record import Record, RecordError
@@ -242,8 +241,7 @@ class Bisection:
 
     def _changes(self, facts: Mapping[str, Any], before: str, after: str) -> list[dict[str, Any]]:
         """What changed from one release to the other, for each implementation that did."""
-        oracle, envelope = load_reference(self.execution, self.data, self.references)
-        ladder = Ladder(self.execution.plan, self.data, oracle)
+        judge = load_judge(self.execution, self.data, self.references)
         runs = {(run["asked_version"], run["implementation"]): run for run in facts["runs"]}
         changes = []
         for old, new in zip(self._contenders(before), self._contenders(after), strict=True):
@@ -251,7 +249,7 @@ class Bisection:
             change = Change.of_runs(*pair)
             if all(run["status"] == "done" for run in pair):
                 records = self._record(old), self._record(new)
-                change = change.measured(ladder, envelope, *records)
+                change = change.measured(judge, *records)
             if change.differs(self.question.by):
                 changes.append(change.to_json())
         return changes

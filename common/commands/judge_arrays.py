@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from framework_parity.common.commands.judge_comparison import load_reference
+from framework_parity.common.commands.judge_comparison import load_judge
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place
@@ -29,7 +29,6 @@ from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Exec
 from framework_parity.common.judging.causes import FIT_STEPS, find_cause
 from framework_parity.common.judging.grades import FAIL_ON, failing
 from framework_parity.common.judging.judge import Judge, Judgement
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.replay import epoch_means, losses_from_logits
 from framework_parity.common.report.facts import EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE
@@ -150,7 +149,7 @@ def write_plan(folder: Path, plan: Plan, data: DataModule, execution: Execution)
     steps = {"snapshots": plan.snapshots, "probes": plan.probes}
     (folder / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
     execution = replace(execution, plan=plan, folder=folder)
-    load_reference(execution, data, execution.train([]))
+    load_judge(execution, data, execution.train([]))
 
 
 def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
@@ -169,8 +168,7 @@ def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
             f"{', '.join(missing)}; write it with compare.py --write-plan"
         )
     done = dict.fromkeys(names, Outcome("done", None, 0.0))
-    oracle, envelope = load_reference(execution, data, done)
-    return Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
+    return load_judge(execution, data, done, thresholds)
 
 
 def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:

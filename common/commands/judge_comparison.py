@@ -27,9 +27,8 @@ from framework_parity.common.execution.processes import (
 )
 from framework_parity.common.judging.grades import unlearned, verdict
 from framework_parity.common.judging.judge import Judge, Judgement
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.judging.thresholds import Thresholds
-from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, Envelope, measure_envelope
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.reference.replay import Trajectory, epoch_means
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.feeding import with_counts
@@ -77,9 +76,8 @@ def _judge_comparison(
     regression: Regression,
 ) -> dict[str, Any]:
     plan = execution.plan
-    oracle, envelope = load_reference(execution, data, outcomes)
-    judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
-    envelope = judge.envelope
+    judge = load_judge(execution, data, outcomes, thresholds)
+    oracle, envelope = judge.oracle, judge.envelope
     envelope.save(execution.reference_file(ENVELOPE))
     judged: dict[str, tuple[Record, Judgement] | str] = {}
     done = [
@@ -162,16 +160,19 @@ def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
     }
 
 
-def load_reference(
-    execution: Execution, data: DataModule, outcomes: Mapping[str, Outcome]
-) -> tuple[Trajectory, Envelope]:
-    """The reference and the envelope that its processes left.
+def load_judge(
+    execution: Execution,
+    data: DataModule,
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds | None = None,
+) -> Judge:
+    """The judge of a plan, by the reference and the ensemble that its processes left.
 
     Raises:
         ParityError: if one of them failed: without them nothing can be judged.
     """
     oracle, *members = load_trajectories(execution, outcomes, (REFERENCE, *MEMBERS))
-    return oracle, measure_envelope(execution.plan, data, oracle, members)
+    return Judge.measure(execution.plan, data, oracle, members, thresholds)
 
 
 def load_trajectories(

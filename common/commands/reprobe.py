@@ -10,7 +10,6 @@ import numpy as np
 
 from framework_parity.common.execution.processes import Contender, Execution
 from framework_parity.common.judging.judge import Judge, Judgement
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.reference.ensemble import reference
 from framework_parity.common.training.record import Record, RecordError
 
@@ -87,4 +86,4 @@ def judge_of_steps(judge: Judge, steps: Sequence[int]) -> Judge:
     W, b = (np.stack(list(arrays)) for arrays in zip(*states.values(), strict=True))
     dtype = plan.recipe.dtype
     oracle = replace(judge.oracle, probe_W=W.astype(dtype), probe_b=b.astype(dtype))
-    return replace(judge, plan=plan, oracle=oracle, ladder=Ladder(plan, judge.data, oracle))
+    return judge.reprobed(plan, oracle)

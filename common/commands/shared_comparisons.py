@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 
 from framework_parity.common.commands.judge_arrays import Found, judge_arrays, load_arrays
-from framework_parity.common.commands.judge_comparison import judge_comparison, load_reference
+from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import write_whole
@@ -29,8 +29,6 @@ from framework_parity.common.environments.discovery import choose, discover, fin
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution
 from framework_parity.common.execution.worker_pool import StayingWorkers
-from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Ladder
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.wording import (
@@ -185,10 +183,7 @@ def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
         ParityError: if the arrays cannot be used.
     """
     arrays, outcomes = load_arrays(run), shared.train([])
-    execution = shared.execution(shared.folder)
-    oracle, envelope = load_reference(execution, shared.data, outcomes)
-    ladder = Ladder(shared.plan, shared.data, oracle)
-    judge = Judge(shared.plan, shared.data, oracle, envelope, ladder, thresholds)
+    judge = load_judge(shared.execution(shared.folder), shared.data, outcomes, thresholds)
     return judge_arrays(judge, arrays)
 
 

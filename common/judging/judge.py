@@ -36,10 +36,14 @@ from framework_parity.common.judging.metrics import (
 )
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import (
+    ENSEMBLE_MEMBERS,
     LEAST,
     POOLED_STEPS,
     Envelope,
     centred,
+    measure_envelope,
+    member,
+    reference,
     unit_roundoff,
 )
 from framework_parity.common.reference.recording_data import planned_sha256
@@ -159,6 +163,35 @@ class Judge:
     def __post_init__(self) -> None:
         # What a single step rounds by, which more members measured, its free run does as well.
         object.__setattr__(self, "envelope", with_single_steps(self.envelope, self.ladder))
+
+    @classmethod
+    @np.errstate(all="ignore")  # of members whose plain softmax overflowed
+    def measure(
+        cls,
+        plan: Plan,
+        data: DataModule,
+        oracle: Trajectory | None = None,
+        members: Sequence[Trajectory] = (),
+        thresholds: Thresholds | None = None,
+    ) -> Judge:
+        """The judge of a plan, its rounding measured: the one place where a judge is put together.
+
+        Args:
+            plan: what was to be trained.
+            data: its examples.
+            oracle: its reference; trained here if not given.
+            members: its ensemble; likewise.
+            thresholds: where the grades part.
+        """
+        oracle = oracle or reference(plan, data).run()
+        members = members or [member(plan, data, i).run() for i in range(ENSEMBLE_MEMBERS)]
+        envelope = measure_envelope(plan, data, oracle, members)
+        ladder = Ladder(plan, data, oracle)
+        return cls(plan, data, oracle, envelope, ladder, thresholds or Thresholds())
+
+    def reprobed(self, plan: Plan, oracle: Trajectory) -> Judge:
+        """The judge of the same training by other probed steps: those of this plan and oracle."""
+        return replace(self, plan=plan, oracle=oracle, ladder=Ladder(plan, self.data, oracle))
 
     @cached_property
     def validation(self) -> Floats:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import TENSORS, Ladder
-from framework_parity.common.reference.ensemble import Envelope
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import Record
 
@@ -59,7 +59,7 @@ class Change:
             },
         )
 
-    def measured(self, ladder: Ladder, envelope: Envelope, old: Record, new: Record) -> Change:
+    def measured(self, judge: Judge, old: Record, new: Record) -> Change:
         """With what the records of both tell, beside each other."""
         error = ratio = 0.0
         for name in "Wb":
@@ -67,10 +67,10 @@ class Change:
             older, newer = (array.astype(np.float64) for array in pair)
             largest = float(np.abs(newer - older).max())
             error = max(error, largest)
-            ratio = max(ratio, largest / float(getattr(envelope, name)[-1]))
+            ratio = max(ratio, largest / float(getattr(judge.envelope, name)[-1]))
         return replace(
             self,
-            first=first_difference(ladder, old, new),
+            first=first_difference(judge.ladder, old, new),
             parameter_error=error,
             parameter_envelopes=ratio,
         )

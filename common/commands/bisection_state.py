@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import write_whole
 
 SCHEMA = 2
 STATE_FILE = "bisection.json"
@@ -71,9 +72,7 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n", "utf-8")
-        partial.replace(path)
+        write_whole(path, {"schema": SCHEMA, **asdict(self)})
 
     def check(self, question: Question, path: Path) -> None:
         """Raise ParityError unless it is the state of this question."""

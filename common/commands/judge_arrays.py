@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -22,7 +21,7 @@ import numpy as np
 from framework_parity.common.commands.judge_comparison import load_judge
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.files import check_place
+from framework_parity.common.core.files import check_place, read_arrays, write_whole
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
@@ -147,7 +146,7 @@ def write_plan(folder: Path, plan: Plan, data: DataModule, execution: Execution)
     plan = replace(plan, data_folder=folder / "data")
     plan.save(folder / "plan")
     steps = {"snapshots": plan.snapshots, "probes": plan.probes}
-    (folder / "steps.json").write_text(json.dumps(steps, indent=1), encoding="utf-8")
+    write_whole(folder / "steps.json", steps)
     execution = replace(execution, plan=plan, folder=folder)
     load_judge(execution, data, execution.train([]))
 
@@ -182,8 +181,7 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
     else:
         name = str(run)
         try:
-            with Path(run).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive}
+            arrays = read_arrays(Path(run))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise ParityError(
                 f"{name}: expected an .npz of arrays; received {error!r}; write it with np.savez"

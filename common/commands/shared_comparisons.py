@@ -158,7 +158,7 @@ class Shared:
                 outcomes = execution.train(missing)
             elif missing:
                 outcomes |= execution.train_again(missing)
-            write_whole(kept, json.dumps({n: vars(o) for n, o in outcomes.items()}))
+            write_whole(kept, {name: vars(outcome) for name, outcome in outcomes.items()})
         return outcomes
 
     def place(self) -> Path:

@@ -1,38 +1,85 @@
-"""Files that a user names: written whole or not at all, and their places checked beforehand."""
+"""Files and folders, written whole or not at all; their places checked; arrays read."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file by one rename, so that a reader never sees half of it.
+def write_whole(path: Path, content: str | Mapping[str, Any]) -> None:
+    """Write a file by one rename, so that a reader never sees half of it.
 
     Folders above it are made. What is there and no regular file (a terminal, a pipe) is written
     to as it is.
+
+    Args:
+        path: the file.
+        content: a text; or for a name that ends in ``.npz`` arrays; else the object of a JSON file.
 
     Raises:
         OSError: if there is no room or no permission; the file is then as it was.
     """
     target = path.resolve()  # a link stays one
     if _is_device(path):
-        with path.open("w", encoding="utf-8", errors="replace", newline="") as stream:
-            stream.write(text)
+        with path.open("wb") as stream:
+            _write(stream, path, content)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            _write(file, path, content)
         os.chmod(partial, target.stat().st_mode & 0o777 if target.exists() else 0o644)
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def _write(file: IO[bytes], path: Path, content: str | Mapping[str, Any]) -> None:
+    if not isinstance(content, str) and path.suffix == ".npz":
+        np.savez(file, **content)
+        return
+    text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+    file.write(text.encode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def new_folder_beside(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, then to be renamed to this one; what is left of it is removed.
+
+    Raises:
+        OSError: if there is no room or no permission.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        made.chmod(0o755)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz`` file; nothing that is pickled is read.
+
+    Raises:
+        Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
+    """
+    # Opened here: np.load leaves the file of a broken archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive}
 
 
 def check_place(path: Path, option: str) -> None:

@@ -9,9 +9,7 @@ import contextlib
 import json
 import os
 import queue
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from framework_parity.common.core.arrays import (
 )
 from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import new_folder_beside
 from framework_parity.common.core.hyperparameters import HyperParameters
 
 ARRAYS = ("X_train", "y_train", "X_val", "y_val")
@@ -312,23 +311,17 @@ class DataModule(HyperParameters):
         facts = self.facts()
         if _holds(folder, facts):
             return
-        made = None
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-            for name in ARRAYS:
-                np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
-            (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            made.chmod(0o755)
-            _put(made, folder, facts)
+            with new_folder_beside(folder) as made:
+                for name in ARRAYS:
+                    np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
+                (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+                _put(made, folder, facts)
         except OSError as error:
             raise ParityError(
                 f"{folder}: expected room and permission to store the data set; received {error}; "
                 f"free space there, or set {CACHE_VARIABLE} to another folder"
             ) from None
-        finally:
-            if made:
-                shutil.rmtree(made, ignore_errors=True)
 
     @classmethod
     def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
@@ -391,13 +384,9 @@ def _put(made: Path, folder: Path, facts: dict[str, Any]) -> None:
                     raise
             if _holds(folder, facts):  # another process was faster
                 return
-            aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-            try:
-                # A rename, then the deletion: no reader finds a half of it.
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(folder, aside / "old")
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+            # A rename, then the deletion: no reader finds a half of it.
+            with new_folder_beside(folder) as aside, contextlib.suppress(FileNotFoundError):
+                os.replace(folder, aside / "old")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+
+from framework_parity.common.core.files import write_whole
 
 COMPLETE = "complete.json"
 
@@ -63,6 +64,4 @@ def build_once(
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        complete = folder / "complete.partial"
-        complete.write_text(json.dumps(facts), encoding="utf-8")
-        complete.replace(folder / COMPLETE)
+        write_whole(folder / COMPLETE, facts)

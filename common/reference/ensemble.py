@@ -20,6 +20,7 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.child_process import end_with_parent
+from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.threads import in_threads
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.replay import (
@@ -107,10 +108,7 @@ class Envelope:
 
     def save(self, path: Path) -> None:
         """Write the numbers to an ``.npz`` file: whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(self))
-        partial.replace(path)
+        write_whole(path, vars(self))
 
 
 def reference(plan: Plan, data: DataModule) -> Training:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.files import read_arrays, write_whole
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.plan import Plan
 
@@ -447,17 +448,12 @@ class Trajectory:
 
     def save(self, path: Path) -> None:
         """Write the arrays to an ``.npz`` file: whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(self))
-        partial.replace(path)
+        write_whole(path, vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Trajectory:
         """Read a trajectory that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {name: archive[name] for name in archive}
-        return cls(**arrays)
+        return cls(**read_arrays(path))
 
 
 def epoch_means(values: Floats, plan: Plan) -> Floats:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from framework_parity.common.judging.grades import FAIL_ON
+from framework_parity.common.report.columns import COMPARED, WHO, cells, chosen, since
 from framework_parity.common.report.facts import ReportFacts
-from framework_parity.common.report.findings import cell, count, number
+from framework_parity.common.report.findings import cell
 from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
@@ -18,6 +19,8 @@ from framework_parity.common.report.wording import (
     run_name,
     seed_lines,
 )
+
+NUMBERS = (*COMPARED, "fit_seconds")
 
 MOST_BYTES = 1_000_000
 """GitHub takes a mebibyte for a step's summary, and drops what is larger as a whole."""
@@ -66,14 +69,13 @@ def _lines(report: ReportFacts) -> Iterator[str]:
     for notice in facts["notices"]:
         yield f"> {escaped(notice)}\n"
     with_baseline = bool(facts.get("baseline"))
-    heads = ["backend", "version", "implementation", "val loss", "val acc"]
-    heads += ["loss error in training", "parameter error in training", "flips", "fit", "grade"]
+    heads = [column.head.replace("\n", " ") for column in chosen([*WHO, *NUMBERS, "grade"])]
     heads += ["first divergence", *(["baseline"] * with_baseline)]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'|'.join(['---'] * 3 + ['--:'] * 6 + ['---'] * (len(heads) - 9))}|"
     for run in report.runs:
-        cells = [*_cells(run), *([_since(run)] if with_baseline else [])]
-        yield f"| {' | '.join(cells)} |"
+        row = [*_row(run), *([since(run, _grade)] if with_baseline else [])]
+        yield f"| {' | '.join(row)} |"
     yield ""
     yield from (f"{escaped(line)}\n" for line in comparable_lines(facts))
     for run in report.runs:
@@ -89,29 +91,13 @@ def _lines(report: ReportFacts) -> Iterator[str]:
     )
 
 
-def _cells(run: Mapping[str, Any]) -> list[str]:
-    head = [escaped(run[name] or "?") for name in ("backend", "version", "implementation")]
+def _row(run: Mapping[str, Any]) -> list[str]:
+    facts = [*(escaped(column.value(run) or "?") for column in chosen(WHO)), *cells(run, NUMBERS)]
     if run["status"] != "done":
-        return [*head, *[""] * 6, f"**{escaped(run['status'])}**", ""]
+        return [*facts, f"**{escaped(run['status'])}**", ""]
     accepted = run.get("accepted")
-    return [
-        *head,
-        f"{run['val_loss'][-1]:.6f}",
-        f"{run['val_accuracy'][-1]:.4f}",
-        f"{run['loss_error']:.1e} ({count(run['loss_envelopes'])})",
-        f"{run['parameter_error']:.1e} ({count(run['parameter_envelopes'])})",
-        str(run["prediction_flips"]),
-        f"{run['seconds']['fit']:.2f} s",
-        _grade(run["grade"]) + (f" (accepted until {accepted['until']})" if accepted else ""),
-        cell(run),
-    ]
-
-
-def _since(run: Mapping[str, Any]) -> str:
-    if not (moved := run.get("baseline")):
-        return "new" if run["status"] == "done" else ""
-    far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"
-    return f"{_grade(moved['grade'])}{far}"
+    until = f" (accepted until {accepted['until']})" if accepted else ""
+    return [*facts, _grade(run["grade"]) + until, cell(run)]
 
 
 def _grade(grade: str) -> str:

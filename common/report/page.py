@@ -19,6 +19,7 @@ from framework_parity.common.environments.specifier import label
 from framework_parity.common.judging.ladder import STAGES
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report import advice, findings, plots
+from framework_parity.common.report.columns import COMPARED, chosen
 from framework_parity.common.report.details import Details
 from framework_parity.common.report.figures import Figures
 from framework_parity.common.report.pictures import Sheet, room, sheet, weight_picture
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 MOST_BYTES = 6_000_000
 TEMPLATES = Path(__file__).parent / "templates"
+
+COLUMNS = (*COMPARED, "fit_seconds", "peak_rss_bytes")
 
 NEEDED = ("itables", "jinja2", "PIL", "plotly")
 """What the page is made with: the extra ``page``."""
@@ -161,6 +164,7 @@ def shared(report: Figures) -> dict[str, Any]:
         "what": findings.what,
         "tile": findings.tile,
         "is_free": findings.is_free,
+        "columns": chosen(COLUMNS),
         "next_steps": list(advice.next_steps(facts)),
         "grid": _grid(facts["runs"]),
         "done": [run for run in facts["runs"] if run["status"] == "done"],

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.bisection import bisection_lines
+from framework_parity.common.report.columns import COMPARED, WHO, cells, chosen, since
 from framework_parity.common.report.facts import ReportFacts
-from framework_parity.common.report.findings import cell, count, number
+from framework_parity.common.report.findings import cell, count
 from framework_parity.common.report.wording import (
     accepted_lines,
     baseline_lines,
@@ -22,6 +23,8 @@ from framework_parity.common.report.wording import (
     run_name,
     seed_lines,
 )
+
+NUMBERS = (*COMPARED, "import_seconds", "compile_seconds", "fit_seconds", "peak_rss_bytes")
 
 PLAIN_WIDTH = 190
 """Columns where the output is no terminal."""
@@ -72,20 +75,10 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
 
 def _table(report: ReportFacts) -> Table:
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("backend", "version", "implementation"):
-        table.add_column(name, no_wrap=True)
-    for name in (
-        "val loss",
-        "val acc",
-        "loss error\nin training",
-        "parameter error\nin training",
-        "flips",
-        "import",
-        "compile",
-        "fit",
-        "peak MB",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
+    for column in chosen(WHO):
+        table.add_column(column.head, no_wrap=True)
+    for column in chosen(NUMBERS):
+        table.add_column(column.head, justify="right", no_wrap=True)
     table.add_column("grade", no_wrap=True)
     table.add_column("first\ndivergence", no_wrap=True)
     with_baseline = bool(report.facts.get("baseline"))
@@ -97,43 +90,24 @@ def _table(report: ReportFacts) -> Table:
             "reference",
             "float64",
             reference.get("by", "by hand"),
-            f"{reference['val_loss'][-1]:.6f}",
-            f"{reference['val_accuracy'][-1]:.4f}",
+            *(column.text(reference) for column in chosen(NUMBERS[:2])),
             *[""] * 9,
             end_section=True,
         )
     for run in report.runs:
-        table.add_row(*_row(run), *([_since(run)] if with_baseline else []))
+        table.add_row(*_row(run), *([since(run, _styled)] if with_baseline else []))
     return table
 
 
 def _row(run: dict[str, Any]) -> list[str]:
-    head = [escape(run["backend"]), escape(run["version"] or "?"), escape(run["implementation"])]
+    facts = [*(escape(column.value(run) or "?") for column in chosen(WHO)), *cells(run, NUMBERS)]
     if run["status"] != "done":
-        return [*head, *[""] * 9, f"[bold magenta]{escape(run['status'])}[/]", ""]
-    seconds = run["seconds"]
-    return [
-        *head,
-        f"{run['val_loss'][-1]:.6f}",
-        f"{run['val_accuracy'][-1]:.4f}",
-        f"{run['loss_error']:.1e} ({count(run['loss_envelopes'])})",
-        f"{run['parameter_error']:.1e} ({count(run['parameter_envelopes'])})",
-        str(run["prediction_flips"]),
-        f"{seconds['import']:.1f} s",
-        f"{seconds['compile']:.1f} s",
-        f"{seconds['fit']:.2f} s",
-        f"{run['peak_rss_bytes'] / 1e6:,.0f}",
-        f"[{STYLES[run['grade']]}]{run['grade']}[/]",
-        cell(run),
-    ]
+        return [*facts, f"[bold magenta]{escape(run['status'])}[/]", ""]
+    return [*facts, _styled(run["grade"]), cell(run)]
 
 
-def _since(run: dict[str, Any]) -> str:
-    """The column of a comparison with a baseline."""
-    if not (moved := run.get("baseline")):
-        return "new" if run["status"] == "done" else ""
-    far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"
-    return f"[{STYLES[moved['grade']]}]{moved['grade']}[/]{far}"
+def _styled(grade: str) -> str:
+    return f"[{STYLES[grade]}]{grade}[/]"
 
 
 def _explanations(report: ReportFacts) -> Iterator[str]:

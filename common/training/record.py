@@ -6,8 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from framework_parity.common.core.files import new_folder_beside, read_arrays
 
 SCHEMA = 1
 
@@ -75,18 +75,11 @@ class Record:
         """Write the record as a new folder, by one rename once both files are complete."""
         if objects := [name for name, array in self.arrays.items() if array.dtype.hasobject]:
             raise TypeError(f"expected arrays of numbers; received objects in {objects}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            with (made / "arrays.npz").open("wb") as file:
-                np.savez(file, **self.arrays)  # type: ignore[arg-type]
+        with new_folder_beside(folder) as made:
+            np.savez(made / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
             facts = {"schema": SCHEMA, **self.facts}
             (made / "record.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            made.chmod(0o755)
             os.replace(made, folder)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
 
     @classmethod
     def load(cls, folder: Path, plan_sha256: str | None = None) -> Record:
@@ -102,12 +95,7 @@ class Record:
         """
         try:
             facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            # Opened here: np.load leaves the file of a broken archive open.
-            with (
-                (folder / "arrays.npz").open("rb") as file,
-                np.load(file, allow_pickle=False) as archive,
-            ):
-                arrays = {name: archive[name] for name in archive}
+            arrays = read_arrays(folder / "arrays.npz")
         except FileNotFoundError as error:
             raise RecordError(f"no record: {error.filename} is missing") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive

@@ -1,0 +1,133 @@
+"""The columns of the results: what each holds of a run, and how a table writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from framework_parity.common.report.findings import count, number
+from framework_parity.common.training.record import HISTORY
+
+Run = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        path: where a run's facts have it.
+        head: what stands above it in a table; on two lines where there is little room.
+        form: how a table writes the number.
+        unit: what the number is divided by.
+        envelopes: the fact that says how many envelopes the number is; empty if none does.
+        long_head: what stands above it where there is room.
+        is_ordered: whether the page orders by the number itself, not by its text.
+    """
+
+    path: tuple[str | int, ...]
+    head: str = ""
+    form: str = "{}"
+    unit: float = 1
+    envelopes: str = ""
+    long_head: str = ""
+    is_ordered: bool = False
+
+    def value(self, run: Run) -> Any:
+        """What the facts of a run say; None if nothing."""
+        found: Any = run
+        for key in self.path:
+            if not found:
+                return None
+            found = found.get(key) if isinstance(key, str) else found[key]
+        return found
+
+    def text(self, run: Run) -> str:
+        """The number of a run that is done."""
+        return self.form.format(self.value(run) / self.unit)
+
+    def aside(self, run: Run) -> str:
+        """How many envelopes that is; empty if it is not counted in these."""
+        return count(run[self.envelopes]) if self.envelopes else ""
+
+    def order(self, run: Run) -> Any:
+        """By what the page orders the column; None: by its text."""
+        if self.envelopes:
+            return run[self.envelopes]
+        return self.value(run) if self.is_ordered else None
+
+
+COLUMNS = {
+    "backend": Column(("backend",), "backend"),
+    "version": Column(("version",), "version"),
+    "implementation": Column(("implementation",), "implementation"),
+    "status": Column(("status",)),
+    "grade": Column(("grade",), "grade"),
+    "accepted_until": Column(("accepted", "until")),
+    "baseline_grade": Column(("baseline", "grade"), "baseline"),
+    "baseline_envelopes": Column(("baseline", "envelopes")),
+    "envelopes": Column(("envelopes",)),
+    "loss_error": Column(
+        ("loss_error",), "loss error\nin training", "{:.1e}", envelopes="loss_envelopes"
+    ),
+    "loss_envelopes": Column(("loss_envelopes",)),
+    "parameter_error": Column(
+        ("parameter_error",),
+        "parameter error\nin training",
+        "{:.1e}",
+        envelopes="parameter_envelopes",
+    ),
+    "parameter_envelopes": Column(("parameter_envelopes",)),
+    "logits_error": Column(("logits_error",)),
+    "logits_envelopes": Column(("logits_envelopes",)),
+    "prediction_flips": Column(
+        ("prediction_flips",), "flips", "{:,.0f}", 1, "", "changed predictions", True
+    ),
+    "unexplained_flips": Column(("unexplained_flips",)),
+    "peak_rss_bytes": Column(("peak_rss_bytes",), "peak MB", "{:,.0f}", 1e6, is_ordered=True),
+    **{name: Column((name, -1)) for name in HISTORY},
+    "val_loss": Column(("val_loss", -1), "val loss", "{:.6f}"),
+    "val_accuracy": Column(("val_accuracy", -1), "val acc", "{:.4f}", long_head="val accuracy"),
+    "import_seconds": Column(("seconds", "import"), "import", "{:.1f} s"),
+    "compile_seconds": Column(("seconds", "compile"), "compile", "{:.1f} s"),
+    "fit_seconds": Column(("seconds", "fit"), "fit", "{:.2f} s", is_ordered=True),
+    "evaluate_seconds": Column(("seconds", "evaluate")),
+    "total_seconds": Column(("seconds", "total")),
+    **{
+        f"divergence_{name}": Column(("divergence", name))
+        for name in ("step", "stage", "tensor", "statistic", "error", "envelopes")
+    },
+    "cause": Column(("cause", "sentence")),
+    "reason": Column(("reason",)),
+}
+"""All of them, in the order of the CSV file; a table takes some."""
+
+WHO = ("backend", "version", "implementation")
+COMPARED = ("val_loss", "val_accuracy", "loss_error", "parameter_error", "prediction_flips")
+
+
+def chosen(names: Sequence[str]) -> list[Column]:
+    """The columns of these names."""
+    return [COLUMNS[name] for name in names]
+
+
+def cells(run: Run, names: Sequence[str]) -> Iterator[str]:
+    """What the columns of numbers say of a run, as one text each; empty if it is not done."""
+    for column in chosen(names):
+        aside = column.aside(run) if run["status"] == "done" else ""
+        text = column.text(run) if run["status"] == "done" else ""
+        yield f"{text} ({aside})" if aside else text
+
+
+def since(run: Run, styled: Callable[[str], str]) -> str:
+    """The column of a comparison with a baseline.
+
+    Args:
+        run: a row of the report.
+        styled: how a grade is written.
+    """
+    if not (moved := run.get("baseline")):
+        return "new" if run["status"] == "done" else ""
+    far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"
+    return f"{styled(moved['grade'])}{far}"

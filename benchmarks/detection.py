@@ -33,7 +33,6 @@ from framework_parity.benchmarks.faults import CATALOGUE
 from framework_parity.benchmarks.measure import told
 from framework_parity.benchmarks.planting import KNOWN, Fault
 from framework_parity.common.commands.reprobe import judge_of_steps, steps_to_probe
-from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.core.threads import available_cpus
@@ -47,6 +46,7 @@ from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.grades import SOUND
 from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.ladder import WORST
+from framework_parity.common.judging.record_difference import moves
 from framework_parity.common.reference.ensemble import (
     ENSEMBLE_MEMBERS,
     member,
@@ -409,28 +409,19 @@ def change(judge: Judge, record: Record, work: Path, clean: Run) -> float | None
     except RecordError:
         return None
     envelope, data = judge.envelope, judge.data
-    half_examples = 2.0 * np.array([data.num_train, data.num_val])
-    pairs = [(f"parameters/{name}", 1 / getattr(envelope, name)) for name in "Wb"]
-    pairs += [("step_loss", 1 / envelope.loss), ("val_y_hat", np.array(1 / envelope.logits))]
-    worst = [
-        largest_change(record.arrays[name], other.arrays[name], scale) for name, scale in pairs
-    ]
-    for name, scale in (
-        ("train_loss", 1 / envelope.train_loss),
-        ("val_loss", 1 / envelope.val_loss),
-        ("train_accuracy", half_examples[0]),
-        ("val_accuracy", half_examples[1]),
-    ):
-        ours, theirs = (np.array(r.facts["history"][name], np.float64) for r in (record, other))
-        worst.append(largest_change(ours, theirs, np.asarray(scale)))
-    return max(worst)
-
-
-def largest_change(ours: Array, theirs: Array, scale: Array) -> float:
-    """The largest difference of two arrays, each along the first axis times its own scale."""
-    s = min(len(ours), len(theirs))
-    errors = np.abs(ours[:s].astype(np.float64) - theirs[:s]).reshape(s, -1).max(axis=1)
-    return float((errors * (scale[:s] if scale.ndim else scale)).max())
+    bounds = {
+        **{f"parameters/{name}": getattr(envelope, name) for name in "Wb"},
+        **{name: getattr(envelope, name) for name in ("train_loss", "val_loss")},
+        "step_loss": envelope.loss,
+        "val_y_hat": envelope.logits,
+        "train_accuracy": 0.5 / data.num_train,
+        "val_accuracy": 0.5 / data.num_val,
+    }
+    ours, theirs = (
+        {**r.arrays, **{name: np.array(v, np.float64) for name, v in r.facts["history"].items()}}
+        for r in (record, other)
+    )
+    return max(float(move.envelopes.max()) for move in moves(ours, theirs, bounds).values())
 
 
 def run_all(

@@ -19,7 +19,9 @@ from framework_parity.common.commands.model_comparison import ModelComparison
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.judging.baseline_difference import first_bits
+from framework_parity.common.judging.golden_record import state_digests
 from framework_parity.common.judging.grades import not_comparable
+from framework_parity.common.judging.record_difference import bits_of
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.report.advice import next_steps
@@ -39,6 +41,7 @@ from framework_parity.common.report.wording import (
     run_lines,
     seed_lines,
 )
+from framework_parity.common.training.record import Record
 from tests import facts_of_reports as of
 from tests import judged_sentences as judged
 
@@ -131,7 +134,7 @@ def baseline():
         of.run("delta", cause=CAUSE, baseline=of.moved("disagree", **place)),
         of.run("a", baseline=of.moved("disagree", divergence=length)),
     ]
-    said = {"file": "golden.json", "saved": "2026-11-26", "because": "an upgrade"}
+    said = {"file": "golden.npz", "saved": "2026-11-26", "because": "an upgrade"}
     said |= {"new": ["epsilon concise"], "not_trained": ["numpy concise"]}
     yield from baseline_lines(of.report("drift", rows, baseline=said))
     yield moved_sentence(rows[0], of.moved("exact"))
@@ -147,19 +150,17 @@ CAUSE = {"sentence": "momentum 0.9 reproduces this run"}
 def saved_sentence(complete):
     """What is said where a baseline is saved, or is not."""
     with tempfile.TemporaryDirectory() as folder:
-        regression = Regression(target=Path(folder) / "golden.json")
+        regression = Regression(target=Path(folder) / "golden.npz")
         regression._plan = judged.digits()[0].plan
         return regression.save(complete).replace(f"{folder}/", "")
 
 
 def first_bits_of_all_kinds():
     judge, sound = judged.digits()
-    bits = {"fed_sha256": "", "sha256": {}, "stages": [], "snapshots_sha256": {}}
-    bits |= {"states_sha256": {}}
+    golden = Record({"states_sha256": state_digests(judge)}, {})
     record = replace(sound, facts={**sound.facts, "fed_sha256": ""})
-    yield first_bits(judge, bits | {"fed_sha256": "1"}, record)
-    yield first_bits(judge, bits | {"snapshots_sha256": {"1": ""}}, record)
-    yield first_bits(judge, bits, record)
+    for differing in bits_of(judge, record):
+        yield first_bits(judge, golden, [differing])
 
 
 def accepted():
@@ -211,7 +212,7 @@ def reports():
     yield of.report("incomplete", [])
     moved = sound | {"baseline": of.moved("drift")}
     last = {"saved": "2026-11-26", "because": None, "new": [], "not_trained": []}
-    yield of.report("agree", [moved], baseline={"file": "golden.json", **last})
+    yield of.report("agree", [moved], baseline={"file": "golden.npz", **last})
     repeats = {"asked": 3, "trained": 3, "identical": False}
     repeats |= {"parameter_error": 1e-6, "parameter_envelopes": 1.2}
     fewer = {"asked": 3, "trained": 2}

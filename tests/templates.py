@@ -26,6 +26,7 @@ JUDGE = (
     "judging/ladder",
     "judging/metrics",
     "judging/model_judge",
+    "judging/record_difference",
     "judging/release_change",
     "judging/thresholds",
     "report/advice",

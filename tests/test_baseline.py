@@ -1,16 +1,25 @@
 """Golden records: the same bits, rounding, drift or more, against a file that a project commits."""
 
-import copy
 import dataclasses
+import io
 import json
 import shlex
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from framework_parity.common.commands.golden_records import (
+    MOST_BYTES,
+    SCHEMA,
+    Baseline,
+    pack,
+    unpack,
+)
 from framework_parity.common.commands.run_facts import run_facts
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
@@ -19,9 +28,8 @@ from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender
-from framework_parity.common.judging.baseline import SCHEMA, Baseline
 from framework_parity.common.judging.baseline_difference import compare_with_golden
-from framework_parity.common.judging.golden_record import decode, encode, golden_record, projections
+from framework_parity.common.judging.golden_record import golden_record, projections
 from framework_parity.common.reference import variations
 from framework_parity.common.reference.ensemble import member
 from framework_parity.common.reference.replay import FORMS, Training
@@ -45,42 +53,19 @@ from tests.replays import digits_judge, record_of
 AROUND = {"processor": "one", "system": "another", "threads": 1, "device": "cpu"}
 
 
-# Arrays in JSON
+# The archive
 
 
-@pytest.mark.parametrize("kind", ["f4", "f8"])
-def test_arrays_survive_bit_for_bit(kind):
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "i4", "u1"])
+def test_facts_and_arrays_survive_bit_for_bit(tmp_path, kind):
     array = np.random.default_rng(0).standard_normal((3, 5)).astype(kind)
-    again = decode(json.loads(json.dumps(encode(array))))
-    assert again.astype(kind).tobytes() == array.tobytes()
-
-
-def test_doubles_that_are_singles_take_half_the_room():
-    single = np.linspace(0, 1, 100).astype(np.float32)
-    assert encode(single.astype(np.float64)) == encode(single)
-    assert encode(np.array([1e300, 0.1]))["dtype"] == "<f8"
-
-
-@pytest.mark.parametrize("kind", ["f2", "i4", "u1"])
-def test_arrays_of_other_types_are_kept(kind):
-    array = np.arange(6).astype(kind).reshape(2, 3)
-    assert np.array_equal(decode(json.loads(json.dumps(encode(array)))), array)
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        None,
-        {},
-        {"dtype": "<f4", "shape": [2], "base64": "AAAA"},
-        {"dtype": "|O", "shape": [1], "base64": "AAAAAAAAAAA="},
-        {"dtype": "<f4", "shape": [1], "base64": "*"},
-        encode(np.array([np.nan])),
-    ],
-)
-def test_what_is_no_array_is_refused(facts):
-    with pytest.raises(ValueError, match=r".+"):
-        decode(facts)
+    facts = {"because": "ünïcode", "losses": [0.1, 1e-300]}
+    (tmp_path / "b.npz").write_bytes(pack(facts, {"a b/parameters/W": array}))
+    again, arrays = unpack(tmp_path / "b.npz")
+    assert again == facts
+    (found,) = arrays.values()
+    assert (list(arrays), found.dtype) == (["a b/parameters/W"], array.dtype)
+    assert found.tobytes() == array.tobytes()
 
 
 def test_projections_see_a_change_wherever_it_is():
@@ -115,8 +100,8 @@ def trained(judge, training, version="1.0"):
 
 def golden(judge, training):
     """The golden record of a worker that trained so, as it comes back from a file."""
-    kept = golden_record(judge, *trained(judge, training)) | {"surroundings": AROUND}
-    return json.loads(json.dumps(kept))
+    kept = golden_record(judge, *trained(judge, training), AROUND)
+    return dataclasses.replace(kept, facts=json.loads(json.dumps(kept.facts)))
 
 
 @pytest.fixture(scope="module")
@@ -235,27 +220,35 @@ def saved(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("saved")
     words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--out", folder / "out"]
     reason = "the first: <b>ours</b> | ünïcode"
-    process = run([*words, "--save-baseline", folder / "b.json", "--because", reason], cache)
+    process = run([*words, "--save-baseline", folder / "b.npz", "--because", reason], cache)
     assert process.returncode == 0, process.stderr
     assert "baseline saved, 2 runs" in process.stdout
-    return folder / "b.json"
+    return folder / "b.npz"
 
 
 def rows(out):
     return {row["implementation"]: row for row in Report.load(out).runs}
 
 
+def facts_of(path):
+    return unpack(path)[0]
+
+
 def test_the_file_is_readable_and_says_what_it_is(saved):
-    facts = json.loads(saved.read_text())
+    with zipfile.ZipFile(saved) as archive:
+        text = archive.read("baseline.json").decode()
+    facts = json.loads(text)
     assert facts["schema"] == SCHEMA
     assert facts["recipe"]["batch_size"] == 256
     (entry,) = facts["history"]
     assert entry["because"] == "the first: <b>ours</b> | ünïcode"
     for row in facts["runs"]:
-        assert len(row["val_loss"]) == 2
+        assert len(row["history"]["val_loss"]) == 2
         assert row["versions"]["numpy"] == np.__version__
         assert row["surroundings"]["threads"] == 1
-    assert max(map(len, saved.read_text().splitlines())) < 2000
+    assert max(map(len, text.splitlines())) < 2000
+    with np.load(saved, allow_pickle=False) as archive:  # NumPy alone reads it
+        assert f"{PLAIN} {np.__version__} scratch/step_loss" in archive
 
 
 def test_nothing_changed_is_exact_and_the_baseline_stays(saved, cache, tmp_path):
@@ -289,7 +282,7 @@ def test_another_version_is_named(saved, cache, tmp_path):
 
 def test_another_device_is_named(saved, cache, tmp_path, monkeypatch):
     """A worker that says nothing and computes as ever."""
-    for row in json.loads(saved.read_text())["runs"]:
+    for row in facts_of(saved)["runs"]:
         assert row["surroundings"]["device"] == "cpu"
     silent = f'unset {device.DEVICE_VARIABLE}; exec {shlex.quote(sys.executable)} "$@"'
     python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", silent)
@@ -324,12 +317,12 @@ def test_a_change_beyond_rounding_fails(saved, cache, tmp_path, faulty, factor, 
 
 
 def test_saving_again_keeps_the_other_runs_and_the_history(saved, cache, tmp_path, faulty):
-    file = tmp_path / "b.json"
+    file = tmp_path / "b.npz"
     file.write_bytes(saved.read_bytes())
     words = [*COMPARE, *ONE, "--python", f"{PLAIN}={faulty('1.00001')}", "--save-baseline", file]
     process = run([*words, "--because", "on purpose", "--out", tmp_path / "one"], cache)
     assert process.returncode == 0, process.stdout  # drift is shown, and nothing was compared
-    old, new = (json.loads(path.read_text()) for path in (saved, file))
+    old, new = map(facts_of, (saved, file))
     assert new["history"][:-1] == old["history"]
     entry = new["history"][-1]
     assert entry["because"] == "on purpose"
@@ -347,7 +340,7 @@ def test_saving_again_keeps_the_other_runs_and_the_history(saved, cache, tmp_pat
 
 
 def test_what_did_not_run_is_not_saved(saved, cache, tmp_path):
-    file = tmp_path / "b.json"
+    file = tmp_path / "b.npz"
     file.write_bytes(saved.read_bytes())
     words = [*COMPARE, PLAIN, FRAMEWORKS[0], *SMALL, "--quiet", "--out", tmp_path / "out"]
     process = run(
@@ -359,10 +352,10 @@ def test_what_did_not_run_is_not_saved(saved, cache, tmp_path):
 
 
 def test_a_run_that_is_not_in_the_baseline_is_named(saved, cache, tmp_path):
-    file = tmp_path / "b.json"
-    facts = json.loads(saved.read_text())
+    file = tmp_path / "b.npz"
+    facts, arrays = unpack(saved)
     facts["runs"] = [row for row in facts["runs"] if row["implementation"] != "scratch"]
-    file.write_text(json.dumps(facts))
+    file.write_bytes(pack(facts, arrays))
     process = run([*COMPARE, *ONE, "--baseline", file, "--out", tmp_path / "out"], cache)
     assert process.returncode == 0
     assert f"{PLAIN} scratch: not in the baseline" in process.stdout
@@ -382,7 +375,7 @@ def numbers(value, place=()):
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_whatever_is_edited_in_a_file_is_refused_by_name(saved, tmp_path, drawn):
-    facts = json.loads(saved.read_text())
+    facts, arrays = unpack(saved)
     *names, last = drawn.draw(st.sampled_from(numbers(facts)))
     inner = facts
     for name in names:
@@ -392,8 +385,8 @@ def test_whatever_is_edited_in_a_file_is_refused_by_name(saved, tmp_path, drawn)
     inner[last] = edits.get(type(old), lambda v: v + 1 if isinstance(v, int) else v * 1.5 + 1e-9)(
         old
     )
-    file = tmp_path / "b.json"
-    file.write_text(json.dumps(facts))
+    file = tmp_path / "b.npz"
+    file.write_bytes(pack(facts, arrays))
     with pytest.raises(ParityError, match="expected a baseline") as error:
         Baseline.load(file)
     if "was changed after it was saved" in str(error.value):
@@ -401,9 +394,23 @@ def test_whatever_is_edited_in_a_file_is_refused_by_name(saved, tmp_path, drawn)
         assert last == name or str(name) in str(error.value) or name == "digests"
 
 
+def test_an_array_that_is_edited_is_refused_by_its_run(saved, tmp_path):
+    facts, arrays = unpack(saved)
+    file = tmp_path / "b.npz"
+    for name in arrays:
+        spoilt = arrays[name].copy()
+        spoilt.reshape(-1)[-1] += 1
+        file.write_bytes(pack(facts, arrays | {name: spoilt}))
+        implementation = name.partition("/")[0].split()[-1]
+        with pytest.raises(ParityError, match=f"{implementation} arrays was changed after"):
+            Baseline.load(file)
+
+
 @pytest.mark.parametrize("name", HISTORY)
 def test_a_metric_edited_in_a_golden_record_has_moved(judge, sound, name):
-    edited = sound | {name: [*sound[name][:-1], 9.9 if "loss" in name else sound[name][-1] - 0.01]}
+    *values, last = sound.facts["history"][name]
+    history = sound.facts["history"] | {name: [*values, 9.9 if "loss" in name else last - 0.01]}
+    edited = dataclasses.replace(sound, facts=sound.facts | {"history": history})
     found = moved(judge, edited, member(judge.plan, judge.data, 0))
     assert found.grade in ("drift", "disagree")
     assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)
@@ -412,27 +419,29 @@ def test_a_metric_edited_in_a_golden_record_has_moved(judge, sound, name):
 # Unusable files
 
 
-def damaged(facts, damage):
-    facts = copy.deepcopy(facts)
-    damage(facts)
-    return json.dumps(facts)
+def one(arrays, name):
+    """The key of an array of the first run."""
+    return next(key for key in arrays if key.endswith(f"/{name}"))
 
 
 DAMAGES = {
-    "newer": lambda f: f.update(schema=SCHEMA + 1),
-    "no schema": lambda f: f.pop("schema"),
-    "another kind": lambda f: f.update(kind="diary"),
-    "no runs": lambda f: f.pop("runs"),
-    "runs of words": lambda f: f.update(runs=["one"]),
-    "no history": lambda f: f.pop("history"),
-    "no digests": lambda f: f["runs"][0].pop("sha256"),
-    "losses of words": lambda f: f["runs"][0].update(val_loss=["low", "lower"]),
-    "no base64": lambda f: f["runs"][0]["b"].update(base64="?"),
-    "another shape": lambda f: f["runs"][0]["b"].update(shape=[1, 1]),
-    "a stage of nothing": lambda f: f["runs"][0]["stages"].append({}),
-    "a short loss": lambda f: f["runs"][0].update(val_loss=[1.0]),
-    "no rows": lambda f: f["runs"][0].update(rows=encode(np.zeros(3))),
-    "too much of a number": lambda f: f["runs"][0].update(envelopes=float("inf")),
+    "newer": lambda f, a: f.update(schema=SCHEMA + 1),
+    "no schema": lambda f, a: f.pop("schema"),
+    "another kind": lambda f, a: f.update(kind="diary"),
+    "no runs": lambda f, a: f.pop("runs"),
+    "runs of words": lambda f, a: f.update(runs=["one"]),
+    "no history": lambda f, a: f.pop("history"),
+    "no digests": lambda f, a: f["runs"][0].pop("sha256"),
+    "losses of words": lambda f, a: f["runs"][0]["history"].update(val_loss=["low", "lower"]),
+    "no losses": lambda f, a: f["runs"][0].update(history={}),
+    "no array": lambda f, a: a.pop(one(a, "parameters/b")),
+    "another shape": lambda f, a: a.update({one(a, "parameters/b"): np.zeros((1, 1))}),
+    "not finite": lambda f, a: a.update({one(a, "step_loss"): np.full(2, np.nan)}),
+    "words": lambda f, a: a.update({one(a, "step_loss"): np.array(["low"])}),
+    "a stage of nothing": lambda f, a: f["runs"][0]["stages"].append({}),
+    "a short loss": lambda f, a: f["runs"][0]["history"].update(val_loss=[1.0]),
+    "no rows": lambda f, a: a.update({one(a, "rows"): np.zeros(3)}),
+    "too much of a number": lambda f, a: f["runs"][0].update(envelopes=10**400),
 }
 
 
@@ -441,8 +450,10 @@ DAMAGES = {
 def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, option):
     from framework_parity.compare import main
 
-    file = tmp_path / "b.json"
-    file.write_text(damaged(json.loads(saved.read_text()), DAMAGES[damage]))
+    file = tmp_path / "b.npz"
+    facts, arrays = unpack(saved)
+    DAMAGES[damage](facts, arrays)
+    file.write_bytes(pack(facts, arrays))
     before = file.read_bytes()
     words = [*map(str, ONE), option, str(file), "--out", str(tmp_path / "out")]
     assert main(words) == 2
@@ -456,17 +467,44 @@ def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, o
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_baseline_is_refused(tmp_path, content):
-    file = tmp_path / "b.json"
+    file = tmp_path / "b.npz"
     file.write_bytes(content)
     with pytest.raises(ParityError, match="expected a baseline"):
         Baseline.load(file)
 
 
+def archive_of(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_", "."), content)
+
+
+def test_what_would_run_or_fill_the_memory_is_refused(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    file, content = tmp_path / "b.npz", io.BytesIO()
+    np.save(content, np.array([Trap()]), allow_pickle=True)
+    for members in (
+        {"baseline_json": "{}", "a_npy": content.getvalue()},
+        {"baseline_json": "[" * 100_000},
+        {"baseline_json": '{"kind": NaN}'},
+        {"baseline_json": "{}", "a_npy": bytes(MOST_BYTES + 1)},
+        {"a_npy": b""},
+    ):
+        archive_of(file, **members)
+        with pytest.raises(ParityError, match="no archive of golden records") as error:
+            Baseline.load(file)
+        assert len(str(error.value).splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("--baseline", "nowhere.json"), "nowhere.json"),
-        (("--save-baseline", "/proc/nowhere.json"), "/proc/nowhere.json"),
+        (("--baseline", "nowhere.npz"), "nowhere.npz"),
+        (("--save-baseline", "/proc/nowhere.npz"), "/proc/nowhere.npz"),
         (("--save-baseline", "."), "a folder"),
         (("--because", "no file"), "--save-baseline"),
     ],

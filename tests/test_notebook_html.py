@@ -94,7 +94,7 @@ def test_it_needs_no_style_sheet(report):
 def test_what_moved_since_a_baseline_is_said(report):
     facts = report.facts | {
         "baseline": {
-            "file": "golden <1>.json",
+            "file": "golden <1>.npz",
             "saved": "2026-01-01T00:00:00Z",
             "because": "a & b",
             "new": ["beta scratch"],
@@ -102,7 +102,7 @@ def test_what_moved_since_a_baseline_is_said(report):
         }
     }
     said = Text(Report(facts, report.folder)._repr_html_()).text
-    assert "Baseline golden <1>.json, saved 2026-01-01T00:00:00Z, because: a & b" in said
+    assert "Baseline golden <1>.npz, saved 2026-01-01T00:00:00Z, because: a & b" in said
     assert "beta scratch: not in the baseline" in said
 
 

@@ -469,14 +469,14 @@ def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
 
 def test_what_moved_since_the_baseline_is_on_the_page(tmp_path, look):
     words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--implementation", "scratch"]
-    golden = tmp_path / "golden.zip"
+    golden = tmp_path / "golden.npz"
     first = run([*words, "--out", tmp_path / "one", "--save-baseline", golden], tmp_path)
     assert first.returncode == 0, first.stderr
     second = run([*words, "--out", tmp_path / "two", "--baseline", golden], tmp_path)
     assert second.returncode == 0, second.stderr
     assert not look(Report.load(tmp_path / "one")).locator("#baseline").count()
     report = Report.load(tmp_path / "two")
-    assert "golden.zip, saved" in look(report).locator("#baseline").inner_text()
+    assert "golden.npz, saved" in look(report).locator("#baseline").inner_text()
     assert parse(command_of(report)[2:]).baseline == str(golden)
 
 

@@ -1,13 +1,12 @@
 """The pytest plugin as another project uses it, with real frameworks."""
 
-import json
 import re
 
 import pytest
 
+from framework_parity.common.commands.golden_records import _digests, _place, pack, unpack
 from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
 from framework_parity.common.environments.backend import IMPLEMENTATIONS
-from framework_parity.common.judging.baseline import _digests
 from tests.helpers import COMPARE, DEFAULT, FRAMEWORKS, PLAIN, processes, run
 
 pytest_plugins = "pytester"
@@ -41,15 +40,17 @@ def baseline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("baseline")
     words = [*COMPARE, PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
     for name, more in (("own", ()), ("other", ("--lr", "0.2"))):
-        words_of_one = [*words, *more, "--save-baseline", folder / f"{name}.json"]
+        words_of_one = [*words, *more, "--save-baseline", folder / f"{name}.npz"]
         process = run([*words_of_one, "--out", folder / name], CACHE)
         assert process.returncode == 0, process.stderr
-    facts = json.loads((folder / "own.json").read_text())
+    facts, arrays = unpack(folder / "own.npz")
     for row in facts["runs"]:  # as if an older release had had another learning rate
-        row["val_loss"][-1] *= 1.5
+        row["history"]["val_loss"][-1] *= 1.5
         row["stages"][-2]["gain"] += 1e-3
-        row["digests"] = _digests(row)  # and signed it
-    (folder / "moved.json").write_text(json.dumps(facts))
+        place = _place(row)
+        own = {n.removeprefix(place): a for n, a in arrays.items() if n.startswith(place)}
+        row["digests"] = _digests(row, own)  # and signed it
+    (folder / "moved.npz").write_bytes(pack(facts, arrays))
     return folder
 
 
@@ -128,7 +129,7 @@ def test_a_failure_tells_step_stage_tensor_in_a_few_lines(project, baseline):
         def test_one(parity):
             parity.compare("{PLAIN}", implementations=["scratch"], **{SMALL!r}).assert_agreement()
         """,
-        f"--parity-baseline={baseline / 'moved.json'}",
+        f"--parity-baseline={baseline / 'moved.npz'}",
         failed=1,
     )
     result.stdout.fnmatch_lines(["E * moved since the baseline*step *, stage *, *"])
@@ -167,11 +168,11 @@ def test_the_threshold_decides(project):
 
 
 def test_options_of_the_ini_file(project, baseline):
-    (project.path / "golden.json").write_bytes((baseline / "own.json").read_bytes())
+    (project.path / "golden.npz").write_bytes((baseline / "own.npz").read_bytes())
     project.makeini(
         f"""
         [pytest]
-        parity_baseline = golden.json
+        parity_baseline = golden.npz
         parity_data = {SMALL["data"]}
         """
     )
@@ -194,13 +195,13 @@ def test_options_of_the_ini_file(project, baseline):
         (f'parity.compare("{PLAIN}", speed=1)', "speed"),
         (f'parity.compare("{PLAIN}", implementations=["slick"])', "slick"),
         (f'parity.compare("{PLAIN}", threshold=0)', "threshold"),
-        (f'parity.compare("{PLAIN}", baseline="nowhere.json")', "nowhere.json"),
+        (f'parity.compare("{PLAIN}", baseline="nowhere.npz")', "nowhere.npz"),
         (f'parity.compare("{PLAIN}", accept="nowhere.toml")', "nowhere.toml"),
         (f'parity.compare("{PLAIN}", baseline="OTHER", **{SMALL!r})', "another plan"),
     ],
 )
 def test_unusable_input_is_one_line(project, baseline, call, part):
-    call = call.replace("OTHER", str(baseline / "other.json"))
+    call = call.replace("OTHER", str(baseline / "other.npz"))
     result = project(f"def test_one(parity):\n    {call}\n", failed=1)
     text = result.stdout.str()
     assert part in text

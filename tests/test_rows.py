@@ -281,7 +281,7 @@ COMMANDS = {
     "a repetition": (["--repeat", "2"], "*-concise-2"),
     "a seed": (["--seeds", f"{LEAST_SEEDS}"], "*/seed-1/*"),
     "an independent seed": (["--seeds", f"{LEAST_SEEDS}", "--independent"], "*-seed-1"),
-    "a golden record to be": (["--save-baseline", "golden.json"], "*"),
+    "a golden record to be": (["--save-baseline", "golden.npz"], "*"),
     "a model": (["--model", MODEL], "*/runs/*"),
     "the reference of a model": (["--model", MODEL], "*/reference/reference"),
     "a member of a model": (["--model", MODEL], "*/reference/rounding-2"),
@@ -305,7 +305,7 @@ def test_no_command_says_0(tmp_path, name):
         assert f"expected a training with {PLAIN}" in process.stdout + process.stderr
         assert "received one with 0.0.1" in process.stdout + process.stderr
     assert "agree: " not in process.stdout
-    assert not (tmp_path / "golden.json").exists()
+    assert not (tmp_path / "golden.npz").exists()
 
 
 # What the record of the right row may not hold, either

@@ -6,8 +6,8 @@ The slowest test, hence last. Environments that are missing are built.
 import numpy as np
 import pytest
 
+from framework_parity.common.commands.golden_records import Baseline
 from framework_parity.common.core.cache import cache_directory
-from framework_parity.common.judging.baseline import Baseline
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
 from tests.helpers import DEFAULT, start
@@ -18,7 +18,7 @@ EXIT_STATUS = {"agree": 0, "drift": 0, "disagree": 1}
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("fashion-mnist") / "out"
-    words = ["--out", out, "--save-baseline", out / "golden.json"]
+    words = ["--out", out, "--save-baseline", out / "golden.npz"]
     with start(words, cache_directory()) as process:
         output, errors = process.communicate()
     assert process.returncode in (0, 1), errors
@@ -73,7 +73,7 @@ def test_no_worker_needs_much_memory(compared):
 
 def test_its_golden_records_can_be_committed(compared):
     report = compared[2]
-    file = report.folder / "golden.json"
+    file = report.folder / "golden.npz"
     assert file.stat().st_size < 1e6
     baseline = Baseline.load(file)
     baseline.check_plan(Plan.load(report.folder / "plan"))

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.accepted_differences import Accepted
+from framework_parity.common.commands.golden_records import (
+    Baseline,
+    save_baseline,
+    surroundings,
+)
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place
-from framework_parity.common.judging.baseline import Baseline, save_baseline, surroundings
 from framework_parity.common.judging.baseline_difference import (
     Moved,
     compare_with_golden,
@@ -60,7 +64,7 @@ class Regression:
                 self.old = Baseline.load(self.target)
         self.baseline = None if baseline is None else Baseline.load(Path(baseline))
         self.accepted = None if accepted is None else Accepted.load(Path(accepted))
-        self._golden: list[dict[str, Any]] = []
+        self._golden: list[Record] = []
         self._changes: list[str] = []
         self._plan: Plan | None = None
 
@@ -102,17 +106,16 @@ class Regression:
                 if moved.grade == "exact" and run["grade"] == "rounding":
                     run["grade"] = "exact"
             if self.target is not None:
-                kept = golden_record(judge, found[0], run) | {"surroundings": around}
-                self._golden.append(kept)
+                self._golden.append(golden_record(judge, found[0], run, around))
                 if (old := self._moved(self.old, judge, found[0], run, around)) is not None:
                     self._changes.append(moved_sentence(run, old.to_json()))
-        facts: dict[str, Any] = {}
+        told: dict[str, Any] = {}
         if self.baseline is not None:
-            facts["baseline"] = self._baseline_facts(runs)
+            told["baseline"] = self._baseline_facts(runs)
         if self.accepted is not None:
             entries = self.accepted.apply(runs, today or date.today())
-            facts["accepted"] = {"file": str(self.accepted.path), "entries": entries}
-        return facts
+            told["accepted"] = {"file": str(self.accepted.path), "entries": entries}
+        return told
 
     def save(self, complete: bool) -> str | None:
         """Save the golden records, if they are to be; what was done, as a sentence.
@@ -159,8 +162,8 @@ class Regression:
                 if run["status"] == "done" and not run["baseline"]
             ],
             "not_trained": [
-                f"{run['backend']} {run['implementation']}"
+                f"{run.facts['backend']} {run.facts['implementation']}"
                 for run in self.baseline.runs
-                if (run["backend"], run["implementation"]) not in here
+                if (run.facts["backend"], run.facts["implementation"]) not in here
             ],
         }

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from framework_parity.common.commands.reprobe import judge_of_steps
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution, repeat_name
 from framework_parity.common.judging.causes import Diagnosis, find_cause
 from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.record_difference import (
+    differing_bits,
+    parameter_moves,
+    trained_alike,
+)
 from framework_parity.common.training.record import Record, RecordError
 
 MAX_FLIPS = 1000
@@ -140,28 +143,16 @@ def repeat_facts(
     if reasons:
         return {"repeats": {"asked": repeats, "trained": len(records), "reason": reasons[0]}}
     first, *others = records
-    names = ("step_loss", "parameters/W", "parameters/b", "val_y_hat")
-    identical = all(
-        other.arrays[name].tobytes() == first.arrays[name].tobytes()
-        for other in others
-        for name in names
-    )
-    error = envelopes = 0.0
-    for other in others:
-        for name in "Wb":
-            key = f"parameters/{name}"
-            s = min(len(other.arrays[key]), len(first.arrays[key]))  # one may have made fewer steps
-            difference = np.abs(other.arrays[key][:s].astype(np.float64) - first.arrays[key][:s])
-            largest = difference.reshape(s, -1).max(axis=1)
-            error = max(error, float(largest.max()))
-            envelopes = max(envelopes, float((largest / getattr(judge.envelope, name)[:s]).max()))
+    moved = [parameter_moves(judge.envelope, first, other) for other in others]
     return {
         "repeats": {
             "asked": repeats,
             "trained": len(records),
-            "identical": identical,
-            "parameter_error": error,
-            "parameter_envelopes": envelopes,
+            "identical": all(
+                trained_alike(differing_bits(judge, first, other)) for other in others
+            ),
+            "parameter_error": max(float(move.errors.max()) for move in moved),
+            "parameter_envelopes": max(float(move.envelopes.max()) for move in moved),
         }
     }
 

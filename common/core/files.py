@@ -17,7 +17,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 
 
-def write_whole(path: Path, content: str | Mapping[str, Any]) -> None:
+def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
     """Write a file by one rename, so that a reader never sees half of it.
 
     Folders above it are made. What is there and no regular file (a terminal, a pipe) is written
@@ -25,7 +25,8 @@ def write_whole(path: Path, content: str | Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        content: a text; or for a name that ends in ``.npz`` arrays; else the object of a JSON file.
+        content: a text or bytes; a mapping, of arrays if the name ends in ``.npz``, else of facts
+            for a JSON file.
 
     Raises:
         OSError: if there is no room or no permission; the file is then as it was.
@@ -47,12 +48,13 @@ def write_whole(path: Path, content: str | Mapping[str, Any]) -> None:
         raise
 
 
-def _write(file: IO[bytes], path: Path, content: str | Mapping[str, Any]) -> None:
-    if not isinstance(content, str) and path.suffix == ".npz":
+def _write(file: IO[bytes], path: Path, content: str | bytes | Mapping[str, Any]) -> None:
+    if isinstance(content, Mapping) and path.suffix == ".npz":
         np.savez(file, **content)
         return
-    text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
-    file.write(text.encode("utf-8", "replace"))
+    if isinstance(content, Mapping):
+        content = json.dumps(content, indent=1) + "\n"
+    file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager

@@ -16,19 +16,25 @@ import numpy as np
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.golden_record import (
     SAMPLED_ROWS,
-    bits_of,
-    decode,
     entries,
     projections,
     sampled,
-    snapshot_bits,
-    stages_of,
     state_digests,
 )
 from framework_parity.common.judging.grades import GRADES
 from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps
 from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
+from framework_parity.common.judging.record_difference import (
+    REPORTED,
+    TRAINED,
+    differing_bits,
+    label,
+    moves,
+    predictions,
+    stages_of,
+    trained_alike,
+)
 from framework_parity.common.reference.ensemble import unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import HISTORY, Record
@@ -75,7 +81,7 @@ class Moved:
 
 def compare_with_golden(
     judge: Judge,
-    golden: Mapping[str, Any],
+    golden: Record,
     record: Record,
     run: Mapping[str, Any],
     surroundings: Mapping[str, Any],
@@ -84,18 +90,15 @@ def compare_with_golden(
 
     Args:
         judge: of the plan that both trained.
-        golden: as :func:`golden_record.golden_record` made it, and ``surroundings``.
+        golden: as :func:`golden_record.golden_record` made it.
         record: what the run's worker left.
         run: its row of the report.
-        surroundings: of the run; see :func:`baseline.surroundings`.
+        surroundings: of the run; see :func:`commands.golden_records.surroundings`.
     """
     limit = TWO_RUNS * judge.thresholds.envelopes
-    same = (
-        golden["sha256"] == bits_of(record)
-        and golden["snapshots_sha256"] == snapshot_bits(record)
-        and golden["fed_sha256"] == record.facts["fed_sha256"]
-        and all(golden[name] == list(run[name]) for name in HISTORY)
-    )
+    kept, differing = golden.facts, differing_bits(judge, golden, record)
+    histories = (kept["history"][name] == list(record.facts["history"][name]) for name in HISTORY)
+    same = trained_alike(differing) and all(histories)
     lockstep = list(stage_findings(judge, golden, record))
     steps = judge.free_running.steps
     free = [found for found in free_findings(judge, golden, record) if found.step < steps]
@@ -106,29 +109,30 @@ def compare_with_golden(
     divergence = None
     if envelopes > limit:  # then the first place beyond what a single run may stray is to blame
         divergence = first_divergence(deciding, judge.thresholds.envelopes)
-    final = decode(golden["final_W"])
-    W, b = record.arrays["parameters/W"][-1], record.arrays["parameters/b"][-1]
-    error = max(_largest(W - final), _largest(b - decode(golden["b"])[-1]))
-    loss_error, predictions = loss_change(golden, run), changed_predictions(judge, golden, record)
+    loss_error = loss_change(golden, record)
+    changed = int(np.count_nonzero(predictions(golden) != predictions(record)))
+    W, b = (record.arrays[f"parameters/{name}"][-1] for name in "Wb")
+    error = max(
+        _largest(W - golden.arrays["final/W"][0]), _largest(b - golden.arrays["parameters/b"][-1])
+    )
     within = "rounding" if judge.free_running.informative else "chaotic"
     grade = "exact" if same else within
     if not same and divergence is not None:
-        grade = moved_grade(judge, deciding, loss_error, predictions)
+        grade = moved_grade(judge, deciding, loss_error, changed)
     gone = None
-    if golden["divergence"] and not run["divergence"]:
-        where = golden["divergence"]
-        gone = golden["cause"] or f"step {where['step']}, stage {where['stage']}"
+    if (where := kept["divergence"]) and not run["divergence"]:
+        gone = kept["cause"] or f"step {where['step']}, stage {where['stage']}"
     return Moved(
         grade=grade,
         envelopes=0.0 if same else envelopes,
         parameter_error=error,
         loss_error=loss_error,
-        predictions=predictions,
+        predictions=changed,
         divergence=None if same else divergence,
-        first_bits=None if same else first_bits(judge, golden, record),
-        versions=changes(golden["versions"], record.facts["versions"]),
-        surroundings=changes(golden["surroundings"], surroundings),
-        was=golden["grade"],
+        first_bits=None if same else first_bits(judge, golden, differing),
+        versions=changes(kept["versions"], record.facts["versions"]),
+        surroundings=changes(kept["surroundings"], surroundings),
+        was=kept["grade"],
         gone=gone,
     )
 
@@ -149,17 +153,17 @@ def moved_grade(
     return "drift" if same else "disagree"
 
 
-def stage_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every tensor of every probed step by how far it moved: some entries, coherent parts."""
     ladder = judge.ladder
-    kept = {(entry["step"], entry["tensor"]): entry for entry in golden["stages"]}
+    kept = {(entry["step"], entry["tensor"]): entry for entry in golden.facts["stages"]}
     for step, stage, tensor, _, values in stages_of(judge, record):
-        label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+        name = label(stage, tensor)
         entry = kept.pop((step, tensor), None)
-        before = None if entry is None else decode(entry["entries"])
+        before = golden.arrays.get(f"probe/{step}/{tensor}")
         now = entries(values)
         if entry is None or before is None or before.shape != now.shape:
-            yield Finding(step, stage, label, "largest", WORST, WORST, WORST)
+            yield Finding(step, stage, name, "largest", WORST, WORST, WORST)
             continue
         parts = ladder.coherent_parts(step, tensor, values)
         moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
@@ -168,41 +172,41 @@ def stage_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> I
         worst = max(ratios, key=lambda name: ratios[name])
         exact = ladder.parameters[step].get(tensor, ladder.exact[step][tensor])
         ulps = in_ulps(judge.plan, moved["largest"], float(np.abs(exact).max()))
-        yield Finding(step, stage, label, worst, moved[worst], ulps, min(ratios[worst], WORST))
+        yield Finding(step, stage, name, worst, moved[worst], ulps, min(ratios[worst], WORST))
     for (step, tensor), entry in kept.items():
         yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
 
 
-def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """The free run by how far it moved: at each snapshot the parameters, at each step the loss."""
     envelope, plan = judge.envelope, judge.plan
-    W, b = record.arrays["parameters/W"], record.arrays["parameters/b"]
-    rows = decode(golden["rows"])
-    loss, loss_before = record.arrays["step_loss"], decode(golden["step_loss"])
+    W, rows = record.arrays["parameters/W"], golden.arrays["rows"]
+    loss, loss_before = record.arrays["step_loss"], golden.arrays["step_loss"]
     if len(loss) != len(loss_before) or len(W) != len(rows):
         step = min(len(loss), len(loss_before))
         yield Finding(step, "data", "number of steps", "largest", WORST, WORST, WORST)
         return
-    row_moves = W[:, sampled(W.shape[1], SAMPLED_ROWS)] - rows
-    b_moves = b - decode(golden["b"])
-    final = W[-1] - decode(golden["final_W"])
-    squares = (projections(W) - decode(golden["projections"])) ** 2
+    now = {**record.arrays, "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)], "final/W": W[-1:]}
+    bounds = {"rows": envelope.W, "parameters/b": envelope.b, "step_loss": envelope.loss}
+    found = moves(golden.arrays, now, bounds | {"final/W": envelope.W[-1]})
+    squares = (projections(W) - golden.arrays["projections"]) ** 2
     rms = np.sqrt(squares.mean(axis=(1, 2)) / W.shape[1])
     for i, updates in enumerate(plan.snapshots[: len(W)]):
-        last = _largest(final) if i == len(W) - 1 else 0.0
+        last = found["final/W"].errors[0] if i == len(W) - 1 else 0.0
+        of_W = float(max(found["rows"].errors[i], rms[i], last))
         moved = {
-            "W, carried over steps": (max(_largest(row_moves[i]), float(rms[i]), last), envelope.W),
-            "b, carried over steps": (_largest(b_moves[i]), envelope.b),
+            "W, carried over steps": (of_W, envelope.W),
+            "b, carried over steps": (float(found["parameters/b"].errors[i]), envelope.b),
         }
         for tensor, (error, bound) in moved.items():
             scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
             ulps = in_ulps(plan, error, float(scale))
             ratio = min(error / float(bound[i]), WORST)
             yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
-    errors = np.abs(loss - loss_before)[: judge.free_running.steps]
+    steps = judge.free_running.steps
+    errors, ratios = found["step_loss"].errors[:steps], found["step_loss"].envelopes[:steps]
     if not len(errors):
         return
-    ratios = errors / envelope.loss[: len(errors)]
     outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
     step = int(outside[0]) if len(outside) else int(ratios.argmax())
     error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
@@ -210,7 +214,7 @@ def free_findings(judge: Judge, golden: Mapping[str, Any], record: Record) -> It
     yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
 
 
-def metric_moves(judge: Judge, golden: Mapping[str, Any], record: Record) -> Iterator[Finding]:
+def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every metric of every epoch by how far it moved, at its farthest epoch."""
     plan, envelope, oracle, num_val = judge.plan, judge.envelope, judge.oracle, judge.data.num_val
     limit, unit = TWO_RUNS * judge.thresholds.envelopes, unit_roundoff(plan)
@@ -225,8 +229,10 @@ def metric_moves(judge: Judge, golden: Mapping[str, Any], record: Record) -> Ite
             num_val,
         ),
     }
+    histories = [each.facts["history"] for each in (record, golden)]
     for name in HISTORY:
-        errors = np.abs(np.array(record.facts["history"][name]) - np.array(golden[name]))
+        now, before = (np.array(history[name]) for history in histories)
+        errors = np.abs(now - before)
         if name in near:
             count, size = near[name]
             ratios = excess(errors, count, np.full(len(errors), size), limit, unit)
@@ -238,43 +244,24 @@ def metric_moves(judge: Judge, golden: Mapping[str, Any], record: Record) -> Ite
         yield finding(plan, step, name, error, error / bound if bound else 1.0)
 
 
-def first_bits(judge: Judge, golden: Mapping[str, Any], record: Record) -> str:
+def first_bits(judge: Judge, golden: Record, differing: Sequence[str]) -> str:
     """Where the first bits differ: of the probed steps, else of the free run."""
-    if golden["fed_sha256"] != record.facts["fed_sha256"]:
-        return "what training was fed"
-    states = state_digests(judge)
-    kept = {(entry["step"], entry["tensor"]): entry["sha256"] for entry in golden["stages"]}
-    for step, stage, tensor, bits, _ in stages_of(judge, record):
-        if golden["states_sha256"].get(str(step)) != states[str(step)]:
-            continue  # the reference itself rounds otherwise on this machine
-        if kept.get((step, tensor)) != bits:
-            label = tensor.removeprefix(f"{stage.replace(' ', '_')}/")
-            return f"step {step}, stage {stage}, {label}"
-    before, last = snapshot_bits(record), 0
-    for updates, bits in golden["snapshots_sha256"].items():
-        if before.get(updates) != bits:
-            return f"the parameters between updates {last} and {updates}"
-        last = int(updates)
-    return "losses or predictions as reported"
+    # Before some steps the reference itself may round otherwise on this machine.
+    before, now = golden.facts["states_sha256"], state_digests(judge)
+    others = tuple(f"{step}, " for step in now if before.get(step) != now[step])
+    first = next((name for name in differing if not name.startswith(others)), REPORTED)
+    return REPORTED if first in TRAINED else first
 
 
-def loss_change(golden: Mapping[str, Any], run: Mapping[str, Any]) -> float:
+def loss_change(before: Record, now: Record) -> float:
     """Largest relative change of an epoch's training or validation loss."""
-    return max(
-        float((np.abs(now - before) / np.maximum(np.abs(before), 1e-12)).max())
+    pairs = [
+        [np.array(record.facts["history"][name]) for record in (before, now)]
         for name in ("train_loss", "val_loss")
-        for now, before in [(np.array(run[name]), np.array(golden[name]))]
+    ]
+    return max(
+        float((np.abs(new - old) / np.maximum(np.abs(old), 1e-12)).max()) for old, new in pairs
     )
-
-
-def changed_predictions(judge: Judge, golden: Mapping[str, Any], record: Record) -> int:
-    """How many validation examples are classified otherwise than by the golden record."""
-    logits = judge.validation @ decode(golden["final_W"]) + decode(golden["b"])[-1]
-    before = logits.argmax(axis=1)
-    for example, predicted in golden["exceptional_predictions"].items():
-        if int(example) < len(before):
-            before[int(example)] = predicted
-    return int(np.count_nonzero(record.arrays["val_y_hat"].argmax(axis=1) != before))
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:

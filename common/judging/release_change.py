@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import TENSORS, Ladder
-from framework_parity.common.reference.replay import WORST
+from framework_parity.common.judging.record_difference import first_difference, parameter_moves
 from framework_parity.common.training.record import Record
 
 
@@ -61,18 +58,12 @@ class Change:
 
     def measured(self, judge: Judge, old: Record, new: Record) -> Change:
         """With what the records of both tell, beside each other."""
-        error = ratio = 0.0
-        for name in "Wb":
-            pair = (record.arrays[f"parameters/{name}"][-1] for record in (old, new))
-            older, newer = (array.astype(np.float64) for array in pair)
-            largest = float(np.abs(newer - older).max())
-            error = max(error, largest)
-            ratio = max(ratio, largest / float(getattr(judge.envelope, name)[-1]))
+        found = parameter_moves(judge.envelope, old, new)
         return replace(
             self,
-            first=first_difference(judge.ladder, old, new),
-            parameter_error=error,
-            parameter_envelopes=ratio,
+            first=first_difference(judge, old, new),
+            parameter_error=float(found.errors[-1]),
+            parameter_envelopes=float(found.envelopes[-1]),
         )
 
     def differs(self, by: str) -> bool:
@@ -83,27 +74,3 @@ class Change:
     def to_json(self) -> dict[str, Any]:
         """The change as a JSON object."""
         return asdict(self)
-
-
-def first_difference(ladder: Ladder, old: Record, new: Record) -> dict[str, Any] | None:
-    """The first tensor, in the ladder's order, that two records do not hold bit for bit alike.
-
-    Both computed each probed step from the same state, so what differs first is the cause of all
-    that differs after it in that step.
-    """
-    for step in ladder.plan.probes:
-        probes = ladder.probe(old, step), ladder.probe(new, step)
-        for tensor, stage in TENSORS.items():
-            key = f"forward/{old.facts['y_hat']}" if stage == "forward" else tensor
-            older, newer = (probe.get(key) for probe in probes)
-            if older is None or newer is None or older.shape != newer.shape:
-                error = ratio = WORST
-            elif np.array_equal(older, newer):
-                continue
-            else:
-                error = float(np.abs(newer.astype(np.float64) - older).max())
-                ratio = min(error / ladder.envelopes[step, key, "largest"], WORST)
-            label = key.removeprefix(f"{stage.replace(' ', '_')}/")
-            facts = {"step": step, "stage": stage, "tensor": label}
-            return facts | {"error": error, "envelopes": ratio}
-    return None

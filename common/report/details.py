@@ -18,6 +18,7 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.processes import ENVELOPE, REFERENCE, Contender
+from framework_parity.common.judging.record_difference import moves
 from framework_parity.common.reference.replay import Floats, Trajectory
 from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.plan import Plan
@@ -142,8 +143,10 @@ class Details:
             examples they classify differently.
         """
         (W, b, y), (V, c, z) = (self._end(name) for name in (one, other))
-        apart = np.abs(W - V).max() / self.W_envelope[-1], np.abs(b - c).max() / self.b_envelope[-1]
-        return float(max(apart)), int(np.count_nonzero(y != z))
+        bounds = {"W": self.W_envelope[-1], "b": self.b_envelope[-1]}
+        found = moves({"W": W[None], "b": b[None]}, {"W": V[None], "b": c[None]}, bounds)
+        apart = max(float(move.envelopes[0]) for move in found.values())
+        return apart, int(np.count_nonzero(y != z))
 
     def _end(self, name: str | None) -> tuple[Array, Array, Array]:
         if name is None:

@@ -1,11 +1,17 @@
-"""Baseline: the file of golden records that a project commits, and its history of reasons."""
+"""The file of golden records that a project commits, and its history of reasons.
+
+One archive, as ``numpy.savez`` writes it, of what records are made of: ``baseline.json``, the facts
+of the plan, of the history and of every run, and the arrays of every run.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import platform
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,19 +20,23 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from framework_parity.common.core.arrays import Array, hash_arrays
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
-from framework_parity.common.judging.golden_record import TRAINED, decode
 from framework_parity.common.judging.grades import GRADES
 from framework_parity.common.judging.ladder import PARTS, STAGES
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import HISTORY
+from framework_parity.common.training.record import HISTORY, Record
 
-SCHEMA = 3
+SCHEMA = 4
 KIND = "framework-parity baseline"
 
-ARRAYS = ("step_loss", "b", "rows", "projections", "final_W")
+FACTS_FILE = "baseline.json"
+MOST_BYTES = 2**30
+"""Of the archive, unpacked: far more than golden records take; a broken file may claim any size."""
+
+ARRAYS = ("step_loss", "parameters/b", "rows", "projections", "final/W", "predicted")
 RUN_KINDS: dict[str, Callable[[Any], bool]] = {
     "backend": lambda v: isinstance(v, str),
     "implementation": lambda v: isinstance(v, str),
@@ -38,16 +48,43 @@ RUN_KINDS: dict[str, Callable[[Any], bool]] = {
     "envelopes": lambda v: _is_number(v),
     "divergence": lambda v: v is None or _is_place(v),
     "cause": lambda v: v is None or isinstance(v, str),
-    **{name: lambda v: isinstance(v, list) and all(map(_is_number, v)) for name in HISTORY},
-    "fed_sha256": lambda v: isinstance(v, str),
-    "sha256": lambda v: _is_mapping(v, str) and set(v) == set(TRAINED),
-    "snapshots_sha256": lambda v: _is_mapping(v, str),
+    "history": lambda v: isinstance(v, dict) and set(v) == set(HISTORY) and _are_numbers(v),
+    "sha256": lambda v: _is_mapping(v, str),
     "states_sha256": lambda v: _is_mapping(v, str),
-    "exceptional_predictions": lambda v: _is_mapping(v, int) and all(n.isdecimal() for n in v),
     "stages": lambda v: isinstance(v, list) and all(map(_is_stage, v)),
     "digests": lambda v: _is_mapping(v, str),
 }
 """What every golden record states, and whether a value may stand there."""
+
+
+def pack(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """The archive of these facts and arrays."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        text = json.dumps(facts, indent=1, allow_nan=False, ensure_ascii=False)
+        archive.writestr(FACTS_FILE, text + "\n")
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def unpack(path: Path) -> tuple[Any, dict[str, Array]]:
+    """The facts and arrays of an archive; nothing is written, nothing that is pickled is read.
+
+    Raises:
+        Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
+    """
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        if (size := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
+            raise ValueError(f"an archive of {size:,} bytes, more than {MOST_BYTES:,}")
+        facts = json.loads(archive.read(FACTS_FILE), parse_constant=_no_number)
+        arrays = {}
+        for name in archive.namelist():
+            if name != FACTS_FILE:
+                content = io.BytesIO(archive.read(name))
+                arrays[name.removesuffix(".npy")] = np.load(content, allow_pickle=False)
+    return facts, arrays
 
 
 @dataclass(frozen=True)
@@ -55,11 +92,13 @@ class Baseline:
     """The golden records of one plan.
 
     Args:
-        facts: the JSON object; ``docs/regression.md`` describes it.
+        facts: of all of them; ``docs/regression.md`` describes them.
+        runs: the golden records; see :func:`judging.golden_record.golden_record`.
         path: the file.
     """
 
     facts: dict[str, Any]
+    runs: tuple[Record, ...]
     path: Path
 
     @classmethod
@@ -70,36 +109,30 @@ class Baseline:
             ParityError: if it cannot be read, is none, is broken, or of another schema.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            _refuse(path, str(getattr(error, "strerror", None) or error), "name a saved baseline")
-        try:
-            facts = json.loads(text, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            _refuse(path, f"no JSON ({error})", "restore the file")
+            facts, arrays = unpack(path)
+        except OSError as error:
+            _refuse(path, str(error.strerror or error), "name a saved baseline")
+        except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
+            _refuse(path, f"no archive of golden records ({error})", "restore the file")
         if not isinstance(facts, dict) or facts.get("kind") != KIND:
-            _refuse(path, "other JSON", "name a file that --save-baseline wrote")
+            _refuse(path, "another archive", "name a file that --save-baseline wrote")
         schema = facts.get("schema")
         if schema != SCHEMA:
             mend = "use the release that wrote it, or save a new file"
             _refuse(path, f"schema {schema!r}, not {SCHEMA}", mend)
         try:
             _check(facts)
+            runs = tuple(_golden(run, arrays) for run in facts.pop("runs"))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             _refuse(path, f"a broken one ({' '.join(map(str, error.args))})", "restore the file")
-        if edited := [
-            f"{' '.join(map(str, _identity(part)[:2])) if part is not facts else 'its'} {name}"
-            for part in (facts, *facts["runs"])
-            for name in _changed(part)
-        ]:
+        edited = [f"its {name}" for name in _changed(facts, {})]
+        for run in runs:
+            who = f"{run.facts['backend']} {run.facts['implementation']}"
+            edited += [f"{who} {name}" for name in _changed(run.facts, run.arrays)]
+        if edited:
             received = f"one of which {', '.join(edited)} was changed after it was saved"
             _refuse(path, received, "restore the file")
-        return cls(facts, path)
-
-    @property
-    def runs(self) -> list[dict[str, Any]]:
-        """The golden records."""
-        return list(self.facts["runs"])
+        return cls(facts, runs, path)
 
     def check_plan(self, plan: Plan) -> None:
         """Raise ParityError unless these are records of this plan."""
@@ -125,30 +158,25 @@ class Baseline:
         """Raise ParityError unless the arrays fit the plan, as far as a run was whole."""
         inputs, outputs = plan.W.shape
         for run in self.runs:
-            name = f"{run['backend']} {run['implementation']}"
-            arrays = {key: decode(run[key]) for key in ARRAYS}
-            s = len(run["snapshots_sha256"])
+            shapes = {name: array.shape for name, array in run.arrays.items()}
+            s = len(run.arrays["parameters/b"])
             fitting = (
-                arrays["final_W"].shape == (inputs, outputs)
-                and arrays["b"].shape == (s, outputs)
-                and arrays["rows"].shape[::2] == (s, outputs)
-                and arrays["projections"].shape[::2] == (s, outputs)
-                and arrays["rows"].ndim == arrays["projections"].ndim == 3
-                and arrays["step_loss"].ndim == 1
+                shapes["final/W"] == (1, inputs, outputs)
+                and shapes["parameters/b"] == (s, outputs)
+                and shapes["rows"][::2] == shapes["projections"][::2] == (s, outputs)
+                and len(shapes["rows"]) == len(shapes["projections"]) == 3
+                and len(shapes["step_loss"]) == len(shapes["predicted"]) == 1
                 and s > 0
-                and all(len(run[key]) == plan.recipe.max_epochs for key in HISTORY)
+                and {*map(len, run.facts["history"].values())} == {plan.recipe.max_epochs}
             )
             if not fitting:
+                name = f"{run.facts['backend']} {run.facts['implementation']}"
                 _refuse(self.path, f"{name} in other shapes than its plan's", "restore the file")
 
-    def find(self, backend: str, implementation: str, version: str | None) -> dict[str, Any] | None:
+    def find(self, backend: str, implementation: str, version: str | None) -> Record | None:
         """The golden record of a run; where versions stand side by side, that of its own."""
-        found = [
-            run
-            for run in self.runs
-            if (run["backend"], run["implementation"]) == (backend, implementation)
-        ]
-        same = [run for run in found if run["version"] == version]
+        found = [run for run in self.runs if _identity(run)[:2] == (backend, implementation)]
+        same = [run for run in found if run.facts["version"] == version]
         return next(iter([*same, *reversed(found)]), None)
 
 
@@ -156,7 +184,7 @@ def save_baseline(
     path: Path,
     old: Baseline | None,
     plan: Plan,
-    runs: Sequence[dict[str, Any]],
+    runs: Sequence[Record],
     because: str | None,
     changes: Sequence[str],
 ) -> None:
@@ -173,19 +201,21 @@ def save_baseline(
         changes: what moved since the old records, a sentence each.
     """
     saved = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    runs = [run | {"saved": saved} for run in runs]
-    runs = [run | {"digests": _digests(run)} for run in runs]
-    trained = {_identity(run) for run in runs}
+    new = []
+    for run in runs:
+        facts = {**run.facts, "saved": saved}
+        new.append(Record({**facts, "digests": _digests(facts, run.arrays)}, run.arrays))
     # An upgrade replaces the old version's record; versions side by side each keep their own.
-    names = {identity[:2] for identity in trained}
+    names = {_identity(run)[:2] for run in new}
     kept = [run for run in old.runs if _identity(run)[:2] not in names] if old else []
-    history = list(old.facts["history"]) if old else []
+    ordered = sorted([*kept, *new], key=lambda run: tuple(map(str, _identity(run))))
     entry = {
         "saved": saved,
         "because": because,
         "runs": [
-            f"{run['backend']} {run['version']} {run['implementation']}: {run['grade']}"
-            for run in runs
+            f"{run.facts['backend']} {run.facts['version']} {run.facts['implementation']}: "
+            f"{run.facts['grade']}"
+            for run in new
         ],
         "changes": list(changes),
     }
@@ -196,10 +226,13 @@ def save_baseline(
         "recipe": plan.recipe.to_json(),
         "data_sha256": plan.data_sha256,
         "runner": {"python": platform.python_version(), "numpy": np.__version__},
-        "history": [*history, entry],
-        "runs": sorted([*kept, *runs], key=lambda run: tuple(map(str, _identity(run)))),
+        "history": [*(old.facts["history"] if old else []), entry],
     }
-    write_whole(path, _readable({**facts, "digests": _digests(facts)}))
+    facts |= {"digests": _digests(facts, {}), "runs": [run.facts for run in ordered]}
+    arrays = {
+        f"{_place(run.facts)}{name}": array for run in ordered for name, array in run.arrays.items()
+    }
+    write_whole(path, pack(facts, arrays))
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:
@@ -209,40 +242,46 @@ def surroundings(threads: int, device: str) -> dict[str, Any]:
     return {**kept, "threads": threads, "device": device}
 
 
-def _identity(run: Mapping[str, Any]) -> tuple[str, str, str | None]:
-    return run["backend"], run["implementation"], run["version"]
+def _identity(run: Record) -> tuple[str, str, str | None]:
+    return run.facts["backend"], run.facts["implementation"], run.facts["version"]
 
 
-def _digests(part: Mapping[str, Any]) -> dict[str, str]:
-    """Half the SHA-256 of each value of a run; or of the file, whose runs have their own."""
-    return {
+def _place(run: Mapping[str, Any]) -> str:
+    """How the names of a run's arrays begin in the archive."""
+    return f"{run['backend']} {run['version']} {run['implementation']}/"
+
+
+def _golden(facts: dict[str, Any], arrays: Mapping[str, Array]) -> Record:
+    """A run of the archive; raises ValueError unless it can be worked with."""
+    if missing := [name for name in RUN_KINDS if name not in facts]:
+        raise ValueError(f"a run lacks {', '.join(missing)}")
+    if bad := [name for name, fits in RUN_KINDS.items() if not fits(facts[name])]:
+        raise ValueError(f"{facts['backend']}: {', '.join(bad)}")
+    place = _place(facts)
+    own = {name.removeprefix(place): a for name, a in arrays.items() if name.startswith(place)}
+    if missing := [name for name in ARRAYS if name not in own]:
+        raise ValueError(f"{place} lacks {', '.join(missing)}")
+    if bad := [n for n, a in own.items() if a.dtype.kind not in "fiu" or not np.isfinite(a).all()]:
+        raise ValueError(f"{place}: other than finite numbers in {', '.join(bad)}")
+    return Record(facts, own)
+
+
+def _digests(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Half the SHA-256 of each fact, and of all arrays of a run."""
+    found = {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
-        for name, value in part.items()
-        if name not in ("runs", "digests")
+        for name, value in facts.items()
+        if name != "digests"
     }
+    if arrays:
+        found["arrays"] = hash_arrays(dict(sorted(arrays.items())))[:32]
+    return found
 
 
-def _changed(part: Mapping[str, Any]) -> list[str]:
+def _changed(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[str]:
     """The names whose values are not those that were saved; also of what came or went."""
-    now, saved = _digests(part), part["digests"]
+    now, saved = _digests(facts, arrays), facts["digests"]
     return sorted(name for name in {*now, *saved} if now.get(name) != saved.get(name))
-
-
-def _readable(facts: dict[str, Any]) -> str:
-    """JSON with a line for every fact, but each of many alike (stages, digests) on one line."""
-    lines = []
-    for run in facts["runs"]:
-        inner = []
-        for name, value in run.items():
-            if name == "stages":
-                each = ",\n".join(f"    {json.dumps(entry, allow_nan=False)}" for entry in value)
-                inner.append(f'   "stages": [\n{each}\n   ]')
-            else:
-                inner.append(f"   {json.dumps(name)}: {json.dumps(value, allow_nan=False)}")
-        lines.append("  {\n" + ",\n".join(inner) + "\n  }")
-    head = {name: value for name, value in facts.items() if name != "runs"}
-    text = json.dumps(head, indent=1, allow_nan=False, ensure_ascii=False).removesuffix("\n}")
-    return f'{text},\n "runs": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
@@ -269,19 +308,14 @@ def _check(facts: Mapping[str, Any]) -> None:
         raise ValueError("history")
     if not isinstance(facts["runs"], list):
         raise ValueError("runs")
-    for run in facts["runs"]:
-        if missing := [name for name in (*RUN_KINDS, *ARRAYS) if name not in run]:
-            raise ValueError(f"a run lacks {', '.join(missing)}")
-        if bad := [name for name, fits in RUN_KINDS.items() if not fits(run[name])]:
-            raise ValueError(f"{run['backend']}: {', '.join(bad)}")
-        for name in ARRAYS:
-            decode(run[name])
-        for entry in run["stages"]:
-            decode(entry["entries"])
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(history: Mapping[str, Any]) -> bool:
+    return all(isinstance(v, list) and all(map(_is_number, v)) for v in history.values())
 
 
 def _is_mapping(value: Any, kind: type) -> bool:
@@ -297,7 +331,6 @@ def _is_stage(value: Any) -> bool:
         isinstance(value, dict)
         and isinstance(value.get("step"), int)
         and value.get("stage") in STAGES
-        and all(isinstance(value.get(name), str) for name in ("tensor", "sha256"))
+        and isinstance(value.get("tensor"), str)
         and all(_is_number(value[part]) for part in PARTS if part in value)
-        and "entries" in value
     )

@@ -1,0 +1,165 @@
+"""Two records of one plan beside each other: whose bits differ, first where, and by how much.
+
+What a golden record keeps, another release, a repeated training, two backends and a fault changed:
+all of it is compared here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import TENSORS
+from framework_parity.common.reference.ensemble import Envelope
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.record import Record
+
+Floats = npt.NDArray[np.float64]
+
+FED = "what training was fed"
+REPORTED = "losses or predictions as reported"
+TRAINED = ("step_loss", "step_accuracy", "val_y_hat")
+"""Arrays of a record whose bits count, beside the parameters."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far an array is from the same array of another record.
+
+    Args:
+        errors: the largest difference in each slice along the first axis.
+        envelopes: the same in rounding envelopes.
+    """
+
+    errors: Floats
+    envelopes: Floats
+
+
+def moves(
+    one: Mapping[str, Array], other: Mapping[str, Array], bounds: Mapping[str, Any]
+) -> dict[str, Move]:
+    """How far the named arrays of two records are apart, as far as both go.
+
+    Args:
+        one: arrays by name.
+        other: likewise.
+        bounds: the envelope of each slice along the first axis, or one of all, by the array's name.
+    """
+    found = {}
+    for name, bound in bounds.items():
+        s = min(len(one[name]), len(other[name]))
+        error = np.abs(one[name][:s].astype(np.float64) - other[name][:s])
+        errors = error.reshape(s, -1).max(axis=1)
+        found[name] = Move(errors, errors / np.atleast_1d(bound)[:s])
+    return found
+
+
+def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
+    """How far the parameters of two records are apart at each snapshot: the farthest of them."""
+    bounds = {f"parameters/{name}": getattr(envelope, name) for name in "Wb"}
+    found = moves(one.arrays, other.arrays, bounds).values()
+    return Move(
+        np.max([move.errors for move in found], axis=0),
+        np.max([move.envelopes for move in found], axis=0),
+    )
+
+
+def digest(array: Array) -> str:
+    """SHA-256 over type, shape and bytes of an array."""
+    array = np.ascontiguousarray(array)
+    array = array.astype(array.dtype.newbyteorder("<"))
+    found = hashlib.sha256(f"{array.dtype.str}:{array.shape};".encode())
+    found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def stages_of(judge: Judge, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
+    """The probed steps of a record, stage by stage.
+
+    Yields:
+        step, stage, tensor, the array as it was recorded, and the values: an update's as the
+        change of its parameter. Tensors that are missing, or have another shape than they should,
+        are left out.
+    """
+    for step in judge.plan.probes:
+        probe = judge.ladder.probe(record, step)
+        for name, stage in TENSORS.items():
+            key = f"forward/{record.facts['y_hat']}" if stage == "forward" else name
+            values = probe.get(key)
+            if values is not None and values.shape == judge.ladder.exact[step][key].shape:
+                yield step, stage, key, record.arrays[f"probe/{step}/{name}"], values
+
+
+def label(stage: str, tensor: str) -> str:
+    """How a tensor of a stage is called."""
+    return tensor.removeprefix(f"{stage.replace(' ', '_')}/")
+
+
+def bits_of(judge: Judge, record: Record) -> dict[str, str]:
+    """Digests of all that a training gave, by where they are, in the order of computing.
+
+    A golden record keeps them.
+    """
+    if "sha256" in record.facts:
+        return dict(record.facts["sha256"])
+    found = {FED: str(record.facts["fed_sha256"])}
+    for step, stage, tensor, array, _ in stages_of(judge, record):
+        found[f"step {step}, stage {stage}, {label(stage, tensor)}"] = digest(array)
+    parameters, last = record.parameters(), 0
+    for i, step in enumerate(record.arrays["snapshots"]):
+        found[f"the parameters between updates {last} and {step}"] = hashlib.sha256(
+            "".join(digest(parameters[name][i]) for name in sorted(parameters)).encode()
+        ).hexdigest()
+        last = step
+    return found | {name: digest(record.arrays[name]) for name in TRAINED}
+
+
+def predictions(record: Record) -> Array:
+    """The class of each validation example; a golden record keeps it."""
+    found = record.arrays.get("predicted")
+    return np.asarray(record.arrays["val_y_hat"].argmax(axis=1) if found is None else found)
+
+
+def differing_bits(judge: Judge, one: Record, other: Record) -> list[str]:
+    """Where the bits of two records differ, in the order of computing."""
+    before, now = bits_of(judge, one), bits_of(judge, other)
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def trained_alike(differing: list[str]) -> bool:
+    """Whether only probed steps differ, hence nothing that a training gave."""
+    return all(name.startswith("step ") for name in differing)
+
+
+def first_difference(judge: Judge, old: Record, new: Record) -> dict[str, Any] | None:
+    """The first tensor, in the ladder's order, that two records do not hold bit for bit alike.
+
+    Both computed each probed step from the same state, so what differs first is the cause of all
+    that differs after it in that step.
+    """
+    ladder = judge.ladder
+    stages = [
+        {(step, tensor): values for step, _, tensor, _, values in found}
+        for found in (stages_of(judge, old), stages_of(judge, new))
+    ]
+    for step in judge.plan.probes:
+        for name, stage in TENSORS.items():
+            tensor = f"forward/{old.facts['y_hat']}" if stage == "forward" else name
+            older, newer = (found.get((step, tensor)) for found in stages)
+            if older is None or newer is None:
+                error = ratio = WORST
+            elif np.array_equal(older, newer):
+                continue
+            else:
+                error = float(np.abs(newer.astype(np.float64) - older).max())
+                ratio = min(error / ladder.envelopes[step, tensor, "largest"], WORST)
+            facts = {"step": step, "stage": stage, "tensor": label(stage, tensor)}
+            return facts | {"error": error, "envelopes": ratio}
+    return None

@@ -37,8 +37,8 @@ examples:
   compare.py {one} {other} --data digits --max-epochs 30
   compare.py {one} --implementation concise --out results/mine
   compare.py show results/mine           its table again, without training
-  compare.py --save-baseline golden.json --because "as of today"
-  compare.py --baseline golden.json      what moved since then, and where
+  compare.py --save-baseline golden.npz --because "as of today"
+  compare.py --baseline golden.npz      what moved since then, and where
 """
 
 EXPLANATION = f"""

@@ -81,6 +81,7 @@ class Bisection:
         self.question, self.releases, self.trials = state.question, state.releases, state.trials
         self.environments: dict[str, Environment] = {}
         self.skipped: dict[str, str] = {}
+        self.references: dict[str, Outcome] = {}
 
     def run(self) -> dict[str, Any]:
         """Bisect; the facts of a report whose rows are the releases that were tried.

@@ -9,12 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
-from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
+
+if TYPE_CHECKING:
+    from framework_parity.common.core.arrays import Array
+
+# NumPy is imported where arrays are: a kernel that is to have another one imports this first.
 
 
 def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
@@ -50,6 +52,8 @@ def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
 
 def _write(file: IO[bytes], path: Path, content: str | bytes | Mapping[str, Any]) -> None:
     if isinstance(content, Mapping) and path.suffix == ".npz":
+        import numpy as np
+
         np.savez(file, **content)
         return
     if isinstance(content, Mapping):
@@ -79,6 +83,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
     Raises:
         Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
     """
+    import numpy as np
+
     # Opened here: np.load leaves the file of a broken archive open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive}

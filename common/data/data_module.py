@@ -335,34 +335,44 @@ class DataModule(HyperParameters):
         Raises:
             ParityError: if a file is missing, unreadable, or not what the digest says.
         """
-        data = DataModule.__new__(cls)
-        memory_limit()
-        try:
-            facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-            arrays: dict[str, Any] = {
-                name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
-            }
-            expected = facts.pop("sha256")
-            DataModule.__init__(data, **arrays, **facts, batch_size=batch_size)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            ParityError,
-        ) as error:  # what wrong facts and broken arrays raise
-            raise ParityError(
-                f"{folder}: expected a stored data set; received {error or 'a broken file'} "
-                f"({type(error).__name__}); delete the folder, it is made again"
-            ) from None
+        with stored(folder) as (given, expected):
+            data = cls(**given, batch_size=batch_size)
         if verify and (received := data.sha256()) != expected:
             raise ParityError(
                 f"{folder}: expected content with SHA-256 {expected}; received {received}; delete "
                 "the folder, it is made again"
             )
         return data
+
+
+@contextlib.contextmanager
+def stored(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """What :meth:`DataModule.save` wrote: arguments of a data module, arrays mapped; its digest.
+
+    Raises:
+        ParityError: if a file is missing or unreadable, or no data module can be made of it.
+    """
+    memory_limit()
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        expected = facts.pop("sha256")
+        arrays = {
+            name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
+        }
+        yield {**arrays, **facts}, expected
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ParityError,
+    ) as error:  # what wrong facts and broken arrays raise
+        raise ParityError(
+            f"{folder}: expected a stored data set; received {error or 'a broken file'} "
+            f"({type(error).__name__}); delete the folder, it is made again"
+        ) from None
 
 
 def _holds(folder: Path, facts: dict[str, Any]) -> bool:

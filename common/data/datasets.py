@@ -9,7 +9,7 @@ import numpy as np
 from framework_parity.common.core.archive import map_arrays
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.data.data_module import ARRAYS, DataModule, memory_limit
+from framework_parity.common.data.data_module import ARRAYS, DataModule, memory_limit, stored
 
 
 class FashionMNIST(DataModule):
@@ -23,9 +23,8 @@ class FashionMNIST(DataModule):
     def __init__(self, batch_size: int = 64, data_dir: str | Path | None = None) -> None:
         from framework_parity.common.data.sources import fetch_fashion_mnist
 
-        fetched = DataModule.open(fetch_fashion_mnist(data_dir))
-        vars(self).update(vars(fetched))
-        self.batch_size = batch_size
+        with stored(fetch_fashion_mnist(data_dir)) as (given, _):
+            super().__init__(**given, batch_size=batch_size)
 
 
 class Digits(DataModule):

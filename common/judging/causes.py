@@ -127,7 +127,8 @@ class State(NamedTuple):
         W, b = self.W.astype(training.dtype), self.b.astype(training.dtype)
         training.reset()
         if self.velocity is not None:
-            vars(training)["velocity"] = tuple(v.astype(training.dtype) for v in self.velocity)
+            of_W, of_b = self.velocity
+            training.velocity = of_W.astype(training.dtype), of_b.astype(training.dtype)
         first, place = divmod(begin, training.plan.steps_per_epoch)
         for epoch in range(first, training.plan.recipe.max_epochs):
             for rows in list(training.rows(epoch))[place if epoch == first else 0 :]:
@@ -431,7 +432,7 @@ class _Search:
         for done, (step, W, b) in enumerate(training.steps(), 1):
             losses.append(step.loss)
             if done in steps:
-                found[done] = State(W.copy(), b.copy(), getattr(training, "velocity", None))
+                found[done] = State(W.copy(), b.copy(), training.velocity)
             if done in self.recorded:
                 Ws.append(W.copy())
                 bs.append(b.copy())
@@ -670,9 +671,7 @@ class _Search:
         history, data = self.record.facts["history"], self.data
         y = np.asarray(data.y_val, np.int64)
         planned = self.judge.validation @ W + b
-        X = training.scaled(data.X_val)
-        change = getattr(training, "change", None)
-        own = training.logits(X if change is None else change(X), W, b)
+        own = training.logits(training.change(training.scaled(data.X_val)), W, b)
         bound = max(self.judge.envelope.val_loss[epoch], loss_own)
         found = []
         for logits, losses in (

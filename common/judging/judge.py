@@ -160,10 +160,6 @@ class Judge:
     ladder: Ladder
     thresholds: Thresholds = field(default_factory=Thresholds)
 
-    def __post_init__(self) -> None:
-        # What a single step rounds by, which more members measured, its free run does as well.
-        object.__setattr__(self, "envelope", with_single_steps(self.envelope, self.ladder))
-
     @classmethod
     @np.errstate(all="ignore")  # of members whose plain softmax overflowed
     def measure(
@@ -185,13 +181,16 @@ class Judge:
         """
         oracle = oracle or reference(plan, data).run()
         members = members or [member(plan, data, i).run() for i in range(ENSEMBLE_MEMBERS)]
-        envelope = measure_envelope(plan, data, oracle, members)
         ladder = Ladder(plan, data, oracle)
+        # What a single step rounds by, which more members measured, its free run does as well.
+        envelope = with_single_steps(measure_envelope(plan, data, oracle, members), ladder)
         return cls(plan, data, oracle, envelope, ladder, thresholds or Thresholds())
 
     def reprobed(self, plan: Plan, oracle: Trajectory) -> Judge:
         """The judge of the same training by other probed steps: those of this plan and oracle."""
-        return replace(self, plan=plan, oracle=oracle, ladder=Ladder(plan, self.data, oracle))
+        ladder = Ladder(plan, self.data, oracle)
+        envelope = with_single_steps(self.envelope, ladder)
+        return replace(self, plan=plan, oracle=oracle, ladder=ladder, envelope=envelope)
 
     @cached_property
     def validation(self) -> Floats:
@@ -299,8 +298,7 @@ class Judge:
         )
         divergence = self.divergence(record, judgement, metrics)
         grade, reason = self.grade(record, judgement, divergence)
-        facts = vars(judgement) | {"grade": grade, "reason": reason, "divergence": divergence}
-        return Judgement(**facts)
+        return replace(judgement, grade=grade, reason=reason, divergence=divergence)
 
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the arrays of this plan.

@@ -23,21 +23,22 @@ class Witness(DataModule):
             :meth:`watch` saw it given.
     """
 
-    _watched: Any = None
-    _labels_seen: Array = np.empty(0)
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.fed: dict[str, Array] = {}
+        self._watched: Any = None
+        self._labels_seen: Array = np.empty(0)
 
     def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
         """As :meth:`DataModule.examples`, but the same arrays to whoever asks again."""
-        fed = getattr(self, "fed", {})
-        if f"X_{train}" not in fed or fed[f"X_{train}"].dtype != dtype:
-            X, y = super().examples(train, dtype)
-            self.fed = fed = {**fed, f"X_{train}": X, f"y_{train}": y}
-        return fed[f"X_{train}"], fed[f"y_{train}"]
+        if f"X_{train}" not in self.fed or self.fed[f"X_{train}"].dtype != dtype:
+            self.fed[f"X_{train}"], self.fed[f"y_{train}"] = super().examples(train, dtype)
+        return self.fed[f"X_{train}"], self.fed[f"y_{train}"]
 
     @property
     def labels_fed(self) -> Array:
         """See the class."""
-        return np.asarray(getattr(self, "fed", {}).get("y_True", self._labels_seen))
+        return np.asarray(self.fed.get("y_True", self._labels_seen))
 
     def watch(self) -> None:
         """From now to :meth:`stop_watching`, take note of the chunks that are given."""
@@ -59,11 +60,10 @@ class Witness(DataModule):
             yield X, y, count
 
 
-def fed_sha256(data: DataModule, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
+def fed_sha256(data: Witness, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
     """Digest of what training is given: scaled examples, labels, parameters, order."""
-    fed = getattr(data, "fed", {})
     order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
-    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
+    return hash_arrays({**dict(sorted(data.fed.items())), **parameters, **order})
 
 
 def planned_sha256(plan: Plan, data: DataModule) -> str:

@@ -203,6 +203,7 @@ class Training:
         self.class_order = class_order
         self.lr = np.dtype(dtype).type(plan.recipe.lr)
         self.stored: Array | None = None
+        self.velocity: tuple[Array, Array] | None = None  # of a training with momentum
         self.labels = np.asarray(data.y_train, dtype=np.int64)
 
     # The stages of a step
@@ -220,6 +221,10 @@ class Training:
         """A batch: scaled features and labels."""
         X = self.data.stored_rows(rows) if self.stored is None else self.stored[rows]
         return self.scaled(self.reordered(X) if self.stored is None else X), self.labels[rows]
+
+    def change(self, X: Array) -> Array:
+        """What a training makes of its scaled features; the plan's leaves them as they are."""
+        return X
 
     def logits(self, X: Array, W: Array, b: Array) -> Array:
         """The forward pass; in blocks the sum begins with the bias, as it does in some layers."""

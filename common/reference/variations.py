@@ -83,7 +83,7 @@ class Momentum(Variation):
     nesterov = False
 
     def reset(self) -> None:
-        self.velocity: tuple[Array, Array] | None = None
+        self.velocity = None
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
         m, gradients = W.dtype.type(self.values[Momentum]), (gradient_W, gradient_b)
@@ -153,9 +153,7 @@ class AffineFeatures(Variation):
 
 
 class ChangedFeatures(Variation):
-    """Features as a function of the planned ones."""
-
-    change: Callable[[Array], Array]
+    """Features as another function of the planned ones: ``change``."""
 
     def examples(self, rows: Rows) -> tuple[Array, Array]:
         X, y = super().examples(rows)

@@ -6,6 +6,7 @@ its own ``backends/X/trainer.py``: one epoch, one evaluation, the stages of one 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,6 +104,8 @@ class Trainer(ABC):
         self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.X: Any = None
         self.dtype = "float32"
+        self.batch_size = self.num_train_batches = self.num_val_batches = 0
+        self.epoch = self.step = 0
 
     # The framework's half
 
@@ -322,7 +325,7 @@ class Trainer(ABC):
         if not self.data.is_large:
             X, y = self.data.examples(train=True, dtype=dtype)
             return X, y
-        self._dtype = dtype
+        self.dtype = dtype
         X, y, _ = next(self.data.chunks(np.arange(1), dtype))
         return X, y
 
@@ -334,7 +337,7 @@ class Trainer(ABC):
         """
         if not self.data.is_large:
             return self.training_batch(rows)
-        X, y, count = next(self.data.chunks(rows, self._dtype))
+        X, y, count = next(self.data.chunks(rows, self.dtype))
         self.place(X, y)
         return self.training_batch(np.arange(count, dtype=np.int32))
 
@@ -343,7 +346,7 @@ class Trainer(ABC):
         if not self.data.is_large:
             return self.fit_epoch(order)
         metrics = []
-        for X, y, count in self.data.chunks(order, self._dtype):
+        for X, y, count in self.data.chunks(order, self.dtype):
             self.place(X, y)
             metrics.append(self.fit_epoch(np.arange(count, dtype=np.int32)))
         return EpochMetrics(*(np.concatenate(parts) for parts in zip(*metrics, strict=True)))
@@ -382,18 +385,11 @@ class Trainer(ABC):
         for callback in (*self.callbacks, *self._displays):
             callback(self, where)
 
-    def _clock(self, what: str) -> _Clock:
-        return _Clock(self.seconds, what)
-
-
-class _Clock:
-    """Adds the seconds inside a ``with`` block to an entry of a dictionary."""
-
-    def __init__(self, seconds: dict[str, float], what: str) -> None:
-        self.seconds, self.what = seconds, what
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.what] += time.perf_counter() - self.start
+    @contextlib.contextmanager
+    def _clock(self, what: str) -> Iterator[None]:
+        """Adds the seconds inside a ``with`` block to ``self.seconds``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start

@@ -47,6 +47,11 @@ def hash_arrays(arrays: dict[str, Array]) -> str:
     return digest.hexdigest()
 
 
+def largest_in_each(values: Array) -> npt.NDArray[np.float64]:
+    """The largest magnitude in each slice along the first axis, shape ``(n,)``."""
+    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1), dtype=np.float64)
+
+
 def drop_pages(array: Array) -> None:
     """Take what was read of a memory-mapped file out of this process's resident memory."""
     mapped = getattr(array, "_mmap", None)

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.arrays import Array, hash_arrays
 from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.record_difference import (
     bits_of,
-    digest,
     predictions,
     stages_of,
 )
@@ -63,9 +62,7 @@ def state_digests(judge: Judge) -> dict[str, str]:
     """Digests of the states before the probed steps: from others, other bits follow."""
     oracle = judge.oracle
     return {
-        f"step {step}": hashlib.sha256(
-            (digest(oracle.probe_W[i]) + digest(oracle.probe_b[i])).encode()
-        ).hexdigest()
+        f"step {step}": hash_arrays({"W": oracle.probe_W[i], "b": oracle.probe_b[i]})
         for i, step in enumerate(judge.plan.probes)
     }
 

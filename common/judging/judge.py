@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framework_parity.common.core.arrays import largest_in_each
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.judging.grades import (
     Liveness,
@@ -201,7 +202,7 @@ class Judge:
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
         oracle, envelope = self.oracle, self.envelope
-        largest = np.maximum(_per_snapshot(oracle.W), LEAST)
+        largest = np.maximum(largest_in_each(oracle.W), LEAST)
         moved = envelope.W / largest
         train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
         epochs = np.maximum(
@@ -247,7 +248,7 @@ class Judge:
         exact = reference_dtype(self.plan)
         W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
         s = len(W)
-        W_errors, b_errors = _per_snapshot(W - oracle.W[:s]), _per_snapshot(b - oracle.b[:s])
+        W_errors, b_errors = largest_in_each(W - oracle.W[:s]), largest_in_each(b - oracle.b[:s])
         parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
         logits = self.validation @ W[-1] + b[-1]
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
@@ -658,7 +659,7 @@ class Judge:
     def liveness(self) -> Liveness:
         """The signs of learning that the reference shows by more than rounding."""
         oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
-        moved = _per_snapshot(oracle.W - self.plan.W) > limit * envelope.W
+        moved = largest_in_each(oracle.W - self.plan.W) > limit * envelope.W
         comparable = self.free_running.informative  # else rounding may decide the outcome
         fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
         # An example counts as right only where no run within rounding classifies it otherwise.
@@ -721,7 +722,3 @@ def how_much(relative: float) -> str:
     if relative > WORST / 10:
         return "must be equal and is not"
     return f"is off by {relative:.1g} (relative)"
-
-
-def _per_snapshot(values: Floats) -> Floats:
-    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.judging.grades import (
     Liveness,
     comparable_steps,
@@ -84,8 +84,8 @@ class ModelJudge:
         exact = self.reference.arrays
         envelope: dict[str, Floats] = {}
         for name in ("step_loss", "step_accuracy", *self.parameters, "val_y_hat"):
-            errors = [_per_point(m.arrays[name] - exact[name]) for m in members]
-            scale = _per_point(exact[name])
+            errors = [largest_in_each(m.arrays[name] - exact[name]) for m in members]
+            scale = largest_in_each(exact[name])
             # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
             floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
             if name == "step_accuracy":  # one example may fall either way
@@ -127,7 +127,7 @@ class ModelJudge:
         epochs = np.max([envelope[name] / exact[name] for name in LOSSES], axis=0)
         moved = np.max(
             [
-                envelope[name] / np.maximum(_per_point(self.reference.arrays[name]), LEAST)
+                envelope[name] / np.maximum(largest_in_each(self.reference.arrays[name]), LEAST)
                 for name in self.parameters
                 if self.reference.arrays[name][1:].any()
             ],
@@ -312,10 +312,10 @@ class ModelJudge:
         free = self.free_running["steps"]
         epochs, informative = free // self.plan.steps_per_epoch, self.free_running["informative"]
         of_steps = {
-            name: _per_point(record.arrays[name] - exact[name])
+            name: largest_in_each(record.arrays[name] - exact[name])
             for name in ("step_loss", "step_accuracy")
         }
-        errors = {n: _per_point(record.arrays[n] - exact[n]) for n in self.parameters}
+        errors = {n: largest_in_each(record.arrays[n] - exact[n]) for n in self.parameters}
         ratios = np.max([errors[n] / envelope[n] for n in self.parameters], axis=0)
         history = {
             name: np.abs(_history(record, name) - _history(self.reference, name))
@@ -487,11 +487,6 @@ class ModelJudge:
 def _fell(record: Record) -> bool:
     """Whether a run's loss ends below where it began."""
     return bool(record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0])
-
-
-def _per_point(values: Array) -> Floats:
-    """The largest magnitude in each slice along the first axis."""
-    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1), dtype=np.float64)
 
 
 def _history(record: Record, name: str) -> Floats:

@@ -6,7 +6,6 @@ all of it is compared here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.arrays import Array, hash_arrays, largest_in_each
 from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import TENSORS
 from framework_parity.common.reference.ensemble import Envelope
@@ -55,8 +54,7 @@ def moves(
     found = {}
     for name, bound in bounds.items():
         s = min(len(one[name]), len(other[name]))
-        error = np.abs(one[name][:s].astype(np.float64) - other[name][:s])
-        errors = error.reshape(s, -1).max(axis=1)
+        errors = largest_in_each(one[name][:s].astype(np.float64) - other[name][:s])
         found[name] = Move(errors, errors / np.atleast_1d(bound)[:s])
     return found
 
@@ -69,15 +67,6 @@ def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
         np.max([move.errors for move in found], axis=0),
         np.max([move.envelopes for move in found], axis=0),
     )
-
-
-def digest(array: Array) -> str:
-    """SHA-256 over type, shape and bytes of an array."""
-    array = np.ascontiguousarray(array)
-    array = array.astype(array.dtype.newbyteorder("<"))
-    found = hashlib.sha256(f"{array.dtype.str}:{array.shape};".encode())
-    found.update(array.tobytes())
-    return found.hexdigest()
 
 
 def stages_of(judge: Judge, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
@@ -111,14 +100,13 @@ def bits_of(judge: Judge, record: Record) -> dict[str, str]:
         return dict(record.facts["sha256"])
     found = {FED: str(record.facts["fed_sha256"])}
     for step, stage, tensor, array, _ in stages_of(judge, record):
-        found[f"step {step}, stage {stage}, {label(stage, tensor)}"] = digest(array)
+        found[f"step {step}, stage {stage}, {label(stage, tensor)}"] = hash_arrays({"": array})
     parameters, last = record.parameters(), 0
     for i, step in enumerate(record.arrays["snapshots"]):
-        found[f"the parameters between updates {last} and {step}"] = hashlib.sha256(
-            "".join(digest(parameters[name][i]) for name in sorted(parameters)).encode()
-        ).hexdigest()
+        kept = {name: parameters[name][i] for name in sorted(parameters)}
+        found[f"the parameters between updates {last} and {step}"] = hash_arrays(kept)
         last = step
-    return found | {name: digest(record.arrays[name]) for name in TRAINED}
+    return found | {name: hash_arrays({name: record.arrays[name]}) for name in TRAINED}
 
 
 def predictions(record: Record) -> Array:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.core.child_process import end_with_parent
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.threads import in_threads
@@ -234,8 +234,8 @@ def running_envelope(
         Shape ``(n,)``; never below half a unit in the last place.
     """
     unit, exact = unit_roundoff(plan), of(oracle)
-    values = np.maximum(_largest_entries(exact), least)
-    errors = [_largest_entries(of(member) - exact) for member in members]
+    values = np.maximum(largest_in_each(exact), least)
+    errors = [largest_in_each(of(member) - exact) for member in members]
     # A member whose plain softmax overflowed has no error to give, only the others have.
     finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
     least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
@@ -282,11 +282,6 @@ def unit_roundoff(plan: Plan) -> float:
 def centred(logits: Array) -> Array:
     """Logits less their mean over the classes: all that the softmax and a prediction can see."""
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
-
-
-def _largest_entries(values: Array) -> Floats:
-    """The largest magnitude in each slice along the first axis."""
-    return np.asarray(np.abs(values).reshape(len(values), -1).max(axis=1), dtype=np.float64)
 
 
 def main() -> None:

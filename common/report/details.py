@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Environment
@@ -250,8 +250,8 @@ def _run(record: Record, oracle: Trajectory) -> RunDetails:
     s = len(W)
     return RunDetails(
         loss_error=np.abs(losses[:steps] - oracle.step_loss[:steps]),
-        W_error=np.abs(W - oracle.W[:s]).reshape(s, -1).max(axis=1),
-        b_error=np.abs(b - oracle.b[:s]).max(axis=1),
+        W_error=largest_in_each(W - oracle.W[:s]),
+        b_error=largest_in_each(b - oracle.b[:s]),
         W=W[-1].astype(np.float64),
         b=b[-1].astype(np.float64),
         predicted=record.arrays["val_y_hat"].argmax(axis=1),

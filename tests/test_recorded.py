@@ -12,6 +12,7 @@ from framework_parity.common.commands.judge_arrays import _kind_of_y_hat
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.judging.baseline_difference import compare_with_golden
 from framework_parity.common.judging.golden_record import golden_record
+from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.reference.replay import Training, losses_from_logits
 from framework_parity.common.training.feeding import PROJECTED
 from framework_parity.common.training.record import HISTORY, Record, RecordError
@@ -246,7 +247,7 @@ def test_a_changed_metric_is_noticed(case, name, factor):
 def test_what_would_not_be_compared_is_refused(case, name):
     other = Record(case.record.facts, {**case.record.arrays, name: np.array(1.0)})
     with pytest.raises(RecordError, match=name):
-        case.judge.check(other)
+        check_record(case.plan, case.data, other)
 
 
 def softmax(logits):

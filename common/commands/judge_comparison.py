@@ -58,51 +58,15 @@ def judge_comparison(
         repeats: how often each contender trained.
         regression: golden records to compare with, and accepted differences.
     """
-    regression = regression or Regression()
+    regression, plan = regression or Regression(), execution.plan
     # Small products on several threads wait for each other more than they compute.
     with threadpool_limits(1):
-        return _judge_comparison(
-            execution, data, contenders, outcomes, thresholds, repeats, regression
-        )
-
-
-def _judge_comparison(
-    execution: Execution,
-    data: DataModule,
-    contenders: Sequence[Contender],
-    outcomes: Mapping[str, Outcome],
-    thresholds: Thresholds,
-    repeats: int,
-    regression: Regression,
-) -> dict[str, Any]:
-    plan = execution.plan
-    judge = load_judge(execution, data, outcomes, thresholds)
+        judge = load_judge(execution, data, outcomes, thresholds)
+        judge.envelope.save(execution.reference_file(ENVELOPE))
+        judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
+        found = [judged.get(contender.name) for contender in contenders]
+        over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
     oracle, envelope = judge.oracle, judge.envelope
-    envelope.save(execution.reference_file(ENVELOPE))
-    judged: dict[str, tuple[Record, Judgement] | str] = {}
-    done = [
-        contender
-        for contender in contenders
-        if outcomes.get(contender.name, unavailable(contender)).status == "done"
-    ]
-
-    def facts(contender: Contender) -> dict[str, Any]:
-        repeated = repeat_facts(judge, execution, contender, outcomes, repeats)
-        failure = repeated.get("repeats", {}).get("reason")
-        if failure and isinstance(judged.get(contender.name), tuple):
-            judged[contender.name] = failure
-        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeated
-
-    # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
-    with ThreadPoolExecutor(max_workers=execution.slots) as pool:
-        found_of = pool.map(partial(judge_record, judge, execution), done)
-        judged |= zip((contender.name for contender in done), found_of, strict=True)
-        judged |= second_look(judge, execution, contenders, judged)
-        runs = list(pool.map(facts, contenders))
-    found = [judged.get(contender.name) for contender in contenders]
-    regression_facts = regression.judge(
-        judge, runs, found, execution.threads, device=execution.device
-    )
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
@@ -124,9 +88,40 @@ def _judge_comparison(
             "members": ENSEMBLE_MEMBERS,
         },
         "free_running": vars(judge.free_running).copy(),
-        **regression_facts,
+        **over_time,
         "runs": runs,
     }
+
+
+def judge_runs(
+    judge: Judge,
+    execution: Execution,
+    contenders: Sequence[Contender],
+    outcomes: Mapping[str, Outcome],
+    repeats: int,
+) -> tuple[dict[str, tuple[Record, Judgement] | str], list[dict[str, Any]]]:
+    """What was found of each run, by name, and the rows of the report."""
+    judged: dict[str, tuple[Record, Judgement] | str] = {}
+    done = [
+        contender
+        for contender in contenders
+        if outcomes.get(contender.name, unavailable(contender)).status == "done"
+    ]
+
+    def facts(contender: Contender) -> dict[str, Any]:
+        repeated = repeat_facts(judge, execution, contender, outcomes, repeats)
+        failure = repeated.get("repeats", {}).get("reason")
+        if failure and isinstance(judged.get(contender.name), tuple):
+            judged[contender.name] = failure
+        return run_facts(judge, contender, outcomes, judged.get(contender.name)) | repeated
+
+    # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
+    with ThreadPoolExecutor(max_workers=execution.slots) as pool:
+        found_of = pool.map(partial(judge_record, judge, execution), done)
+        judged |= zip((contender.name for contender in done), found_of, strict=True)
+        judged |= second_look(judge, execution, contenders, judged)
+        runs = list(pool.map(facts, contenders))
+    return judged, runs
 
 
 def what_the_plan_teaches(judge: Judge) -> Iterator[str]:

@@ -8,8 +8,10 @@ from typing import Any
 from framework_parity.common.commands.reprobe import judge_of_steps
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution, repeat_name
-from framework_parity.common.judging.causes import Diagnosis, find_cause
+from framework_parity.common.judging.causes import find_cause
+from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
     parameter_moves,
@@ -134,7 +136,7 @@ def repeat_facts(
             try:
                 asked = (judge.plan.sha256, judge.plan.recipe.dtype)
                 record = contender.read(execution.record_folder(name), *asked)
-                judge.check(record)
+                check_record(judge.plan, judge.data, record)
                 records.append(record)
                 continue
             except RecordError as bad:

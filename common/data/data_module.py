@@ -31,6 +31,9 @@ from framework_parity.common.core.hyperparameters import HyperParameters
 
 ARRAYS = ("X_train", "y_train", "X_val", "y_val")
 
+BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, ParityError)
+"""What wrong facts and broken arrays raise."""
+
 FINITE_PIECE = 2**24
 """Numbers that are looked at together: data larger than memory must not come to stay in it."""
 
@@ -360,15 +363,7 @@ def stored(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
             name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS
         }
         yield {**arrays, **facts}, expected
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ParityError,
-    ) as error:  # what wrong facts and broken arrays raise
+    except BROKEN as error:
         raise ParityError(
             f"{folder}: expected a stored data set; received {error or 'a broken file'} "
             f"({type(error).__name__}); delete the folder, it is made again"

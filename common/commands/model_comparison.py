@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -11,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
 from framework_parity.common.commands.run_facts import RUN_FACTS
 from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
@@ -120,10 +118,9 @@ class ModelComparison:
         drawn = self.model.draw(
             self.data.num_inputs, self.data.num_outputs, self.plan.recipe.seed, "float64"
         )
-        content = io.BytesIO()
         # Rounded to the plan's dtype here, so that the reference begins with the same numbers.
-        np.savez(content, **{n: v.astype(self.plan.recipe.dtype) for n, v in drawn.items()})  # type: ignore[arg-type]
-        (self.folder / "plan" / INITIAL_FILE).write_bytes(content.getbuffer())
+        arrays = {name: value.astype(self.plan.recipe.dtype) for name, value in drawn.items()}
+        write_whole(self.folder / "plan" / INITIAL_FILE, arrays)
 
     def _place(self, name: str) -> Path:
         kind = "reference" if name in (REFERENCE, *MEMBERS) else "runs"

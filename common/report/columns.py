@@ -58,25 +58,19 @@ class Column:
         return self.value(run) if self.is_ordered else None
 
 
+WHO = ("backend", "version", "implementation")
+COMPARED = ("val_loss", "val_accuracy", "loss_error", "parameter_error", "prediction_flips")
+
 COLUMNS = {
-    "backend": Column(("backend",), "backend"),
-    "version": Column(("version",), "version"),
-    "implementation": Column(("implementation",), "implementation"),
-    "status": Column(("status",)),
-    "grade": Column(("grade",), "grade"),
+    **{name: Column((name,), name) for name in (*WHO, "status", "grade")},
     "accepted_until": Column(("accepted", "until")),
-    "baseline_grade": Column(("baseline", "grade"), "baseline"),
+    "baseline_grade": Column(("baseline", "grade")),
     "baseline_envelopes": Column(("baseline", "envelopes")),
     "envelopes": Column(("envelopes",)),
-    "loss_error": Column(
-        ("loss_error",), "loss error\nin training", "{:.1e}", envelopes="loss_envelopes"
-    ),
+    "loss_error": Column(("loss_error",), "loss error\nin training", "{:.1e}", 1, "loss_envelopes"),
     "loss_envelopes": Column(("loss_envelopes",)),
     "parameter_error": Column(
-        ("parameter_error",),
-        "parameter error\nin training",
-        "{:.1e}",
-        envelopes="parameter_envelopes",
+        ("parameter_error",), "parameter error\nin training", "{:.1e}", 1, "parameter_envelopes"
     ),
     "parameter_envelopes": Column(("parameter_envelopes",)),
     "logits_error": Column(("logits_error",)),
@@ -103,9 +97,6 @@ COLUMNS = {
 }
 """All of them, in the order of the CSV file; a table takes some."""
 
-WHO = ("backend", "version", "implementation")
-COMPARED = ("val_loss", "val_accuracy", "loss_error", "parameter_error", "prediction_flips")
-
 
 def chosen(names: Sequence[str]) -> list[Column]:
     """The columns of these names."""
@@ -114,10 +105,12 @@ def chosen(names: Sequence[str]) -> list[Column]:
 
 def cells(run: Run, names: Sequence[str]) -> Iterator[str]:
     """What the columns of numbers say of a run, as one text each; empty if it is not done."""
+    if run["status"] != "done":
+        yield from [""] * len(names)
+        return
     for column in chosen(names):
-        aside = column.aside(run) if run["status"] == "done" else ""
-        text = column.text(run) if run["status"] == "done" else ""
-        yield f"{text} ({aside})" if aside else text
+        aside = column.aside(run)
+        yield f"{column.text(run)} ({aside})" if aside else column.text(run)
 
 
 def since(run: Run, styled: Callable[[str], str]) -> str:

@@ -305,3 +305,22 @@ def test_accuracies_of_steps_that_are_consistent_with_themselves_are_found(tmp_p
     accuracy[[3, 4]] = accuracy[3] + 1 / 64, accuracy[4] - 1 / 64
     found = judge.judge(changed(record, step_accuracy=accuracy))
     assert (found.divergence.step, found.divergence.tensor) == (3, "step_accuracy")
+
+
+@pytest.mark.parametrize("name", ["step_accuracy", "train_accuracy", "val_accuracy"])
+@pytest.mark.parametrize("part", [0.23, -0.4, 0.02])
+def test_an_accuracy_that_is_no_count_of_examples_is_found(tmp_path, name, part):
+    judge = digits_judge(tmp_path)
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
+    history = copy.deepcopy(record.facts["history"])
+    arrays = {"step_accuracy": record.arrays["step_accuracy"].copy()}
+    if name == "step_accuracy":
+        arrays[name][2] += part / judge.plan.recipe.batch_size
+    else:
+        size = judge.data.num_val if name == "val_accuracy" else judge.data.num_train
+        history[name][0] += part / size
+    facts = record.facts | {"history": history}
+    changed = dataclasses.replace(record, facts=facts, arrays=record.arrays | arrays)
+    found = judge.judge(changed)
+    assert found.grade != "rounding"
+    assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)

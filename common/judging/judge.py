@@ -30,7 +30,7 @@ from framework_parity.common.judging.ladder import (
 )
 from framework_parity.common.judging.metrics import (
     accuracy_findings,
-    count_finding,
+    count_findings,
     finding,
     prediction_finding,
 )
@@ -475,7 +475,7 @@ class Judge:
                 for epoch in range(recipe.max_epochs):
                     step = (epoch + 1) * self.plan.steps_per_epoch - 1
                     yield finding(self.plan, step, name, float(errors[epoch]), unit)
-            yield count_finding(self.plan, record)
+            yield from count_findings(self.plan, record, self.data.num_val)
             last = self.validation @ W[-1] + b[-1]
             yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
             yield from accuracy_findings(

@@ -31,6 +31,7 @@ from framework_parity.common.judging.ladder import (
     in_ulps,
     may_begin_in,
 )
+from framework_parity.common.judging.metrics import count_findings
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
@@ -291,7 +292,11 @@ class ModelJudge:
         return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
 
     def metric_findings(self, record: Record) -> Iterator[Finding]:
-        """What a run that can be compared to its end reports of its validation then."""
+        """Whether its accuracies are counts, and what it reports of its validation at its end.
+
+        The latter of a run that can be compared to its end.
+        """
+        yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
         if self.free_running["informative"]:
             error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
             scores = self.reference.arrays["val_y_hat"]

@@ -12,8 +12,9 @@ from framework_parity.common.commands.judge_arrays import _kind_of_y_hat
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.judging.baseline_difference import compare_with_golden
 from framework_parity.common.judging.golden_record import decode, encode, golden_record
+from framework_parity.common.judging.metrics import step_sizes
 from framework_parity.common.reference.replay import Training, losses_from_logits
-from framework_parity.common.training.feeding import PROJECTED
+from framework_parity.common.training.feeding import COUNTS, PROJECTED, ROWS
 from framework_parity.common.training.record import HISTORY, Record, RecordError
 from tests.helpers import PLAIN
 from tests.replays import digits_judge, record_of
@@ -324,3 +325,18 @@ def test_an_accuracy_that_is_no_count_of_examples_is_found(tmp_path, name, part)
     found = judge.judge(changed)
     assert found.grade != "rounding"
     assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)
+
+
+def test_rows_that_are_not_the_plan_s_are_stage_data_whatever_the_counts_say(tmp_path):
+    judge = digits_judge(tmp_path)
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
+    rows = np.concatenate([judge.plan.rows(step) for step in range(judge.plan.num_steps)])
+    counts = {name: np.zeros(judge.plan.num_steps, np.int32) for name in COUNTS}
+    counts[COUNTS[0]] = step_sizes(judge.plan).astype(np.int32)
+    assert judge.judge(changed(record, **counts, **{ROWS: rows})).grade == "rounding"
+    rows = rows.copy()
+    rows[70:80] = rows[0]
+    found = judge.judge(changed(record, **counts, **{ROWS: rows}))
+    assert (found.divergence.step, found.divergence.stage) == (1, "data")
+    with pytest.raises(RecordError, match="expected the row of each example"):
+        judge.judge(changed(record, **counts, **{ROWS: rows[:-1]}))

@@ -451,6 +451,19 @@ def may_begin_in(stages: Sequence[str]) -> str:
     return f"the {' or the '.join(stages)} may be off as well, by too little to be seen"
 
 
+def seen_in_loss(loss: Finding, update: Finding) -> Finding:
+    """An update that is wrong, at the step before the first loss that is.
+
+    Args:
+        loss: of the first step whose loss is off.
+        update: the finding about the parameters, which are on record less often.
+    """
+    alone = f"or step {loss.step} itself is wrong, in its forward pass or its loss"
+    tensor = f"the next loss{update.tensor[update.tensor.index(',') :]}"
+    note = "; ".join(filter(None, (alone, update.note)))
+    return replace(loss, step=loss.step - 1, stage="update", tensor=tensor, note=note)
+
+
 def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding | None:
     """The first finding outside the threshold: the earliest step, there the lowest stage.
 

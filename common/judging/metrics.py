@@ -73,6 +73,21 @@ def accuracy_findings(
         yield _first(plan, name, ends, errors, count[:epochs], np.full(epochs, size), limit)
 
 
+def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
+    """Whether the training metrics of each epoch are the means of its steps'.
+
+    Args:
+        plan: what was trained.
+        record: what the run left; of as many steps as the plan has.
+    """
+    for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
+        means = epoch_means(record.arrays[values], plan)
+        errors = np.abs(np.array(record.facts["history"][name]) - means)
+        for epoch, error in enumerate(errors):
+            step = (epoch + 1) * plan.steps_per_epoch - 1
+            yield finding(plan, step, name, float(error), unit_roundoff(plan))
+
+
 def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding]:
     """Whether each accuracy of a run is a count of its examples, chaotic or not.
 

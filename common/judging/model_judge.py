@@ -30,8 +30,9 @@ from framework_parity.common.judging.ladder import (
     first_divergence,
     in_ulps,
     may_begin_in,
+    seen_in_loss,
 )
-from framework_parity.common.judging.metrics import count_findings
+from framework_parity.common.judging.metrics import count_findings, mean_findings
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
@@ -292,10 +293,11 @@ class ModelJudge:
         return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
 
     def metric_findings(self, record: Record) -> Iterator[Finding]:
-        """Whether its accuracies are counts, and what it reports of its validation at its end.
+        """Whether its own numbers fit each other, and what it reports of validation at its end.
 
         The latter of a run that can be compared to its end.
         """
+        yield from mean_findings(self.plan, record)
         yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
         if self.free_running["informative"]:
             error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
@@ -352,7 +354,8 @@ class ModelJudge:
         worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
         divergence = self._noted(first_divergence(findings, limit))
         if divergence is None and worst > limit:
-            divergence = self._free_finding(record, errors, ratios) or first_divergence(
+            losses = (of_steps["step_loss"] / envelope["step_loss"])[:free]
+            divergence = self._free_finding(record, errors, ratios, losses) or first_divergence(
                 metrics, limit
             )
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
@@ -414,7 +417,7 @@ class ModelJudge:
         return replace(first, note=may_begin_in(hidden)) if hidden else first
 
     def _free_finding(
-        self, record: Record, errors: Mapping[str, Floats], ratios: Floats
+        self, record: Record, errors: Mapping[str, Floats], ratios: Floats, losses: Floats
     ) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound."""
         outside = np.flatnonzero(ratios > self.thresholds.envelopes)
@@ -428,7 +431,14 @@ class ModelJudge:
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
         tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        found = Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        wrong = np.flatnonzero(losses > self.thresholds.envelopes)
+        if not len(wrong) or not 0 < wrong[0] <= step:
+            return found
+        first, exact = int(wrong[0]), self.reference.arrays["step_loss"]
+        error = float(abs(record.arrays["step_loss"][first] - exact[first]))
+        ulps, ratio = in_ulps(self.plan, error, float(exact[first])), float(losses[first])
+        return seen_in_loss(Finding(first, "loss", "loss", "largest", error, ulps, ratio), found)
 
     def _grade(
         self,

@@ -429,7 +429,8 @@ class Ladder:
             values["largest"] = max(values["largest"] - borderline / len(self.plan.rows(step)), 0.0)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
-        scale = np.abs(self.parameters[step].get(key, exact)).max()
+        parameter = self.parameters[step].get(key, exact)  # an update's, before it: zero, perhaps
+        scale = max(float(np.abs(array).max()) for array in (parameter, exact))
         return Finding(
             step,
             stage,

@@ -304,6 +304,14 @@ def test_a_late_loss_is_one_of_the_two_steps_that_are_said(judge, start):
     assert f"or step {start} itself is wrong" in found.note
 
 
+@pytest.mark.parametrize("start", [23, 46])
+def test_a_late_loss_after_parameters_that_are_known_to_be_right_is_a_loss(judge, start):
+    assert start in judge.plan.snapshots
+    late = look_alikes.gated(look_alikes.Temperature, lambda training: training.done >= start)
+    found = judge.judge(record_of(judge, variation(judge, late, size=0.5))).divergence
+    assert (found.step, found.stage) == (start, "loss")
+
+
 FAULTS = [f for f in look_alikes.faults() if f.family in ("compound", "look-alike")]
 SAMPLE = [FAULTS[i] for i in np.random.default_rng(13).permutation(len(FAULTS))[:25]]
 

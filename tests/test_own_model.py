@@ -514,6 +514,13 @@ def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, fac
     assert any(re.search(part, notice) for notice in given.notices()), list(given.notices())
 
 
+def test_a_short_batch_gives_the_accuracies_of_others_no_room(records):
+    judged = judge(records)
+    lengths = [len(judged.plan.rows(step)) for step in range(judged.plan.num_steps)]
+    assert min(lengths) < max(lengths)
+    np.testing.assert_allclose(judged.envelope["step_accuracy"] * lengths, 1)
+
+
 @pytest.mark.parametrize("stage", PLANTED)
 def test_a_planted_mistake_is_found_in_its_stage(records, stage):
     found = judge(records).judge(Record.load(records / stage / "runs" / f"{PLAIN}-mine"))

@@ -340,3 +340,16 @@ def test_rows_that_are_not_the_plan_s_are_stage_data_whatever_the_counts_say(tmp
     assert (found.divergence.step, found.divergence.stage) == (1, "data")
     with pytest.raises(RecordError, match="expected the row of each example"):
         judge.judge(changed(record, **counts, **{ROWS: rows[:-1]}))
+
+
+@pytest.mark.parametrize("recipe", [{"sigma": 30.0}, {"dtype": "float64"}])
+def test_metrics_that_were_added_up_in_float32_round_as_much(tmp_path, recipe):
+    """Of a program of one's own: the mean of a large loss; accuracies beside float64."""
+    judge = digits_judge(tmp_path, **recipe)
+    record = record_of(judge, Training(judge.plan, judge.data, judge.plan.recipe.dtype, block=8))
+    narrow = ["train_accuracy"] if recipe.get("dtype") else ["train_loss", "train_accuracy"]
+    history = record.facts["history"]
+    history |= {name: np.float32(history[name]).astype(float).tolist() for name in narrow}
+    accuracies = {"step_accuracy": np.float32(record.arrays["step_accuracy"])}
+    record = Record(record.facts | {"history": history}, record.arrays | accuracies)
+    assert judge.judge(record).grade in ("rounding", "chaotic")

@@ -410,10 +410,11 @@ class Judge:
         """
         limit, steps = self.thresholds.envelopes, self.free_running.steps
         wrong_losses = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
-        outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
+        ratios = judgement.parameter_envelopes_per_snapshot
+        outside = np.flatnonzero(ratios > limit)
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
-            ratio = float(judgement.parameter_envelopes_per_snapshot[i])
+            ratio = float(ratios[i])
             errors = {
                 name: float(
                     np.abs(
@@ -437,9 +438,11 @@ class Judge:
             found = Finding(
                 step, "update", name + carried, "largest", errors[name], ulps, ratio, note
             )
-            if len(wrong_losses) and 0 < wrong_losses[0] <= step:
-                return seen_in_loss(self.loss_finding(judgement, int(wrong_losses[0])), found)
-            return found
+            if not len(wrong_losses) or wrong_losses[0] > step:
+                return found
+            loss = self.loss_finding(judgement, int(wrong_losses[0]))
+            right = {0, *np.array(self.plan.snapshots)[:i][ratios[:i] <= 1].tolist()}
+            return loss if loss.step in right else seen_in_loss(loss, found)
         return self.loss_finding(judgement, int(wrong_losses[0])) if len(wrong_losses) else None
 
     def loss_finding(self, judgement: Judgement, step: int) -> Finding:

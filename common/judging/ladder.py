@@ -378,10 +378,14 @@ class Ladder:
         """How large a factor an earlier stage of a step shows for certain, relative.
 
         An error of a factor is of the same size in every later stage, not the same: twice what is
-        a divergence there.
+        a divergence there. Where all entries are equal, as those of logits of zero weights, a
+        fault that leaves them equal shows at no size.
         """
         kind = record.facts["y_hat"]
         key = {"forward": f"forward/{kind}", "example loss": "example_loss"}.get(stage, stage)
+        exact = self.exact[step]["forward/logits"]
+        if np.ptp(exact) <= self.unit * float(np.abs(exact).max()):
+            return np.inf
         if (least := self.envelopes.get((step, key, "spread"))) is None:
             scale = float(np.abs(self.exact[step][key]).max())
             least = self.envelopes[step, key, "largest"] / max(scale, LEAST)

@@ -83,9 +83,12 @@ def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
     for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
         means = epoch_means(record.arrays[values], plan)
         errors = np.abs(np.array(record.facts["history"][name]) - means)
-        for epoch, error in enumerate(errors):
+        for epoch, (error, mean) in enumerate(zip(errors, means, strict=True)):
             step = (epoch + 1) * plan.steps_per_epoch - 1
-            yield finding(plan, step, name, float(error), unit_roundoff(plan))
+            rounding = unit_roundoff(plan) * max(1.0, abs(float(mean)))
+            if name == "train_accuracy":
+                rounding = max(rounding, ACCURACY_ROUNDING / 2)
+            yield finding(plan, step, name, float(error), rounding)
 
 
 def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding]:

@@ -2,7 +2,12 @@
 
 from itertools import product
 
-from framework_parity.common.judging.ladder import Finding, may_begin_in, shown_before
+from framework_parity.common.judging.ladder import (
+    Finding,
+    may_begin_in,
+    seen_in_loss,
+    shown_before,
+)
 from framework_parity.common.reference.replay import WORST
 
 OWN_MODEL_PARTS = (
@@ -44,6 +49,9 @@ def findings():
     yield finding("loss", "loss"), True
     yield finding("update", "W, carried over steps"), True
     yield finding("update", "W, carried over steps") | {"note": may_begin_in(["data"])}, True
+    loss = Finding(10, "loss", "loss", "largest", 1e-6, 1.0, 15.8)
+    update = Finding(14, "update", "W, carried over steps", "largest", 1e-5, 12.0, 10.4)
+    yield seen_in_loss(loss, update).to_json(), True
     yield finding("update", "b, carried over steps (what was fed is not on record)"), True
     yield finding("metric", "accuracy"), False
     for tensor in ("train_loss", "val_loss", "step_accuracy", "val_accuracy", "val_y_hat"):

@@ -26,6 +26,7 @@ from framework_parity.common.reference.replay import (
     losses_from_logits,
     losses_from_probabilities,
 )
+from framework_parity.common.report.findings import count, divergence_line
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 from tests import look_alikes
@@ -279,6 +280,37 @@ def test_what_is_not_known_begins_where_it_is_proved(judge, kind, size, method, 
         f"learning rate × 1.01 reproduces steps 0 to {said - 1} of this run; "
         f"from step {said} on {words}"
     )
+
+
+@pytest.mark.parametrize("start", [5, 9, 30, 46, 49, 60])
+def test_what_begins_late_is_put_down_to_its_step(judge, start):
+    """Parameters are recorded after some steps only, the loss of every step is."""
+    late = look_alikes.gated(look_alikes.L1, lambda training: training.done >= start)
+    record = record_of(judge, variation(judge, late, size=0.1))
+    found = judge.judge(record).divergence
+    assert (found.step, found.stage) == (start, "update")
+    if start + 1 not in judge.plan.snapshots:
+        assert found.tensor.startswith("the next loss")
+        assert f"or step {start + 1} itself is wrong" in found.note
+        sentence = divergence_line({"divergence": found.to_json(), "stages": {}})
+        assert f"step {start}, stage update, the next loss: differs by" in sentence
+        assert count(found.envelopes) in sentence
+
+
+@pytest.mark.parametrize("start", [10, 31, 50])
+def test_a_late_loss_is_one_of_the_two_steps_that_are_said(judge, start):
+    late = look_alikes.gated(look_alikes.Temperature, lambda training: training.done >= start)
+    found = judge.judge(record_of(judge, variation(judge, late, size=0.5))).divergence
+    assert found.step == start - 1
+    assert f"or step {start} itself is wrong" in found.note
+
+
+@pytest.mark.parametrize("start", [23, 46])
+def test_a_late_loss_after_parameters_that_are_known_to_be_right_is_a_loss(judge, start):
+    assert start in judge.plan.snapshots
+    late = look_alikes.gated(look_alikes.Temperature, lambda training: training.done >= start)
+    found = judge.judge(record_of(judge, variation(judge, late, size=0.5))).divergence
+    assert (found.step, found.stage) == (start, "loss")
 
 
 FAULTS = [f for f in look_alikes.faults() if f.family in ("compound", "look-alike")]

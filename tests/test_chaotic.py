@@ -114,6 +114,23 @@ def test_a_small_fault_is_drift(judges, name):
     assert (found.grade, found.divergence.stage) == ("drift", "update")
 
 
+class MovedBias(Training):
+    """A bias gets a little more in every update; it is zero before the first one."""
+
+    def update(self, W, b, gradient_W, gradient_b):
+        super().update(W, b, gradient_W, gradient_b)
+        b[3] += b.dtype.type(1e-6)
+
+
+def test_an_update_of_a_bias_of_zero_is_as_far_off_as_its_update(tmp_path):
+    judge = digits_judge(tmp_path, lr=8.0, max_epochs=8)
+    found = judged(judge, MovedBias, dtype="float32")
+    assert not judge.free_running.informative
+    assert (found.divergence.step, found.divergence.tensor) == (0, "b")
+    assert found.divergence.ulps < 1e4
+    assert found.grade == "drift", found.reason
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_a_fault_after_it_tells_nothing_but_a_wrong_step_does(judges, name):
     judge = judges(name)

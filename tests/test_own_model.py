@@ -337,6 +337,68 @@ def test_random_numbers_of_a_model_without_a_framework_are_refused(model_file, c
         check_complaint(compare(path, "--overwrite"), path, PLAIN, "random")
 
 
+ANOTHER = {
+    "a loss that counts": (
+        "self.calls = 0",
+        """
+        def loss(self, y_hat, y, averaged=True):
+            self.calls += 1
+            return super().loss(y_hat, y, averaged) * (1 + 1e-3 * self.calls)
+""",
+        "another loss",
+    ),
+    "a gradient that counts": (
+        "self.calls = 0",
+        """
+        def gradients(self, X, y_hat, y):
+            self.calls += 1
+            return {n: g * (1 + 1e-3 * self.calls) for n, g in self.plain(X, y_hat, y).items()}
+""",
+        "another update of W1",
+    ),
+    "noise in a gradient": (
+        "self.draw = np.random.default_rng(0)",
+        """
+        def gradients(self, X, y_hat, y):
+            return {n: g * (1 + self.draw.random()) for n, g in self.plain(X, y_hat, y).items()}
+""",
+        "another update of W1",
+    ),
+    "a rate that falls": (
+        "pass",
+        """
+        def gradients(self, X, y_hat, y):
+            self.lr *= 0.99
+            return self.plain(X, y_hat, y)
+""",
+        "another update of W1",
+    ),
+    "a beginning that is gentle": (
+        "self.calls = 0",
+        """
+        def gradients(self, X, y_hat, y):
+            self.calls += 1
+            rate = 0.1 if self.calls < 4 else 1
+            return {n: g * rate for n, g in self.plain(X, y_hat, y).items()}
+""",
+        "another update of W1",
+    ),
+}
+"""What a model keeps, what it does with it, and a part of why it is refused."""
+
+
+@pytest.mark.parametrize("case", ANOTHER)
+def test_a_step_that_is_not_the_same_again_is_refused(model_file, compare, tmp_path, case):
+    kept, method, part = ANOTHER[case]
+    text = PLAIN_MODEL.replace("self.lr = lr", f"self.lr = lr; {kept}")
+    if "def gradients" in method:
+        text = text.replace("def gradients", "def plain")
+    text = text.replace("    return TwoLayers()", f"{method}\n    return TwoLayers()")
+    path = model_file(text)
+    check_complaint(compare(path), path, PLAIN, part, "same parameters and examples")
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
 ENDS = {
     "sys.exit(0)": "SystemExit(0)",
     "raise SystemExit": "SystemExit()",
@@ -452,6 +514,13 @@ def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, fac
     assert any(re.search(part, notice) for notice in given.notices()), list(given.notices())
 
 
+def test_a_short_batch_gives_the_accuracies_of_others_no_room(records):
+    judged = judge(records)
+    lengths = [len(judged.plan.rows(step)) for step in range(judged.plan.num_steps)]
+    assert min(lengths) < max(lengths)
+    np.testing.assert_allclose(judged.envelope["step_accuracy"] * lengths, 1)
+
+
 @pytest.mark.parametrize("stage", PLANTED)
 def test_a_planted_mistake_is_found_in_its_stage(records, stage):
     found = judge(records).judge(Record.load(records / stage / "runs" / f"{PLAIN}-mine"))
@@ -460,6 +529,24 @@ def test_a_planted_mistake_is_found_in_its_stage(records, stage):
     assert found["divergence"]["stage"] == stage
     assert found["divergence"]["step"] <= 4
     assert found["divergence"]["envelopes"] > 4
+
+
+@pytest.mark.parametrize("name", ["train_accuracy", "val_accuracy", "step_accuracy"])
+def test_an_accuracy_that_is_no_count_of_examples_is_found(records, name):
+    sound, judged = Record.load(records / "sound" / "runs" / f"{PLAIN}-mine"), judge(records)
+    history, step_accuracy = json.loads(json.dumps(sound.facts["history"])), None
+    if name == "step_accuracy":
+        step_accuracy = sound.arrays[name].copy()
+        step_accuracy[-1] += 0.23 / len(judged.plan.rows(judged.plan.num_steps - 1))
+    else:
+        size = (
+            len(sound.arrays["val_y_hat"]) if name == "val_accuracy" else judged.plan.order.shape[1]
+        )
+        history[name][0] += 0.23 / size
+    arrays = sound.arrays if step_accuracy is None else sound.arrays | {name: step_accuracy}
+    found = judged.judge(Record(sound.facts | {"history": history}, arrays))
+    assert found["grade"] != "rounding"
+    assert (found["divergence"]["stage"], found["divergence"]["tensor"]) == ("metric", name)
 
 
 @pytest.mark.parametrize("examples", [1, 2, 3, 4])

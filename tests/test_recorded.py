@@ -12,9 +12,10 @@ from framework_parity.common.commands.judge_arrays import _kind_of_y_hat
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.judging.baseline_difference import compare_with_golden
 from framework_parity.common.judging.golden_record import golden_record
+from framework_parity.common.judging.metrics import step_sizes
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.reference.replay import Training, losses_from_logits
-from framework_parity.common.training.feeding import PROJECTED
+from framework_parity.common.training.feeding import COUNTS, PROJECTED, ROWS
 from framework_parity.common.training.record import HISTORY, Record, RecordError
 from tests.helpers import PLAIN
 from tests.replays import digits_judge, record_of
@@ -307,3 +308,50 @@ def test_accuracies_of_steps_that_are_consistent_with_themselves_are_found(tmp_p
     accuracy[[3, 4]] = accuracy[3] + 1 / 64, accuracy[4] - 1 / 64
     found = judge.judge(changed(record, step_accuracy=accuracy))
     assert (found.divergence.step, found.divergence.tensor) == (3, "step_accuracy")
+
+
+@pytest.mark.parametrize("name", ["step_accuracy", "train_accuracy", "val_accuracy"])
+@pytest.mark.parametrize("part", [0.23, -0.4, 0.02])
+def test_an_accuracy_that_is_no_count_of_examples_is_found(tmp_path, name, part):
+    judge = digits_judge(tmp_path)
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
+    history = copy.deepcopy(record.facts["history"])
+    arrays = {"step_accuracy": record.arrays["step_accuracy"].copy()}
+    if name == "step_accuracy":
+        arrays[name][2] += part / judge.plan.recipe.batch_size
+    else:
+        size = judge.data.num_val if name == "val_accuracy" else judge.data.num_train
+        history[name][0] += part / size
+    facts = record.facts | {"history": history}
+    changed = dataclasses.replace(record, facts=facts, arrays=record.arrays | arrays)
+    found = judge.judge(changed)
+    assert found.grade != "rounding"
+    assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)
+
+
+def test_rows_that_are_not_the_plan_s_are_stage_data_whatever_the_counts_say(tmp_path):
+    judge = digits_judge(tmp_path)
+    record = record_of(judge, Training(judge.plan, judge.data, "float32", block=8))
+    rows = np.concatenate([judge.plan.rows(step) for step in range(judge.plan.num_steps)])
+    counts = {name: np.zeros(judge.plan.num_steps, np.int32) for name in COUNTS}
+    counts[COUNTS[0]] = step_sizes(judge.plan).astype(np.int32)
+    assert judge.judge(changed(record, **counts, **{ROWS: rows})).grade == "rounding"
+    rows = rows.copy()
+    rows[70:80] = rows[0]
+    found = judge.judge(changed(record, **counts, **{ROWS: rows}))
+    assert (found.divergence.step, found.divergence.stage) == (1, "data")
+    with pytest.raises(RecordError, match="expected the row of each example"):
+        judge.judge(changed(record, **counts, **{ROWS: rows[:-1]}))
+
+
+@pytest.mark.parametrize("recipe", [{"sigma": 30.0}, {"dtype": "float64"}])
+def test_metrics_that_were_added_up_in_float32_round_as_much(tmp_path, recipe):
+    """Of a program of one's own: the mean of a large loss; accuracies beside float64."""
+    judge = digits_judge(tmp_path, **recipe)
+    record = record_of(judge, Training(judge.plan, judge.data, judge.plan.recipe.dtype, block=8))
+    narrow = ["train_accuracy"] if recipe.get("dtype") else ["train_loss", "train_accuracy"]
+    history = record.facts["history"]
+    history |= {name: np.float32(history[name]).astype(float).tolist() for name in narrow}
+    accuracies = {"step_accuracy": np.float32(record.arrays["step_accuracy"])}
+    record = Record(record.facts | {"history": history}, record.arrays | accuracies)
+    assert judge.judge(record).grade in ("rounding", "chaotic")

@@ -122,6 +122,30 @@ def test_a_small_fault_is_put_down_to_its_own_stage(judge, fault, size, kind, fo
     )
 
 
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize(
+    ("fault", "size"),
+    [
+        *((Temperature, size) for size in (1.001, 1.1)),
+        *((TemperatureOfTheLoss, size) for size in (1.001, 1.1)),
+        *((Smoothing, size) for size in (1e-4, 0.01)),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_a_fault_that_equal_logits_cannot_show_is_put_down_to_its_own_stage(
+    tmp_path, fault, size, kind
+):
+    """Weights of zero: a temperature, or smoothed labels, are in the gradient alone at step 0."""
+    judge = digits_judge(tmp_path, lr=1.0, batch_size=479, max_epochs=4, sigma=0.0)
+    training = fault(judge.plan, judge.data, size, dtype="float32")
+    record = record_of(judge, training)
+    if kind == "probabilities":
+        record = with_probabilities(judge, record, training)
+    found = judge.judge(record).divergence
+    assert (found.stage, found.step) == (fault.stage, 1)
+    assert "is off from step 0 on, by too little to be seen here then" in found.note
+
+
 def chosen(logits, y):
     """The probability of each example's class, and all of them."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -85,6 +85,11 @@ UNEQUAL = {
         "net.running_mean",
     ),
     "slopes": ("self.net = nn.RReLU()", "self.net(X - 0.5)", "net (RReLU)"),
+    "noise in a gradient": (
+        "self.W.register_hook(lambda gradient: gradient * (1 + 0.1 * torch.rand(())))",
+        "X",
+        "from the same parameters",
+    ),
     "mode": ("pass", "X * 2 if self.training else X", "forward computing otherwise in training"),
     "dropout of nothing": ("self.net = nn.Dropout(0.0)", "self.net(X)", None),
     "dropout never": ("self.net = nn.Dropout(0.5).eval()", "self.net(X)", None),

@@ -28,11 +28,13 @@ from framework_parity.common.judging.ladder import (
     in_ulps,
     may_begin_in,
     order_rounding,
+    seen_in_loss,
 )
 from framework_parity.common.judging.metrics import (
     accuracy_findings,
-    count_finding,
+    count_findings,
     finding,
+    mean_findings,
     prediction_finding,
 )
 from framework_parity.common.judging.record_check import check_record
@@ -376,15 +378,18 @@ class Judge:
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
 
-        It is looked at as far as free runs can be compared. What a single step from a given
-        state does not show is carried from step to step: the state of an optimizer, say. It is
-        put down to the update.
+        It is looked at as far as free runs can be compared: at the parameters on record, and at
+        the losses, which are there of every step. What a single step from a given state does not
+        show is carried from step to step: the state of an optimizer, say. It is put down to the
+        update.
         """
         limit, steps = self.thresholds.envelopes, self.free_running.steps
-        outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
+        wrong_losses = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
+        ratios = judgement.parameter_envelopes_per_snapshot
+        outside = np.flatnonzero(ratios > limit)
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
-            ratio = float(judgement.parameter_envelopes_per_snapshot[i])
+            ratio = float(ratios[i])
             errors = {
                 name: float(
                     np.abs(
@@ -397,24 +402,30 @@ class Judge:
             name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
             magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
             ulps = in_ulps(self.plan, errors[name], magnitude)
-            step, tensor = self.plan.snapshots[i] - 1, f"{name}, carried over steps"
-            note = ""
+            step, note, carried = self.plan.snapshots[i] - 1, "", ", carried over steps"
             if "fed/examples" not in record.arrays:
-                tensor += " (what was fed is not on record)"
+                carried += " (what was fed is not on record)"
             else:
                 start = self.plan.parameters[name]
                 moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
                     note = may_begin_in(["data"])
-            return Finding(step, "update", tensor, "largest", errors[name], ulps, ratio, note)
-        outside = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
-        if len(outside):
-            step = int(outside[0])
-            error = float(judgement.loss_errors_per_step[step])
-            ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
-            ratio = float(judgement.loss_envelopes_per_step[step])
-            return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
-        return None
+            found = Finding(
+                step, "update", name + carried, "largest", errors[name], ulps, ratio, note
+            )
+            if not len(wrong_losses) or wrong_losses[0] > step:
+                return found
+            loss = self.loss_finding(judgement, int(wrong_losses[0]))
+            right = {0, *np.array(self.plan.snapshots)[:i][ratios[:i] <= 1].tolist()}
+            return loss if loss.step in right else seen_in_loss(loss, found)
+        return self.loss_finding(judgement, int(wrong_losses[0])) if len(wrong_losses) else None
+
+    def loss_finding(self, judgement: Judgement, step: int) -> Finding:
+        """How far the loss of a step of the free run is off."""
+        error = float(judgement.loss_errors_per_step[step])
+        ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
+        ratio = float(judgement.loss_envelopes_per_step[step])
+        return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
 
     def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
         """What the run reported of itself against what its parameters and steps say.
@@ -423,7 +434,7 @@ class Judge:
         each epoch; a training metric from the steps. An accuracy may differ by the examples
         whose two best logits are closer than the forward pass rounds.
         """
-        history, recipe = record.facts["history"], self.plan.recipe
+        history = record.facts["history"]
         unit = unit_roundoff(self.plan)
         y = np.asarray(self.data.y_val, dtype=np.int64)
         kind = record.facts["y_hat"]
@@ -444,13 +455,8 @@ class Judge:
             error = max(error - borderline / len(y), 0.0)
             yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
         if len(record.arrays["step_loss"]) == self.plan.num_steps:
-            for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
-                means = epoch_means(record.arrays[values], self.plan)
-                errors = np.abs(np.array(history[name]) - means)
-                for epoch in range(recipe.max_epochs):
-                    step = (epoch + 1) * self.plan.steps_per_epoch - 1
-                    yield finding(self.plan, step, name, float(errors[epoch]), unit)
-            yield count_finding(self.plan, record)
+            yield from mean_findings(self.plan, record)
+            yield from count_findings(self.plan, record, self.data.num_val)
             last = self.validation @ W[-1] + b[-1]
             yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
             yield from accuracy_findings(

@@ -378,10 +378,14 @@ class Ladder:
         """How large a factor an earlier stage of a step shows for certain, relative.
 
         An error of a factor is of the same size in every later stage, not the same: twice what is
-        a divergence there.
+        a divergence there. Where all entries are equal, as those of logits of zero weights, a
+        fault that leaves them equal shows at no size.
         """
         kind = record.facts["y_hat"]
         key = {"forward": f"forward/{kind}", "example loss": "example_loss"}.get(stage, stage)
+        exact = self.exact[step]["forward/logits"]
+        if np.ptp(exact) <= self.unit * float(np.abs(exact).max()):
+            return np.inf
         if (least := self.envelopes.get((step, key, "spread"))) is None:
             scale = float(np.abs(self.exact[step][key]).max())
             least = self.envelopes[step, key, "largest"] / max(scale, LEAST)
@@ -429,7 +433,8 @@ class Ladder:
             values["largest"] = max(values["largest"] - borderline / len(self.plan.rows(step)), 0.0)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
-        scale = np.abs(self.parameters[step].get(key, exact)).max()
+        parameter = self.parameters[step].get(key, exact)  # an update's, before it: zero, perhaps
+        scale = max(float(np.abs(array).max()) for array in (parameter, exact))
         return Finding(
             step,
             stage,
@@ -449,6 +454,19 @@ def shown_before(first: Finding) -> str:
 def may_begin_in(stages: Sequence[str]) -> str:
     """What there is to say where stages before it would not show a fault so small."""
     return f"the {' or the '.join(stages)} may be off as well, by too little to be seen"
+
+
+def seen_in_loss(loss: Finding, update: Finding) -> Finding:
+    """An update that is wrong, at the step before the first loss that is.
+
+    Args:
+        loss: of the first step whose loss is off.
+        update: the finding about the parameters, which are on record less often.
+    """
+    alone = f"or step {loss.step} itself is wrong, in its forward pass or its loss"
+    tensor = f"the next loss{update.tensor[update.tensor.index(',') :]}"
+    note = "; ".join(filter(None, (alone, update.note)))
+    return replace(loss, step=loss.step - 1, stage="update", tensor=tensor, note=note)
 
 
 def first_divergence(findings: Sequence[Finding], threshold: float) -> Finding | None:

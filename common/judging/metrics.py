@@ -73,14 +73,43 @@ def accuracy_findings(
         yield _first(plan, name, ends, errors, count[:epochs], np.full(epochs, size), limit)
 
 
-def count_finding(plan: Plan, record: Record) -> Finding:
-    """Whether each step's accuracy is a count of its examples, chaotic or not."""
-    sizes = step_sizes(plan)
-    received = record.arrays["step_accuracy"].astype(np.float64)
-    counts = np.clip(np.rint(received * sizes), 0, sizes)
-    errors = np.abs(received - counts / sizes)
-    step = int(errors.argmax())
-    return finding(plan, step, "step_accuracy", float(errors[step]), ACCURACY_ROUNDING)
+def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
+    """Whether the training metrics of each epoch are the means of its steps'.
+
+    Args:
+        plan: what was trained.
+        record: what the run left; of as many steps as the plan has.
+    """
+    for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
+        means = epoch_means(record.arrays[values], plan)
+        errors = np.abs(np.array(record.facts["history"][name]) - means)
+        for epoch, (error, mean) in enumerate(zip(errors, means, strict=True)):
+            step = (epoch + 1) * plan.steps_per_epoch - 1
+            rounding = unit_roundoff(plan) * max(1.0, abs(float(mean)))
+            if name == "train_accuracy":
+                rounding = max(rounding, ACCURACY_ROUNDING / 2)
+            yield finding(plan, step, name, float(error), rounding)
+
+
+def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding]:
+    """Whether each accuracy of a run is a count of its examples, chaotic or not.
+
+    Args:
+        plan: what was trained.
+        record: what the run left; of as many steps as the plan has.
+        num_val: how many validation examples there are.
+    """
+    steps, history = np.arange(plan.num_steps), record.facts["history"]
+    ends = (np.arange(plan.recipe.max_epochs) + 1) * plan.steps_per_epoch - 1
+    for name, received, sizes, places in (
+        ("step_accuracy", record.arrays["step_accuracy"], step_sizes(plan), steps),
+        ("train_accuracy", history["train_accuracy"], plan.order.shape[1], ends),
+        ("val_accuracy", history["val_accuracy"], num_val, ends),
+    ):
+        values = np.asarray(received, np.float64)
+        errors = np.abs(values - np.clip(np.rint(values * sizes), 0, sizes) / sizes)
+        worst = int(errors.argmax())
+        yield finding(plan, int(places[worst]), name, float(errors[worst]), ACCURACY_ROUNDING)
 
 
 def prediction_finding(

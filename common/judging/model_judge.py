@@ -30,7 +30,9 @@ from framework_parity.common.judging.ladder import (
     first_divergence,
     in_ulps,
     may_begin_in,
+    seen_in_loss,
 )
+from framework_parity.common.judging.metrics import count_findings, mean_findings
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
@@ -88,9 +90,11 @@ class ModelJudge:
             scale = largest_in_each(exact[name])
             # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
             floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
-            if name == "step_accuracy":  # one example may fall either way
-                floor = np.tile(1 / self._lengths(), len(scale) // self.plan.steps_per_epoch)
-            if name == "val_y_hat":  # known at the end alone
+            if name == "step_accuracy":  # counts of examples, of which one may fall either way
+                sizes = np.tile(self._lengths(), len(scale) // self.plan.steps_per_epoch)
+                counts = np.max([error * sizes for error in errors], axis=0)
+                envelope[name] = np.maximum(np.maximum.accumulate(counts), 1.0) / sizes
+            elif name == "val_y_hat":  # known at the end alone
                 envelope[name] = np.max([*errors, floor], keepdims=True)
             else:
                 envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
@@ -291,7 +295,12 @@ class ModelJudge:
         return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
 
     def metric_findings(self, record: Record) -> Iterator[Finding]:
-        """What a run that can be compared to its end reports of its validation then."""
+        """Whether its own numbers fit each other, and what it reports of validation at its end.
+
+        The latter of a run that can be compared to its end.
+        """
+        yield from mean_findings(self.plan, record)
+        yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
         if self.free_running["informative"]:
             error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
             scores = self.reference.arrays["val_y_hat"]
@@ -347,7 +356,8 @@ class ModelJudge:
         worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
         divergence = self._noted(first_divergence(findings, limit))
         if divergence is None and worst > limit:
-            divergence = self._free_finding(record, errors, ratios) or first_divergence(
+            losses = (of_steps["step_loss"] / envelope["step_loss"])[:free]
+            divergence = self._free_finding(record, errors, ratios, losses) or first_divergence(
                 metrics, limit
             )
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
@@ -409,7 +419,7 @@ class ModelJudge:
         return replace(first, note=may_begin_in(hidden)) if hidden else first
 
     def _free_finding(
-        self, record: Record, errors: Mapping[str, Floats], ratios: Floats
+        self, record: Record, errors: Mapping[str, Floats], ratios: Floats, losses: Floats
     ) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound."""
         outside = np.flatnonzero(ratios > self.thresholds.envelopes)
@@ -423,7 +433,16 @@ class ModelJudge:
         tensor = f"{name.removeprefix('parameters/')}, carried over steps"
         tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        return Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        found = Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        wrong = np.flatnonzero(losses > self.thresholds.envelopes)
+        if not len(wrong) or wrong[0] > step:
+            return found
+        first, exact = int(wrong[0]), self.reference.arrays["step_loss"]
+        error = float(abs(record.arrays["step_loss"][first] - exact[first]))
+        ulps, ratio = in_ulps(self.plan, error, float(exact[first])), float(losses[first])
+        loss = Finding(first, "loss", "loss", "largest", error, ulps, ratio)
+        right = {0, *self.reference.arrays["points"][:place][ratios[:place] <= 1].tolist()}
+        return loss if first in right else seen_in_loss(loss, found)
 
     def _grade(
         self,

@@ -14,7 +14,7 @@ from framework_parity.common.reference.replay import WORST
 FREE = ", carried over steps"
 """How a tensor is called that no single step shows to be off, only the run's own training."""
 
-SCALARS = ("loss", "accuracy")
+SCALARS = ("loss", "the next loss", "accuracy")
 MUST_BE_EQUAL = "; it must be equal"
 NOT_ON_RECORD = "(what was fed is not on record)"
 
@@ -57,6 +57,7 @@ def what(found: Mapping[str, Any]) -> str:
     if found["stage"] == "metric" and tensor != "val_y_hat":
         return f"differs by {error:.2g}"
     ulps = "" if found["stage"] == "metric" else f" ({found['ulps']:.3g} ulps)"
+    tensor = tensor.partition(FREE)[0]
     return f"{'differs' if tensor in SCALARS else 'an entry differs'} by {error:.2g}{ulps}"
 
 

@@ -166,7 +166,11 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
             raise RecordError(f"{name}: expected whole numbers of shape {steps}, received {shape}")
     examples, *wrong = (found[name] for name in COUNTS)
     sizes = [len(plan.rows(step)) for step in range(plan.num_steps)]
-    if examples.tolist() == sizes and not any(values.any() for values in wrong):
+    if (
+        examples.tolist() == sizes
+        and not any(values.any() for values in wrong)
+        and ROWS not in found
+    ):
         return
     rows, shape = found.get(ROWS), (int(examples.sum()),)
     if rows is None or rows.shape != shape or rows.dtype.kind != "i":
@@ -191,9 +195,11 @@ def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int
         if step >= len(fed):
             return step, len(planned), f"{where}: batch dropped, training ended before it"
         rows, n = fed[step], len(fed[step])
-        if not wrong_rows[step] and not wrong_labels[step] and n == len(planned):
+        same = n == len(planned)
+        other = int(np.count_nonzero(rows != planned)) if same else abs(n - len(planned))
+        count = max(int(wrong_rows[step]), other)
+        if not count and not wrong_labels[step]:
             continue
-        count = max(int(wrong_rows[step]), abs(n - len(planned)))
         if not count:
             count = int(wrong_labels[step])
             return step, count, f"{where}: {count} of {n} labels are not those of their examples"

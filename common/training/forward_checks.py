@@ -1,4 +1,4 @@
-"""What a model does in its forward pass that a comparison cannot hold equal.
+"""What a model does that a comparison cannot hold equal.
 
 Random numbers, states that move besides the parameters, another computation in evaluation than in
 training: two frameworks would be compared in what they drew, not in what they compute. Needs NumPy
@@ -48,6 +48,23 @@ def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
         yield f"{_where(first, evaluation)} computing otherwise in training than in evaluation"
 
 
+def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]) -> Iterator[str]:
+    """What one step gives otherwise when it is computed again from the same parameters.
+
+    Args:
+        trained: what training itself left of the step, by the names of a probe.
+        probes: the step, probed twice.
+    """
+    first, second = probes
+    for other in (second, trained):
+        # A loss is a sum of logarithms of numbers near one, whose rounding is that of one.
+        found = [n for n in other if not _equal(other[n], first[n], 1.0 if "loss" in n else 0.0)]
+        if found:
+            named = ", ".join(name.replace("/", " of ") for name in found)
+            yield f"another {named} from the same parameters and examples"
+            return
+
+
 def _generators() -> dict[str, str]:
     """The states of the generators that a framework does not know."""
     return {
@@ -64,10 +81,15 @@ def _where(one: Pass, other: Pass) -> str:
     return "forward"
 
 
-def _equal(one: Array, other: Array) -> bool:
-    """Whether two results are the same: a library may add up otherwise in other memory."""
+def _equal(one: Array, other: Array, least: float = 0.0) -> bool:
+    """Whether two results are the same: a library may add up otherwise in other memory.
+
+    Numbers may differ by rounding relative to the largest of them, or to ``least`` if that is more.
+    """
     if one.shape != other.shape:
         return False
-    eps = float(np.finfo(one.dtype).eps) if one.dtype.kind == "f" else 0.0
-    scale = float(np.abs(one).max(initial=0.0))
-    return bool((np.abs(one - other) <= 256 * eps * scale).all())
+    floats = [array.dtype for array in (one, other) if array.dtype.kind == "f"]
+    eps = max((float(np.finfo(dtype).eps) for dtype in floats), default=0.0)
+    scale = float(np.abs(one).max(initial=least))
+    near = np.abs(one - other) <= 256 * eps * scale
+    return bool((near | (one == other) | (np.isnan(one) & np.isnan(other))).all())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -32,7 +32,9 @@ from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.reference.recording_data import Witness, fed_sha256
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
+from framework_parity.common.training.forward_checks import changing
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -130,7 +132,7 @@ class States(Recorder):
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         if progress.kind == "compiling":
-            self.refuse_unequal(trainer)
+            self.refuse(trainer.unequal())
             self.check(trainer.model.get_parameters())
             self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.orders)
             self.say("compiling")
@@ -142,9 +144,9 @@ class States(Recorder):
             self.states[progress.step] = trainer.model.get_parameters()
         self.tell_epoch(trainer, progress)
 
-    def refuse_unequal(self, trainer: Trainer) -> None:
+    def refuse(self, unequal: Iterable[str]) -> None:
         """Raise ParityError if the model does what a comparison cannot hold equal."""
-        if found := list(trainer.unequal()):
+        if found := list(unequal):
             reason = (
                 f"{self.backend}: expected a model that computes the same from the same "
                 "parameters and batch, in training and evaluation, and keeps nothing but its "
@@ -211,7 +213,7 @@ class Run:
         recorder.orders = self.arrangement.orders
         start = self.arranged(self.initial)
         trainer.fit(built, data, orders=recorder.orders, parameters=start, dtype=self.dtype)
-        recorder.refuse_unequal(trainer)  # again: what a parameter of zero hid at first
+        recorder.refuse(trainer.unequal())  # again: what a parameter of zero hid at first
         y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
         states = {
             step: self.restored(state, self.arrangement) for step, state in recorder.states.items()
@@ -231,6 +233,12 @@ class Run:
         if self.reference is not None:
             states = states_of(self.reference)
         probes = {step: self.probe(trainer, step, states[step]) for step in self.plan.probes}
+        first = self.plan.probes[0]
+        again = self.probe(trainer, first, states[first])
+        trained = {}
+        if recorder.feeding and first == 0 and first_wrong_batch(self.plan, arrays) is None:
+            trained = self.first_step(trainer, recorder.states)
+        recorder.refuse(changing(trained, [probes[first], again]))
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
@@ -302,6 +310,13 @@ class Run:
         arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
         arrays.pop("data/X")
         return arrays
+
+    def first_step(self, trainer: Trainer, states: Mapping[int, Parameters]) -> Parameters:
+        """What training left of its first step, by the names of a probe."""
+        found = {"loss": np.asarray(trainer.step_loss[0])}
+        for name, value in self.restored(states.get(1, {}), self.arrangement).items():
+            found[f"update/{name}"] = value
+        return found
 
     def neutral_orders(
         self,

@@ -1,0 +1,74 @@
+"""Write plan, data and reference for other programs to train; docs/record.md says
+what they record, and how it is judged.
+
+examples:
+  compare.py plan my_plan --data digits --max-epochs 30
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from framework_parity.common.commands.comparison_context import open_session
+from framework_parity.common.commands.judge_comparison import load_reference
+from framework_parity.common.commands.options import (
+    DrawnTraining,
+    Help,
+    Jobs,
+    Options,
+    Running,
+    takes,
+)
+from framework_parity.common.commands.report_folder import STEPS_FILE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import check_place
+from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.report.facts import EXIT_AGREE
+
+
+@dataclass(frozen=True)
+class PlanFolder(Options):
+    """what is written"""
+
+    folder: Annotated[str | Path, Help("a new folder for the plan", "DIR")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(Jobs, Running, DrawnTraining, PlanFolder):
+    """The options of ``plan``."""
+
+
+@takes(PlanOptions)
+def write_plan(options: PlanOptions) -> int:
+    """Write ``plan/``, ``data/``, ``steps.json`` and ``reference/`` for a program that is not ours.
+
+    Arguments are those of :class:`PlanOptions`.
+
+    Raises:
+        ParityError: for unusable input, and if the folder holds something.
+    """
+    folder = Path(options.folder)
+    check_place(folder / "plan.json", "plan")
+    if folder.exists() and any(folder.iterdir()):
+        raise ParityError(
+            f"plan: expected a new folder; received {folder}, which holds something; name "
+            "another one"
+        )
+    with open_session(options, folder) as session:
+        folder = folder.absolute()
+        session.data.save(folder / "data")
+        plan = replace(session.plan, data_folder=folder / "data")
+        plan.save(folder / "plan")
+        shown = {"snapshots": plan.snapshots, "probes": plan.probes}
+        (folder / STEPS_FILE).write_text(json.dumps(shown, indent=1), encoding="utf-8")
+        execution = replace(session.execution(), plan=plan, folder=folder)
+        load_reference(execution, session.data, execution.train([]))
+    with reader_may_leave():
+        if session.notice:
+            print(session.notice)
+        steps = plan.num_steps
+        print(f"{options.folder}: plan of {steps} updates; docs/record.md says what to record")
+    return EXIT_AGREE

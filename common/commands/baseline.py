@@ -12,49 +12,25 @@ Nothing is saved if something that was asked for did not run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from framework_parity.common.commands.compare import run_comparison
-from framework_parity.common.commands.options import CompareOptions, Help, Options, takes
+from framework_parity.common.commands.options import GoldenFile, SaveOptions, takes
 from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.judging.baseline import Baseline
 from framework_parity.common.report.facts import EXIT_AGREE
 from framework_parity.common.report.report import Report
 
 
-@dataclass(frozen=True)
-class GoldenFile(Options):
-    """golden records"""
-
-    file: Annotated[str | Path, Help("the file of golden records", "FILE")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SaveOptions(CompareOptions, GoldenFile):
-    """golden records"""
-
-    because: Annotated[str | None, Help("the reason, for the file's history", "REASON")] = None
-
-
 @takes(SaveOptions)
 def save_baseline(options: SaveOptions) -> Report:
-    """Compare, and save golden records. Arguments are those of :class:`SaveOptions`.
-
-    Raises:
-        ParityError: as :func:`compare.compare` does, and if the file cannot be written.
-    """
+    """Compare, and save golden records."""
     return run_comparison(options, save=(options.file, options.because))
 
 
 @takes(GoldenFile)
 def show_baseline(options: GoldenFile) -> int:
-    """Print what a file of golden records holds. Arguments are those of :class:`GoldenFile`.
-
-    Raises:
-        ParityError: if it cannot be read.
-    """
+    """Print what a file of golden records holds."""
     baseline = Baseline.load(Path(options.file))
     with reader_may_leave():
         recipe = baseline.facts["recipe"]

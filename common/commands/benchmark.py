@@ -15,9 +15,5 @@ from framework_parity.common.report.report import Report
 
 @takes(Comparing)
 def benchmark(options: Comparing) -> Report:
-    """Compare with each training alone. Arguments are those of :class:`options.Comparing`.
-
-    Raises:
-        ParityError: as :func:`compare.compare` does.
-    """
+    """Compare with each training alone."""
     return run_comparison(options, alone=True)

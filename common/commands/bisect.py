@@ -7,47 +7,27 @@ examples:
 
 With the --out of a bisection that was interrupted, it goes on with that.
 
-exit status: 0 if the release is found, whatever the grades; 2 if the ends do not
-  differ; 3 if the oldest release does not train, or none installs.
+exit status: 0 if the release is found, whatever the grades; 2 if the ends do
+  not differ; 3 if the oldest release does not train, or none installs.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Annotated
-
 from framework_parity.common.commands.bisection import Bisection
 from framework_parity.common.commands.bisection_state import (
-    BY,
     STATE_FILE,
     Question,
     State,
     load_state,
 )
 from framework_parity.common.commands.comparison_context import open_session
-from framework_parity.common.commands.options import (
-    DrawnTraining,
-    Help,
-    Implementations,
-    Jobs,
-    Judging,
-    takes,
-)
-from framework_parity.common.commands.report_folder import check_folder, prepare_folder
+from framework_parity.common.commands.options import BisectOptions, takes
+from framework_parity.common.commands.report_folder import check_folder
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.environments.releases import list_releases
 from framework_parity.common.environments.specifier import parse_range
 from framework_parity.common.report.report import Report
-
-
-@dataclass(frozen=True)
-class BisectOptions(Jobs, Judging, DrawnTraining, Implementations):
-    """what is bisected"""
-
-    releases: Annotated[str, Help("a backend and its releases, such as 'NAME>=1.0,<=2.0'", "RANGE")]
-    _: KW_ONLY
-    by: Annotated[str, Help("what tells two releases apart", "WHAT", BY)] = BY[0]
 
 
 @takes(BisectOptions)
@@ -98,8 +78,7 @@ def _bisect(options: BisectOptions) -> Report:
             tuple(vars(thresholds).values()),
         )
         if state is None:
-            prepare_folder(folder, overwrite)
-            plan.save(folder / "plan")
+            session.prepare([], overwrite, {})
             state = State(question, tuple(found))
             state.save(folder / STATE_FILE)
         state.check(question, folder / STATE_FILE)

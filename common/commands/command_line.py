@@ -32,21 +32,13 @@ class Parser(argparse.ArgumentParser):
         raise ParityError(f"{message}; {self.prog} --help lists what there is")
 
 
-def parse(
-    program: str,
-    classes: Sequence[type[Options]],
-    words: Sequence[str],
-    description: str,
-    epilog: str = "",
-) -> list[Any]:
+def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) -> list[Any]:
     """Read the words of a command line.
 
     Args:
-        program: how the command is called.
-        classes: of the options that it takes.
+        classes: of the options that the command takes.
         words: that follow its name.
-        description: what the help begins with.
-        epilog: what the help ends with.
+        texts: how it is called, and what its help begins and ends with, as argparse names them.
 
     Returns:
         An object of each class.
@@ -54,30 +46,37 @@ def parse(
     Raises:
         ParityError: if they are no such options.
     """
-    parser = Parser(prog=program, description=description, epilog=epilog, formatter_class=Formatter)
+    parser = Parser(formatter_class=Formatter, argument_default=None, **texts)
     parser.usage = "%(prog)s "
     groups: dict[str, Any] = {}
     for options in classes:
         headings = {
-            name: base.__doc__
+            name: str(base.__doc__)
             for base in reversed(options.__mro__)
             for name in inspect.get_annotations(base)
         }
-        for field in fields(options):
-            heading = str(headings[field.name])
-            group = groups.setdefault(heading, None) or parser.add_argument_group(heading)
-            groups[heading] = group
+        for field in sorted(fields(options), key=lambda field: bool(field.kw_only)):
+            heading = headings[field.name]
+            if heading not in groups:
+                groups[heading] = parser.add_argument_group(heading)
             hint, said = described(options)[field.name]
             if field.kw_only:
-                _add_option(group, field.name, hint, said, field.default)
+                _add_option(groups[heading], field.name, hint, said, field.default)
             else:
-                several = _kinds(hint) & {Sequence}
+                several: dict[str, Any] = (
+                    {"nargs": "*", "default": ()} if Sequence in _kinds(hint) else {}
+                )
                 parser.usage += f"[{said.metavar} ...] " if several else f"{said.metavar} "
-                more: dict[str, Any] = {"nargs": "*"} if several else {}
-                group.add_argument(field.name, metavar=said.metavar, help=said.text, **more)
+                add: Any = groups[heading].add_argument
+                add(field.name, metavar=said.metavar, help=said.text, **several)
     parser.usage += "[options]"
-    values = vars(parser.parse_intermixed_args(words))
-    return [options(**{f.name: values[f.name] for f in fields(options)}) for options in classes]
+    given = {n: v for n, v in vars(parser.parse_intermixed_args(words)).items() if v is not None}
+    if "pythons" in given:
+        given["pythons"] = dict(given["pythons"])
+    return [
+        options(**{f.name: given[f.name] for f in fields(options) if f.name in given})
+        for options in classes
+    ]
 
 
 def _kinds(hint: Any) -> set[Any]:
@@ -91,21 +90,13 @@ def _add_option(group: Any, name: str, hint: Any, said: Help, default: Any) -> N
     if bool in kinds:
         group.add_argument(flag, dest=name, action="store_true", help=text)
         return
+    kind: Any = next((each for each in (int, float) if each in kinds), str)
+    keywords: dict[str, Any] = {"type": parse_python if Mapping in kinds else kind}
+    metavar = said.metavar or {int: "N", float: "X"}.get(kind)
     if kinds & {Sequence, Mapping}:
-        keywords: dict[str, Any] = {"action": _Pairs if Mapping in kinds else "append"}
+        keywords["action"] = "append"
         text += "; several times for several"
-    else:
-        kind = next(each for each in (int, float, str) if each in kinds)
-        keywords = {"type": kind}
-        said_default = f"{default:g}" if kind is float else default
-        text += "" if default is None else f"; default: {said_default}"
-    shown = said.metavar or {int: "N", float: "X"}.get(keywords.get("type", str))
-    group.add_argument(flag, dest=name, default=default, metavar=shown, help=text, **keywords)
-
-
-class _Pairs(argparse.Action):
-    """``BACKEND=PATH``, once or several times, as a mapping."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, *_: Any) -> None:
-        pairs = getattr(namespace, self.dest) or {}
-        setattr(namespace, self.dest, pairs | dict([parse_python(values)]))
+    elif default is not None:
+        text += f"; default: {default:g}" if kind is float else f"; default: {default}"
+        metavar = metavar or ("{" + ",".join(said.choices) + "}" if said.choices else None)
+    group.add_argument(flag, dest=name, metavar=metavar, help=text, **keywords)

@@ -2,7 +2,7 @@
 well they agree.
 
 examples:
-  compare.py                       every framework, Fashion-MNIST, the book's recipe
+  compare.py                            every framework, the book's recipe
   compare.py torch jax --data digits --max-epochs 30
   compare.py torch --implementation concise --out results/mine
   compare.py --baseline golden.json     what moved since then, and where
@@ -18,15 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.commands.comparison_context import (
-    check_pythons,
-    open_session,
-    prepare_environments,
-)
+from framework_parity.common.commands.comparison_context import check_pythons, open_session
 from framework_parity.common.commands.judge_comparison import judge_comparison
 from framework_parity.common.commands.options import CompareOptions, Comparing, takes
 from framework_parity.common.commands.regression import Regression
-from framework_parity.common.commands.report_folder import check_folder, prepare_folder
+from framework_parity.common.commands.report_folder import check_folder
 from framework_parity.common.core.device import check_device
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.discovery import choose, discover
@@ -74,13 +70,12 @@ def run_comparison(
     check_device(options.device)
     folder, thresholds = options.folder, options.thresholds
     check_folder(folder, options.overwrite)
-    regression = Regression(options.baseline, *(save or (None, None)), options.accept)
+    target, because = save or (None, None)
+    regression = Regression(options.baseline, target, because, options.accept)
     with open_session(options, folder) as session:
         display, plan, examples = session.display, session.plan, session.data
         regression.check_plan(plan)
-        prepare_folder(folder, options.overwrite)
-        environments = prepare_environments(chosen, options.named, display)
-        plan.save(folder / "plan")
+        environments = session.prepare(chosen, options.overwrite, options.named)
         execution = session.execution(alone=alone, device=options.device)
         contenders = [
             Contender(environments[backend.label], implementation)

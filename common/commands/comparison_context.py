@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.options import Data, Running
-from framework_parity.common.commands.report_folder import writing
+from framework_parity.common.commands.report_folder import prepare_folder, writing
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
@@ -43,6 +43,15 @@ class Session:
     plan: Plan
     data: DataModule
     notice: str | None
+
+    def prepare(
+        self, backends: Sequence[Backend], overwrite: bool, pythons: Mapping[str, Path]
+    ) -> dict[str, Environment]:
+        """Make the folder, with the plan in it; find or build the environments."""
+        prepare_folder(self.folder, overwrite)
+        environments = prepare_environments(backends, pythons, self.display)
+        self.plan.save(self.folder / "plan")
+        return environments
 
     def execution(self, **more: Any) -> Execution:
         """Runs the processes of the plan, as the options say; ``more`` as of that class."""

@@ -8,29 +8,16 @@ examples:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Annotated
 
-from framework_parity.common.commands.options import Help, Pythons, takes
+from framework_parity.common.commands.options import ListOptions, takes
 from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.report.facts import EXIT_AGREE
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListOptions(Pythons):
-    """how it is shown"""
-
-    json: Annotated[bool, Help("as JSON")] = False
-
-
 @takes(ListOptions)
 def list_backends(options: ListOptions) -> int:
-    """Print the backends; nothing is built. Arguments are those of :class:`ListOptions`.
-
-    Raises:
-        ParityError: if an interpreter is named of a backend that is none.
-    """
+    """Print the backends; nothing is built."""
     found = discover()
     choose(options.named, found)
     rows = []

@@ -50,8 +50,8 @@ how to read the result: each run's errors against a float64 reference are given
   in rounding envelopes (×), how far faultless trainings of the same plan stray
   from it. Grades: exact, rounding (within --threshold), chaotic (as far as it
   can be compared; rounding alone parts the outcomes), drift (beyond, with the
-  same outcome), disagree. The verdict is the worst grade: agree, chaotic, drift,
-  disagree; or incomplete; over seeds also not shown (equivalence).
+  same outcome), disagree. The verdict is the worst grade: agree, chaotic,
+  drift, disagree; or incomplete; over seeds also not shown (equivalence).
   docs/verdict.md has the whole of it.
 
 what is left behind: DIR/report.html (to look at), DIR/report.json (every
@@ -107,7 +107,8 @@ def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
         epilog = EXPLANATION
     reports = inspect.signature(do).return_annotation is Report
     classes = [do.options, Written] if reports else [do.options]
-    return do.__wrapped__, parse(f"{PROGRAM} {name}".strip(), classes, rest, description, epilog)
+    prog = f"{PROGRAM} {name}".strip()
+    return do.__wrapped__, parse(classes, rest, prog=prog, description=description, epilog=epilog)
 
 
 def _run(words: Sequence[str], started: float) -> int:

@@ -8,42 +8,16 @@ examples:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from framework_parity.common.commands.comparison_context import (
-    check_pythons,
-    open_session,
-    prepare_environments,
-)
+from framework_parity.common.commands.comparison_context import check_pythons, open_session
 from framework_parity.common.commands.model_comparison import ModelComparison, read_model
-from framework_parity.common.commands.options import (
-    Backends,
-    Help,
-    Jobs,
-    Judging,
-    Options,
-    Pythons,
-    takes,
-)
-from framework_parity.common.commands.report_folder import check_folder, prepare_folder
+from framework_parity.common.commands.options import ModelOptions, takes
+from framework_parity.common.commands.report_folder import check_folder
 from framework_parity.common.core.errors import NotRunError
 from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.execution.processes import Contender
 from framework_parity.common.report.report import Report
-
-
-@dataclass(frozen=True)
-class ModelFile(Options):
-    """what is compared"""
-
-    path: Annotated[str | Path, Help("the model's file", "FILE")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(Jobs, Pythons, Judging, Backends, ModelFile):
-    """The options of ``model``; no backend named means every framework of the file."""
 
 
 @takes(ModelOptions)
@@ -63,19 +37,16 @@ def compare_model(options: ModelOptions) -> Report:
     plain = [name for name in model.backends if not found[name].is_framework]
     reference = found[(plain or model.backends)[0]]
     check_pythons(options.named, chosen, found)
-    folder = options.folder
-    check_folder(folder, options.overwrite)
-    with open_session(options, folder) as session:
-        prepare_folder(folder, options.overwrite)
+    check_folder(options.folder, options.overwrite)
+    with open_session(options, options.folder) as session:
         wanted = {backend.label: backend for backend in (*chosen, reference)}
-        environments = prepare_environments(list(wanted.values()), options.named, session.display)
+        environments = session.prepare([*wanted.values()], options.overwrite, options.named)
         by = environments[reference.label]
         if by.python is None:
             raise NotRunError(
                 f"{reference.label}: expected the framework of the reference; received none: "
                 f"{by.reason}; mend that or name another --python"
             )
-        session.plan.save(folder / "plan")
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
         comparison = ModelComparison(model, session.execution(), session.data, by, contenders)
         return session.finish(comparison.run(options.thresholds))

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
+from framework_parity.common.commands.bisection_state import BY
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.extras import check_extra
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend
+from framework_parity.common.judging.equivalence import LEAST_SEEDS
 from framework_parity.common.judging.grades import FAIL_ON
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.exports import FORMATS
@@ -64,15 +68,14 @@ class Help:
                 f"{option}: expected {' or '.join(self.choices)}; received {', '.join(odd)}; "
                 "choose among them"
             )
-        if self.most is not None and value is not None:
-            if not value > 0:
-                raise ParityError(
-                    f"{option}: expected a number above zero; received {value}; raise it"
-                )
-            if value > self.most:
-                raise ParityError(
-                    f"{option}: expected at most {self.most:g}; received {value:g}; lower it"
-                )
+        if self.most is None or value is None:
+            return
+        if not value > 0:
+            raise ParityError(f"{option}: expected a number above zero; received {value}; raise it")
+        if value > self.most:
+            raise ParityError(
+                f"{option}: expected at most {self.most:g}; received {value:g}; lower it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,17 +102,14 @@ def takes(options: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(options(*args, **kwargs))
 
-        said = described(options)
-        signature = inspect.signature(options)
-        listed = [
-            parameter.replace(annotation=said[name][0])
-            for name, parameter in signature.parameters.items()
-        ]
+        said = described(options)  # type: ignore[arg-type]
+        parameters = inspect.signature(options).parameters.values()
+        typed = [each.replace(annotation=said[each.name][0]) for each in parameters]
         returned = get_type_hints(function)["return"]
-        call.__signature__ = inspect.Signature(listed, return_annotation=returned)  # type: ignore[attr-defined]
-        call.options = options  # type: ignore[attr-defined]
-        lines = [f"    {name}: {said[name][1].text}." for name in said]
-        call.__doc__ = "\n".join([f"{inspect.getdoc(function)}\n\nArgs:", *lines])
+        shown = inspect.Signature(typed, return_annotation=returned)
+        vars(call).update(options=options, __signature__=shown)
+        args = [f"    {name}: {help.text}." for name, (_, help) in said.items()]
+        call.__doc__ = "\n".join([str(inspect.getdoc(function)), "", "Args:", *args])
         return call
 
     return decorate
@@ -180,23 +180,7 @@ class Quiet(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Quiet):
-    """how it runs"""
-
-    out: Annotated[Place | None, Help("of the report; default: a new one in results/", "DIR")] = (
-        None
-    )
-    overwrite: Annotated[bool, Help("replace a report that is there")] = False
-
-    @cached_property
-    def folder(self) -> Path:
-        """The report's folder."""
-        new = f"{datetime.now():%Y-%m-%d-%H%M%S-%f}"[:-3]
-        return Path("results", new) if self.out is None else Path(self.out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workers(Options):
+class Running(Quiet, Training):
     """how it runs"""
 
     threads: Annotated[int, Help("of each worker", most=ANY)] = 1
@@ -211,7 +195,7 @@ class Workers(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jobs(Workers):
+class Jobs(Running):
     """how it runs"""
 
     jobs: Annotated[
@@ -266,17 +250,6 @@ class Pythons(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device(Options):
-    """how it runs"""
-
-    device: Annotated[
-        str,
-        Help("cpu or gpu; with gpu, --python names an interpreter that sees it", "KIND", DEVICES),
-    ] = DEVICES[0]
-    repeat: Annotated[int, Help("train each N times: bit for bit the same?", most=ANY)] = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Grading(Options):
     """where the grades part; every report states it"""
 
@@ -311,24 +284,36 @@ class Written(Options):
     junit: Annotated[str | None, Help(FORMATS["junit"], "FILE")] = None
     markdown: Annotated[str | None, Help(FORMATS["markdown"], "FILE")] = None
     csv: Annotated[str | None, Help(FORMATS["csv"], "FILE")] = None
-    fail_on: Annotated[
-        str, Help("mildest verdict that ends in exit status 1", "VERDICT", FAIL_ON)
-    ] = "disagree"
+    fail_on: Annotated[str, Help("mildest verdict that ends in exit status 1", choices=FAIL_ON)] = (
+        "disagree"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running(Quiet, Workers, Training):
-    """What trains a plan takes."""
+class Judging(Grading, FindLinks, Running):
+    """how it runs"""
+
+    out: Annotated[Place | None, Help("of the report; default: a new one in results/", "DIR")] = (
+        None
+    )
+    overwrite: Annotated[bool, Help("replace a report that is there")] = False
+
+    @cached_property
+    def folder(self) -> Path:
+        """The report's folder."""
+        new = f"{datetime.now():%Y-%m-%d-%H%M%S-%f}"[:-3]
+        return Path("results", new) if self.out is None else Path(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging(Grading, FindLinks, Folder, Running):
-    """What trains and judges takes."""
+class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Backends):
+    """how it runs"""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Comparing(OverTime, Device, Pythons, Judging, DrawnTraining, Implementations, Backends):
-    """What compares backends takes."""
+    device: Annotated[
+        str,
+        Help("cpu or gpu; with gpu, --python names an interpreter that sees it", choices=DEVICES),
+    ] = DEVICES[0]
+    repeat: Annotated[int, Help("train each N times: bit for bit the same?", most=ANY)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,3 +324,99 @@ class CompareOptions(Jobs, Comparing):
     def slots(self) -> int:
         alone = self.jobs is None and self.device != DEVICES[0]  # workers would share the one GPU
         return 1 if alone else super().slots
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsOptions(CompareOptions):
+    """over several seeds: distributions and equivalence tests"""
+
+    count: Annotated[int, Help("compare over N seeds, from --seed on", most=ANY)] = 5
+    independent: Annotated[bool, Help("each framework draws parameters and orders itself")] = False
+    margin_loss: Annotated[float, Help("difference of final losses that counts as none")] = 0.01
+    margin_accuracy: Annotated[float, Help("likewise of accuracies")] = 0.005
+    level: Annotated[float, Help("of each one-sided test")] = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count > 1:
+            check_extra("seeds", ["scipy"], "seeds")
+        if self.independent and self.count < LEAST_SEEDS:
+            raise ParityError(
+                f"--independent: expected --count {LEAST_SEEDS} or more with it; received "
+                f"{self.count}; one training has no distribution"
+            )
+        widths = (self.margin_loss, self.margin_accuracy)
+        if not (all(0 < width < math.inf for width in widths) and 0 < self.level < 0.5):
+            raise ParityError(
+                "--margin-loss, --margin-accuracy, --level: expected finite margins above 0 and a "
+                f"level between 0 and 0.5; received {widths[0]:g}, {widths[1]:g} and "
+                f"{self.level:g}; mend them"
+            )
+
+    @property
+    def seeds(self) -> range:
+        """All of them, the first one first."""
+        return range(self.seed, self.seed + self.count)
+
+
+@dataclass(frozen=True)
+class GoldenFile(Options):
+    """golden records"""
+
+    file: Annotated[Place, Help("the file of golden records", "FILE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveOptions(CompareOptions, GoldenFile):
+    """golden records"""
+
+    because: Annotated[str | None, Help("the reason, for the file's history", "REASON")] = None
+
+
+@dataclass(frozen=True)
+class BisectOptions(Jobs, Judging, DrawnTraining, Implementations):
+    """what is bisected"""
+
+    releases: Annotated[str, Help("a backend and its releases, such as 'NAME>=1.0,<=2.0'", "RANGE")]
+    _: KW_ONLY
+    by: Annotated[str, Help("what tells two releases apart", choices=BY)] = BY[0]
+
+
+@dataclass(frozen=True)
+class ModelFile(Options):
+    """what is compared"""
+
+    path: Annotated[Place, Help("the model's file", "FILE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Jobs, Pythons, Judging, Backends, ModelFile):
+    """The options of ``model``; no backend named means every framework of the file."""
+
+
+@dataclass(frozen=True)
+class PlanOptions(Jobs, DrawnTraining):
+    """what is written"""
+
+    folder: Annotated[Place, Help("a new folder for the plan", "DIR")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupOptions(Pythons, FindLinks, Quiet, Data, Backends):
+    """The options of ``setup``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(Pythons):
+    """how it is shown"""
+
+    json: Annotated[bool, Help("as JSON")] = False
+
+
+@dataclass(frozen=True)
+class ShowOptions(Written):
+    """what is shown"""
+
+    folder: Annotated[Place, Help("--out of a finished comparison", "DIR")]
+    _: KW_ONLY
+    quiet: Annotated[bool, Help("print nothing, only convert")] = False

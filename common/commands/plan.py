@@ -8,20 +8,12 @@ examples:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 from framework_parity.common.commands.comparison_context import open_session
 from framework_parity.common.commands.judge_comparison import load_reference
-from framework_parity.common.commands.options import (
-    DrawnTraining,
-    Help,
-    Jobs,
-    Options,
-    Running,
-    takes,
-)
+from framework_parity.common.commands.options import PlanOptions, takes
 from framework_parity.common.commands.report_folder import STEPS_FILE
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place
@@ -29,27 +21,9 @@ from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.report.facts import EXIT_AGREE
 
 
-@dataclass(frozen=True)
-class PlanFolder(Options):
-    """what is written"""
-
-    folder: Annotated[str | Path, Help("a new folder for the plan", "DIR")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions(Jobs, Running, DrawnTraining, PlanFolder):
-    """The options of ``plan``."""
-
-
 @takes(PlanOptions)
 def write_plan(options: PlanOptions) -> int:
-    """Write ``plan/``, ``data/``, ``steps.json`` and ``reference/`` for a program that is not ours.
-
-    Arguments are those of :class:`PlanOptions`.
-
-    Raises:
-        ParityError: for unusable input, and if the folder holds something.
-    """
+    """Write ``plan/``, ``data/``, ``steps.json`` and ``reference/`` for programs of others."""
     folder = Path(options.folder)
     check_place(folder / "plan.json", "plan")
     if folder.exists() and any(folder.iterdir()):

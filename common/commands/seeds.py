@@ -10,24 +10,21 @@ draws initial parameters and orders itself, as its users do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from framework_parity.common.commands.compare import run_comparison
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_trajectories
-from framework_parity.common.commands.options import ANY, CompareOptions, Help, takes
-from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.extras import check_extra
+from framework_parity.common.commands.options import SeedsOptions, takes
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import REFERENCE, Contender, Execution, seed_name
-from framework_parity.common.judging.equivalence import LEAST_SEEDS, METRICS, equivalence
+from framework_parity.common.judging.equivalence import METRICS, equivalence
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import RecordError
@@ -36,48 +33,9 @@ Outcomes = dict[str, list[float]]
 """Final values of each metric, one per seed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeedsOptions(CompareOptions):
-    """over several seeds: distributions and equivalence tests"""
-
-    count: Annotated[int, Help("compare over N seeds, from --seed on", most=ANY)] = 5
-    independent: Annotated[bool, Help("each framework draws parameters and orders itself")] = False
-    margin_loss: Annotated[float, Help("difference of mean final losses that counts as none")] = (
-        0.01
-    )
-    margin_accuracy: Annotated[float, Help("likewise of accuracies")] = 0.005
-    level: Annotated[float, Help("of each one-sided test")] = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.count > 1:
-            check_extra("seeds", ["scipy"], "seeds")
-        if self.independent and self.count < LEAST_SEEDS:
-            raise ParityError(
-                f"--independent: expected --count {LEAST_SEEDS} or more with it; received "
-                f"{self.count}; one training has no distribution"
-            )
-        widths = (self.margin_loss, self.margin_accuracy)
-        if not (all(0 < width < math.inf for width in widths) and 0 < self.level < 0.5):
-            raise ParityError(
-                "--margin-loss, --margin-accuracy, --level: expected finite margins above 0 and a "
-                f"level between 0 and 0.5; received {widths[0]:g}, {widths[1]:g} and "
-                f"{self.level:g}; mend them"
-            )
-
-    @property
-    def seeds(self) -> range:
-        """All of them, the first one first."""
-        return range(self.seed, self.seed + self.count)
-
-
 @takes(SeedsOptions)
 def compare_seeds(options: SeedsOptions) -> Report:
-    """Compare over several seeds. Arguments are those of :class:`SeedsOptions`.
-
-    Raises:
-        ParityError: as :func:`compare.compare` does.
-    """
+    """Compare over several seeds."""
     over = partial(independent_seeds if options.independent else shared_seeds, options)
     return run_comparison(options, further=over if options.count > 1 else None)
 

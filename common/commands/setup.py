@@ -10,17 +10,8 @@ exit status: 3 if an environment cannot be had.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from framework_parity.common.commands.comparison_context import fetch, prepare_environments
-from framework_parity.common.commands.options import (
-    Backends,
-    Data,
-    FindLinks,
-    Pythons,
-    Quiet,
-    takes,
-)
+from framework_parity.common.commands.options import SetupOptions, takes
 from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.execution.progress import Display
@@ -28,18 +19,9 @@ from framework_parity.common.report.facts import EXIT_AGREE, EXIT_INCOMPLETE
 from framework_parity.common.training.recipe import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
-class SetupOptions(Pythons, FindLinks, Quiet, Data, Backends):
-    """The options of ``setup``."""
-
-
 @takes(SetupOptions)
 def setup(options: SetupOptions) -> int:
-    """Build the environments and fetch the data. Arguments are those of :class:`SetupOptions`.
-
-    Raises:
-        ParityError: for unusable input.
-    """
+    """Build the environments and fetch the data."""
     chosen = choose(options.backends, discover(), options.places)
     with Display(options.quiet) as display:
         _, data, notice = fetch(options, Recipe.batch_size, display)

@@ -10,13 +10,11 @@ exit status: the one that the comparison had with this --fail-on; 2 if DIR holds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 
-from framework_parity.common.commands.options import Help, Options, Written, takes
+from framework_parity.common.commands.options import ShowOptions, takes
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.report.exports import chosen_exports, export
@@ -25,29 +23,9 @@ from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
 
 
-@dataclass(frozen=True)
-class ReportFolder(Options):
-    """the report"""
-
-    folder: Annotated[str | Path, Help("--out of a finished comparison", "DIR")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowOptions(Written, ReportFolder):
-    """the report"""
-
-    quiet: Annotated[bool, Help("print nothing, only convert")] = False
-
-
 @takes(ShowOptions)
 def show(options: ShowOptions) -> int:
-    """Print or convert a finished comparison; the exit status is the one that it had.
-
-    Arguments are those of :class:`ShowOptions`.
-
-    Raises:
-        ParityError: if there is none, it is broken, or a file cannot be written.
-    """
+    """Print or convert a finished comparison; the exit status is the one that it had."""
     named = Path(options.folder)
     folder = named.parent if named.name == FILE and named.is_file() else named
     files = chosen_exports(options)

@@ -78,7 +78,7 @@ class Baseline:
         except (ValueError, RecursionError) as error:
             _refuse(path, f"no JSON ({error})", "restore the file")
         if not isinstance(facts, dict) or facts.get("kind") != KIND:
-            _refuse(path, "other JSON", "name a file that --save-baseline wrote")
+            _refuse(path, "other JSON", "name a file that compare.py baseline save wrote")
         schema = facts.get("schema")
         if schema != SCHEMA:
             mend = "use the release that wrote it, or save a new file"

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     options = build_parser().parse_args(arguments)
     from framework_parity.benchmarks.measure import Budget
-        from framework_parity.common.core.device import check_device
+    from framework_parity.common.core.device import check_device
     from framework_parity.common.environments.specifier import parse_python
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same

@@ -48,8 +48,8 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
     yield from list(comparable_lines(facts))[1:]
     if NOT_SHOWN in over_seeds(facts.get("seeds") or {}):
         yield (
-            "Train on more seeds (--count): equivalence that is not shown is neither agreement nor a "
-            "difference, and fails."
+            "Train on more seeds (--count): equivalence that is not shown is neither agreement nor "
+            "a difference, and fails."
         )
     for seed, names in _odd_seeds(facts).items():
         yield f"Look at {' and '.join(names)} on seed {seed}: the same command with --seed {seed}."

@@ -94,6 +94,9 @@ def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
     """The function of the command that words name, and the objects of its options."""
     spoken = (" ".join(words[:length]) for length in (2, 1))
     name = next((name for name in spoken if name in COMMANDS), "")
+    longer = [each for each in COMMANDS if words and each.startswith(f"{words[0]} ")]
+    if longer and not name:
+        raise ParityError(f"expected {' or '.join(longer)}; received {words[0]}; name one of them")
     rest = words[len(name.split()) :]
     for word in [] if name else rest:
         if word.startswith("--") and (old := word[2:].partition("=")[0]) in COMMANDS:

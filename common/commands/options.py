@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, dataclass_transform, get_type_hints
 
 from framework_parity.common.commands.bisection_state import BY
 from framework_parity.common.core.device import DEVICES
@@ -78,9 +78,13 @@ class Help:
             )
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """options"""
+    """Options with their values; every class of them is a frozen dataclass."""
+
+    def __init_subclass__(cls, kw_only: bool = True) -> None:
+        dataclass(frozen=True, kw_only=kw_only)(cls)
 
     def __post_init__(self) -> None:
         for name, (_, said) in described(type(self)).items():
@@ -115,8 +119,7 @@ def takes(options: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R
     return decorate
 
 
-@dataclass(frozen=True)
-class Backends(Options):
+class Backends(Options, kw_only=False):
     """what is compared"""
 
     backends: Annotated[
@@ -124,7 +127,6 @@ class Backends(Options):
     ] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Implementations(Options):
     """what is compared"""
 
@@ -139,7 +141,6 @@ class Implementations(Options):
         return list(dict.fromkeys(named))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Data(Options):
     """what is trained; the defaults are the book's"""
 
@@ -147,7 +148,6 @@ class Data(Options):
     data_dir: Annotated[Place | None, Help("the publisher's Fashion-MNIST files", "DIR")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Training(Data):
     """what is trained; the defaults are the book's"""
 
@@ -165,21 +165,18 @@ class Training(Data):
         return Recipe(**values | {"data": self.data or Recipe.data})
 
 
-@dataclass(frozen=True, kw_only=True)
 class DrawnTraining(Training):
     """what is trained; the defaults are the book's"""
 
     sigma: Annotated[float, Help("standard deviation of the initial weights")] = Recipe.sigma
 
 
-@dataclass(frozen=True, kw_only=True)
 class Quiet(Options):
     """how it runs"""
 
     quiet: Annotated[bool, Help("no progress, only the result")] = True
 
 
-@dataclass(frozen=True, kw_only=True)
 class Running(Quiet, Training):
     """how it runs"""
 
@@ -194,7 +191,6 @@ class Running(Quiet, Training):
         return 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class Jobs(Running):
     """how it runs"""
 
@@ -207,7 +203,6 @@ class Jobs(Running):
         return self.jobs or max(1, len(available_cpus()) // self.threads)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FindLinks(Options):
     """how it runs"""
 
@@ -234,7 +229,6 @@ class FindLinks(Options):
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pythons(Options):
     """how it runs"""
 
@@ -249,7 +243,6 @@ class Pythons(Options):
         return {name: Path(path) for name, path in (self.pythons or {}).items()}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Grading(Options):
     """where the grades part; every report states it"""
 
@@ -265,7 +258,6 @@ class Grading(Options):
         return Thresholds(self.threshold, self.drift_loss, self.drift_predictions)
 
 
-@dataclass(frozen=True, kw_only=True)
 class OverTime(Options):
     """over time"""
 
@@ -277,7 +269,6 @@ class OverTime(Options):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Written(Options):
     """what else is written, and the exit status"""
 
@@ -289,7 +280,6 @@ class Written(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Judging(Grading, FindLinks, Running):
     """how it runs"""
 
@@ -305,7 +295,6 @@ class Judging(Grading, FindLinks, Running):
         return Path("results", new) if self.out is None else Path(self.out)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Backends):
     """how it runs"""
 
@@ -316,7 +305,6 @@ class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Back
     repeat: Annotated[int, Help("train each N times: bit for bit the same?", most=ANY)] = 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class CompareOptions(Jobs, Comparing):
     """The options of ``compare``."""
 
@@ -326,7 +314,6 @@ class CompareOptions(Jobs, Comparing):
         return 1 if alone else super().slots
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeedsOptions(CompareOptions):
     """over several seeds: distributions and equivalence tests"""
 
@@ -359,22 +346,19 @@ class SeedsOptions(CompareOptions):
         return range(self.seed, self.seed + self.count)
 
 
-@dataclass(frozen=True)
-class GoldenFile(Options):
+class GoldenFile(Options, kw_only=False):
     """golden records"""
 
     file: Annotated[Place, Help("the file of golden records", "FILE")]
 
 
-@dataclass(frozen=True, kw_only=True)
 class SaveOptions(CompareOptions, GoldenFile):
     """golden records"""
 
     because: Annotated[str | None, Help("the reason, for the file's history", "REASON")] = None
 
 
-@dataclass(frozen=True)
-class BisectOptions(Jobs, Judging, DrawnTraining, Implementations):
+class BisectOptions(Jobs, Judging, DrawnTraining, Implementations, kw_only=False):
     """what is bisected"""
 
     releases: Annotated[str, Help("a backend and its releases, such as 'NAME>=1.0,<=2.0'", "RANGE")]
@@ -382,39 +366,33 @@ class BisectOptions(Jobs, Judging, DrawnTraining, Implementations):
     by: Annotated[str, Help("what tells two releases apart", choices=BY)] = BY[0]
 
 
-@dataclass(frozen=True)
-class ModelFile(Options):
+class ModelFile(Options, kw_only=False):
     """what is compared"""
 
     path: Annotated[Place, Help("the model's file", "FILE")]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ModelOptions(Jobs, Pythons, Judging, Backends, ModelFile):
     """The options of ``model``; no backend named means every framework of the file."""
 
 
-@dataclass(frozen=True)
-class PlanOptions(Jobs, DrawnTraining):
+class PlanOptions(Jobs, DrawnTraining, kw_only=False):
     """what is written"""
 
     folder: Annotated[Place, Help("a new folder for the plan", "DIR")]
 
 
-@dataclass(frozen=True, kw_only=True)
 class SetupOptions(Pythons, FindLinks, Quiet, Data, Backends):
     """The options of ``setup``."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ListOptions(Pythons):
     """how it is shown"""
 
     json: Annotated[bool, Help("as JSON")] = False
 
 
-@dataclass(frozen=True)
-class ShowOptions(Written):
+class ShowOptions(Written, kw_only=False):
     """what is shown"""
 
     folder: Annotated[Place, Help("--out of a finished comparison", "DIR")]

@@ -188,7 +188,7 @@ def test_places_that_hold_something_are_kept(plan, cache, tmp_path):
     check_complaint(process, plan, "plan: expected a new folder")
     assert sorted(plan.rglob("*")) == before
     words = [*COMPARE, PLAIN, *RECIPE, "--quiet", "--overwrite", "--out", plan]
-    check_complaint(run(words, cache), plan, "a plan that was written", "--out")
+    check_complaint(run(words, cache), plan, "one that compare.py plan wrote", "--out")
     assert sorted(plan.rglob("*")) == before
     with pytest.raises(ParityError, match="expected a plan"):
         assert_agreement({}, tmp_path)

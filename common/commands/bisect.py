@@ -67,16 +67,9 @@ def _bisect(options: BisectOptions) -> Report:
                 "finds; widen it"
             )
     with open_session(options, folder) as session:
-        plan = session.plan
-        question = Question(
-            name,
-            str(wanted),
-            options.by,
-            tuple(options.implementations_of(backend)),
-            tuple(places),
-            plan.sha256,
-            tuple(vars(thresholds).values()),
-        )
+        trained, numbers = options.implementations_of(backend), vars(thresholds).values()
+        asked = (name, str(wanted), options.by, tuple(trained), tuple(places))
+        question = Question(*asked, session.plan.sha256, tuple(numbers))
         if state is None:
             session.prepare([], overwrite, {})
             state = State(question, tuple(found))

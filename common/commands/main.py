@@ -54,9 +54,8 @@ how to read the result: each run's errors against a float64 reference are given
   drift, disagree; or incomplete; over seeds also not shown (equivalence).
   docs/verdict.md has the whole of it.
 
-what is left behind: DIR/report.html (to look at), DIR/report.json (every
-  figure), DIR/runs (records and logs). DIR is --out, else a new folder in
-  results/.
+what is left behind, in --out or a new folder in results/: report.html (to look
+  at), report.json (every figure), runs (records and logs).
 
 exit status: 0 agree, chaotic or drift (1 with --fail-on chaotic or drift);
   1 disagreement, what moved since a baseline, equivalence that is not shown;
@@ -64,12 +63,9 @@ exit status: 0 agree, chaotic or drift (1 with --fail-on chaotic or drift);
   130 interrupted.
 
 environment variables:
-  {CACHE_VARIABLE}   where environments and data are kept;
-                            ~/.cache/framework-parity
-  {DATA_VARIABLE}    folder of the publisher's Fashion-MNIST files,
-                            as --data-dir
-  {MEMORY_VARIABLE}  bytes of training data from which on they are
-                            read in chunks; 4 GiB
+  {CACHE_VARIABLE}   environments and data; ~/.cache/framework-parity
+  {DATA_VARIABLE}    the publisher's Fashion-MNIST files, as --data-dir
+  {MEMORY_VARIABLE}  bytes of training data that are read in chunks; 4 GiB
 """
 
 

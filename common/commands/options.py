@@ -207,7 +207,7 @@ class FindLinks(Options):
     """how it runs"""
 
     find_links: Annotated[
-        Sequence[Place], Help("folder or address where pip looks for versions, too", "PLACE")
+        Sequence[Place], Help("folder or address where pip also looks for versions", "PLACE")
     ] = ()
 
     @property
@@ -234,7 +234,9 @@ class Pythons(Options):
 
     pythons: Annotated[
         Mapping[str, Place] | None,
-        Help("interpreter of a backend, if none is to be built", "BACKEND=PATH", flag="python"),
+        Help(
+            "interpreter of a backend, instead of one built for it", "BACKEND=PATH", flag="python"
+        ),
     ] = None
 
     @property
@@ -247,7 +249,9 @@ class Grading(Options):
     """where the grades part; every report states it"""
 
     threshold: Annotated[float, Help("rounding: at most so many envelopes")] = Thresholds.envelopes
-    drift_loss: Annotated[float, Help("drift: relative error of a loss")] = Thresholds.drift_loss
+    drift_loss: Annotated[float, Help("drift: relative error of epoch losses")] = (
+        Thresholds.drift_loss
+    )
     drift_predictions: Annotated[float, Help("drift: changed predictions, as a part of all")] = (
         Thresholds.drift_predictions
     )
@@ -262,10 +266,11 @@ class OverTime(Options):
     """over time"""
 
     baseline: Annotated[
-        Place | None, Help("golden records; what moved beyond rounding since then fails", "FILE")
+        Place | None,
+        Help("golden records to compare with; what moved beyond rounding fails", "FILE"),
     ] = None
     accept: Annotated[
-        Place | None, Help("differences that do not fail before their date", "FILE")
+        Place | None, Help("known differences that do not fail before their date", "FILE")
     ] = None
 
 
@@ -283,9 +288,9 @@ class Written(Options):
 class Judging(Grading, FindLinks, Running):
     """how it runs"""
 
-    out: Annotated[Place | None, Help("of the report; default: a new one in results/", "DIR")] = (
-        None
-    )
+    out: Annotated[
+        Place | None, Help("folder of the report; default: a new one in results/", "DIR")
+    ] = None
     overwrite: Annotated[bool, Help("replace a report that is there")] = False
 
     @cached_property
@@ -302,7 +307,9 @@ class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Back
         str,
         Help("cpu or gpu; with gpu, --python names an interpreter that sees it", choices=DEVICES),
     ] = DEVICES[0]
-    repeat: Annotated[int, Help("train each N times: bit for bit the same?", most=ANY)] = 1
+    repeat: Annotated[
+        int, Help("train N times each, to see whether it repeats itself", most=ANY)
+    ] = 1
 
 
 class CompareOptions(Jobs, Comparing):

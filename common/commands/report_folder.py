@@ -51,8 +51,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         has_plan = (folder / PLAN).exists()
         if has_plan and (folder / STEPS_FILE).exists():
             raise ParityError(
-                f"{folder}: expected a folder for a report; received one of a plan that was "
-                "written, whose reference and steps are still to judge by; name another --out"
+                f"{folder}: expected a folder for a report; received one that compare.py plan "
+                "wrote, whose plan and reference are still to judge by; name another --out"
             )
         others = [] if has_plan else [name for name in OWN_FOLDERS if (folder / name).exists()]
         others += [path.name for path in seed_folders(folder) if not (path / PLAN).exists()]

@@ -173,7 +173,7 @@ class Bisection:
         if self._sign(self.releases[high]) == self._sign(self.releases[low]):
             grades = ", ".join(dict.fromkeys(self.trials[self.releases[low]].grades))
             alike = "bit for bit the same" if self.question.by == "bits" else grades
-            finer = "" if self.question.by == "bits" else " or compare bits (--by bits)"
+            finer = "" if self.question.by == "bits" else " or bisect by bits"
             raise ParityError(
                 f"bisect: expected ends that differ; received {oldest} and "
                 f"{label(self.backend.name, self.releases[high])}, both {alike}; widen the "

@@ -46,7 +46,7 @@ def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) 
     Raises:
         ParityError: if they are no such options.
     """
-    parser = Parser(formatter_class=Formatter, argument_default=None, **texts)
+    parser = Parser(formatter_class=Formatter, **texts)
     parser.usage = "%(prog)s "
     groups: dict[str, Any] = {}
     for options in classes:
@@ -62,13 +62,11 @@ def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) 
             hint, said = described(options)[field.name]
             if field.kw_only:
                 _add_option(groups[heading], field.name, hint, said, field.default)
-            else:
-                several: dict[str, Any] = (
-                    {"nargs": "*", "default": ()} if Sequence in _kinds(hint) else {}
-                )
-                parser.usage += f"[{said.metavar} ...] " if several else f"{said.metavar} "
-                add: Any = groups[heading].add_argument
-                add(field.name, metavar=said.metavar, help=said.text, **several)
+                continue
+            several = Sequence in _kinds(hint)
+            parser.usage += f"[{said.metavar} ...] " if several else f"{said.metavar} "
+            more = {"nargs": "*", "default": ()} if several else {}
+            groups[heading].add_argument(field.name, metavar=said.metavar, help=said.text, **more)
     parser.usage += "[options]"
     given = {n: v for n, v in vars(parser.parse_intermixed_args(words)).items() if v is not None}
     if "pythons" in given:

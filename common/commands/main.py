@@ -25,7 +25,6 @@ from framework_parity.common.report.terminal import print_report
 PROGRAM = "compare.py"
 EXIT_INTERRUPTED = 130
 
-
 DEFAULT = "compare"
 COMMANDS = {
     DEFAULT: ("compare:compare", "backends on one plan; what is done if none is named"),

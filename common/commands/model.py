@@ -37,8 +37,9 @@ def compare_model(options: ModelOptions) -> Report:
     plain = [name for name in model.backends if not found[name].is_framework]
     reference = found[(plain or model.backends)[0]]
     check_pythons(options.named, chosen, found)
-    check_folder(options.folder, options.overwrite)
-    with open_session(options, options.folder) as session:
+    folder, thresholds = options.folder, options.thresholds
+    check_folder(folder, options.overwrite)
+    with open_session(options, folder) as session:
         wanted = {backend.label: backend for backend in (*chosen, reference)}
         environments = session.prepare([*wanted.values()], options.overwrite, options.named)
         by = environments[reference.label]
@@ -49,4 +50,4 @@ def compare_model(options: ModelOptions) -> Report:
             )
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
         comparison = ModelComparison(model, session.execution(), session.data, by, contenders)
-        return session.finish(comparison.run(options.thresholds))
+        return session.finish(comparison.run(thresholds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,14 @@ from framework_parity.common.training.record import Record, RecordError
 LITTLE_ROOM_BYTES = 100_000
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Small products on several threads wait for each other more than they compute."""
+    with threadpool_limits(1):
+        yield
+
+
+@one_thread()
 def judge_comparison(
     execution: Execution,
     data: DataModule,
@@ -60,22 +69,6 @@ def judge_comparison(
         regression: golden records to compare with, and accepted differences.
     """
     regression = regression or Regression()
-    # Small products on several threads wait for each other more than they compute.
-    with threadpool_limits(1):
-        return _judge_comparison(
-            execution, data, contenders, outcomes, thresholds, repeats, regression
-        )
-
-
-def _judge_comparison(
-    execution: Execution,
-    data: DataModule,
-    contenders: Sequence[Contender],
-    outcomes: Mapping[str, Outcome],
-    thresholds: Thresholds,
-    repeats: int,
-    regression: Regression,
-) -> dict[str, Any]:
     plan = execution.plan
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)

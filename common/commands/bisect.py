@@ -20,7 +20,7 @@ from framework_parity.common.commands.bisection_state import (
     State,
     load_state,
 )
-from framework_parity.common.commands.comparison_context import open_session
+from framework_parity.common.commands.comparison_context import open_context
 from framework_parity.common.commands.options import BisectOptions, takes
 from framework_parity.common.commands.report_folder import check_folder
 from framework_parity.common.core.errors import ParityError
@@ -66,14 +66,14 @@ def _bisect(options: BisectOptions) -> Report:
                 f"{options.releases!r}, which holds {', '.join(found) or 'none'} of those that pip "
                 "finds; widen it"
             )
-    with open_session(options, folder) as session:
+    with open_context(options, folder) as context:
         trained, numbers = options.implementations_of(backend), vars(thresholds).values()
         asked = (name, str(wanted), options.by, tuple(trained), tuple(places))
-        question = Question(*asked, session.plan.sha256, tuple(numbers))
+        question = Question(*asked, context.plan.sha256, tuple(numbers))
         if state is None:
-            session.prepare([], overwrite, {})
+            context.prepare([], overwrite, {})
             state = State(question, tuple(found))
             state.save(folder / STATE_FILE)
         state.check(question, folder / STATE_FILE)
-        execution = session.execution()
-        return session.finish(Bisection(state, backend, execution, session.data, thresholds).run())
+        execution = context.execution()
+        return context.finish(Bisection(state, backend, execution, context.data, thresholds).run())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.commands.comparison_context import check_pythons, open_session
+from framework_parity.common.commands.comparison_context import check_pythons, open_context
 from framework_parity.common.commands.judge_comparison import judge_comparison
 from framework_parity.common.commands.options import CompareOptions, Comparing, takes
 from framework_parity.common.commands.regression import Regression
@@ -72,11 +72,11 @@ def run_comparison(
     check_folder(folder, options.overwrite)
     target, because = save or (None, None)
     regression = Regression(options.baseline, target, because, options.accept)
-    with open_session(options, folder) as session:
-        display, plan, examples = session.display, session.plan, session.data
+    with open_context(options, folder) as context:
+        display, plan, examples = context.display, context.plan, context.data
         regression.check_plan(plan)
-        environments = session.prepare(chosen, options.overwrite, options.named)
-        execution = session.execution(alone=alone, device=options.device)
+        environments = context.prepare(chosen, options.overwrite, options.named)
+        execution = context.execution(alone=alone, device=options.device)
         contenders = [
             Contender(environments[backend.label], implementation)
             for backend in chosen
@@ -91,6 +91,6 @@ def run_comparison(
             facts["seeds"] = further(execution, examples, contenders, facts)
         facts["verdict"] = worst_verdict([facts["verdict"], *over_seeds(facts.get("seeds", {}))])
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
-        report = session.finish(facts, benchmark=alone, device=options.device)
+        report = context.finish(facts, benchmark=alone, device=options.device)
         display.tell("judging", {"event": "done"})
     return report

@@ -25,7 +25,7 @@ from framework_parity.common.training.plan import Plan
 
 
 @dataclass(frozen=True)
-class Session:
+class ComparisonContext:
     """A comparison under way.
 
     Args:
@@ -79,7 +79,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(options: Running, folder: Path) -> Iterator[Session]:
+def open_context(options: Running, folder: Path) -> Iterator[ComparisonContext]:
     """Have the data, make the plan, and turn a full disk into one line while it lasts.
 
     Args:
@@ -93,7 +93,7 @@ def open_session(options: Running, folder: Path) -> Iterator[Session]:
     with Display(options.quiet) as display, writing(folder):
         data_folder, examples, notice = fetch(options, recipe.batch_size, display)
         plan = Plan.make(replace(recipe, data=examples.name), examples, data_folder)
-        yield Session(options, folder, display, plan, examples, notice)
+        yield ComparisonContext(options, folder, display, plan, examples, notice)
 
 
 def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataModule, str | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from framework_parity.common.commands.comparison_context import check_pythons, open_session
+from framework_parity.common.commands.comparison_context import check_pythons, open_context
 from framework_parity.common.commands.model_comparison import ModelComparison, read_model
 from framework_parity.common.commands.options import ModelOptions, takes
 from framework_parity.common.commands.report_folder import check_folder
@@ -39,9 +39,9 @@ def compare_model(options: ModelOptions) -> Report:
     check_pythons(options.named, chosen, found)
     folder, thresholds = options.folder, options.thresholds
     check_folder(folder, options.overwrite)
-    with open_session(options, folder) as session:
+    with open_context(options, folder) as context:
         wanted = {backend.label: backend for backend in (*chosen, reference)}
-        environments = session.prepare([*wanted.values()], options.overwrite, options.named)
+        environments = context.prepare([*wanted.values()], options.overwrite, options.named)
         by = environments[reference.label]
         if by.python is None:
             raise NotRunError(
@@ -49,5 +49,5 @@ def compare_model(options: ModelOptions) -> Report:
                 f"{by.reason}; mend that or name another --python"
             )
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
-        comparison = ModelComparison(model, session.execution(), session.data, by, contenders)
-        return session.finish(comparison.run(thresholds))
+        comparison = ModelComparison(model, context.execution(), context.data, by, contenders)
+        return context.finish(comparison.run(thresholds))

@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from framework_parity.common.commands.comparison_context import open_session
+from framework_parity.common.commands.comparison_context import open_context
 from framework_parity.common.commands.judge_comparison import load_reference
 from framework_parity.common.commands.options import PlanOptions, takes
 from framework_parity.common.commands.report_folder import STEPS_FILE
@@ -31,18 +31,18 @@ def write_plan(options: PlanOptions) -> int:
             f"plan: expected a new folder; received {folder}, which holds something; name "
             "another one"
         )
-    with open_session(options, folder) as session:
+    with open_context(options, folder) as context:
         folder = folder.absolute()
-        session.data.save(folder / "data")
-        plan = replace(session.plan, data_folder=folder / "data")
+        context.data.save(folder / "data")
+        plan = replace(context.plan, data_folder=folder / "data")
         plan.save(folder / "plan")
         shown = {"snapshots": plan.snapshots, "probes": plan.probes}
         (folder / STEPS_FILE).write_text(json.dumps(shown, indent=1), encoding="utf-8")
-        execution = replace(session.execution(), plan=plan, folder=folder)
-        load_reference(execution, session.data, execution.train([]))
+        execution = replace(context.execution(), plan=plan, folder=folder)
+        load_reference(execution, context.data, execution.train([]))
     with reader_may_leave():
-        if session.notice:
-            print(session.notice)
+        if context.notice:
+            print(context.notice)
         steps = plan.num_steps
         print(f"{options.folder}: plan of {steps} updates; docs/record.md says what to record")
     return EXIT_AGREE

@@ -15,7 +15,7 @@ test: $(VENV)/.complete
 	$(RUN) -m pytest --numprocesses 3 --dist loadfile
 
 setup: $(VENV)/.complete
-	$(RUN) compare.py --setup --quiet
+	$(RUN) compare.py setup --quiet
 
 check: $(VENV)/.complete
 	$(RUN) -m ruff check .

@@ -114,13 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     options = build_parser().parse_args(arguments)
     from framework_parity.benchmarks.measure import Budget
-    from framework_parity.common.commands.options import parse_pythons
     from framework_parity.common.core.device import check_device
+    from framework_parity.common.environments.specifier import parse_python
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:
         check_device(options.device)
-        options.pythons = parse_pythons(options.python)
+        options.pythons = dict(map(parse_python, options.python))
         options.budget = Budget(options.minutes)
         result: int = options.main(options)
     except ParityError as error:

@@ -1,4 +1,4 @@
-"""Files of models of many kinds for ``--model``: in several frameworks, sound and with a mistake.
+"""Files of models of many kinds for the command ``model``: in several frameworks, sound or not.
 
 Examples are the digits: 8 rows of 8 pixels. How a framework computes stands in its own folder.
 """

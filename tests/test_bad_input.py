@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from framework_parity.common.commands.setup import check_folder, prepare_folder, writing
+from framework_parity.common.commands.report_folder import check_folder, prepare_folder, writing
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
 from framework_parity.common.core.errors import ParityError
@@ -50,12 +50,9 @@ def refuse_here(cache, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     monkeypatch.chdir(tmp_path)
 
-    def check(arguments, *parts):
+    def check(arguments, *parts, out=("--out", tmp_path / "out")):
         before = sorted(tmp_path.rglob("*"))
-        try:
-            status = main([*map(str, arguments), "--out", str(tmp_path / "out")])
-        except SystemExit as error:
-            status = error.code
+        status = main([*map(str, arguments), *map(str, out)])
         said = capfd.readouterr()
         check_complaint(subprocess.CompletedProcess(arguments, status, said.out, said.err), *parts)
         assert sorted(tmp_path.rglob("*")) == before
@@ -75,7 +72,7 @@ def test_one_line_and_nothing_written(refuse, arguments):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        case("nonsense", parts=("nonsense", PLAIN, "--list")),
+        case("nonsense", parts=("nonsense", PLAIN, "compare.py list")),
         case(PLAIN, "../common", parts=("../common",)),
         case("--implementation", "slick", parts=("slick", "scratch", "concise")),
         case("--device", "abacus", parts=("abacus", "cpu", "gpu")),
@@ -109,25 +106,38 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("--data", "digits", "--data-dir", ".", parts=("data-dir",)),
         case("--data", "synthetic:9x2x1", parts=("synthetic:9x2x1", "two classes")),
         case("--fail-on", "agree", parts=("--fail-on", "agree")),
-        case("--margin-loss", "inf", parts=("--margin-loss", "finite", "inf")),
-        case("--margin-accuracy", "inf", parts=("--margin-accuracy", "finite", "inf")),
-        case("--margin-accuracy", "nan", parts=("--margin-accuracy", "nan")),
-        case("--level", "nan", parts=("--level", "nan")),
         case("--find-links", "~nobody-here/x", parts=("--find-links", "~nobody-here/x")),
-        case("--write-plan", "plan", "--threads", "0", parts=("--threads", "0")),
-        case("--write-plan", "plan", "--jobs", "-1", parts=("--jobs", "-1")),
-        case("--write-plan", "plan", "--timeout", "0", parts=("--timeout",)),
-        case("--write-plan", "plan", "--seeds", "3", parts=("--write-plan", "--seeds")),
-        case("--write-plan", "plan", "--baseline", "x", parts=("--write-plan", "--baseline")),
-        case("--write-plan", "plan", "--threshold", "5", parts=("--write-plan", "--threshold")),
-        case("--write-plan", "plan", "--csv", "c.csv", parts=("--write-plan", "--csv")),
-        case("--write-plan", "plan", PLAIN, parts=("--write-plan", "BACKEND", "--out")),
-        case("--list", "--setup", parts=("--setup", "--list")),
+        case("seeds", "--margin-loss", "inf", parts=("--margin-loss", "finite", "inf")),
+        case("seeds", "--margin-accuracy", "inf", parts=("--margin-accuracy", "finite", "inf")),
+        case("seeds", "--margin-accuracy", "nan", parts=("--margin-accuracy", "nan")),
+        case("seeds", "--level", "nan", parts=("--level", "nan")),
+        case("seeds", "--count", "0", parts=("--count", "0")),
         case("--nonsense", parts=("--nonsense",)),
     ],
 )
 def test_values(refuse_here, arguments, parts):
     refuse_here(arguments, *parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        case("plan", "plan", "--threads", "0", parts=("--threads", "0")),
+        case("plan", "plan", "--jobs", "-1", parts=("--jobs", "-1")),
+        case("plan", "plan", "--timeout", "0", parts=("--timeout",)),
+        case("plan", "plan", "--repeat", "3", parts=("compare.py plan", "--repeat")),
+        case("plan", "plan", "--baseline", "x", parts=("compare.py plan", "--baseline")),
+        case("plan", "plan", "--threshold", "5", parts=("compare.py plan", "--threshold")),
+        case("plan", "plan", "--csv", "c.csv", parts=("compare.py plan", "--csv")),
+        case("plan", "plan", "--out", "o", parts=("compare.py plan", "--out")),
+        case("plan", "plan", PLAIN, parts=("compare.py plan", PLAIN)),
+        case("list", "setup", parts=("compare.py list", "setup")),
+        case("bisect", parts=("compare.py bisect", "RANGE")),
+        case("--list", "--setup", parts=("--list", "use: compare.py list")),
+    ],
+)
+def test_what_a_command_does_not_take(refuse_here, arguments, parts):
+    refuse_here(arguments, *parts, out=())
 
 
 def test_a_gpu_that_the_machine_has_not(refuse_here, monkeypatch):

@@ -212,15 +212,15 @@ def cache(tmp_path_factory):
 
 
 ONE = (PLAIN, *SMALL, "--quiet", "--implementation", "scratch")
+SAVE = (*COMPARE, "baseline", "save")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, cache):
     """A saved baseline of both implementations, and its folder."""
     folder = tmp_path_factory.mktemp("saved")
-    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--out", folder / "out"]
-    reason = "the first: <b>ours</b> | ünïcode"
-    process = run([*words, "--save-baseline", folder / "b.npz", "--because", reason], cache)
+    words = [*SAVE, folder / "b.npz", PLAIN, *SMALL, "--quiet", "--out", folder / "out"]
+    process = run([*words, "--because", "the first: <b>ours</b> | ünïcode"], cache)
     assert process.returncode == 0, process.stderr
     assert "baseline saved, 2 runs" in process.stdout
     return folder / "b.npz"
@@ -319,7 +319,7 @@ def test_a_change_beyond_rounding_fails(saved, cache, tmp_path, faulty, factor, 
 def test_saving_again_keeps_the_other_runs_and_the_history(saved, cache, tmp_path, faulty):
     file = tmp_path / "b.npz"
     file.write_bytes(saved.read_bytes())
-    words = [*COMPARE, *ONE, "--python", f"{PLAIN}={faulty('1.00001')}", "--save-baseline", file]
+    words = [*SAVE, file, *ONE, "--python", f"{PLAIN}={faulty('1.00001')}"]
     process = run([*words, "--because", "on purpose", "--out", tmp_path / "one"], cache)
     assert process.returncode == 0, process.stdout  # drift is shown, and nothing was compared
     old, new = map(facts_of, (saved, file))
@@ -342,10 +342,8 @@ def test_saving_again_keeps_the_other_runs_and_the_history(saved, cache, tmp_pat
 def test_what_did_not_run_is_not_saved(saved, cache, tmp_path):
     file = tmp_path / "b.npz"
     file.write_bytes(saved.read_bytes())
-    words = [*COMPARE, PLAIN, FRAMEWORKS[0], *SMALL, "--quiet", "--out", tmp_path / "out"]
-    process = run(
-        [*words, "--python", f"{FRAMEWORKS[0]}=/dev/null", "--save-baseline", file], cache
-    )
+    words = [*SAVE, file, PLAIN, FRAMEWORKS[0], *SMALL, "--quiet", "--out", tmp_path / "out"]
+    process = run([*words, "--python", f"{FRAMEWORKS[0]}=/dev/null"], cache)
     assert process.returncode == 3
     assert "not saved" in process.stdout
     assert file.read_bytes() == saved.read_bytes()
@@ -445,7 +443,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
+@pytest.mark.parametrize("option", [("--baseline",), ("baseline", "save")], ids=" ".join)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, option):
     from framework_parity.compare import main
@@ -455,7 +453,7 @@ def test_a_broken_baseline_is_refused_and_kept(saved, tmp_path, capfd, damage, o
     DAMAGES[damage](facts, arrays)
     file.write_bytes(pack(facts, arrays))
     before = file.read_bytes()
-    words = [*map(str, ONE), option, str(file), "--out", str(tmp_path / "out")]
+    words = [*option, str(file), *ONE, "--out", str(tmp_path / "out")]
     assert main(words) == 2
     said = capfd.readouterr()
     assert said.out == ""
@@ -504,24 +502,24 @@ def test_what_would_run_or_fill_the_memory_is_refused(tmp_path):
     ("arguments", "part"),
     [
         (("--baseline", "nowhere.npz"), "nowhere.npz"),
-        (("--save-baseline", "/proc/nowhere.npz"), "/proc/nowhere.npz"),
-        (("--save-baseline", "."), "a folder"),
-        (("--because", "no file"), "--save-baseline"),
+        (("baseline", "save", "/proc/nowhere.npz"), "/proc/nowhere.npz"),
+        (("baseline", "save", "."), "a folder"),
+        (("--because", "no file"), "--because"),
     ],
 )
 def test_places_that_cannot_be(cache, tmp_path, arguments, part):
-    process = run([*COMPARE, *ONE, *arguments, "--out", "out"], cache, cwd=tmp_path)
+    process = run([*COMPARE, *arguments, *ONE, "--out", "out"], cache, cwd=tmp_path)
     check_complaint(process, part)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
+@pytest.mark.parametrize("option", [("--baseline",), ("baseline", "save")], ids=" ".join)
 @pytest.mark.parametrize(
     ("changed", "part"), [(("--lr", "0.2"), "lr 0.1, not 0.2"), (("--seed", "5"), "seed 0, not 5")]
 )
 def test_a_baseline_of_another_plan_is_refused(saved, cache, tmp_path, option, changed, part):
     before = saved.read_bytes()
-    words = [*COMPARE, *ONE, *changed, option, saved, "--out", tmp_path / "out"]
+    words = [*COMPARE, *option, saved, *ONE, *changed, "--out", tmp_path / "out"]
     check_complaint(run(words, cache), saved, "another plan", part)
     assert saved.read_bytes() == before
     assert not (tmp_path / "out").exists()

@@ -72,7 +72,7 @@ def test_it_is_styled_as_the_rest(call, name):
 
 
 def test_it_is_discovered(call, name):
-    process = call("compare.py", "--list", "--json")
+    process = call("compare.py", "list", "--json")
     assert process.returncode == 0, process.stderr
     rows = {row["name"]: row for row in json.loads(process.stdout)["backends"]}
     assert rows[name]["implementations"] == ["scratch", "concise"]

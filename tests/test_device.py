@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from framework_parity.benchmarks import worker
-from framework_parity.common.commands.setup import check_processes
+from framework_parity.common.commands.options import CompareOptions
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
 from framework_parity.common.core.device import DEVICE_VARIABLE, check_device
@@ -55,9 +55,9 @@ def test_a_driver_without_a_gpu_is_none(shown, places):
 
 def test_workers_share_a_gpu_only_if_the_user_says_so():
     many = len(available_cpus())
-    assert check_processes(None, 1, 60.0) == many
-    assert check_processes(None, 1, 60.0, device="gpu") == 1
-    assert check_processes(many + 2, 1, 60.0, device="gpu") == many + 2
+    assert CompareOptions().slots == many
+    assert CompareOptions(device="gpu").slots == 1
+    assert CompareOptions(jobs=many + 2, device="gpu").slots == many + 2
 
 
 def test_a_backend_without_a_gpu_is_a_row_with_that_reason(shown, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 import framework_parity.benchmarks.__main__ as benchmarks
 from framework_parity.benchmarks import detection, envelope
 from framework_parity.common.commands import judge_arrays as elsewhere
-from framework_parity.common.commands.options import parse
+from framework_parity.common.commands.main import COMMANDS, read
 from framework_parity.common.commands.pytest_plugin import OPTIONS
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.program import clean_environment
@@ -42,8 +42,11 @@ from mkdocs.__main__ import cli
 cli(sys.argv[1:])
 """
 PROGRAMS = {
-    "compare.py": parse,
-    "compare.py show": lambda words: parse(["show", *words]),
+    "compare.py": read,
+    **{
+        f"compare.py {name}": lambda words, name=name: read([*name.split(), *words])
+        for name in COMMANDS
+    },
     **{
         f"-m benchmarks {name}": lambda words, name=name: benchmarks.main([name, *words])
         for name in (*benchmarks.NAMES, benchmarks.OTHER)
@@ -241,7 +244,7 @@ def test_a_face_says_what_its_parts_take(code, backend):
 
 def test_the_entry_points_say_what_they_take_and_raise(code):
     for name in ("compare", "bisect", "compare_model"):
-        check_says(code[f"framework_parity.compare.{name}"])
+        check_says(code[f"framework_parity.compare.{name}"].final_target)
         assert "ParityError: " in code[f"framework_parity.compare.{name}"].docstring.value
     for member in public(code["framework_parity.common.report.report.Report"]):
         check_says(member)

@@ -61,7 +61,7 @@ def cache(tmp_path_factory):
 def plan(tmp_path_factory, cache):
     """A plan, written for others, and moved since."""
     folder = tmp_path_factory.mktemp("plan")
-    process = run([*COMPARE, *RECIPE, "--quiet", "--write-plan", folder / "written"], cache)
+    process = run([*COMPARE, "plan", folder / "written", *RECIPE, "--quiet"], cache)
     assert process.returncode == 0, process.stderr
     assert "10 updates" in process.stdout
     return (folder / "written").rename(folder / "plan")
@@ -184,16 +184,16 @@ def test_arrays_that_do_not_fit_are_refused(plan, elsewhere, changes, part):
 
 def test_places_that_hold_something_are_kept(plan, cache, tmp_path):
     before = sorted(plan.rglob("*"))
-    process = run([*COMPARE, *RECIPE, "--quiet", "--write-plan", plan], cache)
-    check_complaint(process, plan, "--write-plan")
+    process = run([*COMPARE, "plan", plan, *RECIPE, "--quiet"], cache)
+    check_complaint(process, plan, "plan: expected a new folder")
     assert sorted(plan.rglob("*")) == before
     words = [*COMPARE, PLAIN, *RECIPE, "--quiet", "--overwrite", "--out", plan]
-    check_complaint(run(words, cache), plan, "--write-plan", "--out")
+    check_complaint(run(words, cache), plan, "one that compare.py plan wrote", "--out")
     assert sorted(plan.rglob("*")) == before
     with pytest.raises(ParityError, match="expected a plan"):
         assert_agreement({}, tmp_path)
     (tmp_path / "plan").symlink_to(plan / "plan")
     (tmp_path / "data").symlink_to(plan / "data")
     assert Plan.load(tmp_path / "plan").num_steps == 10
-    with pytest.raises(ParityError, match="--write-plan"):
+    with pytest.raises(ParityError, match=r"compare\.py plan"):
         assert_agreement({}, tmp_path)

@@ -196,7 +196,7 @@ def test_a_program_that_is_not_on_the_path_comes_from_its_package(tmp_path, cach
     programs = {name: [there], "installer": [there, "install"]}
     package = ("runtime==3.0", programs)
     folder = external(tmp_path / "b", program=name, package=package, setup=[["installer", "it"]])
-    assert "--setup" in find_environment(found_in(folder), build=False).reason
+    assert "compare.py setup" in find_environment(found_in(folder), build=False).reason
     environment = find_environment(found_in(folder))
     assert environment.reason is None
     assert environment.python.parts[-3:] == ("runtime", "bin", name)
@@ -322,8 +322,12 @@ def test_a_fault_of_a_program_is_found_where_it_is(mishaps):
 def test_draws_that_a_program_does_not_make_are_a_reason(mishaps, tmp_path):
     _, _, root = mishaps
     out = tmp_path / "out"
-    words = [*(sys.executable, root / "compare.py", "good", "no_history"), *SMALL, "--quiet"]
-    words += ["--seeds", LEAST_SEEDS, "--independent", "--out", out]
+    words = [
+        *(sys.executable, root / "compare.py", "seeds", "good", "no_history"),
+        *SMALL,
+        "--quiet",
+    ]
+    words += ["--count", LEAST_SEEDS, "--independent", "--out", out]
     process = run([*words, "--implementation", "concise"], root / "cache")
     assert "Traceback" not in process.stderr
     failed = Report.load(out).facts["seeds"]["failed"]
@@ -346,7 +350,7 @@ def test_a_broken_command_is_wrong_usage(mishaps, tmp_path):
     unread = shutil.ignore_patterns("out", "cache")
     shutil.copytree(root, tmp_path / "project", symlinks=True, ignore=unread)
     (tmp_path / "project" / "backends" / "good" / "command.toml").write_text("program = 7")
-    process = run([sys.executable, tmp_path / "project" / "compare.py", "--list"], tmp_path)
+    process = run([sys.executable, tmp_path / "project" / "compare.py", "list"], tmp_path)
     assert process.returncode == 2
     assert len(process.stderr.splitlines()) == 1
     assert "command.toml: expected" in process.stderr

@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from framework_parity.common.commands.seeds import Margins
-from framework_parity.common.commands.setup import check_seeds
+from framework_parity.common.commands.options import SeedsOptions
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.report.page import NEEDED, PAGE, write_page
 from framework_parity.common.report.report import Report
@@ -54,6 +53,6 @@ def test_a_figure_and_seeds_name_their_extra(report, lacking):
     lacking("matplotlib", "scipy")
     with pytest.raises(ParityError, match=r"figure: .*install framework-parity\[page\]"):
         report.plot_loss()
-    with pytest.raises(ParityError, match=r"--seeds: .*install framework-parity\[seeds\]"):
-        check_seeds(3, False, Margins())
-    check_seeds(1, False, Margins())
+    with pytest.raises(ParityError, match=r"seeds: .*install framework-parity\[seeds\]"):
+        SeedsOptions(count=3)
+    SeedsOptions(count=1)

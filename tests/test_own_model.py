@@ -80,7 +80,7 @@ def model_file(tmp_path):
 @pytest.fixture
 def compare(tmp_path):
     def start(path, *more, data=SMALL):
-        words = [*COMPARE, "--model", path, *more, *data, "--quiet", "--out", tmp_path / "out"]
+        words = [*COMPARE, "model", path, *more, *data, "--quiet", "--out", tmp_path / "out"]
         return run(words, cache_directory())
 
     return start
@@ -152,7 +152,7 @@ def test_a_file_that_lacks_a_backend_is_refused(model_file, compare, tmp_path):
     ids=lambda words: words[0],
 )
 def test_options_that_have_no_use_are_refused(model_file, compare, options):
-    check_complaint(compare(model_file(), *options), "--model", options[0])
+    check_complaint(compare(model_file(), *options), "compare.py model", options[0])
 
 
 @pytest.mark.parametrize(
@@ -459,13 +459,13 @@ def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     (folder / "mine.py").write_text(PLAIN_MODEL)
     options = [PLAIN, *SMALL, "--quiet", "--out", folder / "sound"]
-    sound = run([*COMPARE, "--model", folder / "mine.py", *options], folder / "cache")
+    sound = run([*COMPARE, "model", folder / "mine.py", *options], folder / "cache")
     assert sound.returncode == 0, sound.stderr
     for stage, change in PLANTED.items():
         assert change[0] in PLAIN_MODEL
         (folder / "mine.py").write_text(PLAIN_MODEL.replace(*change))
         options = [PLAIN, *SMALL, "--quiet", "--out", folder / stage]
-        process = run([*COMPARE, "--model", folder / "mine.py", *options], folder / "cache")
+        process = run([*COMPARE, "model", folder / "mine.py", *options], folder / "cache")
         assert process.returncode == 0, process.stderr
     return folder
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from framework_parity.common.commands.options import parse
+from framework_parity.common.commands.main import read
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.datasets import Digits, Synthetic
@@ -297,9 +297,9 @@ def test_weights_are_pictures(report):
 def test_the_command_repeats_the_comparison(report):
     assert command_of(report)[:2] == ["python", "compare.py"]
     arguments = command_of(report)[2:]
-    options = parse(arguments)
+    _, (options, _) = read(arguments)
     assert options.backends == list(dict.fromkeys(run["backend"] for run in report.runs))
-    assert options.implementation == ["scratch", "concise"]
+    assert options.implementations == ["scratch", "concise"]
     for name, value in report.facts["recipe"].items():
         assert getattr(options, name) == value
     assert Recipe(**report.facts["recipe"]).lr == options.lr
@@ -453,7 +453,7 @@ def test_the_runner_writes_it(tmp_path, look):
 def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
     (tmp_path / "mine.py").write_text(PLAIN_MODEL)
     out = tmp_path / "out"
-    words = [*COMPARE, "--model", tmp_path / "mine.py", PLAIN, *SMALL, "--quiet", "--out", out]
+    words = [*COMPARE, "model", tmp_path / "mine.py", PLAIN, *SMALL, "--quiet", "--out", out]
     process = run(words, tmp_path)
     assert process.returncode == 0, process.stderr
     report = Report.load(out)
@@ -462,22 +462,23 @@ def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
     assert texts(tab, ".grades thead th") == ["mine"]
     assert tab.locator("#plot-val-loss .trace").count() == 2
     assert not tab.locator("#error, #confusion").count()
-    assert parse(command_of(report)[2:]).model == "mine.py"
+    assert read(command_of(report)[2:])[1][0].path == "mine.py"
     with pytest.raises(ParityError, match="one's own"):
         report.plot_error()
 
 
 def test_what_moved_since_the_baseline_is_on_the_page(tmp_path, look):
-    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--implementation", "scratch"]
+    words = [PLAIN, *SMALL, "--quiet", "--implementation", "scratch"]
     golden = tmp_path / "golden.npz"
-    first = run([*words, "--out", tmp_path / "one", "--save-baseline", golden], tmp_path)
+    save = [*COMPARE, "baseline", "save", golden, *words, "--out", tmp_path / "one"]
+    first = run(save, tmp_path)
     assert first.returncode == 0, first.stderr
-    second = run([*words, "--out", tmp_path / "two", "--baseline", golden], tmp_path)
+    second = run([*COMPARE, *words, "--out", tmp_path / "two", "--baseline", golden], tmp_path)
     assert second.returncode == 0, second.stderr
     assert not look(Report.load(tmp_path / "one")).locator("#baseline").count()
     report = Report.load(tmp_path / "two")
     assert "golden.npz, saved" in look(report).locator("#baseline").inner_text()
-    assert parse(command_of(report)[2:]).baseline == str(golden)
+    assert read(command_of(report)[2:])[1][0].baseline == str(golden)
 
 
 def command_of(report):

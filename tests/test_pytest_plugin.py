@@ -38,9 +38,9 @@ def project(pytester, monkeypatch):
 def baseline(tmp_path_factory):
     """Golden records of the plain backend on the small recipe, and of another learning rate."""
     folder = tmp_path_factory.mktemp("baseline")
-    words = [*COMPARE, PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
+    words = [PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
     for name, more in (("own", ()), ("other", ("--lr", "0.2"))):
-        words_of_one = [*words, *more, "--save-baseline", folder / f"{name}.npz"]
+        words_of_one = [*COMPARE, "baseline", "save", folder / f"{name}.npz", *words, *more]
         process = run([*words_of_one, "--out", folder / name], CACHE)
         assert process.returncode == 0, process.stderr
     facts, arrays = unpack(folder / "own.npz")

@@ -279,12 +279,12 @@ MODEL = "mine.py"
 COMMANDS = {
     "a row": ([], "*"),
     "a repetition": (["--repeat", "2"], "*-concise-2"),
-    "a seed": (["--seeds", f"{LEAST_SEEDS}"], "*/seed-1/*"),
-    "an independent seed": (["--seeds", f"{LEAST_SEEDS}", "--independent"], "*-seed-1"),
-    "a golden record to be": (["--save-baseline", "golden.npz"], "*"),
-    "a model": (["--model", MODEL], "*/runs/*"),
-    "the reference of a model": (["--model", MODEL], "*/reference/reference"),
-    "a member of a model": (["--model", MODEL], "*/reference/rounding-2"),
+    "a seed": (["seeds", "--count", f"{LEAST_SEEDS}"], "*/seed-1/*"),
+    "an independent seed": (["seeds", "--count", f"{LEAST_SEEDS}", "--independent"], "*-seed-1"),
+    "a golden record to be": (["baseline", "save", "golden.npz"], "*"),
+    "a model": (["model", MODEL], "*/runs/*"),
+    "the reference of a model": (["model", MODEL], "*/reference/reference"),
+    "a member of a model": (["model", MODEL], "*/reference/rounding-2"),
 }
 
 
@@ -295,9 +295,9 @@ def test_no_command_says_0(tmp_path, name):
     script = f"cd {shlex.quote(str(ROOT))}; exec {shlex.quote(sys.executable)} -m tests.damage"
     script += f' other_release@"{pattern}" {PLAIN} "$@"'
     python = interpreter(tmp_path / "python", "*worker*", script)
-    only = [] if "--model" in words else ["--implementation", "concise"]
+    only = [] if "model" in words else ["--implementation", "concise"]
     given = [PLAIN, "--python", f"{PLAIN}={python}", *SMALL, *only, "--quiet", "--out", "out"]
-    process = run([*COMPARE, *given, *words], cache_directory(), cwd=tmp_path)
+    process = run([*COMPARE, *words, *given], cache_directory(), cwd=tmp_path)
     assert process.returncode == 3, process.stdout + process.stderr
     if name == "a seed":  # whose reasons stand in no report
         assert f"incomplete: {PLAIN} concise (seed 1)" in process.stdout

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from framework_parity.common.commands.seeds import Margins, independent_seeds
+from framework_parity.common.commands.options import SeedsOptions
+from framework_parity.common.commands.seeds import independent_seeds
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import REFERENCE, Execution
@@ -28,7 +29,7 @@ from framework_parity.common.report.junit import junit_xml
 from framework_parity.common.report.markdown import markdown
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
-from framework_parity.compare import compare
+from framework_parity.compare import compare, compare_seeds
 from tests.comparisons import finished
 from tests.helpers import COMPARE, PLAIN, make_plan, run
 
@@ -72,7 +73,7 @@ def test_equivalence_is_that_the_interval_lies_within_the_margin(values, margin,
     ("seeds", "margin", "level"), [(1, 0.1, 0.05), (3, 0.0, 0.05), (3, -1.0, 0.05), (3, 0.1, 0.5)]
 )
 def test_unusable_settings_are_refused(seeds, margin, level):
-    with pytest.raises(ParityError, match="--seeds, --margin or --level"):
+    with pytest.raises(ParityError, match="--count, --margin-loss, --margin-accuracy or --level"):
         equivalence("val_loss", [0.5] * seeds, [0.5] * seeds, margin, level, paired=True)
 
 
@@ -98,7 +99,7 @@ def test_the_plain_backend_repeats_itself(tmp_path):
 
 
 def test_seeds_that_are_shared_are_compared_in_pairs(tmp_path):
-    report = compare([PLAIN], **SMALL, seeds=3, out=tmp_path / "out")
+    report = compare_seeds([PLAIN], **SMALL, count=3, out=tmp_path / "out")
     seeds = report.facts["seeds"]
     assert seeds["mode"] == "shared"
     assert seeds["verdicts"] == ["agree"] * 3
@@ -108,10 +109,8 @@ def test_seeds_that_are_shared_are_compared_in_pairs(tmp_path):
 
 
 def test_independent_seeds_draw_everything_themselves(tmp_path):
-    margins = Margins(val_loss=1.0, val_accuracy=1.0)
-    report = compare(
-        [PLAIN], **SMALL, seeds=3, independent=True, margins=margins, out=tmp_path / "out"
-    )
+    options = SMALL | {"independent": True, "margin_loss": 1.0, "margin_accuracy": 1.0}
+    report = compare_seeds([PLAIN], **options, count=3, out=tmp_path / "out")
     seeds = report.facts["seeds"]
     assert seeds["mode"] == "independent"
     assert seeds["failed"] == {}
@@ -130,12 +129,12 @@ def test_a_reference_that_fails_is_no_distribution(tmp_path, monkeypatch):
     monkeypatch.setattr(Execution, "train_reference", lambda _: failed)
     execution = Execution(plan, tmp_path, 1, 1, 60.0)
     with pytest.raises(ParityError, match=r"reference: expected .*failed: killed by SIGKILL"):
-        independent_seeds(execution, data, [], range(3), Margins())
+        independent_seeds(SeedsOptions(count=3), execution, data, [], {})
 
 
 def test_independence_needs_seeds(tmp_path):
     with pytest.raises(ParityError, match="--independent"):
-        compare([PLAIN], **SMALL, independent=True, out=tmp_path / "out")
+        compare_seeds([PLAIN], **SMALL, count=1, independent=True, out=tmp_path / "out")
 
 
 def test_runs_of_further_seeds_are_named(tmp_path):
@@ -166,15 +165,15 @@ def test_runs_of_further_seeds_are_named(tmp_path):
 # What is not shown
 
 
-NARROW = ("--seeds", "3", "--independent", "--margin-loss", "1e-9", "--margin-accuracy", "1")
-WIDE = ("--seeds", "3", "--independent", "--margin-loss", "9", "--margin-accuracy", "9")
+NARROW = ("--count", "3", "--independent", "--margin-loss", "1e-9", "--margin-accuracy", "1")
+WIDE = ("--count", "3", "--independent", "--margin-loss", "9", "--margin-accuracy", "9")
 
 
 @pytest.fixture(scope="module")
 def over_three(tmp_path_factory):
     """Independent seeds: equivalence shown in no loss and in all accuracies; and in all."""
     folder = tmp_path_factory.mktemp("over_three")
-    words = [*COMPARE, PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
+    words = [*COMPARE, "seeds", PLAIN, "--data", SMALL["data"], "--max-epochs", "2", "--quiet"]
     return {
         name: run([*words, *margins, "--out", folder / name], folder)
         for name, margins in (("not", NARROW), ("shown", WIDE))
@@ -209,7 +208,7 @@ def test_what_is_not_shown_is_no_agreement_on_any_way_out(over_three, tmp_path):
         case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
     }
     assert failed == {f"{PLAIN}-{name} val_loss" for name in ("scratch", "concise")}
-    assert "Train on more --seeds" in " ".join(next_steps(report.facts))
+    assert "Train on more seeds (--count)" in " ".join(next_steps(report.facts))
     assert "Nothing is to be mended" not in " ".join(next_steps(report.facts))
 
 

@@ -17,7 +17,7 @@ NO_SENTENCES = {
     *("<?xml version='1.0' encoding='utf-8'?> .*?", "Precision loss", "the plan"),
     "parameters before the end",
     *("… .*? more lines: `compare.py show` prints them.", "bit for bit the same"),
-    "or compare bits (--bisect-by bits)",
+    "or bisect by bits",
 }
 """Prose that is not printed as a sentence: styles, a filter of warnings, the name of no cause, the
 end of what is cut off, parts of a complaint that is raised."""

@@ -153,7 +153,7 @@ def check_same(out, other, name):
 
 
 def test_what_shared_a_process_is_on_record(cache, sound, tmp_path):
-    words = [*COMPARE, PLAIN, *SMALL, "--quiet", "--benchmark", "--out", tmp_path / "out"]
+    words = [*COMPARE, "benchmark", PLAIN, *SMALL, "--quiet", "--out", tmp_path / "out"]
     process = run(words, cache)
     assert process.returncode == 0, process.stderr
     shared, alone = (Report.load(folder) for folder in (sound, tmp_path / "out"))
@@ -163,10 +163,10 @@ def test_what_shared_a_process_is_on_record(cache, sound, tmp_path):
     assert not shared.facts["settings"]["benchmark"]
     assert alone.facts["settings"]["benchmark"]
     assert alone.facts["settings"]["jobs"] == 1
-    assert "--benchmark" not in process.stdout
+    assert "compare.py benchmark" not in process.stdout
     again = io.StringIO()
     print_report(shared, Console(file=again))
-    assert "--benchmark" in again.getvalue()
+    assert "compare.py benchmark" in again.getvalue()
     for row in shared.runs:
         check_same(sound, tmp_path / "out", f"{PLAIN}-{row['implementation']}")
 
@@ -183,5 +183,5 @@ def test_repeats_have_a_process_each(cache, tmp_path):
 
 
 def test_alone_means_one_at_a_time(cache, tmp_path):
-    words = [*COMPARE, PLAIN, "--benchmark", "--jobs", "2", "--out", tmp_path / "out"]
-    check_complaint(run(words, cache), "--benchmark", "received 2")
+    words = [*COMPARE, "benchmark", PLAIN, "--jobs", "2", "--out", tmp_path / "out"]
+    check_complaint(run(words, cache), "--jobs", "compare.py benchmark --help")

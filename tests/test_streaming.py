@@ -109,7 +109,7 @@ def test_an_archive_larger_than_memory_is_compared(tmp_path):
 
 def test_a_model_of_ones_own_is_compared_on_data_larger_than_memory(tmp_path):
     (tmp_path / "mine.py").write_text(PLAIN_MODEL)
-    words = [*COMPARE, "--model", tmp_path / "mine.py", PLAIN, *DATA, "--quiet"]
+    words = [*COMPARE, "model", tmp_path / "mine.py", PLAIN, *DATA, "--quiet"]
     process = run([*words, "--out", tmp_path / "out"], tmp_path, **{MEMORY_VARIABLE: MEMORY})
     assert process.returncode == 0, process.stderr + process.stdout
     (row,) = Report.load(tmp_path / "out").runs

@@ -100,8 +100,8 @@ def mishaps(tmp_path_factory):
     out = folder / "out"
     names = [PLAIN, *FRAMEWORKS]
     # Each run in a process of its own: here it is the process that comes to grief.
-    words = [*arguments, "--benchmark", "--timeout", "6", "--out", out]
-    process = run([*COMPARE, *names, *SMALL, *words], folder / "cache")
+    words = [*arguments, "--timeout", "6", "--out", out]
+    process = run([*COMPARE, "benchmark", *names, *SMALL, *words], folder / "cache")
     return process, expected, waiting, out
 
 
@@ -194,12 +194,12 @@ def test_interrupted_while_training(tmp_path, cache, name, to_group):
         assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("instead", [(), ("--list",)])
+@pytest.mark.parametrize("instead", [False, True])
 def test_interrupted_while_looking_for_environments(tmp_path, cache, instead):
     note = f"echo $$ > {shlex.quote(str(tmp_path / 'pid'))}; exec sleep 600"
     python = interpreter(tmp_path / "python", "*", note)
-    arguments = [PLAIN, *SMALL, "--python", f"{PLAIN}={python}", "--out", tmp_path / "out"]
-    with start([*arguments, *instead], cache) as process:
+    arguments = ["list"] if instead else [PLAIN, *SMALL, "--out", tmp_path / "out"]
+    with start([*arguments, "--python", f"{PLAIN}={python}"], cache) as process:
         wait_until(lambda: number(tmp_path / "pid"))
         process.terminate()
         _, errors = process.communicate(timeout=60)

@@ -18,7 +18,7 @@ EXIT_STATUS = {"agree": 0, "drift": 0, "disagree": 1}
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("fashion-mnist") / "out"
-    words = ["--out", out, "--save-baseline", out / "golden.npz"]
+    words = ["baseline", "save", out / "golden.npz", "--out", out]
     with start(words, cache_directory()) as process:
         output, errors = process.communicate()
     assert process.returncode in (0, 1), errors

@@ -131,7 +131,7 @@ class Bisection:
         for contender, run in zip(contenders, runs, strict=True):
             if run["repeats"] and run["repeats"].get("identical") is False:
                 raise ParityError(
-                    f"--bisect-by bits: expected a release that repeats itself bit for bit; "
+                    f"--by bits: expected a release that repeats itself bit for bit; "
                     f"received {contender.name}, which does not; bisect by grade"
                 )
         return Trial(
@@ -160,7 +160,7 @@ class Bisection:
         low = next((i for i in places if self._sign(self.releases[i]) is not None), None)
         if low is None:
             raise NotRunError(
-                f"--bisect: expected releases of {self.backend.name} that install; received none "
+                f"bisect: expected releases of {self.backend.name} that install; received none "
                 f"of {len(self.releases)}: {self.skipped[self.releases[-1]]}; see to pip"
             )
         oldest = label(self.backend.name, self.releases[low])
@@ -173,9 +173,9 @@ class Bisection:
         if self._sign(self.releases[high]) == self._sign(self.releases[low]):
             grades = ", ".join(dict.fromkeys(self.trials[self.releases[low]].grades))
             alike = "bit for bit the same" if self.question.by == "bits" else grades
-            finer = "" if self.question.by == "bits" else " or compare bits (--bisect-by bits)"
+            finer = "" if self.question.by == "bits" else " or bisect by bits"
             raise ParityError(
-                f"--bisect: expected ends that differ; received {oldest} and "
+                f"bisect: expected ends that differ; received {oldest} and "
                 f"{label(self.backend.name, self.releases[high])}, both {alike}; widen the "
                 f"range{finer}"
             )

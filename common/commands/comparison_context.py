@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.commands.setup import fetch, writing
+from framework_parity.common.commands.options import Data, Running
+from framework_parity.common.commands.report_folder import prepare_folder, writing
+from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.data.named import open_data
+from framework_parity.common.environments.backend import Backend, Environment
+from framework_parity.common.environments.discovery import choose, find_environment
+from framework_parity.common.execution.processes import Execution
 from framework_parity.common.execution.progress import Display
 from framework_parity.common.report.page import write_page
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Session:
+class ComparisonContext:
     """A comparison under way.
 
     Args:
+        options: what is asked for.
         folder: the report's.
         display: shows how far it is.
         plan: what is trained.
@@ -29,21 +37,41 @@ class Session:
         notice: what the report says on top, or None.
     """
 
+    options: Running
     folder: Path
     display: Display
     plan: Plan
     data: DataModule
     notice: str | None
 
-    def finish(self, facts: dict[str, Any], **settings: Any) -> Report:
+    def prepare(
+        self, backends: Sequence[Backend], overwrite: bool, pythons: Mapping[str, Path]
+    ) -> dict[str, Environment]:
+        """Make the folder, with the plan in it; find or build the environments."""
+        prepare_folder(self.folder, overwrite)
+        environments = prepare_environments(backends, pythons, self.display)
+        self.plan.save(self.folder / "plan")
+        return environments
+
+    def execution(self, **more: Any) -> Execution:
+        """Runs the processes of the plan, as the options say; ``more`` as of that class."""
+        how = (self.options.slots, self.options.threads, self.options.timeout, self.display.tell)
+        return Execution(self.plan, self.folder, *how, **more)
+
+    def finish(self, facts: dict[str, Any], **more: Any) -> Report:
         """Write the report and its page.
 
         Args:
             facts: all but what follows.
-            settings: how its processes ran.
+            more: how its processes ran, besides jobs, threads and timeout.
         """
         facts["notices"] += [self.notice] if self.notice else []
-        facts["settings"] = settings
+        facts["settings"] = {
+            "jobs": self.options.slots,
+            "threads": self.options.threads,
+            "timeout_seconds": self.options.timeout,
+            **more,
+        }
         report = Report(facts, self.folder)
         report.save()
         write_page(report)
@@ -51,22 +79,77 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(
-    recipe: Recipe, data: str | None, data_dir: str | Path | None, folder: Path, quiet: bool
-) -> Iterator[Session]:
+def open_context(options: Running, folder: Path) -> Iterator[ComparisonContext]:
     """Have the data, make the plan, and turn a full disk into one line while it lasts.
 
     Args:
-        recipe: what is asked for; its data set is then called as the data say.
-        data: the data set that was named, if one was.
-        data_dir: folder of the publisher's Fashion-MNIST files.
+        options: what is asked for; the recipe's data set is then called as the data say.
         folder: the report's.
-        quiet: show no progress.
 
     Raises:
         ParityError: if the data cannot be had, or nothing can be written.
     """
-    with Display(quiet) as display, writing(folder):
-        data_folder, examples, notice = fetch(data, recipe.batch_size, data_dir, display)
+    recipe = options.recipe
+    with Display(options.quiet) as display, writing(folder):
+        data_folder, examples, notice = fetch(options, recipe.batch_size, display)
         plan = Plan.make(replace(recipe, data=examples.name), examples, data_folder)
-        yield Session(folder, display, plan, examples, notice)
+        yield ComparisonContext(options, folder, display, plan, examples, notice)
+
+
+def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataModule, str | None]:
+    """Find or fetch the data set.
+
+    Raises:
+        ParityError: if there is none, or it has a single class: the loss is then 0 from the
+            start, and no training moves anything that could be compared.
+    """
+
+    def tell(what: str, part: float) -> None:
+        display.tell("data", {"event": what, "part": part})
+
+    result = open_data(options.data, batch_size, options.data_dir, tell)
+    if (examples := result[1]).num_outputs < 2:
+        raise ParityError(
+            f"{options.data or examples.name}: expected examples of two classes or more; received "
+            "one; add examples of another class"
+        )
+    display.tell("data", {"event": "ready"})
+    return result
+
+
+def check_pythons(
+    named: Mapping[str, Path], chosen: Sequence[Backend], found: Mapping[str, Backend]
+) -> None:
+    """Raise ParityError unless every interpreter is that of a backend, or of a version compared."""
+    labels = [backend.label for backend in chosen]
+    for backend in choose(named, found) if named else []:
+        if backend.version is not None and backend.label not in labels:
+            raise ParityError(
+                f"--python: expected an interpreter of {', '.join(labels)}; received one of "
+                f"{backend.label}; name {backend.label} among the backends, too"
+            )
+
+
+def prepare_environments(
+    backends: Sequence[Backend], pythons: Mapping[str, Path], display: Display
+) -> dict[str, Environment]:
+    """Find or build the environments of all backends, side by side."""
+    stop = threading.Event()
+
+    def prepare(backend: Backend) -> Environment:
+        def tell(what: str) -> None:
+            display.tell(backend.label, {"event": what})
+
+        environment = find_environment(backend, pythons.get(backend.label), tell=tell, stop=stop)
+        if environment.python is None:
+            display.tell(backend.label, {"event": "unavailable"})
+        else:
+            display.tell(backend.label, {"event": "ready"})
+        return environment
+
+    with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
+        try:
+            return {environment.label: environment for environment in pool.map(prepare, backends)}
+        except BaseException:
+            stop.set()
+            raise

@@ -92,7 +92,7 @@ class Baseline:
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             _refuse(path, f"no archive of golden records ({error})", "restore the file")
         if not isinstance(facts, dict) or facts.get("kind") != KIND:
-            _refuse(path, "another archive", "name a file that --save-baseline wrote")
+            _refuse(path, "another archive", "name a file that compare.py baseline save wrote")
         schema = facts.get("schema")
         if schema != SCHEMA:
             mend = "use the release that wrote it, or save a new file"

@@ -1,6 +1,6 @@
 """Trainings of somebody else's code, judged by the arrays that it left: ``docs/record.md``.
 
-``compare.py --write-plan DIR`` writes what is to be trained; any program trains it and writes an
+``compare.py plan DIR`` writes what is to be trained; any program trains it and writes an
 ``.npz``; :func:`assert_agreement` judges it, or
 ``python -m framework_parity.common.commands.judge_arrays RUN.npz --plan DIR``.
 """
@@ -21,8 +21,7 @@ import numpy as np
 from framework_parity.common.commands.judge_comparison import load_judge
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.files import check_place, read_arrays, write_whole
-from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.core.files import read_arrays
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
 from framework_parity.common.judging.causes import FIT_STEPS, find_cause
@@ -108,7 +107,7 @@ def assert_agreement(
 
     Args:
         run: the arrays that it left, or an ``.npz`` file of them; see ``docs/record.md``.
-        plan: the folder that ``compare.py --write-plan`` wrote.
+        plan: the folder that ``compare.py plan`` wrote.
         fail_on: ``chaotic``, ``drift`` or ``disagree``: the mildest grade that fails.
         thresholds: where the grades part.
 
@@ -123,36 +122,8 @@ def assert_agreement(
     return found
 
 
-def write_plan(folder: Path, plan: Plan, data: DataModule, execution: Execution) -> None:
-    """Write a plan for others: ``plan/``, ``data/``, ``steps.json`` and ``reference/``.
-
-    Args:
-        folder: where; empty, or not there.
-        plan: what is to be trained.
-        data: its examples.
-        execution: runs the reference and its ensemble in that folder.
-
-    Raises:
-        ParityError: if something is there, or cannot be written.
-    """
-    check_place(folder / "plan.json", "--write-plan")
-    if folder.exists() and any(folder.iterdir()):
-        raise ParityError(
-            f"--write-plan: expected a new folder; received {folder}, which holds something; "
-            "name another one"
-        )
-    folder = folder.absolute()
-    data.save(folder / "data")
-    plan = replace(plan, data_folder=folder / "data")
-    plan.save(folder / "plan")
-    steps = {"snapshots": plan.snapshots, "probes": plan.probes}
-    write_whole(folder / "steps.json", steps)
-    execution = replace(execution, plan=plan, folder=folder)
-    load_judge(execution, data, execution.train([]))
-
-
 def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
-    """The judge of a plan that :func:`write_plan` wrote.
+    """The judge of a plan that ``compare.py plan`` wrote.
 
     Raises:
         ParityError: if it is incomplete.
@@ -164,7 +135,7 @@ def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
     if missing := [name for name in names if not execution.reference_file(name).exists()]:
         raise ParityError(
             f"{folder}: expected a plan with its reference; received none of "
-            f"{', '.join(missing)}; write it with compare.py --write-plan"
+            f"{', '.join(missing)}; write it with compare.py plan"
         )
     done = dict.fromkeys(names, Outcome("done", None, 0.0))
     return load_judge(execution, data, done, thresholds)
@@ -341,12 +312,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m framework_parity.common.commands.judge_arrays",
         description="Judge a training of other code by the arrays that it left; docs/record.md "
-        "says which. compare.py --write-plan DIR writes what is to be trained.",
+        "says which. compare.py plan DIR writes what is to be trained.",
         epilog="exit status: 0 it agrees, or is chaotic; 1 drift (see --fail-on) or disagreement; "
         "2 unusable arrays or plan.",
     )
     parser.add_argument("run", metavar="RUN.npz", help="the arrays that a training left")
-    parser.add_argument("--plan", required=True, metavar="DIR", help="of compare.py --write-plan")
+    parser.add_argument("--plan", required=True, metavar="DIR", help="of compare.py plan")
     parser.add_argument(
         "--fail-on",
         choices=FAIL_ON,

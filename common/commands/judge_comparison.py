@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,14 @@ from framework_parity.common.training.record import Record, RecordError
 LITTLE_ROOM_BYTES = 100_000
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Small products on several threads wait for each other more than they compute."""
+    with threadpool_limits(1):
+        yield
+
+
+@one_thread()
 def judge_comparison(
     execution: Execution,
     data: DataModule,
@@ -59,13 +68,11 @@ def judge_comparison(
         regression: golden records to compare with, and accepted differences.
     """
     regression, plan = regression or Regression(), execution.plan
-    # Small products on several threads wait for each other more than they compute.
-    with threadpool_limits(1):
-        judge = load_judge(execution, data, outcomes, thresholds)
-        judge.envelope.save(execution.reference_file(ENVELOPE))
-        judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
-        found = [judged.get(contender.name) for contender in contenders]
-        over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
+    judge = load_judge(execution, data, outcomes, thresholds)
+    judge.envelope.save(execution.reference_file(ENVELOPE))
+    judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
+    found = [judged.get(contender.name) for contender in contenders]
+    over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
     oracle, envelope = judge.oracle, judge.envelope
     return {
         "schema": SCHEMA,

@@ -1,355 +1,407 @@
-"""The command line of ``compare.py``: its options, and which of them go together."""
+"""The options of every command, each defined once: the command line's and Python's alike.
+
+A class is a group of options, its docstring the group's heading. A command's options are a class
+that inherits groups: the last one named comes first. What is not ``kw_only`` is given by place.
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+import functools
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from threading import TIMEOUT_MAX
+from typing import Annotated, Any, ParamSpec, TypeVar, dataclass_transform, get_type_hints
 
 from framework_parity.common.commands.bisection_state import BY
-from framework_parity.common.commands.seeds import Margins
-from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.discovery import discover
-from framework_parity.common.environments.specifier import parse_python
+from framework_parity.common.core.extras import check_extra
+from framework_parity.common.core.threads import available_cpus
+from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend
+from framework_parity.common.judging.equivalence import LEAST_SEEDS
 from framework_parity.common.judging.grades import FAIL_ON
 from framework_parity.common.judging.thresholds import Thresholds
-from framework_parity.common.report.exports import add_export_options
-from framework_parity.common.report.facts import EXIT_USAGE
-from framework_parity.common.report.show import COMMAND as SHOW
-from framework_parity.common.report.show import DESCRIPTION as SHOWN
-from framework_parity.common.report.show import add_show_options
+from framework_parity.common.report.exports import FORMATS
 from framework_parity.common.training.recipe import Recipe
 
-DESCRIPTION = (
-    "Train one classifier in several frameworks on identical data and say how well they agree."
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+Place = str | Path
+ANY = float("inf")
+DATA = (
+    "fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with X_train, "
+    "y_train, X_val, y_val; default: fashion-mnist, or digits where that fails"
 )
-DEFAULT_TIMEOUT_SECONDS = 600.0
-DEFAULT_THRESHOLDS = Thresholds()
-DEFAULT_MARGINS = Margins()
 
 
-EXAMPLES = """
-examples:
-  compare.py                             every framework, Fashion-MNIST, the book's recipe
-  compare.py {one} {other} --data digits --max-epochs 30
-  compare.py {one} --implementation concise --out results/mine
-  compare.py show results/mine           its table again, without training
-  compare.py --save-baseline golden.npz --because "as of today"
-  compare.py --baseline golden.npz      what moved since then, and where
-"""
+@dataclass(frozen=True)
+class Help:
+    """What an option is for, and what is asked of its value.
 
-EXPLANATION = f"""
-the first run builds an environment for each framework, which takes minutes, and fetches the data;
-  --setup does that alone. What is set up runs without a network.
+    Args:
+        text: its meaning.
+        metavar: what stands for its value.
+        choices: the values that there are; of a list, those of its items.
+        most: of a number above zero, the largest; None where any number will do.
+        flag: its name on the command line, where that is another one.
+    """
 
-how to read the result: each run's errors against a float64 reference are given in rounding
-  envelopes (×), how far faultless trainings of the same plan stray from it. Grades: exact,
-  rounding (within --threshold), chaotic (as far as it can be compared; rounding alone parts the
-  outcomes), drift (beyond, with the same outcome), disagree. The verdict is the worst grade:
-  agree, chaotic, drift, disagree; or incomplete; over seeds also not shown (equivalence).
-  docs/verdict.md has the whole of it.
+    text: str
+    metavar: str | None = None
+    choices: Sequence[str] = ()
+    most: float | None = None
+    flag: str | None = None
 
-what is left behind: DIR/report.html (to look at), DIR/report.json (every figure), DIR/runs (records
-  and logs). DIR is --out, else a new folder in results/.
-
-exit status: 0 agree, chaotic or drift (1 with --fail-on chaotic or drift); 1 disagreement, what
-  moved since a baseline, equivalence that is not shown; 2 wrong usage or unusable input;
-  3 something asked for did not run; 130 interrupted.
-
-environment variables:
-  {CACHE_VARIABLE}    where environments and data are kept; ~/.cache/framework-parity
-  {DATA_VARIABLE}     folder of the publisher's Fashion-MNIST files, as --data-dir
-  {MEMORY_VARIABLE}   bytes of training data from which on they are read in chunks; 4 GiB
-"""
-
-SHOW_EPILOG = """
-examples:
-  compare.py show results/mine
-  compare.py show results/mine --quiet --markdown summary.md --csv runs.csv --junit tests.xml
-
-exit status: the one that the comparison had with this --fail-on; 2 if DIR holds no report.
-"""
+    def check(self, name: str, value: Any) -> None:
+        """Raise ParityError unless the value can be had."""
+        option = f"--{self.flag or name.replace('_', '-')}"
+        given = [value] if isinstance(value, str) else value or ()
+        if self.choices and (odd := [each for each in given if each not in self.choices]):
+            raise ParityError(
+                f"{option}: expected {' or '.join(self.choices)}; received {', '.join(odd)}; "
+                "choose among them"
+            )
+        if self.most is None or value is None:
+            return
+        if not value > 0:
+            raise ParityError(f"{option}: expected a number above zero; received {value}; raise it")
+        if value > self.most:
+            raise ParityError(
+                f"{option}: expected at most {self.most:g}; received {value:g}; lower it"
+            )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == [SHOW]:
-        shown = Parser(
-            prog=f"compare.py {SHOW}",
-            description=SHOWN,
-            epilog=SHOW_EPILOG,
-            formatter_class=Formatter,
-        )
-        shown.set_defaults(show=True)
-        add_show_options(shown)
-        return shown.parse_args(words[1:])
-    found = discover(external=False)
-    frameworks = [backend.name for backend in found.values() if backend.is_framework]
-    one, other = [*frameworks, "NAME", "NAME"][:2]
-    parser = Parser(
-        prog="compare.py",
-        usage=f"%(prog)s [BACKEND ...] [options]\n       %(prog)s {SHOW} DIR [options]",
-        description=f"{DESCRIPTION}\n\n{SHOW} DIR prints or converts a finished comparison: "
-        f"compare.py {SHOW} --help.",
-        epilog=EXAMPLES.format(one=one, other=other) + EXPLANATION,
-        formatter_class=Formatter,
-    )
-    parser.set_defaults(show=False)
-    parser.add_argument(
-        "backends",
-        nargs="*",
-        metavar="BACKEND",
-        help="NAME or NAME==VERSION (--list has the names); default: every framework, as pinned",
-    )
-    parser.add_argument(
-        "--implementation",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="scratch or concise, several times for several; default: both",
-    )
-    add_recipe_options(parser)
-    add_running_options(parser)
-    add_seed_options(parser)
-    add_threshold_options(parser)
-    add_regression_options(parser)
-    add_export_options(parser)
-    add_other_tasks(parser)
-    return parser.parse_args(arguments)
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options with their values; every class of them is a frozen dataclass."""
+
+    def __init_subclass__(cls, kw_only: bool = True) -> None:
+        dataclass(frozen=True, kw_only=kw_only)(cls)
+
+    def __post_init__(self) -> None:
+        for name, (_, said) in described(type(self)).items():
+            said.check(name, getattr(self, name))
 
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """The options that make the recipe: data and hyperparameters."""
-    what = parser.add_argument_group("what is trained; the defaults are the book's")
-    what.add_argument(
-        "--data",
-        help="fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with "
-        "X_train, y_train, X_val, y_val; default: fashion-mnist, or digits where that fails",
-    )
-    what.add_argument("--data-dir", metavar="DIR", help="the publisher's Fashion-MNIST files")
-    for name, kind, metavar, meaning in (
-        ("max-epochs", int, "N", "passes over the training data"),
-        ("batch-size", int, "N", "examples per update"),
-        ("lr", float, "X", "learning rate of plain SGD"),
-        ("sigma", float, "X", "standard deviation of the initial weights"),
-        ("seed", int, "N", "decides initial weights and the order of the examples"),
-        ("dtype", str, "TYPE", "float32 or float64"),
-    ):
-        what.add_argument(
-            f"--{name}",
-            type=kind,
-            default=getattr(Recipe, name.replace("-", "_")),
-            metavar=metavar,
-            help=f"{meaning}; default: %(default)s",
-        )
+def described(options: type[Options]) -> dict[str, tuple[Any, Help]]:
+    """The type and the help of each option of a class."""
+    hints = get_type_hints(options, include_extras=True)
+    found = {field.name: hints[field.name] for field in fields(options)}
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in found.items()}
 
 
-def add_running_options(parser: argparse.ArgumentParser) -> None:
-    """The options of processes, interpreters and places."""
-    how = parser.add_argument_group("how it runs")
-    how.add_argument(
-        "--out", metavar="DIR", help="folder of the report; default: a new one in results/"
-    )
-    how.add_argument("--overwrite", action="store_true", help="replace a report that is there")
-    how.add_argument("--quiet", action="store_true", help="no progress, only the report")
-    how.add_argument(
-        "--fail-on",
-        choices=FAIL_ON,
-        default="disagree",
-        help="the mildest verdict that ends in exit status 1; default: %(default)s",
-    )
-    how.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="workers at once; default: processors / threads, on a GPU 1",
-    )
-    how.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="of a worker; default: %(default)s"
-    )
-    how.add_argument(
-        "--timeout",
-        type=float,
-        default=DEFAULT_TIMEOUT_SECONDS,
-        metavar="S",
-        help="seconds after which a training is ended; default: %(default)g",
-    )
-    how.add_argument(
-        "--repeat",
-        type=int,
-        default=1,
-        metavar="N",
-        help="train each N times: does it repeat itself bit for bit? default: %(default)s",
-    )
-    how.add_argument(
-        "--benchmark",
-        action="store_true",
-        help="one process at a time, and one for each training: seconds and memory are its own",
-    )
-    how.add_argument(
-        "--device",
-        choices=DEVICES,
-        default=DEVICES[0],
-        help="gpu: one that the framework sees; name an interpreter that does with --python; "
-        "default: %(default)s",
-    )
-    how.add_argument(
-        "--python",
-        action="append",
-        default=[],
-        metavar="BACKEND=PATH",
-        help="interpreter of a backend (NAME or NAME==VERSION), instead of one built for it; "
-        "several times for several",
-    )
-    how.add_argument(
-        "--find-links",
-        action="append",
-        default=[],
-        metavar="PLACE",
-        help="folder or address where pip looks for versions besides its index",
+def takes(options: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+    """Let a function of an object of options be called with the options themselves."""
+
+    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(options(*args, **kwargs))
+
+        said = described(options)  # type: ignore[arg-type]
+        parameters = inspect.signature(options).parameters.values()
+        typed = [each.replace(annotation=said[each.name][0]) for each in parameters]
+        returned = get_type_hints(function)["return"]
+        shown = inspect.Signature(typed, return_annotation=returned)
+        vars(call).update(options=options, __signature__=shown)
+        args = [f"    {name}: {help.text}." for name, (_, help) in said.items()]
+        call.__doc__ = "\n".join([str(inspect.getdoc(function)), "", "Args:", *args])
+        return call
+
+    return decorate
+
+
+class Backends(Options, kw_only=False):
+    """what is compared"""
+
+    backends: Annotated[
+        Sequence[str], Help("NAME or NAME==VERSION; default: every framework, as pinned", "BACKEND")
+    ] = ()
+
+
+class Implementations(Options):
+    """what is compared"""
+
+    implementations: Annotated[
+        Sequence[str],
+        Help("scratch or concise; default: both", "NAME", IMPLEMENTATIONS, flag="implementation"),
+    ] = ()
+
+    def implementations_of(self, backend: Backend) -> list[str]:
+        """Those that are trained: the ones named, else all that the backend has."""
+        named = self.implementations or backend.implementations or IMPLEMENTATIONS
+        return list(dict.fromkeys(named))
+
+
+class Data(Options):
+    """what is trained; the defaults are the book's"""
+
+    data: Annotated[str | None, Help(DATA)] = None
+    data_dir: Annotated[Place | None, Help("the publisher's Fashion-MNIST files", "DIR")] = None
+
+
+class Training(Data):
+    """what is trained; the defaults are the book's"""
+
+    max_epochs: Annotated[int, Help("passes over the training data")] = Recipe.max_epochs
+    batch_size: Annotated[int, Help("examples per update")] = Recipe.batch_size
+    lr: Annotated[float, Help("learning rate of plain SGD")] = Recipe.lr
+    seed: Annotated[int, Help("decides initial weights and order of the examples")] = Recipe.seed
+    dtype: Annotated[str, Help("float32 or float64", "TYPE")] = Recipe.dtype
+
+    @property
+    def recipe(self) -> Recipe:
+        """The hyperparameters; of a data set that is not named, the first choice."""
+        ours = {field.name for field in fields(self)} & {field.name for field in fields(Recipe)}
+        values = {name: getattr(self, name) for name in ours}
+        return Recipe(**values | {"data": self.data or Recipe.data})
+
+
+class DrawnTraining(Training):
+    """what is trained; the defaults are the book's"""
+
+    sigma: Annotated[float, Help("standard deviation of the initial weights")] = Recipe.sigma
+
+
+class Quiet(Options):
+    """how it runs"""
+
+    quiet: Annotated[bool, Help("no progress, only the result")] = True
+
+
+class Running(Quiet, Training):
+    """how it runs"""
+
+    threads: Annotated[int, Help("of each worker", most=ANY)] = 1
+    timeout: Annotated[float, Help("seconds that a training may take", "S", most=TIMEOUT_MAX)] = (
+        600.0
     )
 
-
-def add_seed_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a comparison over several seeds."""
-    seeds = parser.add_argument_group("over several seeds: distributions and equivalence tests")
-    seeds.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="N",
-        help="compare over N seeds, from --seed on; default: %(default)s",
-    )
-    seeds.add_argument(
-        "--independent",
-        action="store_true",
-        help="let each framework draw initial parameters and orders itself",
-    )
-    for name, default in vars(DEFAULT_MARGINS).items():
-        level = name == "level"
-        meaning = "of each test" if level else f"largest difference of {name} that counts as none"
-        seeds.add_argument(
-            "--level" if level else f"--margin-{name.removeprefix('val_')}",
-            type=float,
-            default=default,
-            metavar="X",
-            help=f"{meaning}; default: %(default)s",
-        )
+    @property
+    def slots(self) -> int:
+        """How many workers run at once."""
+        return 1
 
 
-def add_threshold_options(parser: argparse.ArgumentParser) -> None:
-    """The options that part the grades."""
-    grades = parser.add_argument_group("where the grades part; every report states it")
-    for name, default, meaning in (
-        ("threshold", DEFAULT_THRESHOLDS.envelopes, "rounding: at most so many envelopes"),
-        ("drift-loss", DEFAULT_THRESHOLDS.drift_loss, "drift: error of an epoch's loss, relative"),
-        (
-            "drift-predictions",
-            DEFAULT_THRESHOLDS.drift_predictions,
-            "drift: changed predictions, as a part of all",
+class Jobs(Running):
+    """how it runs"""
+
+    jobs: Annotated[
+        int | None, Help("workers at once; default: processors / threads, on a GPU 1", most=ANY)
+    ] = None
+
+    @property
+    def slots(self) -> int:
+        return self.jobs or max(1, len(available_cpus()) // self.threads)
+
+
+class FindLinks(Options):
+    """how it runs"""
+
+    find_links: Annotated[
+        Sequence[Place], Help("folder or address where pip also looks for versions", "PLACE")
+    ] = ()
+
+    @property
+    def places(self) -> list[str]:
+        """Where pip looks; folders by their absolute paths.
+
+        Raises:
+            ParityError: if one is neither a folder nor an address.
+        """
+        found = []
+        for place in map(str, self.find_links):
+            path = os.path.expanduser(place)
+            if "://" not in place and not os.path.isdir(path):
+                raise ParityError(
+                    f"--find-links: expected a folder or an address; received {place!r}; name "
+                    "where the releases are"
+                )
+            found.append(place if "://" in place else str(Path(path).absolute()))
+        return found
+
+
+class Pythons(Options):
+    """how it runs"""
+
+    pythons: Annotated[
+        Mapping[str, Place] | None,
+        Help(
+            "interpreter of a backend, instead of one built for it", "BACKEND=PATH", flag="python"
         ),
-    ):
-        grades.add_argument(
-            f"--{name}",
-            type=float,
-            default=default,
-            metavar="X",
-            help=f"{meaning}; default: %(default)g",
-        )
+    ] = None
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The interpreter of each backend that has one named."""
+        return {name: Path(path) for name, path in (self.pythons or {}).items()}
 
 
-def add_other_tasks(parser: argparse.ArgumentParser) -> None:
-    """What the command line does instead of a comparison."""
-    instead = parser.add_argument_group("instead of comparing, one of")
-    one_of = instead.add_mutually_exclusive_group()
-    one_of.add_argument(
-        "--setup", action="store_true", help="build the environments and fetch the data only"
+class Grading(Options):
+    """where the grades part; every report states it"""
+
+    threshold: Annotated[float, Help("rounding: at most so many envelopes")] = Thresholds.envelopes
+    drift_loss: Annotated[float, Help("drift: relative error of epoch losses")] = (
+        Thresholds.drift_loss
     )
-    one_of.add_argument(
-        "--list", action="store_true", help="the backends, their versions and interpreters"
-    )
-    instead.add_argument("--json", action="store_true", help="with --list: as JSON")
-    one_of.add_argument(
-        "--bisect",
-        metavar="RANGE",
-        help="find the release that changed a training, of a range such as 'NAME>=1.0,<=2.0'; "
-        "with the --out of an interrupted one, go on with it",
-    )
-    instead.add_argument(
-        "--bisect-by",
-        choices=BY,
-        default=BY[0],
-        help="with --bisect: what tells two releases apart; default: %(default)s",
-    )
-    one_of.add_argument(
-        "--model",
-        metavar="FILE.py",
-        help="compare a model of your own, given in several frameworks; see docs/own_model.md",
-    )
-    one_of.add_argument(
-        "--write-plan",
-        metavar="DIR",
-        help="write plan, data and reference for other programs to train; see docs/record.md",
+    drift_predictions: Annotated[float, Help("drift: changed predictions, as a part of all")] = (
+        Thresholds.drift_predictions
     )
 
+    @property
+    def thresholds(self) -> Thresholds:
+        """The numbers that decide a grade."""
+        return Thresholds(self.threshold, self.drift_loss, self.drift_predictions)
 
-def add_regression_options(parser: argparse.ArgumentParser) -> None:
-    """The options of golden records and accepted differences."""
-    over_time = parser.add_argument_group("over time")
-    over_time.add_argument(
-        "--baseline",
-        metavar="FILE",
-        help="compare with the golden records in FILE; what moved beyond rounding fails",
-    )
-    over_time.add_argument(
-        "--save-baseline", metavar="FILE", help="save golden records of these runs in FILE"
-    )
-    over_time.add_argument(
-        "--because", metavar="REASON", help="with --save-baseline: why, for the file's history"
-    )
-    over_time.add_argument(
-        "--accept", metavar="FILE", help="known differences that do not fail before their date"
+
+class OverTime(Options):
+    """over time"""
+
+    baseline: Annotated[
+        Place | None,
+        Help("golden records to compare with; what moved beyond rounding fails", "FILE"),
+    ] = None
+    accept: Annotated[
+        Place | None, Help("known differences that do not fail before their date", "FILE")
+    ] = None
+
+
+class Written(Options):
+    """what else is written, and the exit status"""
+
+    junit: Annotated[str | None, Help(FORMATS["junit"], "FILE")] = None
+    markdown: Annotated[str | None, Help(FORMATS["markdown"], "FILE")] = None
+    csv: Annotated[str | None, Help(FORMATS["csv"], "FILE")] = None
+    fail_on: Annotated[str, Help("mildest verdict that ends in exit status 1", choices=FAIL_ON)] = (
+        "disagree"
     )
 
 
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help with a little more room for the options' names."""
+class Judging(Grading, FindLinks, Running):
+    """how it runs"""
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
+    out: Annotated[
+        Place | None, Help("folder of the report; default: a new one in results/", "DIR")
+    ] = None
+    overwrite: Annotated[bool, Help("replace a report that is there")] = False
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; compare.py --help lists what there is\n")
-
-
-def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
-    """``BACKEND=PATH`` pairs as a mapping; a backend may carry its version."""
-    return dict(parse_python(pair) for pair in pairs)
+    @cached_property
+    def folder(self) -> Path:
+        """The report's folder."""
+        new = f"{datetime.now():%Y-%m-%d-%H%M%S-%f}"[:-3]
+        return Path("results", new) if self.out is None else Path(self.out)
 
 
-def check_useless(what: str, options: argparse.Namespace, others: Mapping[str, object]) -> None:
-    """Raise ParityError if options are given for which there is no use beside ``what``."""
-    useless = {
-        "--repeat": options.repeat != 1,
-        "--seeds": options.seeds != 1,
-        "--independent": options.independent,
-        "--benchmark": options.benchmark,
-        "--device": options.device != DEVICES[0],
-        "--baseline": options.baseline,
-        "--save-baseline": options.save_baseline,
-        "--because": options.because,
-        "--accept": options.accept,
-        **others,
-    }
-    if given := [name for name, value in useless.items() if value]:
-        raise ParityError(
-            f"{what}: expected a recipe beside it; received {', '.join(given)}, too; leave that out"
-        )
+class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Backends):
+    """how it runs"""
+
+    device: Annotated[
+        str,
+        Help("cpu or gpu; with gpu, --python names an interpreter that sees it", choices=DEVICES),
+    ] = DEVICES[0]
+    repeat: Annotated[
+        int, Help("train N times each, to see whether it repeats itself", most=ANY)
+    ] = 1
+
+
+class CompareOptions(Jobs, Comparing):
+    """The options of ``compare``."""
+
+    @property
+    def slots(self) -> int:
+        alone = self.jobs is None and self.device != DEVICES[0]  # workers would share the one GPU
+        return 1 if alone else super().slots
+
+
+class SeedsOptions(CompareOptions):
+    """over several seeds: distributions and equivalence tests"""
+
+    count: Annotated[int, Help("compare over N seeds, from --seed on", most=ANY)] = 5
+    independent: Annotated[bool, Help("each framework draws parameters and orders itself")] = False
+    margin_loss: Annotated[float, Help("difference of final losses that counts as none")] = 0.01
+    margin_accuracy: Annotated[float, Help("likewise of accuracies")] = 0.005
+    level: Annotated[float, Help("of each one-sided test")] = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count > 1:
+            check_extra("seeds", ["scipy"], "seeds")
+        if self.independent and self.count < LEAST_SEEDS:
+            raise ParityError(
+                f"--independent: expected --count {LEAST_SEEDS} or more with it; received "
+                f"{self.count}; one training has no distribution"
+            )
+        widths = (self.margin_loss, self.margin_accuracy)
+        if not (all(0 < width < math.inf for width in widths) and 0 < self.level < 0.5):
+            raise ParityError(
+                "--margin-loss, --margin-accuracy, --level: expected finite margins above 0 and a "
+                f"level between 0 and 0.5; received {widths[0]:g}, {widths[1]:g} and "
+                f"{self.level:g}; mend them"
+            )
+
+    @property
+    def seeds(self) -> range:
+        """All of them, the first one first."""
+        return range(self.seed, self.seed + self.count)
+
+
+class GoldenFile(Options, kw_only=False):
+    """golden records"""
+
+    file: Annotated[Place, Help("the file of golden records", "FILE")]
+
+
+class SaveOptions(CompareOptions, GoldenFile):
+    """golden records"""
+
+    because: Annotated[str | None, Help("the reason, for the file's history", "REASON")] = None
+
+
+class BisectOptions(Jobs, Judging, DrawnTraining, Implementations, kw_only=False):
+    """what is bisected"""
+
+    releases: Annotated[str, Help("a backend and its releases, such as 'NAME>=1.0,<=2.0'", "RANGE")]
+    _: KW_ONLY
+    by: Annotated[str, Help("what tells two releases apart", choices=BY)] = BY[0]
+
+
+class ModelFile(Options, kw_only=False):
+    """what is compared"""
+
+    path: Annotated[Place, Help("the model's file", "FILE")]
+
+
+class ModelOptions(Jobs, Pythons, Judging, Backends, ModelFile):
+    """The options of ``model``; no backend named means every framework of the file."""
+
+
+class PlanOptions(Jobs, DrawnTraining, kw_only=False):
+    """what is written"""
+
+    folder: Annotated[Place, Help("a new folder for the plan", "DIR")]
+
+
+class SetupOptions(Pythons, FindLinks, Quiet, Data, Backends):
+    """The options of ``setup``."""
+
+
+class ListOptions(Pythons):
+    """how it is shown"""
+
+    json: Annotated[bool, Help("as JSON")] = False
+
+
+class ShowOptions(Written, kw_only=False):
+    """what is shown"""
+
+    folder: Annotated[Place, Help("--out of a finished comparison", "DIR")]
+    _: KW_ONLY
+    quiet: Annotated[bool, Help("print nothing, only convert")] = False

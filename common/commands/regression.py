@@ -14,7 +14,6 @@ from framework_parity.common.commands.golden_records import (
     surroundings,
 )
 from framework_parity.common.core.device import DEVICES
-from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place
 from framework_parity.common.judging.baseline_difference import (
     Moved,
@@ -50,16 +49,11 @@ class Regression:
         because: str | None = None,
         accepted: str | Path | None = None,
     ) -> None:
-        if because is not None and target is None:
-            raise ParityError(
-                "--because: expected --save-baseline with it; received none; a reason is kept in "
-                "the file that is saved"
-            )
         self.because = because.strip() or None if because is not None else None
         self.target = None if target is None else Path(target)
         self.old: Baseline | None = None
         if self.target is not None:
-            check_place(self.target, "--save-baseline")
+            check_place(self.target, "baseline save")
             if self.target.exists():
                 self.old = Baseline.load(self.target)
         self.baseline = None if baseline is None else Baseline.load(Path(baseline))

@@ -1,20 +1,31 @@
-"""A comparison over several seeds: distributions of the outcome, and equivalence tests."""
+"""Compare over several seeds: distributions of the outcome, and equivalence tests.
+
+examples:
+  compare.py seeds --count 5
+  compare.py seeds torch jax --count 10 --independent
+
+Without --independent all share the plan of each seed; with it, each framework
+draws initial parameters and orders itself, as its users do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from framework_parity.common.commands.compare import run_comparison
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_trajectories
+from framework_parity.common.commands.options import SeedsOptions, takes
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import REFERENCE, Contender, Execution, seed_name
 from framework_parity.common.judging.equivalence import METRICS, equivalence
-from framework_parity.common.judging.thresholds import Thresholds
+from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import RecordError
 
@@ -22,46 +33,34 @@ Outcomes = dict[str, list[float]]
 """Final values of each metric, one per seed."""
 
 
-@dataclass(frozen=True)
-class Margins:
-    """What counts as no difference over seeds.
-
-    Args:
-        val_loss: largest difference of the mean final validation loss.
-        val_accuracy: likewise of the accuracy.
-        level: of each one-sided test.
-    """
-
-    val_loss: float = 0.01
-    val_accuracy: float = 0.005
-    level: float = 0.05
+@takes(SeedsOptions)
+def compare_seeds(options: SeedsOptions) -> Report:
+    """Compare over several seeds."""
+    over = partial(independent_seeds if options.independent else shared_seeds, options)
+    return run_comparison(options, further=over if options.count > 1 else None)
 
 
 def shared_seeds(
+    options: SeedsOptions,
     execution: Execution,
     data: DataModule,
     contenders: Sequence[Contender],
-    seeds: Sequence[int],
     base: Mapping[str, Any],
-    thresholds: Thresholds,
-    margins: Margins,
 ) -> dict[str, Any]:
     """Compare on further plans, one a seed; all contenders share each of them.
 
     Args:
+        options: seeds, thresholds and the margins of the equivalence tests.
         execution: of the first seed, which is done; the others go to ``seed-N`` in its folder.
         data: the examples.
         contenders: what is compared.
-        seeds: all of them, the first one first.
         base: the facts of the first comparison.
-        thresholds: where the grades part.
-        margins: of the equivalence tests.
     """
     comparisons = [base]
-    for seed in seeds[1:]:
+    for seed in options.seeds[1:]:
         other = _execution(execution, data, seed)
         outcomes = other.train(contenders)
-        comparisons.append(judge_comparison(other, data, contenders, outcomes, thresholds))
+        comparisons.append(judge_comparison(other, data, contenders, outcomes, options.thresholds))
     finals: dict[str, Outcomes] = {}
     for i, contender in enumerate(contenders):
         runs = [facts["runs"][i] for facts in comparisons]
@@ -70,22 +69,22 @@ def shared_seeds(
     reference = {m: [facts["reference"][m][-1] for facts in comparisons] for m in METRICS}
     return {
         "mode": "shared",
-        "seeds": list(seeds),
+        "seeds": list(options.seeds),
         "verdicts": [facts["verdict"] for facts in comparisons],
         "grades": {
             contender.name: [facts["runs"][i]["grade"] for facts in comparisons]
             for i, contender in enumerate(contenders)
         },
-        **_distributions(finals, reference, margins, paired=True),
+        **_distributions(finals, reference, options, paired=True),
     }
 
 
 def independent_seeds(
+    options: SeedsOptions,
     execution: Execution,
     data: DataModule,
     contenders: Sequence[Contender],
-    seeds: Sequence[int],
-    margins: Margins,
+    base: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train every contender on seeds of its framework's own generators.
 
@@ -94,6 +93,7 @@ def independent_seeds(
     Raises:
         ParityError: if a training of the reference failed: there is nothing to compare with.
     """
+    seeds = options.seeds
     outcomes = execution.train_independently(contenders, seeds)
     reference: Outcomes = {metric: [] for metric in METRICS}
     for seed in seeds:
@@ -109,9 +109,9 @@ def independent_seeds(
             failed[contender.name] = str(error)
     return {
         "mode": "independent",
-        "seeds": list(seeds),
+        "seeds": list(options.seeds),
         "failed": failed,
-        **_distributions(finals, reference, margins, paired=False),
+        **_distributions(finals, reference, options, paired=False),
     }
 
 
@@ -149,7 +149,7 @@ def _finals(
 
 
 def _distributions(
-    finals: Mapping[str, Outcomes], reference: Outcomes, margins: Margins, paired: bool
+    finals: Mapping[str, Outcomes], reference: Outcomes, margins: SeedsOptions, paired: bool
 ) -> dict[str, Any]:
     return {
         "reference": reference,
@@ -162,7 +162,7 @@ def _distributions(
                         metric,
                         values,
                         reference[metric],
-                        getattr(margins, metric),
+                        getattr(margins, f"margin_{metric.removeprefix('val_')}"),
                         margins.level,
                         paired,
                     ).to_json(),

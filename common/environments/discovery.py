@@ -55,7 +55,7 @@ def choose(
     if unknown := [name for name, _ in named if name not in found]:
         raise ParityError(
             f"backend: expected some of {', '.join(found)}; received {', '.join(unknown)}; "
-            "compare.py --list shows what there is"
+            "compare.py list shows what there is"
         )
     chosen = [
         found[name] if version is None else found[name].at(version, find_links)

@@ -79,7 +79,7 @@ def find_interpreter(
     folder = environment_folder(backend)
     if not is_complete(folder):
         if not build:
-            return replace(missing, reason="not built yet: compare.py --setup")
+            return replace(missing, reason="not built yet: compare.py setup")
         try:
             _build(backend, folder, tell, stop)
         except BuildError as error:

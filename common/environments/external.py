@@ -194,7 +194,7 @@ def find_external(
             return {"version": check()}
 
         if not is_complete(folder) and not build:
-            raise BuildError("not built yet: compare.py --setup")
+            raise BuildError("not built yet: compare.py setup")
         build_once(folder, make, tell, stop)
         if named is not None:
             check()
@@ -253,6 +253,6 @@ def _find_program(
         return {"version": version.strip()}
 
     if not is_complete(folder) and not build:
-        raise BuildError(f"{absent}: compare.py --setup")
+        raise BuildError(f"{absent}: compare.py setup")
     build_once(folder, make, tell, stop)
     return Path(program), programs

@@ -31,7 +31,7 @@ def parse_backend(text: str) -> tuple[str, str | None]:
     if requirement is None or [pin.operator for pin in pins] != ["=="] or "*" in pins[0].version:
         raise ParityError(
             f"backend: expected NAME or NAME==VERSION; received {text!r}; give one release, or "
-            "--bisect for a range"
+            "compare.py bisect for a range"
         )
     return requirement.name, pins[0].version
 
@@ -45,7 +45,7 @@ def parse_range(text: str) -> tuple[str, SpecifierSet]:
     requirement = _requirement(text)
     if requirement is None or not requirement.specifier:
         raise ParityError(
-            f"--bisect: expected a backend with a range, such as 'NAME>=1.0,<=2.0'; received "
+            f"bisect: expected a backend with a range, such as 'NAME>=1.0,<=2.0'; received "
             f"{text!r}; give its oldest and its newest release"
         )
     return requirement.name, requirement.specifier

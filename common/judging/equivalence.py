@@ -83,7 +83,7 @@ def equivalence(
         raise ParityError(
             f"equivalence: expected {LEAST_SEEDS} seeds or more, a margin above 0 and a level "
             f"between 0 and 0.5; received {min(len(x), len(y))} seeds, margin {margin:g}, level "
-            f"{level:g}; mend --seeds, --margin or --level"
+            f"{level:g}; mend --count, --margin-loss, --margin-accuracy or --level"
         )
     difference = float(x.mean() - y.mean())
     if (paired and np.ptp(x - y) == 0) or (not paired and np.ptp(x) == 0 and np.ptp(y) == 0):

@@ -48,8 +48,8 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
     yield from list(comparable_lines(facts))[1:]
     if NOT_SHOWN in over_seeds(facts.get("seeds") or {}):
         yield (
-            "Train on more --seeds: equivalence that is not shown is neither agreement nor a "
-            "difference, and fails."
+            "Train on more seeds (--count): equivalence that is not shown is neither agreement nor "
+            "a difference, and fails."
         )
     for seed, names in _odd_seeds(facts).items():
         yield f"Look at {' and '.join(names)} on seed {seed}: the same command with --seed {seed}."
@@ -76,25 +76,24 @@ def command(facts: dict[str, Any]) -> str:
     runs, recipe, settings = facts["runs"], facts["recipe"], facts["settings"]
     name, source = recipe["data"], facts["data"]["source"]
     own = name not in ("fashion-mnist", "digits") and not name.startswith("synthetic")
-    model, bisection = facts.get("model"), facts.get("bisection")
+    model, bisection, seeds = (facts.get(each) for each in ("model", "bisection", "seeds"))
     words = ["python", "compare.py"]
     if bisection:
-        words += ["--bisect", f"{bisection['backend']}{bisection['range']}"]
-        words += ["--bisect-by", bisection["by"]]
+        words += ["bisect", f"{bisection['backend']}{bisection['range']}", "--by", bisection["by"]]
     else:
+        words += ["model", model["file"]] if model else ["seeds"] if seeds else []
+        words += ["benchmark"] * bool(settings.get("benchmark"))
         labels = (label(run["backend"], run.get("asked_version")) for run in runs)
         words += dict.fromkeys(labels)
-    if model:
-        words += ["--model", model["file"]]
     for implementation in dict.fromkeys(run["implementation"] for run in runs if not model):
         words += ["--implementation", implementation]
     words += ["--data", source if own else name]
     options = ("max_epochs", "batch_size", "lr", *(["sigma"] * (not model)), "seed", "dtype")
     for option in options:
         words += [f"--{option.replace('_', '-')}", f"{recipe[option]}"]
-    words += ["--threads", f"{settings['threads']}", "--jobs", f"{settings['jobs']}"]
+    words += ["--threads", f"{settings['threads']}"]
+    words += [] if settings.get("benchmark") else ["--jobs", f"{settings['jobs']}"]
     words += ["--timeout", f"{settings['timeout_seconds']:g}"]
-    words += ["--benchmark"] * bool(settings.get("benchmark"))
     if settings.get("device", "cpu") != "cpu":
         words += ["--device", settings["device"]]
     thresholds = facts["thresholds"]
@@ -103,8 +102,8 @@ def command(facts: dict[str, Any]) -> str:
     words += ["--drift-predictions", f"{thresholds['drift_predictions']:g}"]
     repeats = max((run["repeats"]["asked"] for run in runs if run["repeats"]), default=1)
     words += ["--repeat", f"{repeats}"] if repeats > 1 else []
-    if seeds := facts.get("seeds"):
-        words += ["--seeds", f"{len(seeds['seeds'])}"]
+    if seeds:
+        words += ["--count", f"{len(seeds['seeds'])}"]
         words += ["--independent"] if seeds["mode"] == "independent" else []
         for metric, found in next(iter(seeds["runs"].values()), {}).items():
             words += [f"--margin-{metric.removeprefix('val_')}", f"{found['margin']:g}"]

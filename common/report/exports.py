@@ -1,8 +1,7 @@
-"""Which files a report may be written to, beside its own folder, and the options that name them."""
+"""Which files a report may be written to, beside its own folder."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,15 +19,8 @@ FORMATS = {
 }
 
 
-def add_export_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--junit FILE`` and its like to a command line."""
-    group = parser.add_argument_group("what else is written")
-    for name, what in FORMATS.items():
-        group.add_argument(f"--{name}", metavar="FILE", help=what)
-
-
-def chosen_exports(options: argparse.Namespace) -> dict[str, Path]:
-    """The files that a command line names, by format, once they are seen to be writable.
+def chosen_exports(options: object) -> dict[str, Path]:
+    """The files that options name, by format, once they are seen to be writable.
 
     Raises:
         ParityError: if one cannot be written, or is named twice.

@@ -126,8 +126,8 @@ def _sharing(report: ReportFacts) -> Iterator[str]:
     if any(run["earlier_in_process"] for run in report.runs):
         yield (
             "A backend's implementations were trained in one process, one after the other: the "
-            "import is shared, and the later one finds the framework warm. --benchmark measures "
-            "each alone."
+            "import is shared, and the later one finds the framework warm. compare.py benchmark "
+            "measures each alone."
         )
 
 

@@ -69,7 +69,8 @@ def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if epochs := steps // length:
         ways += f", or train --max-epochs {epochs}, which can be compared"
     ways += "; --dtype float64 puts it off" * (recipe["dtype"] == "float32")
-    more = "" if facts.get("seeds") or facts.get("model") else " --seeds compares distributions."
+    alone = facts.get("seeds") or facts.get("model")
+    more = "" if alone else " compare.py seeds compares distributions."
     yield f"To compare how the runs end, {ways}.{more}"
 
 
@@ -147,7 +148,7 @@ def baseline_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         if moved and (moved["grade"] != "exact" or moved["versions"] or moved["surroundings"]):
             yield moved_sentence(run, moved)
     for name in baseline["new"]:
-        yield f"{name}: not in the baseline; --save-baseline adds it"
+        yield f"{name}: not in the baseline; compare.py baseline save adds it"
     if baseline["not_trained"]:
         yield f"in the baseline, not trained now: {', '.join(baseline['not_trained'])}"
 

@@ -1,4 +1,4 @@
-"""A user's own model: what the file of ``--model`` must hold, and the parameters drawn for it.
+"""A user's own model: what the file of ``model`` must hold, and the parameters drawn for it.
 
 Needs NumPy and the standard library only: workers read the file, too.
 """

@@ -1,6 +1,6 @@
 """A network of two layers in every framework: the same parameters, the same mathematics.
 
-compare.py --model docs/examples/two_layers.py
+compare.py model docs/examples/two_layers.py
 """
 
 import numpy as np

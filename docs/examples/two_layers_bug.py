@@ -1,6 +1,6 @@
 """The network of two layers in two frameworks, one of which has a mistake in it.
 
-    compare.py --model docs/examples/two_layers_bug.py
+    compare.py model docs/examples/two_layers_bug.py
 
 The file gives no NumPy model: the reference is a float64 run of the first framework. The mistake:
 an optimizer copied from another project, with its weight decay. Forward pass, loss and gradient

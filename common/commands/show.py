@@ -1,43 +1,31 @@
-"""``compare.py show DIR``: a finished comparison, printed or converted without training again."""
+"""Print or convert a finished comparison, without training again.
+
+examples:
+  compare.py show results/mine
+  compare.py show results/mine --quiet --markdown m.md --csv c.csv --junit j.xml
+
+exit status: the one that the comparison had with this --fail-on; 2 if DIR holds
+  no report.
+"""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
 
+from framework_parity.common.commands.options import ShowOptions, takes
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.standard_output import reader_may_leave
-from framework_parity.common.judging.grades import FAIL_ON
-from framework_parity.common.report.exports import add_export_options, chosen_exports, export
+from framework_parity.common.report.exports import chosen_exports, export
 from framework_parity.common.report.facts import FILE
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
 
-COMMAND = "show"
-DESCRIPTION = "Print or convert a finished comparison, without training again."
 
-
-def add_show_options(parser: argparse.ArgumentParser) -> None:
-    """The command line of ``show``."""
-    parser.add_argument("folder", metavar="DIR", help="--out of a finished comparison")
-    parser.add_argument(
-        "--fail-on",
-        choices=FAIL_ON,
-        default="disagree",
-        help="the mildest verdict that ends in exit status 1; default: %(default)s",
-    )
-    parser.add_argument("--quiet", action="store_true", help="print nothing, only convert")
-    add_export_options(parser)
-
-
-def show(options: argparse.Namespace) -> int:
-    """Print or convert a finished comparison; the exit status is the one that it had.
-
-    Raises:
-        ParityError: if there is none, it is broken, or a file cannot be written.
-    """
+@takes(ShowOptions)
+def show(options: ShowOptions) -> int:
+    """Print or convert a finished comparison; the exit status is the one that it had."""
     named = Path(options.folder)
     folder = named.parent if named.name == FILE and named.is_file() else named
     files = chosen_exports(options)

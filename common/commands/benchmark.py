@@ -1,0 +1,19 @@
+"""Train and compare one process at a time, each training in its own, so that
+seconds and memory are those of one training on an otherwise idle machine.
+
+examples:
+  compare.py benchmark
+  compare.py benchmark torch jax --threads 2 --out results/times
+"""
+
+from __future__ import annotations
+
+from framework_parity.common.commands.compare import run_comparison
+from framework_parity.common.commands.options import Comparing, takes
+from framework_parity.common.report.report import Report
+
+
+@takes(Comparing)
+def benchmark(options: Comparing) -> Report:
+    """Compare with each training alone."""
+    return run_comparison(options, alone=True)

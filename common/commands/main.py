@@ -1,0 +1,132 @@
+"""The command line: which commands there are, and how each one ends."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from framework_parity.common.commands.command_line import parse
+from framework_parity.common.commands.options import Written
+from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.report.exports import chosen_exports, export
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.page import PAGE
+from framework_parity.common.report.report import Report
+from framework_parity.common.report.terminal import print_report
+
+PROGRAM = "compare.py"
+EXIT_INTERRUPTED = 130
+
+DEFAULT = "compare"
+COMMANDS = {
+    DEFAULT: ("compare:compare", "backends on one plan; what is done if none is named"),
+    "model": ("model:compare_model", "a model of your own, given in several frameworks"),
+    "seeds": ("seeds:compare_seeds", "over several seeds: equivalence tests"),
+    "benchmark": ("benchmark:benchmark", "each training alone, for honest seconds"),
+    "bisect": ("bisect:bisect", "find the release that changed a training"),
+    "baseline save": ("baseline:save_baseline", "save golden records of a comparison"),
+    "baseline show": ("baseline:show_baseline", "what a file of golden records holds"),
+    "show": ("show:show", "print or convert a finished comparison"),
+    "plan": ("plan:write_plan", "write a plan for other programs to train"),
+    "setup": ("setup:setup", "build the environments and fetch the data only"),
+    "list": ("list:list_backends", "the backends and their interpreters"),
+}
+"""Of each command: its module in this folder with its function there, and its meaning.
+
+The function gives a report, to be printed and written, or the exit status.
+"""
+
+EXPLANATION = f"""
+how to read the result: each run's errors against a float64 reference are given
+  in rounding envelopes (×), how far faultless trainings of the same plan stray
+  from it. Grades: exact, rounding (within --threshold), chaotic (as far as it
+  can be compared; rounding alone parts the outcomes), drift (beyond, with the
+  same outcome), disagree. The verdict is the worst grade: agree, chaotic,
+  drift, disagree; or incomplete; over seeds also not shown (equivalence).
+  docs/verdict.md has the whole of it.
+
+what is left behind, in --out or a new folder in results/: report.html (to look
+  at), report.json (every figure), runs (records and logs).
+
+exit status: 0 agree, chaotic or drift (1 with --fail-on chaotic or drift);
+  1 disagreement, what moved since a baseline, equivalence that is not shown;
+  2 wrong usage or unusable input; 3 something asked for did not run;
+  130 interrupted.
+
+environment variables:
+  {CACHE_VARIABLE}   environments and data; ~/.cache/framework-parity
+  {DATA_VARIABLE}    the publisher's Fashion-MNIST files, as --data-dir
+  {MEMORY_VARIABLE}  bytes of training data that are read in chunks; 4 GiB
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
+    signal.signal(signal.SIGTERM, _interrupt)
+    started = time.perf_counter()
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments), started)
+    except ParityError as error:
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as error:
+        go_on = "".join(map(str, error.args))
+        print(f"{PROGRAM}: interrupted; every worker was ended{go_on}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
+    """The function of the command that words name, and the objects of its options."""
+    spoken = (" ".join(words[:length]) for length in (2, 1))
+    name = next((name for name in spoken if name in COMMANDS), "")
+    longer = [each for each in COMMANDS if words and each.startswith(f"{words[0]} ")]
+    if longer and not name:
+        raise ParityError(f"expected {' or '.join(longer)}; received {words[0]}; name one of them")
+    rest = words[len(name.split()) :]
+    for word in [] if name else rest:
+        if word.startswith("--") and (old := word[2:].partition("=")[0]) in COMMANDS:
+            raise ParityError(f"expected a command; received {word}; use: {PROGRAM} {old}")
+    module, function = COMMANDS[name or DEFAULT][0].split(":")
+    place = importlib.import_module(f"framework_parity.common.commands.{module}")
+    do, description, epilog = getattr(place, function), str(place.__doc__), ""
+    if do.__name__ == DEFAULT:
+        lines = (f"  {name:<14} {meaning}" for name, (_, meaning) in COMMANDS.items())
+        description += "\n".join(["", "commands, each with a --help of its own:", *lines])
+        epilog = EXPLANATION
+    reports = inspect.signature(do).return_annotation is Report
+    classes = [do.options, Written] if reports else [do.options]
+    prog = f"{PROGRAM} {name}".strip()
+    return do.__wrapped__, parse(classes, rest, prog=prog, description=description, epilog=epilog)
+
+
+def _run(words: Sequence[str], started: float) -> int:
+    do, (options, *written) = read(words)
+    files = [chosen_exports(each) for each in written]
+    found: Report | int = do(options)
+    if isinstance(found, int):
+        return found
+    fail_on = written[0].fail_on
+    export(found, files[0], fail_on)
+    with reader_may_leave():
+        print_report(found)
+        page = f" and {PAGE}" if (found.folder / PAGE).exists() else ""
+        print(f"{found.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
+    return found.exit_status(fail_on)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

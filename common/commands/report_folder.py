@@ -1,0 +1,113 @@
+"""The folder of a report: checked, prepared, and what is said when it cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from framework_parity.common.commands.bisection_state import STATE_FILE
+from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.page import PAGE
+
+PLAN = "plan/plan.json"
+"""What a folder holds that a comparison left, and each of its ``seed-N``."""
+
+OWN_FOLDERS = ("plan", "runs", "reference", "second_look")
+"""What a comparison puts beside its report, and replaces there if there is a plan among them.
+
+So it does with ``seed-N`` (see :func:`seed_folders`), of which each has a plan of its own.
+"""
+
+STEPS_FILE = "steps.json"
+"""What ``compare.py plan`` puts beside its plan, and a comparison does not."""
+
+NO_ROOM = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+}
+"""The errors of the system that another folder, or room in this one, mends."""
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """What in a folder is called as a comparison over seeds calls its further plans: ``seed-N``."""
+    return [path for path in folder.glob("seed-*") if re.fullmatch("seed-[0-9]+", path.name)]
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Raise ParityError unless a report can be written to the folder. Writes nothing that stays."""
+    if os.path.exists(folder / FILE) and not overwrite:
+        raise ParityError(
+            f"{folder}: expected a folder without a report; received one that holds {FILE}; name "
+            "another --out or add --overwrite"
+        )
+    try:
+        has_plan = (folder / PLAN).exists()
+        if has_plan and (folder / STEPS_FILE).exists():
+            raise ParityError(
+                f"{folder}: expected a folder for a report; received one that compare.py plan "
+                "wrote, whose plan and reference are still to judge by; name another --out"
+            )
+        others = [] if has_plan else [name for name in OWN_FOLDERS if (folder / name).exists()]
+        others += [path.name for path in seed_folders(folder) if not (path / PLAN).exists()]
+        for name in others:
+            raise ParityError(
+                f"{folder}: expected a folder for a report; received one with a {name} that no "
+                "comparison left there; name another --out"
+            )
+        ancestor = folder
+        while not ancestor.exists():
+            ancestor = ancestor.parent
+        with tempfile.TemporaryFile(dir=ancestor):
+            pass
+    except OSError as error:
+        raise ParityError(
+            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
+            "; name another --out"
+        ) from None
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk, or a folder that went away, into a ParityError.
+
+    Any other refusal of the system (no more files, no more memory) is a NotRunError, which does
+    not blame the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        where, reason = error.filename or folder, error.strerror or error
+        if error.errno in NO_ROOM or (error.errno == errno.ENOENT and not folder.exists()):
+            raise ParityError(
+                f"{where}: expected room and permission to write; received {reason}; free space "
+                "there or name another --out"
+            ) from None
+        raise NotRunError(
+            f"{where}: expected the system to do what a comparison asks of it; received {reason}; "
+            "mend that and try again"
+        ) from error
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        seeds = [path for path in seed_folders(folder) if (path / PLAN).exists()]
+        for old in [*(folder / name for name in OWN_FOLDERS), *seeds]:
+            if old.exists():
+                shutil.rmtree(old)
+        if overwrite:
+            for name in (FILE, PAGE, STATE_FILE):
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ParityError(
+            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
+            "; name another --out"
+        ) from None

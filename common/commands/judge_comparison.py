@@ -80,7 +80,7 @@ def _judge_comparison(
     oracle, envelope = load_reference(execution, data, outcomes)
     judge = Judge(plan, data, oracle, envelope, Ladder(plan, data, oracle), thresholds)
     envelope = judge.envelope
-    envelope.save(execution.reference_file(ENVELOPE))
+    envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
     judged: dict[str, tuple[Record, Judgement] | str] = {}
     done = [
         contender
@@ -191,7 +191,7 @@ def load_trajectories(
     found = []
     for name in names:
         try:
-            found.append(Trajectory.load(execution.reference_file(name)))
+            found.append(Trajectory.load(execution.reference_folder(name)))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
             raise ParityError(
                 f"{name}: expected the trajectory of a training in NumPy; received none: "

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from framework_parity.common.commands.run_facts import RUN_FACTS
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
+from framework_parity.common.environments.backend import ROOT, Environment
 from framework_parity.common.environments.program import clean_environment
-from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
+from framework_parity.common.execution.launcher import Job, Outcome, not_done
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
 from framework_parity.common.judging.model_judge import ModelJudge
@@ -28,7 +27,8 @@ from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import OtherRowError, Record, RecordError
-from framework_parity.common.worker.train_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.request import Request
 
 
 def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
@@ -97,10 +97,10 @@ class ModelComparison:
         ParityError: if the model does in a framework what cannot be held equal.
         """
         self._draw()
-        outcomes = self._run([self._job(REFERENCE, self.reference, "float64")])
+        outcomes = self._run([[self._job(REFERENCE, self.reference, "float64")]])
         self._check(outcomes)
         workers = [
-            self._job(contender.name, contender.environment, self.plan.recipe.dtype)
+            [self._job(contender.name, contender.environment, self.plan.recipe.dtype)]
             for contender in self.contenders
             if contender.environment.python is not None
         ]
@@ -129,39 +129,30 @@ class ModelComparison:
         kind = "reference" if name in (REFERENCE, *MEMBERS) else "runs"
         return (self.folder / kind / name).absolute()
 
-    def _job(self, name: str, environment: Environment, dtype: str) -> Job:
-        command: tuple[str, ...] = (
-            *(str(environment.python), BOOTSTRAP, "framework_parity.common.worker.train_model"),
-            *("--model", str(self.model.path.absolute())),
-            *("--plan", str((self.folder / "plan").absolute())),
-            *("--backend", environment.backend, "--dtype", dtype),
-        )
-        if name != REFERENCE:
-            command = (*command, "--reference", str(self._place(REFERENCE)))
-        log = self._place(name).with_name(f"{name}.log")
-        return Job(
-            name, command, log, arguments=("--out", str(self._place(name)), "--log", str(log))
-        )
+    def _job(self, name: str, environment: Environment, dtype: str, **fields: object) -> Job:
+        place = self._place(name)
+        given: dict[str, object] = {
+            "plan": self.folder / "plan",
+            "backend": environment.backend,
+            "model": self.model.path,
+            "dtype": dtype,
+            **({} if name == REFERENCE else {"reference": self._place(REFERENCE)}),
+            **fields,
+        }
+        request = Request("own_model", place, place.with_name(f"{name}.log"), given)
+        return Job(name, environment, request, essential=name in MEMBERS)
 
-    def _member_jobs(self) -> list[Job]:
+    def _member_jobs(self) -> list[list[Job]]:
         """The ensemble in as many processes as run at once: each imports the framework once."""
-        jobs = []
-        for index, name in enumerate(MEMBERS):
-            job = self._job(name, self.reference, self.plan.recipe.dtype)
-            arguments = (*job.arguments, "--member", str(index))
-            jobs.append(replace(job, arguments=arguments, essential=True))
-        chains = [jobs[start :: self.execution.slots] for start in range(self.execution.slots)]
-        return [replace(first, then=tuple(others)) for first, *others in filter(None, chains)]
+        jobs = [
+            self._job(name, self.reference, self.plan.recipe.dtype, member=index)
+            for index, name in enumerate(MEMBERS)
+        ]
+        slots = self.execution.slots
+        return [jobs[start::slots] for start in range(min(slots, len(jobs)))]
 
-    def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
-        execution = self.execution
-        outcomes = run_jobs(
-            jobs,
-            slots=execution.slots,
-            threads=execution.threads,
-            timeout=execution.timeout,
-            tell=self._tell,
-        )
+    def _run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
+        outcomes = self.execution.run(groups, self._tell)
         for reason in self.refused.values():
             raise ParityError(f"{self.model.path}: {reason}")
         return outcomes

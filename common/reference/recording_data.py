@@ -14,7 +14,7 @@ from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.plan import Plan
 
 
-class Witness(DataModule):
+class RecordingData(DataModule):
     """A data module that remembers what it gave to the framework, and scales it once.
 
     Attributes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
@@ -445,19 +446,14 @@ class Trajectory:
     probe_W: Array
     probe_b: Array
 
-    def save(self, path: Path) -> None:
-        """Write the arrays to an ``.npz`` file: whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(self))
-        partial.replace(path)
+    def record(self) -> Record:
+        """The record that holds it."""
+        return Record({}, vars(self))
 
     @classmethod
-    def load(cls, path: Path) -> Trajectory:
-        """Read a trajectory that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {name: archive[name] for name in archive}
-        return cls(**arrays)
+    def load(cls, folder: Path) -> Trajectory:
+        """Read a trajectory from the folder of its record."""
+        return cls(**Record.read(folder).arrays)
 
 
 def epoch_means(values: Floats, plan: Plan) -> Floats:

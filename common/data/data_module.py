@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -331,7 +331,7 @@ class DataModule(HyperParameters):
                 shutil.rmtree(made, ignore_errors=True)
 
     @classmethod
-    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
+    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> Self:
         """Memory-map a data set that :meth:`save` wrote.
 
         Args:

@@ -19,6 +19,7 @@ from typing import Any
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.execution.process import OwnProcess, Process, command, log_tail
 from framework_parity.common.execution.worker_pool import WorkerPool
@@ -36,15 +37,14 @@ class Job:
         name: how its progress is labelled.
         environment: the interpreter of the worker, or the program.
         request: what is to do.
-        essential: if it is not done, nothing that the others do is of use: they are ended.
-        pooled: whether a worker of the pool may do it, if there is one.
+        essential: if it is not done, nothing that the others do is of use: they are ended. It
+            has a process of its own.
     """
 
     name: str
     environment: Environment
     request: Request
     essential: bool = False
-    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ class _Launcher:
                 return process
             self._close(process)  # it ended after its last request
         worker = None
-        if job.pooled and self._pool is not None:
+        program = isinstance(job.environment, ExternalEnvironment)
+        if self._pool is not None and not job.essential and not program:
             worker = self._pool.take(job.environment, self._variables, lambda: self._ended)
         with self._lock:
             if self._ended:
@@ -198,21 +199,31 @@ class _Launcher:
             process = worker or OwnProcess(words, request.log, self._variables, cpus)
             self._processes.add(process)
         if worker is not None:
-            worker.ask(request.file)
+            with contextlib.suppress(OSError):  # it ended: it will not have a line to say, either
+                worker.ask(request.file)
         return process
 
     def _follow(self, job: Job, process: Process) -> tuple[str, str | None]:
         """Tell of a job's progress until it ends; its status, and the reason of a bad one."""
-        alarm = _Alarm(self._timeout, process)
+        rang = threading.Event()
+
+        def ring() -> None:
+            rang.set()
+            process.end()
+
+        alarm = threading.Timer(self._timeout, ring)
+        alarm.start()
         try:
             for line in process.progress(job.request.file):
                 if (facts := _parse(line)) is not None:
                     self._tell(job.name, facts)
             failure = process.failure()
         finally:
-            alarm.stop()
+            alarm.cancel()
+            alarm.join()  # it may ring just now
         status, reason = "done", None
-        if alarm.rang:
+        if rang.is_set():
+            process.waits = False
             status, reason = "timeout", f"still running after {self._timeout:g} s"
         elif failure is not None:
             reason, killed = failure
@@ -228,29 +239,6 @@ class _Launcher:
                 return
             self._processes.remove(process)
         process.close()
-
-
-class _Alarm:
-    """Kills a process that takes too long."""
-
-    def __init__(self, seconds: float, process: Process) -> None:
-        self.rang = self._stopped = False
-        self._process, self._lock = process, threading.Lock()
-        self._timer = threading.Timer(seconds, self._ring)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def stop(self) -> None:
-        """From now on it does not ring."""
-        with self._lock:
-            self._timer.cancel()
-            self._stopped = True
-
-    def _ring(self) -> None:
-        with self._lock:
-            if not self._stopped:
-                self.rang, self._process.waits = True, False
-                self._process.end()
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -50,6 +50,11 @@ class Contender:
         """How the run is called in files and in progress."""
         return f"{self.environment.label}-{self.implementation}"
 
+    def request(self, kind: str, record: Path, log: Path, **fields: object) -> Request:
+        """A request to it; arguments as of :class:`worker.request.Request`."""
+        who = {"backend": self.backend, "implementation": self.implementation}
+        return Request(kind, record, log, who | fields)
+
     def read(
         self, folder: Path, plan_sha256: str | None = None, dtype: str | None = None
     ) -> Record:
@@ -124,9 +129,8 @@ class Execution:
     def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run workers alone, where the reference is there; what they left before is replaced."""
         for repeat, contender in product(range(repeats), contenders):
-            place = self.folder / "second_look" / repeat_name(contender, repeat)
-            shutil.rmtree(self.record_folder(place.name), ignore_errors=True)
-            shutil.rmtree(place, ignore_errors=True)
+            name = repeat_name(contender, repeat)
+            shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
         return self.run(self._training_jobs(contenders, repeats))
 
     def train_reference(self) -> dict[str, Outcome]:
@@ -137,21 +141,25 @@ class Execution:
         self, contenders: Sequence[Contender], seeds: Sequence[int]
     ) -> dict[str, Outcome]:
         """Train each contender on each seed, initialised and shuffled by its framework."""
-        groups: list[list[Job]] = []
-        for seed in seeds:
-            name = partial(seed_name, seed=seed)
-            groups += self._grouped(contenders, name, "independent", seed=seed)
-        return self.run(groups)
+        return self.run(
+            [
+                jobs
+                for seed in seeds
+                for jobs in self._jobs(
+                    contenders, partial(seed_name, seed=seed), "independent", seed=seed
+                )
+            ]
+        )
 
     def look_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Probe other steps, without training: ``second_look/NAME`` holds plan and states."""
-        groups = []
+        jobs = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
             fields = {"plan": place / "plan", "reference": place / "reference"}
-            places = (place / "record", place / "log")
-            groups.append([self._job(contender, contender.name, "probe", *places, **fields)])
-        return self.run(groups)
+            request = contender.request("probe", place / "record", place / "log", **fields)
+            jobs.append(Job(contender.name, contender.environment, request))
+        return self.run([[job] for job in jobs])
 
     def reference_folder(self, name: str) -> Path:
         """Where the reference, or a member of the ensemble, leaves its record."""
@@ -174,23 +182,21 @@ class Execution:
         )
 
     def _reference_job(self, name: str) -> Job:
-        record, fields = self.reference_folder(name), {"plan": self.folder / "plan"}
-        member = {} if name == REFERENCE else {"member": MEMBERS.index(name)}
-        log = record.with_name(f"{name}.log")
-        request = Request("reference", record, log, {**fields, **member})
+        fields: dict[str, object] = {"plan": self.folder / "plan"}
+        if name != REFERENCE:
+            fields["member"] = MEMBERS.index(name)
+        record = self.reference_folder(name)
+        request = Request("reference", record, record.with_name(f"{name}.log"), fields)
         return Job(name, Environment(REFERENCE, Path(sys.executable)), request, essential=True)
 
     def _training_jobs(self, contenders: Sequence[Contender], repeats: int) -> list[list[Job]]:
-        fields = {"reference": self.reference_folder(REFERENCE)}
-        return [
-            jobs
-            for repeat in range(repeats)
-            for jobs in self._grouped(
-                contenders, partial(repeat_name, repeat=repeat), "train", **fields
-            )
-        ]
+        reference, groups = self.reference_folder(REFERENCE), list[list[Job]]()
+        for repeat in range(repeats):
+            name = partial(repeat_name, repeat=repeat)
+            groups += self._jobs(contenders, name, "train", reference=reference)
+        return groups
 
-    def _grouped(
+    def _jobs(
         self,
         contenders: Sequence[Contender],
         name: Callable[[Contender], str],
@@ -203,20 +209,11 @@ class Execution:
             environment, called = contender.environment, name(contender)
             if environment.python is not None:
                 record, log = (self.record_folder(f"{called}{end}") for end in ("", ".log"))
-                plan = self.folder / "plan"
-                job = self._job(contender, called, kind, record, log, plan=plan, **fields)
+                request = contender.request(kind, record, log, plan=self.folder / "plan", **fields)
                 alone = self.alone or isinstance(environment, ExternalEnvironment)
-                groups.setdefault(called if alone else environment.label, []).append(job)
+                group = groups.setdefault(called if alone else environment.label, [])
+                group.append(Job(called, environment, request))
         return list(groups.values())
-
-    def _job(
-        self, contender: Contender, name: str, kind: str, record: Path, log: Path, **fields: object
-    ) -> Job:
-        environment = contender.environment
-        who = {"backend": contender.backend, "implementation": contender.implementation}
-        request = Request(kind, record, log, {**who, **fields})
-        pooled = not isinstance(environment, ExternalEnvironment)
-        return Job(name, environment, request, pooled=pooled)
 
 
 def seed_name(contender: Contender, seed: int) -> str:

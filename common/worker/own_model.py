@@ -155,16 +155,7 @@ class States(Recorder):
 
 
 class Run:
-    """One training of a user's own model.
-
-    Args:
-        model: the file.
-        plan: what to train.
-        folder: of the plan; holds the initial parameters, too.
-        dtype: floating-point type of this training.
-        member: which member of the ensemble; None trains as the plan says.
-        reference: the reference's record; None if this is it.
-    """
+    """One training of a user's own model; arguments as of :func:`own_model`."""
 
     def __init__(
         self,
@@ -180,7 +171,6 @@ class Run:
         with np.load(folder / INITIAL_FILE, allow_pickle=False) as archive:
             self.initial = {name: archive[name].astype(dtype) for name in archive}
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
-        assert isinstance(data, Arranged)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
         self.arrangement = Arrangement.of(plan, data, member or 0, changed)
         self.data, data.arrangement = data, self.arrangement

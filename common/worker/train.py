@@ -26,7 +26,12 @@ from framework_parity.common.worker.worker import Worker
 
 
 def train(
-    worker: Worker, plan: Path, backend: str, implementation: str, reference: Path | None = None
+    worker: Worker,
+    plan: Path,
+    backend: str,
+    implementation: str,
+    reference: Path | None = None,
+    max_epochs: int | None = None,
 ) -> Record:
     """Train as a plan says.
 
@@ -36,23 +41,27 @@ def train(
         backend: a folder of ``backends/``.
         implementation: ``scratch`` or ``concise``.
         reference: the reference's record, for the lock-step probes; none without it.
+        max_epochs: how many epochs, if not as many as the plan says.
     """
-    return _follow(worker, Plan.load(plan), backend, implementation, reference, None)
+    started = time.perf_counter()
+    face, made = _import(worker, backend), Plan.load(plan)
+    recorder = Recorder(worker, made, implementation)
+    data = RecordingData.open(made.data_folder, made.recipe.batch_size)
+    model = build_model(face, implementation, made, data)
+    given = (list(made.order), made.parameters, max_epochs)
+    trainer = fit(face, model, data, made, recorder, *given)
+    facts = {"backend": backend, "implementation": implementation, "versions": versions(face)}
+    record = recorder.record(trainer, facts, reference)
+    record.facts["seconds"]["total"] = time.perf_counter() - started
+    return record
 
 
 def probe(worker: Worker, plan: Path, backend: str, implementation: str, reference: Path) -> Record:
     """Do not train: the record holds nothing but the probes. Arguments as of :func:`train`."""
-    return _follow(worker, Plan.load(plan), backend, implementation, reference, 0).probes()
+    return train(worker, plan, backend, implementation, reference, max_epochs=0).probes()
 
 
-def independent(
-    worker: Worker,
-    plan: Path,
-    backend: str,
-    implementation: str,
-    seed: int,
-    reference: Path | None = None,
-) -> Record:
+def independent(worker: Worker, plan: Path, backend: str, implementation: str, seed: int) -> Record:
     """Train from initial parameters and orders that the framework draws from a seed.
 
     The record holds the outcome alone. Other arguments as of :func:`train`.
@@ -60,7 +69,7 @@ def independent(
     face, made = _import(worker, backend), Plan.load(plan)
     face.seed(seed)
     recorder = Recorder(worker, made, implementation)
-    data = _open(made)
+    data = RecordingData.open(made.data_folder, made.recipe.batch_size)
     model = build_model(face, implementation, made, data)
     trainer: Trainer = face.Trainer(made.recipe.max_epochs, callbacks=[recorder.tell_epoch])
     trainer.fit(model, data, dtype=made.recipe.dtype)
@@ -77,36 +86,10 @@ def independent(
     return Record(facts, {})
 
 
-def _follow(
-    worker: Worker,
-    plan: Plan,
-    backend: str,
-    implementation: str,
-    reference: Path | None,
-    max_epochs: int | None,
-) -> Record:
-    started = time.perf_counter()
-    face, recorder = _import(worker, backend), Recorder(worker, plan, implementation)
-    data = _open(plan)
-    model = build_model(face, implementation, plan, data)
-    trainer = fit(face, model, data, plan, recorder, list(plan.order), plan.parameters, max_epochs)
-    facts = {"backend": backend, "implementation": implementation, "versions": versions(face)}
-    record = recorder.record(trainer, facts, reference)
-    record.facts["seconds"]["total"] = time.perf_counter() - started
-    return record
-
-
 def _import(worker: Worker, backend: str) -> Any:
     # A training draws nothing, and Keras imports half a second of it if it is there.
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
     return worker.backend(backend)
-
-
-def _open(plan: Plan) -> RecordingData:
-    # Hashed anew for each run, so that what one did to the examples shows in the next.
-    data = RecordingData.open(plan.data_folder, plan.recipe.batch_size)
-    assert isinstance(data, RecordingData)
-    return data
 
 
 def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:

@@ -49,6 +49,7 @@ def fields(tmp_path):
     known = {
         **{name: str(place) for name, place in places.items()},
         "backend": PLAIN,
+        "backends": [PLAIN],
         "implementation": "concise",
         "plans": [str(tmp_path / "plan")],
         "model": str(tmp_path / "mine.py"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from framework_parity.common.commands.run_facts import RUN_FACTS
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.environments.backend import ROOT, Environment
-from framework_parity.common.environments.program import clean_environment
-from framework_parity.common.execution.launcher import Job, Outcome, not_done
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
 from framework_parity.common.judging.model_judge import ModelJudge
@@ -30,6 +28,9 @@ from framework_parity.common.training.record import OtherRowError, Record, Recor
 from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
 from framework_parity.common.worker.request import Request
 
+READ_SECONDS = 600.0
+"""In which a file must be read."""
+
 
 def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     """What :meth:`OwnModel.load` finds, by a process of its own: a file may end the one it is in.
@@ -37,28 +38,20 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     Raises:
         ParityError: as :meth:`OwnModel.load` does, and if the file ends that process.
     """
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "framework_parity.common.training.model_file",
-            str(path.absolute()),
-            *backends,
-        ],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    try:
-        found = json.loads(process.stdout)
-    except ValueError:
-        raise ParityError(
-            f"{path}: expected a file that can be imported; received the end of its process, exit "
-            f"status {process.returncode}, before all was read; take out what ends it"
-        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        record, log = Path(folder, "record"), Path(folder, "log")
+        fields = {"model": path, "backends": list(backends)}
+        request = Request("read_model", record, log, fields)
+        job = Job("model", Environment("", Path(sys.executable)), request)
+        outcome = run_jobs([[job]], slots=1, threads=1, timeout=READ_SECONDS)[job.name]
+        try:
+            found = Record.read(record).facts
+        except RecordError:
+            reason = outcome.reason or "exit status 0"
+            raise ParityError(
+                f"{path}: expected a file that can be imported; received the end of its process "
+                f"({reason}) before all was read; take out what ends it"
+            ) from None
     if "refused" in found:
         raise ParityError(f"{path}{found['refused']}")
     shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}

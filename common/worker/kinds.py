@@ -7,7 +7,7 @@ import re
 
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.worker.exercises import limits, sweep
-from framework_parity.common.worker.own_model import own_model
+from framework_parity.common.worker.own_model import own_model, read_model
 from framework_parity.common.worker.reference import train_reference
 from framework_parity.common.worker.train import independent, probe, train
 from framework_parity.common.worker.worker import Kind
@@ -17,6 +17,7 @@ KINDS: dict[str, Kind] = {
     "probe": probe,
     "independent": independent,
     "own_model": own_model,
+    "read_model": read_model,
     "reference": train_reference,
     "limits": limits,
     "sweep": sweep,

@@ -366,6 +366,21 @@ def own_model(
         ) from error
 
 
+def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:
+    """What a file says of its model, or why it is refused: it may end the process that reads it.
+
+    Args:
+        worker: what carries it out.
+        model: the file.
+        backends: names of all backends that there are.
+    """
+    try:
+        found = OwnModel.load(model, backends)
+    except ParityError as error:
+        return Record({"refused": str(error).removeprefix(str(model))}, {})
+    return Record({"backends": found.backends, "shapes": found.shapes}, {})
+
+
 @functools.cache
 def _load(model: Path, backend: str) -> OwnModel:
     """A file once in a process: it may register its classes somewhere."""

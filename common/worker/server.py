@@ -1,4 +1,4 @@
-"""A worker's ear: it takes one request after the other, until nobody is there to ask.
+"""How a worker is asked: one request after the other, until nobody is there to ask.
 
 Needs the standard library only. The other end is :mod:`execution.process`.
 """

@@ -6,7 +6,6 @@ Needs NumPy and the standard library only.
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ def train(
         max_epochs: how many epochs, if not as many as the plan says.
     """
     started = time.perf_counter()
-    face, made = _import(worker, backend), Plan.load(plan)
+    face, made = worker.backend(backend), Plan.load(plan)
     recorder = Recorder(worker, made, implementation)
     data = RecordingData.open(made.data_folder, made.recipe.batch_size)
     model = build_model(face, implementation, made, data)
@@ -66,7 +65,7 @@ def independent(worker: Worker, plan: Path, backend: str, implementation: str, s
 
     The record holds the outcome alone. Other arguments as of :func:`train`.
     """
-    face, made = _import(worker, backend), Plan.load(plan)
+    face, made = worker.backend(backend), Plan.load(plan)
     face.seed(seed)
     recorder = Recorder(worker, made, implementation)
     data = RecordingData.open(made.data_folder, made.recipe.batch_size)
@@ -84,12 +83,6 @@ def independent(worker: Worker, plan: Path, backend: str, implementation: str, s
         "versions": versions(face),
     }
     return Record(facts, {})
-
-
-def _import(worker: Worker, backend: str) -> Any:
-    # A training draws nothing, and Keras imports half a second of it if it is there.
-    sys.modules["matplotlib"] = None  # type: ignore[assignment]
-    return worker.backend(backend)
 
 
 def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:

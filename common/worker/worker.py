@@ -24,6 +24,9 @@ from framework_parity.common.worker.request import Request
 Kind = Callable[..., Record]
 """A function of the worker and of a request's fields, by name: ``train(worker, plan, …)``."""
 
+DRAWS_NOTHING = ("train", "probe", "independent")
+"""Kinds in which no code of a user's own runs."""
+
 
 class Worker:
     """A process that carries out requests, one after the other: a framework is imported once.
@@ -68,6 +71,9 @@ class Worker:
             arguments = request.arguments(kind)
         except ParityError as error:
             sys.exit(str(error))
+        if request.kind in DRAWS_NOTHING:
+            # Keras imports half a second of it if it is there.
+            sys.modules["matplotlib"] = None  # type: ignore[assignment]
         begin_anew(request.log)
         kind(self, **arguments).save(request.record)
         sys.stdout.flush()  # whoever hears of the end may end this process

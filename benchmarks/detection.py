@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import os
 import shlex
@@ -30,6 +29,7 @@ import numpy as np
 from framework_parity.benchmarks.detection_report import write_report
 from framework_parity.benchmarks.drawn_plans import Drawn, draw, draw_one
 from framework_parity.benchmarks.faults import CATALOGUE
+from framework_parity.benchmarks.faulty_training import UNKNOWN
 from framework_parity.benchmarks.measure import told
 from framework_parity.benchmarks.planting import KNOWN, Fault
 from framework_parity.common.commands.reprobe import judge_of_steps, steps_to_probe
@@ -37,10 +37,10 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments.backend import BOOTSTRAP, Environment
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.environments.program import THREAD_VARIABLES
-from framework_parity.common.execution.launcher import Job, Outcome, run_jobs
+from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.execution.processes import Contender
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.grades import SOUND
@@ -56,11 +56,13 @@ from framework_parity.common.reference.replay import Trajectory
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.worker.request import Request
 
 RESULTS = Path(__file__).parent / "results"
 JOB_RUNS = 40
 """Runs of one worker process: it imports its framework once."""
-JOB_SECONDS = 1800.0
+RUN_SECONDS = 600.0
+"""Of one run, the import before it included."""
 
 FAULTY = {
     "digits": Recipe("digits", 64, 0.1, 5),
@@ -224,10 +226,10 @@ def prepare(folder: Path, recipe: Recipe) -> None:
     plan = Plan.make(recipe, data, data_folder)
     plan.save(folder / "plan")
     with np.errstate(all="ignore"):
-        reference(plan, data).run().save(folder / "reference.npz")
+        reference(plan, data).run().record().save(folder / "reference")
         # A thousand of those would fill a disk: they are trained again when they are needed.
         for i in range(0 if is_drawn(recipe) else ENSEMBLE_MEMBERS):
-            member(plan, data, i).run().save(folder / f"rounding-{i}.npz")
+            member(plan, data, i).run().record().save(folder / f"rounding-{i}")
 
 
 @functools.lru_cache(maxsize=4)
@@ -235,9 +237,9 @@ def open_judge(folder: Path) -> Judge:
     """The judge of a prepared plan."""
     plan = Plan.load(folder / "plan")
     data = plan.data()
-    oracle = Trajectory.load(folder / "reference.npz")
+    oracle = Trajectory.load(folder / "reference")
     count = 0 if is_drawn(plan.recipe) else ENSEMBLE_MEMBERS
-    members = [Trajectory.load(folder / f"rounding-{i}.npz") for i in range(count)]
+    members = [Trajectory.load(folder / f"rounding-{i}") for i in range(count)]
     return Judge.measure(plan, data, oracle, members)
 
 
@@ -253,51 +255,42 @@ def train(
         second: whether these are second looks, which probe but do not train.
     """
     statuses: dict[str, str] = {}
-    jobs = []
+    groups = []
     for backend, environment in environments.items():
         own = [run for run in runs if run.backend == backend]
-        for i in range(0, len(own), JOB_RUNS):
-            name = f"{'second ' * second}{backend}-{i}"
-            listed = work / f"{name}.json"
-            orders = [order(work, run, second) for run in own[i : i + JOB_RUNS]]
-            listed.write_text(json.dumps(orders))
-            command = (
-                *(str(environment.python), BOOTSTRAP, "framework_parity.benchmarks.faulty_worker"),
-                *("--backend", backend, "--runs", str(listed)),
-            )
-            jobs.append(Job(name, command, work / f"{name}.log"))
+        jobs = [Job(run.name, environment, request(work, run, second)) for run in own]
+        groups += [jobs[i : i + JOB_RUNS] for i in range(0, len(jobs), JOB_RUNS)]
 
-    def tell(job: str, facts: dict[str, Any]) -> None:
-        if facts["event"] == "run":
-            statuses[Path(facts["out"]).name] = facts["status"]
-            show(f"{'probed' if second else 'trained'} {len(statuses)} of {len(runs)}", job)
+    def tell(name: str, facts: dict[str, Any]) -> None:
+        if facts["event"] in (UNKNOWN, "done", "failed", "timeout"):
+            statuses.setdefault(name, facts["event"])
+            show(f"{'probed' if second else 'trained'} {len(statuses)} of {len(runs)}", name)
 
     outcomes = run_jobs(
-        jobs, slots=len(available_cpus()), threads=1, timeout=JOB_SECONDS, tell=tell
+        groups, slots=len(available_cpus()), threads=1, timeout=RUN_SECONDS, tell=tell
     )
     for name, outcome in outcomes.items():
-        complain(name, outcome)
+        if outcome.status != "done":
+            statuses[name] = f"failed: {outcome.reason}"
+            print(f"\n{name}: {statuses[name]}", file=sys.stderr)
     return statuses
 
 
-def complain(name: str, outcome: Outcome) -> None:
-    """Say that a process did not end well; its runs will lack."""
-    if outcome.status != "done":
-        print(f"\n{name}: {outcome.status}: {outcome.reason}", file=sys.stderr)
-
-
-def order(work: Path, run: Run, second: bool) -> dict[str, Any]:
-    """A run as :mod:`benchmarks.faulty_worker` reads it."""
-    plan = work / "second" / run.name if second else work / run.plan
-    return {
-        "plan": str(plan / "plan"),
-        "reference": str(plan / "reference.npz"),
-        "out": str(work / ("probes" if second else "records") / run.name),
-        "probe_only": second,
+def request(work: Path, run: Run, second: bool) -> Request:
+    """What a run is asked for."""
+    place = work / "second" / run.name if second else work / run.plan
+    fields = {
+        "plan": place / "plan",
+        "reference": place / "reference",
+        "backend": run.backend,
         "implementation": run.implementation,
         "fault": run.fault,
         "size": run.size,
+        "probe_only": second,
     }
+    record = work / ("probes" if second else "records") / run.name
+    log = work / "logs" / f"{'second ' * second}{run.name}.log"
+    return Request("benchmarks.faulty_training:train", record, log, fields)
 
 
 def needs_second_look(work: Path, run: Run, status: str) -> bool:
@@ -314,7 +307,7 @@ def needs_second_look(work: Path, run: Run, status: str) -> bool:
         place = work / "second" / run.name
         other = judge_of_steps(judge, steps)
         other.plan.save(place / "plan")
-        other.oracle.save(place / "reference.npz")
+        other.oracle.record().save(place / "reference")
     return bool(steps)
 
 
@@ -326,7 +319,7 @@ def open_record(work: Path, run: Run) -> tuple[Judge, Record]:
     if (work / "probes" / run.name).exists():
         probes = run.read(work / "probes", judge.plan)
         record = replace(record, arrays={**record.arrays, **probes.arrays})
-        plan, oracle = Plan.load(place / "plan"), Trajectory.load(place / "reference.npz")
+        plan, oracle = Plan.load(place / "plan"), Trajectory.load(place / "reference")
         judge = judge.reprobed(plan, oracle)
     return judge, record
 

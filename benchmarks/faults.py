@@ -238,8 +238,8 @@ def examples(change: Callable[[DataModule, Array, Array, bool, Any], None]) -> P
                 change(self, X, y, train, size)
                 return X, y
 
-        # The witness is asked first, so that it sees what is given to the framework.
-        return replace(setup, witness=type("FaultyWitness", (setup.witness, Faulty), {}))
+        # What records is asked first, so that it sees what is given to the framework.
+        return replace(setup, data_class=type("FaultyData", (setup.data_class, Faulty), {}))
 
     return planter
 

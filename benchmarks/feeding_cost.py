@@ -8,19 +8,16 @@ ratios of their processor times.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from framework_parity.benchmarks.measure import Task, sample
+from framework_parity.common.core.device import DEVICES
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments.backend import BOOTSTRAP
 from framework_parity.common.environments.discovery import discover, find_environment
-from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 
@@ -40,20 +37,15 @@ def main() -> None:
         data_folder, data, _ = open_data(RECIPE.data, RECIPE.batch_size)
         Plan.make(RECIPE, data, data_folder).save(Path(folder) / "plan")
         for name in options.backends or found:
-            python = find_environment(found[name]).python
+            environment = find_environment(found[name])
             for implementation in found[name].implementations:
-                given = [name, implementation, str(Path(folder) / "plan"), str(options.epochs)]
-                command = [
-                    str(python),
-                    BOOTSTRAP,
-                    "framework_parity.benchmarks.feeding_worker",
-                    *given,
-                ]
-                threads = dict.fromkeys(THREAD_VARIABLES, "1")
-                ran = subprocess.run(
-                    command, env=os.environ | threads, stdout=subprocess.PIPE, check=True
-                )
-                without, watched = np.array(json.loads(ran.stdout))
+                fields = {"plan": Path(folder) / "plan", "backend": name}
+                fields |= {"implementation": implementation, "epochs": options.epochs}
+                task = Task(name, environment, {"kind": "watching", **fields})
+                facts = sample(task, Path(folder), 1, DEVICES[0])
+                if "failed" in facts:
+                    sys.exit(f"{name} {implementation}: {facts['failed']}")
+                without, watched = (facts["parameters"][n] for n in ("without", "watched"))
                 least = f"{watched.min() / without.min():.2f}"
                 median = f"{np.median(watched) / np.median(without):.2f}"
                 seconds = f"{1000 * without.min():.0f} ms"

@@ -28,12 +28,13 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments.backend import BOOTSTRAP, Backend, Environment
+from framework_parity.common.environments.backend import Backend, Environment
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
-from framework_parity.common.training.record import RecordError
+from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.worker.request import Request
 
 BUSY = 0.15
 """Processors that other programs may use before a measurement calls its machine busy."""
@@ -47,22 +48,23 @@ class Task:
 
     Args:
         name: how its row is called.
-        python: the interpreter.
-        settings: for :mod:`benchmarks.worker`.
+        environment: the interpreter.
+        settings: ``kind``, a function of :mod:`benchmarks.kinds`, and its arguments.
         samples: the facts of each run, or ``{"failed": reason}``.
+        labels: what else is to be known of it.
     """
 
     name: str
-    python: Path
+    environment: Environment
     settings: dict[str, Any]
     samples: list[dict[str, Any]] = field(default_factory=list)
+    labels: dict[str, Any] = field(default_factory=dict)
 
-    def command(self, folder: Path) -> tuple[str, ...]:
-        """The process that measures once; what it leaves, it leaves in the folder."""
-        out, settings = folder / "sample.json", folder / "settings.json"
-        out.unlink(missing_ok=True)
-        settings.write_text(json.dumps(self.settings | {"out": str(out)}), encoding="utf-8")
-        return (str(self.python), BOOTSTRAP, "framework_parity.benchmarks.worker", str(settings))
+    def request(self, folder: Path) -> Request:
+        """What is measured once; what it leaves, it leaves in the folder."""
+        fields = {name: value for name, value in self.settings.items() if name != "kind"}
+        kind = f"benchmarks.kinds:{self.settings['kind']}"
+        return Request(kind, folder / "sample", folder / "sample.log", fields)
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The facts that the process left there.
@@ -70,14 +72,8 @@ class Task:
         Raises:
             RecordError: if there are none, or broken ones.
         """
-        out = folder / "sample.json"
-        try:
-            facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-            with np.load(out.with_suffix(".npz"), allow_pickle=False) as archive:
-                facts["parameters"] = {name: archive[name] for name in archive}
-        except (OSError, ValueError) as error:
-            raise RecordError(f"its process ended without one: {error}") from None
-        return facts
+        record = Record.read(folder / "sample")
+        return {**record.facts, "parameters": dict(record.arrays)}
 
     def values(self, fact: str) -> list[float]:
         """One value per run: the median, where a run has several."""
@@ -174,10 +170,10 @@ def run(
 
 def sample(task: Task, folder: Path, threads: int, device: str) -> dict[str, Any]:
     """The facts of one run in a fresh process."""
-    job = Job("sample", task.command(folder), folder / "sample.log")
+    job = Job("sample", task.environment, task.request(folder))
     busy, started = busy_seconds(), time.perf_counter()
     limits = {"slots": 1, "threads": threads, "timeout": PROCESS_SECONDS}
-    outcome = run_jobs([job], **limits, device=device)["sample"]
+    outcome = run_jobs([[job]], **limits, device=device)["sample"]
     if outcome.status != "done":
         return {"failed": outcome.reason}
     try:

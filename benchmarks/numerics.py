@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
             assert environment.python is not None
             settings = {"kind": "numerics", "backend": name, "plan": str(folder / "plan")}
             settings |= {"shapes": SHAPES, "repeats": options.repeats}
-            tasks.append(Task(name, environment.python, settings))
+            tasks.append(Task(name, environment, settings))
         measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(tasks, options)
     text = write(facts)

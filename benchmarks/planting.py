@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.reference.recording_data import RecordingData
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.plan import Plan
@@ -60,7 +60,7 @@ class Setup:
     Args:
         backend: its face: the two models, ``Trainer``, ``versions``.
         plan: gives the learning rate and the dtype.
-        witness: class of the data module.
+        data_class: class of the data module.
         orders: rows of the training data per epoch.
         parameters: the initial ones.
         put: gives the model other parameters in the middle of a training.
@@ -68,7 +68,7 @@ class Setup:
 
     backend: Any
     plan: Plan
-    witness: type[Witness]
+    data_class: type[RecordingData]
     orders: list[Rows]
     parameters: Parameters
     put: Callable[[Any, Parameters], None] = lambda trainer, new: trainer.model.set_parameters(new)

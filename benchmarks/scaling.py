@@ -15,6 +15,7 @@ from framework_parity.benchmarks import against, measure
 from framework_parity.benchmarks.measure import Task, say
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.data.data_module import ARRAYS, DataModule
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 
@@ -140,7 +141,7 @@ def measure_point(
             data = DataModule.open(data_folder, size["batch"])
             make_plan(folder, data, data_folder, size["batch"], size["epochs"])
         for task in tasks:
-            task.settings |= {"axis": axis, "value": value}
+            task.labels |= {"axis": axis, "value": value}
         measure.run(tasks, options.runs, options.budget, size["threads"], options.device)
     return [(task, size) for task in tasks]
 
@@ -149,7 +150,7 @@ def fit_task(name: str, python: Path | None, folder: Path) -> Task:
     """A fit of a backend's concise implementation."""
     assert python is not None
     settings = {"kind": "fit", "backend": name, "implementation": "concise"}
-    return Task(name, python, settings | {"plan": str(folder / "plan")})
+    return Task(name, Environment(name, python), settings | {"plan": str(folder / "plan")})
 
 
 def point(
@@ -240,7 +241,7 @@ def summarize(
     fits = fit_all(points, options.device)
     settings = {"base": BASE, "at": AT}
     series = {
-        f"{task.name} {task.settings['axis']}={task.settings['value']}": task.values(
+        f"{task.name} {task.labels['axis']}={task.labels['value']}": task.values(
             measure.epoch_fact(options.device)
         )
         for task in tasks

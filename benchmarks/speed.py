@@ -88,7 +88,7 @@ def make_tasks(
     """What is measured, by name: ``BACKEND KIND`` or ``BACKEND IMPLEMENTATION``."""
     plan = {"plan": str(folder / "plan")}
     limit = {"kind": "limit", "backend": "", **plan}
-    tasks = {"limit": Task("limit", Path(sys.executable), limit)}
+    tasks = {"limit": Task("limit", Environment("", Path(sys.executable)), limit)}
     for name, (backend, environment) in usable.items():
         shared = {"backend": name, **plan}
         assert environment.python is not None
@@ -96,11 +96,11 @@ def make_tasks(
             for implementation in backend.implementations:
                 row = f"{name} {implementation}"
                 settings = {"kind": "program", "implementation": implementation, **shared}
-                tasks[row] = Program(row, environment.python, settings, environment=environment)
+                tasks[row] = Program(row, environment, settings)
             continue
 
-        def add(row: str, python: Path = environment.python, **settings: Any) -> None:
-            tasks[row] = Task(row, python, settings)
+        def add(row: str, environment: Environment = environment, **settings: Any) -> None:
+            tasks[row] = Task(row, environment, settings)
 
         for implementation in backend.implementations:
             add(f"{name} {implementation}", kind="fit", implementation=implementation, **shared)

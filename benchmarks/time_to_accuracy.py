@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
             for implementation in backend.implementations:
                 settings = {"kind": "fit", "backend": name, "implementation": implementation}
                 settings |= {"plan": str(folder / "plan"), "accuracies": options.accuracies}
-                tasks.append(Task(f"{name} {implementation}", environment.python, settings))
+                tasks.append(Task(f"{name} {implementation}", environment, settings))
         measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(plan.recipe.data, tasks, options)
     text = write(facts)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.arrays import aligned
-from framework_parity.common.core.child_process import claim_stdout
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.standard_output import claim_stdout
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe

@@ -34,11 +34,10 @@ def finished(folder, runs, data=None, **recipe):
     """
     plan, data = make_plan(folder, data, **recipe)
     execution = Execution(plan, folder, slots=1, threads=1, timeout=60.0)
-    (folder / "reference").mkdir()
     oracle = Training(plan, data).run()
-    oracle.save(execution.reference_file(REFERENCE))
+    oracle.record().save(execution.reference_folder(REFERENCE))
     for index, name in enumerate(MEMBERS):
-        member(plan, data, index).run().save(execution.reference_file(name))
+        member(plan, data, index).run().record().save(execution.reference_folder(name))
     outcomes = dict.fromkeys((REFERENCE, *MEMBERS), Outcome("done", None, 1.0))
     contenders = []
     for (backend, implementation), what in runs.items():

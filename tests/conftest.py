@@ -10,7 +10,7 @@ import pytest
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.environments.program import clean_environment
-from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.execution.worker_pool import WorkerPool
 
 BACKENDS = discover(external=False)
 EXTERNAL = {name: backend for name, backend in discover().items() if name not in BACKENDS}
@@ -90,10 +90,10 @@ def backend_processes():
 
 @pytest.fixture
 def workers(tmp_path):
-    """Staying workers in a folder of the test's own; all of them end with the test."""
+    """A pool of workers in a folder of the test's own; all of them end with the test."""
     from tests.helpers import processes, wait_until  # which imports this module
 
-    value = StayingWorkers(tmp_path / "workers")
+    value = WorkerPool(tmp_path / "workers")
     yield value
     value.close()
     wait_until(lambda: not processes(str(value.folder)))

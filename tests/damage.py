@@ -5,15 +5,13 @@ further arguments name, and then does the damage: to records alone whose folder 
 """
 
 import fnmatch
-import itertools
 import json
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
-from framework_parity.common.worker import train as worker
-from framework_parity.common.worker import train_model as model_worker
+from tests import workers
 
 
 def change_facts(folder, change):
@@ -163,14 +161,14 @@ def main():
     """The worker."""
     damage, backend, *arguments = sys.argv[1:]
     damage, _, pattern = damage.partition("@")
-    (module,) = (m for m in (worker, model_worker) if m.__name__ in arguments)
-    arguments = arguments[arguments.index(module.__name__) + 1 :]
-    arguments[arguments.index("--backend") + 1] = backend
-    sys.argv = ["worker", *arguments]
-    module.main()
-    folders = [word for flag, word in itertools.pairwise(arguments) if flag == "--out"]
-    for folder in fnmatch.filter(folders, pattern or "*"):
-        (DAMAGES | OF_ANOTHER_ROW)[damage](Path(folder))
+
+    def damaged(go_on, _, request):
+        replace(request, fields=request.fields | {"backend": backend}).write()
+        go_on()
+        if fnmatch.fnmatch(str(request.record), pattern or "*"):
+            (DAMAGES | OF_ANOTHER_ROW)[damage](request.record)
+
+    workers.run(arguments, damaged)
 
 
 if __name__ == "__main__":

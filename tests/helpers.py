@@ -1,5 +1,6 @@
 """The command line as a user runs it, small plans, and interpreters that fail; for system tests."""
 
+import json
 import os
 import shlex
 import shutil
@@ -135,7 +136,7 @@ def interpreter(path, pattern, script):
 def off_by(path, factor):
     """The runner's interpreter, but its workers train with a learning rate that is off."""
     faulty = f"cd {shlex.quote(str(ROOT))}; exec {shlex.quote(sys.executable)} -m tests.other_rate"
-    return interpreter(path, "*framework_parity.common.worker.train*", f'{faulty} {factor} "$@"')
+    return interpreter(path, "*framework_parity.common.worker*", f'{faulty} {factor} "$@"')
 
 
 def wait_until(condition):
@@ -176,3 +177,26 @@ def make_plan(folder=None, data=None, **recipe):
         data.save(folder / "data")
         plan.save(folder / "plan")
     return plan, data
+
+
+def carry_out(request, *words):
+    """Hand a request to a worker, started so; its exit status and its lines of progress."""
+    words = words or ("-m", "framework_parity.common.worker")
+    request.write()
+    with (
+        request.log.open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-W", "error", *words, str(request.file)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        told = []
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "done":
+                process.stdin.close()  # it ends when nobody is left to ask
+    return process.returncode, told

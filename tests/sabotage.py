@@ -1,17 +1,16 @@
 """A worker that comes to grief in one of its runs.
 
 ``python -m tests.sabotage DEED IMPLEMENTATION …`` is the worker that the further arguments name,
-``-m framework_parity.common.worker.train`` among them, until the run of that implementation begins.
+until the run of that implementation begins.
 """
 
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 
-from framework_parity.common.core.child_process import NEXT
-from framework_parity.common.worker import train as worker
+from framework_parity.common.worker.worker import begin_anew
+from tests import workers
 
 
 def kill(*_):
@@ -53,9 +52,9 @@ def close_stdout(*_):
     os._exit(0)
 
 
-def say_next(_, recorder):
+def say_done(_, worker):
     """As if it had trained; the run is left out."""
-    recorder.say(NEXT)
+    worker.say("done")
 
 
 def say_nothing(*_):
@@ -68,7 +67,7 @@ def half_a_record(out, _):
     os._exit(0)
 
 
-LEFT_OUT = ("say_next", "say_nothing")
+LEFT_OUT = ("say_done", "say_nothing")
 """Deeds in place of the run."""
 
 AFTER = "after_"
@@ -77,21 +76,19 @@ AFTER = "after_"
 
 def main():
     deed, implementation, *arguments = sys.argv[1:]
-    run = worker.run
 
-    def sabotaged(backend_name, chosen, plan, out, recorder, *rest):
-        ours = chosen == implementation
+    def sabotaged(go_on, worker, request):
+        ours = request.fields["implementation"] == implementation
         if ours and not deed.startswith(AFTER):
+            begin_anew(request.log)
             print("last words", file=sys.stderr, flush=True)
-            globals()[deed](Path(out), recorder)
+            globals()[deed](request.record, worker)
         if not (ours and deed in LEFT_OUT):
-            run(backend_name, chosen, plan, out, recorder, *rest)
+            go_on()
         if ours and deed.startswith(AFTER):
-            globals()[deed.removeprefix(AFTER)](Path(out), recorder)
+            globals()[deed.removeprefix(AFTER)](request.record, worker)
 
-    worker.run = sabotaged
-    sys.argv = ["framework_parity.common.worker.train", *arguments[2:]]
-    worker.main()
+    workers.run(arguments, sabotaged)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,10 @@ from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import Finding, in_ulps
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, member
-from framework_parity.common.reference.recording_data import Witness
 from framework_parity.common.reference.replay import FORMS, Training, epoch_means
 from framework_parity.common.training.record import Record, RecordError
-from framework_parity.common.worker.recorder import Recorder
-from framework_parity.common.worker.train import run
+from framework_parity.common.worker.train import train
+from framework_parity.common.worker.worker import Worker
 from tests.helpers import PLAIN, make_plan
 
 HISTORY = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -42,10 +41,9 @@ def case(tmp_path_factory):
     folder = tmp_path_factory.mktemp("case")
     plan, data = make_plan(folder)
     judge = Judge.measure(plan, data)
-    judge.oracle.save(folder / "reference.npz")
-    recorder = Recorder(plan, "concise", io.StringIO())
-    witness = Witness.open(plan.data_folder, plan.recipe.batch_size)
-    run(PLAIN, "concise", plan, folder / "record", recorder, witness, folder / "reference.npz")
+    judge.oracle.record().save(folder / "reference")
+    worker = Worker(io.StringIO())
+    train(worker, folder / "plan", PLAIN, "concise", folder / "reference").save(folder / "record")
     return SimpleNamespace(
         plan=plan,
         data=data,

@@ -285,7 +285,7 @@ def test_another_device_is_named(saved, cache, tmp_path, monkeypatch):
     for row in facts_of(saved)["runs"]:
         assert row["surroundings"]["device"] == "cpu"
     silent = f'unset {device.DEVICE_VARIABLE}; exec {shlex.quote(sys.executable)} "$@"'
-    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", silent)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker*", silent)
     monkeypatch.setattr(device, "DRIVERS", ("/dev/null",))
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     small = {"data": SMALL[1], "max_epochs": int(SMALL[3]), "implementations": ["scratch"]}

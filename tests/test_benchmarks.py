@@ -13,9 +13,8 @@ from framework_parity.benchmarks.__main__ import main
 from framework_parity.benchmarks.programs import Program
 from framework_parity.common.core import device
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.discovery import discover
-from framework_parity.common.training.record import Record
+from framework_parity.common.environments.external import ExternalEnvironment
 
 HERE = f"numpy={sys.executable}"
 ROOT = Path(__file__).parent.parent
@@ -90,14 +89,21 @@ EMPTY = {
 }
 """The facts of a record of no training."""
 
+LEAVE = """
+import json, sys
+from pathlib import Path
+from framework_parity.common.training.record import Record
+if facts := json.loads(Path(sys.argv[1]).read_text()):
+    Record(facts, {}).save(Path(sys.argv[2]))
+"""
+
 
 @pytest.mark.parametrize(("facts", "said"), [(None, "bad record: "), (EMPTY, "train_loss")])
-def test_a_program_that_leaves_no_record_has_failed(tmp_path, monkeypatch, facts, said):
-    settings = {"implementation": "concise"}
-    task = Program("a", Path("true"), settings, environment=Environment("a", Path("true")))
-    monkeypatch.setattr(Program, "command", lambda *_: (sys.executable, "-c", ""))
-    if facts:
-        Record(facts, {}).save(tmp_path / "record")
+def test_a_program_that_leaves_no_record_has_failed(tmp_path, facts, said):
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    words = ("-c", LEAVE, str(tmp_path / "facts.json"), "{record}")
+    environment = ExternalEnvironment(backend="a", python=Path(sys.executable), arguments=words)
+    task = Program("a", environment, {"implementation": "concise"})
     assert said in measure.sample(task, tmp_path, 1, "cpu")["failed"]
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import importlib
-import json
 import os
 import pty
 import re
@@ -18,7 +17,8 @@ from nbclient import NotebookClient
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.training import progress_board as board
 from framework_parity.common.training.progress_board import ProgressBoard
-from tests.helpers import PLAIN, make_plan
+from framework_parity.common.worker.request import Request
+from tests.helpers import PLAIN, carry_out, make_plan
 
 d2l = importlib.import_module(f"framework_parity.backends.{PLAIN}")
 
@@ -273,17 +273,10 @@ def test_nothing_where_nobody_looks():
 
 def test_a_worker_writes_its_progress_and_nothing_else(tmp_path):
     make_plan(tmp_path)
-    command = [sys.executable, "-m", "framework_parity.common.worker.train", "--backend", PLAIN]
-    command += ["--plan", tmp_path / "plan", "--out", tmp_path / "record"]
-    with subprocess.Popen(
-        [*map(str, command), "--implementation", "scratch"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,  # open as long as the launcher lives
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        events = [json.loads(line)["event"] for line in process.stdout]
-        assert process.stderr.read() == ""
-    assert process.returncode == 0
-    assert events == ["importing", "compiling", *["training"] * 3]
+    fields = {"plan": tmp_path / "plan", "backend": PLAIN, "implementation": "scratch"}
+    request = Request("train", tmp_path / "record", tmp_path / "log", fields)
+    status, told = carry_out(request)
+    assert request.log.read_text() == ""
+    assert status == 0
+    events = [line["event"] for line in told]
+    assert events == ["importing", "compiling", *["training"] * 3, "done"]

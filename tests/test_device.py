@@ -1,26 +1,33 @@
 """A GPU: what can be known of it without one."""
 
 import fnmatch
+import inspect
+import io
 import os
-import subprocess
+import shlex
 import sys
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import pytest
 
-from framework_parity.benchmarks import worker
+from framework_parity.benchmarks import kinds
 from framework_parity.common.commands.options import CompareOptions
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
 from framework_parity.common.core.device import DEVICE_VARIABLE, check_device
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.threads import available_cpus
-from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, run_jobs
-from framework_parity.common.worker.train_model import Run
+from framework_parity.common.worker.kinds import find_kind
+from framework_parity.common.worker.own_model import INITIAL_FILE
+from framework_parity.common.worker.request import Request
+from framework_parity.common.worker.worker import Worker
 from framework_parity.compare import compare
-from tests.helpers import PLAIN
+from tests.helpers import PLAIN, make_plan, program
+from tests.test_own_model import PLAIN_MODEL
 
 REFUSED = "expected cpu, all that this backend can use; received gpu"
 
@@ -85,42 +92,29 @@ def test_what_a_worker_is_given(tmp_path, monkeypatch, kind):
     """
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     told, cpus = [], available_cpus()
-    job = Job("job", (sys.executable, "-c", TELL), tmp_path / "log")
+    (tmp_path / "tell.py").write_text(TELL)
+    tell = shlex.join([sys.executable, str(tmp_path / "tell.py")])
+    python = program(tmp_path / "python", f"exec {tell}")
+    job = Job("job", Environment("any", python), Request("any", tmp_path / "a", tmp_path / "a.log"))
     limits = {"slots": 1, "threads": 1, "timeout": 60.0}
-    run_jobs([job], **limits, device=kind, tell=lambda _, facts: told.append(facts))
+    run_jobs([[job]], **limits, device=kind, tell=lambda _, facts: told.append(facts))
     assert told[0]["cpus"] == (cpus if kind == "gpu" else cpus[:1])
     assert told[0]["variables"][DEVICE_VARIABLE] == kind
     assert told[0]["variables"]["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
-def test_a_worker_for_a_users_own_model_computes_where_it_is_told(monkeypatch):
+@pytest.mark.parametrize("kind", ["train", "limits", "own_model", "benchmarks.kinds:fit"])
+def test_a_worker_computes_where_it_is_told(tmp_path, monkeypatch, kind):
+    make_plan(tmp_path)
+    (tmp_path / "mine.py").write_text(PLAIN_MODEL)
+    np.savez(tmp_path / "plan" / INITIAL_FILE)
     monkeypatch.setenv(DEVICE_VARIABLE, "gpu")
+    fields = {"plan": tmp_path / "plan", "backend": PLAIN, "implementation": "concise"}
+    fields |= {"model": tmp_path / "mine.py", "dtype": "float32"}
+    function = find_kind(kind)
+    known = inspect.signature(function).parameters
     with pytest.raises(ParityError, match=REFUSED):
-        Run.train(mock.Mock(), PLAIN, mock.Mock())
-
-
-def test_a_worker_with_faults_computes_where_it_is_told(tmp_path):
-    (tmp_path / "runs.json").write_text("[]")
-    command = [
-        sys.executable,
-        "-m",
-        "framework_parity.benchmarks.faulty_worker",
-        "--backend",
-        PLAIN,
-    ]
-    command += ["--runs", str(tmp_path / "runs.json")]
-    for kind, status in (("cpu", 0), ("gpu", 1)):
-        with subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {DEVICE_VARIABLE: kind},
-            stdin=subprocess.PIPE,  # open as long as the launcher lives
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            said = process.stderr.read()
-        assert process.returncode == status, said
-        assert (REFUSED in said) == bool(status)
+        function(Worker(io.StringIO()), **{n: v for n, v in fields.items() if n in known})
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cpu", "cpu"), ("gpu", "cuda")])
@@ -132,5 +126,6 @@ def test_a_peer_computes_where_it_is_told(tmp_path, monkeypatch, kind, expected)
     monkeypatch.setenv(DEVICE_VARIABLE, kind)
     for variable in ("KERAS_BACKEND", "KERAS_TORCH_DEVICE"):
         monkeypatch.setenv(variable, "nothing")
+    monkeypatch.setattr(kinds, "Measurement", mock.Mock())
     with pytest.raises(ImportError, match=f"told {expected}"):
-        worker.keras(SimpleNamespace(settings={"backend": "any"}))
+        kinds.keras(mock.Mock(), tmp_path, "any")

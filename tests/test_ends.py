@@ -29,25 +29,25 @@ from tests.helpers import (
     program,
     run,
 )
-from tests.test_staying import contenders, execution, train
+from tests.test_worker_pool import contenders, execution, train
 
 # Workers
 
 BEFORE = (
     *("end", "end_with_words", "leave", "fail", "kill", "interrupt", "become_another"),
-    *("close_stdout", "say_next", "say_nothing", "half_a_record"),
+    *("close_stdout", "say_done", "say_nothing", "half_a_record"),
 )
 AFTER = ("after_fail", "after_kill", "after_interrupt", "after_end_with_words")
-SILENT = ("leave", "say_next", "say_nothing")
-WAYS = ("shared", "alone", "staying")
+SILENT = ("leave", "say_done", "say_nothing")
+WAYS = ("shared", "alone", "pooled")
 """One process for both implementations, one for each, one that stays."""
 
 
 def ends(folder, deed, way, workers, victim):
     """Whether the runs of a worker that does a deed in one of them can be judged."""
     script = f'exec {shlex.quote(sys.executable)} -m tests.sabotage {deed} {victim} "$@"'
-    python = interpreter(folder / "python", "*framework_parity.common.worker.train*", script)
-    plan = execution(folder / "plan", workers if way == "staying" else None)
+    python = interpreter(folder / "python", "*framework_parity.common.worker*", script)
+    plan = execution(folder / "plan", workers if way == "pooled" else None)
     plan = replace(plan, alone=way == "alone")
     judged, runs = {}, contenders(python=python)
     for name, outcome in train(plan, runs).items():
@@ -62,9 +62,9 @@ def ends(folder, deed, way, workers, victim):
     return judged
 
 
-RUNS = [(way, deed, "concise") for way in ("shared", "staying") for deed in BEFORE]
+RUNS = [(way, deed, "concise") for way in ("shared", "pooled") for deed in BEFORE]
 RUNS += [("alone", deed, "concise") for deed in SILENT]
-RUNS += [(way, deed, "scratch") for way in ("shared", "staying") for deed in SILENT]
+RUNS += [(way, deed, "scratch") for way in ("shared", "pooled") for deed in SILENT]
 
 
 @pytest.mark.parametrize(("way", "deed", "victim"), RUNS)
@@ -101,7 +101,7 @@ def test_a_reference_that_ends_without_its_trajectory_is_one_line(tmp_path, name
     finished(tmp_path / "out", {})
     plan, _ = make_plan(tmp_path)
     found = Execution(plan, tmp_path / "out", 1, 1, 60.0)
-    place = found.reference_file(name)
+    place = found.reference_folder(name) / "arrays.npz"
     place.unlink()
     if GONE[damage] is not None:
         place.write_bytes(GONE[damage])
@@ -114,20 +114,21 @@ def test_a_reference_that_ends_without_its_trajectory_is_one_line(tmp_path, name
 
 ANSWERS = {
     "nothing": "exit 0",
-    "no JSON": "echo { > $out; exit 0",
-    "no object": "echo 7 > $out; exit 0",
-    "half": "printf '{\"limits\": {' > $out; exit 0",
-    "an answer, then the end": "echo {} > $out; exit 3",
+    "no JSON": "echo { > record.json; exit 0",
+    "no object": "echo 7 > record.json; exit 0",
+    "half": "printf '{\"limits\": {' > record.json; exit 0",
+    "an answer, then the end": "echo '{\"schema\": 1}' > record.json; exit 3",
     "a signal": "kill -9 $$",
 }
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_a_question_that_is_not_answered_has_failed(tmp_path, monkeypatch, answer):
-    script = f'for last; do :; done; out="${{last%.json}}.answer.json"; {ANSWERS[answer]}'
+    place = r"""sed -n 's/^ "record": "\(.*\)",$/\1/p' "$last\""""
+    script = f'for last; do :; done; out="$({place})"; mkdir "$out"; cd "$out"; {ANSWERS[answer]}'
     python = program(tmp_path / "python", script)
     monkeypatch.setattr(exercises, "find_environment", lambda b: Environment(b.name, python))
-    found = ask({"question": "limits"}, [PLAIN])[PLAIN]
+    found = ask("limits", [PLAIN])[PLAIN]
     assert list(found) == ["failed"]
     assert found["failed"]
 
@@ -135,7 +136,7 @@ def test_a_question_that_is_not_answered_has_failed(tmp_path, monkeypatch, answe
 @pytest.mark.parametrize("script", ["exit 0", "exit 1", "kill -9 $$", "echo '{}' ; exit 0"])
 def test_a_benchmark_without_its_sample_has_failed(tmp_path, script):
     python = program(tmp_path / "python", script)
-    found = measure.sample(Task("a", python, {}), tmp_path, 1, "cpu")
+    found = measure.sample(Task("a", Environment("a", python), {"kind": "fit"}), tmp_path, 1, "cpu")
     assert list(found) == ["failed"]
 
 

@@ -15,7 +15,7 @@ from framework_parity.common.environments import environment
 from framework_parity.common.environments.backend import ROOT, Environment
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.environments.environment import environment_folder
-from framework_parity.common.execution.processes import staying_name
+from framework_parity.common.execution.worker_pool import worker_name
 from tests.conftest import BACKENDS, EXTERNAL
 from tests.helpers import PLAIN, interpreter, program, user_environment
 
@@ -144,7 +144,7 @@ def test_places_whose_names_are_not_utf_8_have_names_of_their_own(cache, tmp_pat
     places = [str(tmp_path / name) for name in ("caf\udce9", "caf\udce8")]
     wanted = backend(tmp_path / "backends", f"{PACKAGE}==1.0\n")
     assert len({environment_folder(wanted.at("1.0", [place])) for place in places}) == 2
-    assert len({staying_name(Environment(PACKAGE, Path(place))) for place in places}) == 2
+    assert len({worker_name(Environment(PACKAGE, Path(place))) for place in places}) == 2
 
 
 @pytest.mark.parametrize(

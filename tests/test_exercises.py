@@ -133,7 +133,7 @@ def test_an_environment_that_cannot_be_had_is_an_answer(monkeypatch):
 
 
 def test_a_process_that_fails_is_an_answer():
-    (answer,) = ask({"question": "sweep", "plans": ["/nowhere"]}, [PLAIN]).values()
+    (answer,) = ask("sweep", [PLAIN], plans=["/nowhere"], implementation="concise").values()
     assert "expected a plan" in answer["failed"]
 
 

@@ -18,13 +18,14 @@ from framework_parity.common.environments.external import (
     ExternalBackend,
     ExternalEnvironment,
     environment_folder,
-    worker_command,
 )
 from framework_parity.common.execution.launcher import Job, run_jobs
+from framework_parity.common.execution.process import command
 from framework_parity.common.judging.equivalence import LEAST_SEEDS
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
+from framework_parity.common.worker.request import Request
 from tests.conftest import EXTERNAL
 from tests.helpers import (
     COMPARE,
@@ -370,19 +371,10 @@ def environment_of(name):
 
 def task(environment, implementation, folder, name, record, seed=0):
     """Run one task of one implementation; its outcome."""
-    log = folder / f"{name}.log"
-    command, arguments = worker_command(
-        environment,
-        implementation,
-        plan=folder / "plan",
-        reference=folder / "reference.npz",
-        record=record,
-        log=log,
-        task=name,
-        seed=seed,
-    )
-    job = Job(name, command, log, arguments=arguments)
-    return run_jobs([job], slots=1, threads=1, timeout=2 * WAIT_SECONDS)[name]
+    fields = {"plan": folder / "plan", "implementation": implementation}
+    fields |= {"seed": seed} if name == "independent" else {"reference": folder / "reference"}
+    job = Job(name, environment, Request(name, record, folder / f"{name}.log", fields))
+    return run_jobs([[job]], slots=1, threads=1, timeout=2 * WAIT_SECONDS)[name]
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +422,7 @@ def planned(tmp_path_factory):
     """A small plan and its reference."""
     folder = tmp_path_factory.mktemp("plan")
     plan, data = make_plan(folder)
-    Training(plan, data).run().save(folder / "reference.npz")
+    Training(plan, data).run().record().save(folder / "reference")
     return folder
 
 
@@ -475,16 +467,11 @@ def test_a_dtype_that_it_lacks_is_a_reason(tmp_path, name):
 @everywhere
 def test_it_ends_with_the_runner(planned, tmp_path, name):
     """The runner's end of standard input closes while the reference is waited for."""
-    command, arguments = worker_command(
-        environment_of(name),
-        "concise",
-        plan=planned / "plan",
-        reference=tmp_path / "never",
-        record=tmp_path / "record",
-        log=tmp_path / "log",
-    )
+    fields = {"plan": planned / "plan", "reference": tmp_path / "never"}
+    fields |= {"implementation": "concise"}
+    request = Request("train", tmp_path / "record", tmp_path / "log", fields)
     with subprocess.Popen(
-        [*command, *arguments],
+        command(environment_of(name), request),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

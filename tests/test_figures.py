@@ -103,8 +103,8 @@ def test_errors_and_their_envelope_are_those_that_were_judged(report):
 def test_the_envelope_is_that_of_the_judge(report):
     plan = Plan.load(report.folder / "plan")
     data = plan.data()
-    files = sorted((report.folder / "reference").glob("rounding-*.npz"))
-    oracle = Trajectory.load(report.folder / "reference" / "reference.npz")
+    files = sorted((report.folder / "reference").glob("rounding-?"))
+    oracle = Trajectory.load(report.folder / "reference" / "reference")
     members = [Trajectory.load(path) for path in files]
     judged = Judge.measure(plan, data, oracle, members).envelope
     np.testing.assert_array_equal(report.details.loss_envelope, judged.loss)

@@ -2,15 +2,15 @@
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 
 import pytest
 
 from framework_parity.common.environments.backend import ROOT, WORKER_NEEDS
+from framework_parity.common.worker.request import Request
 from tests.conftest import BACKENDS, EXTERNAL
-from tests.helpers import PLAIN, make_plan
+from tests.helpers import PLAIN, carry_out, make_plan
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [PROJECT["optional-dependencies"][name] for name in ("page", "digits", "seeds")]
@@ -204,27 +204,27 @@ class OnlyWhatWorkersNeed:
 
 sys.meta_path.insert(0, OnlyWhatWorkersNeed())
 assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
-from framework_parity.common.worker import train as worker
-worker.main()
-assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
+from framework_parity.common.worker import __main__ as main
+from framework_parity.common.worker.worker import Worker
+carry_out = Worker.carry_out
+
+def checked(*arguments):
+    carry_out(*arguments)
+    assert not any(place.rstrip("/").endswith("backends") for place in sys.path)
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), flush=True)
+
+Worker.carry_out = checked
+main.main()
 """
 
 
 def test_a_worker_runs_where_there_is_nothing_else(tmp_path):
     make_plan(tmp_path)
-    arguments = ["--plan", tmp_path / "plan", "--out", tmp_path / "record"]
-    arguments += ["--backend", PLAIN, "--implementation", "concise"]
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", BLOCKED, *map(str, arguments)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,  # open as long as the launcher lives
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        output = process.stdout.read()
-    assert process.returncode == 0, output
+    fields = {"plan": tmp_path / "plan", "backend": PLAIN, "implementation": "concise"}
+    request = Request("train", tmp_path / "record", tmp_path / "log", fields)
+    status, _ = carry_out(request, "-c", BLOCKED)
+    output = request.log.read_text()
+    assert status == 0, output
     assert (tmp_path / "record" / "record.json").exists()
     modules = output.splitlines()[-1].split()
     assert "numpy" in modules

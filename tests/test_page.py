@@ -397,9 +397,9 @@ def test_a_machine_whose_memory_is_unknown(report, tmp_path):
 def test_an_empty_trajectory_is_said_to_be_none(report, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(report.folder, folder)
-    (folder / "reference" / "reference.npz").write_bytes(b"")
+    (folder / "reference" / "reference" / "arrays.npz").write_bytes(b"")
     write_page(Report.load(folder))
-    assert "reference.npz: expected what the comparison left" in page_of(
+    assert "reference/reference: expected what the comparison left" in page_of(
         Report(report.facts, folder)
     )
 

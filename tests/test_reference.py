@@ -1,8 +1,6 @@
 """The float64 reference is the mathematics; every member of the ensemble is, too."""
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from framework_parity.common.data.datasets import Synthetic
-from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, measure_envelope, member
 from framework_parity.common.reference.replay import (
     FORMS,
@@ -20,7 +17,8 @@ from framework_parity.common.reference.replay import (
     block_product,
     epoch_means,
 )
-from tests.helpers import make_plan
+from framework_parity.common.worker.request import Request
+from tests.helpers import carry_out, make_plan
 
 quick = settings(deadline=None)
 logits = hnp.arrays(
@@ -162,19 +160,11 @@ def test_a_training_repeats_to_the_bit(index):
 
 def test_the_same_from_a_process_of_its_own(tmp_path):
     plan, data = make_plan(tmp_path)
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-W", "error", "-m", "framework_parity.common.reference.ensemble"),
-            *("--plan", tmp_path / "plan", "--out", tmp_path / "reference.npz"),
-        ],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,  # open as long as the launcher lives
-        stdout=subprocess.PIPE,
-    ) as process:
-        printed = process.stdout.read()
-    assert process.returncode == 0
-    assert printed.count(b"\n") == plan.recipe.max_epochs
-    for name, values in vars(Trajectory.load(tmp_path / "reference.npz")).items():
+    fields = {"plan": tmp_path / "plan"}
+    status, told = carry_out(Request("reference", tmp_path / "one", tmp_path / "log", fields))
+    assert status == 0
+    assert [line["event"] for line in told] == ["training"] * plan.recipe.max_epochs + ["done"]
+    for name, values in vars(Trajectory.load(tmp_path / "one")).items():
         np.testing.assert_allclose(
             values, getattr(Training(plan, data).run(), name), rtol=1e-12, atol=1e-15
         )
@@ -182,12 +172,12 @@ def test_the_same_from_a_process_of_its_own(tmp_path):
 
 def test_trajectories_are_saved_and_loaded_bit_by_bit(tmp_path):
     trajectory = Training(*make_plan()).run()
-    trajectory.save(tmp_path / "one.npz")
-    loaded = Trajectory.load(tmp_path / "one.npz")
+    trajectory.record().save(tmp_path / "one")
+    loaded = Trajectory.load(tmp_path / "one")
     for name, values in vars(trajectory).items():
         assert getattr(loaded, name).tobytes() == values.tobytes()
         assert getattr(loaded, name).shape == values.shape
-    assert [path.name for path in tmp_path.iterdir()] == ["one.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
 @given(num_train=st.integers(1, 50), batch_size=st.integers(1, 60), max_epochs=st.integers(1, 4))

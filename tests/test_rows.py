@@ -260,12 +260,12 @@ def test_a_benchmark_reads_none(folder, tmp_path, wrong):
     plan = Plan.load(folder / "plan")
     ours = Run("digits", "made-up", "concise", version=RELEASE)
     shutil.copytree(folder / "runs" / ROW.name, tmp_path / "records" / ours.name)
-    shutil.copytree(folder / "runs" / ROW.name, tmp_path / "record")
+    shutil.copytree(folder / "runs" / ROW.name, tmp_path / "sample")
     settings = {"implementation": "concise"}
-    task = Program("a", Path("true"), settings, environment=ROW.environment)
+    task = Program("a", ROW.environment, settings)
     assert ours.read(tmp_path / "records", plan).arrays
     assert task.read(tmp_path)["versions"]["made-up"] == RELEASE
-    for place in (tmp_path / "records" / ours.name, tmp_path / "record"):
+    for place in (tmp_path / "records" / ours.name, tmp_path / "sample"):
         OF_ANOTHER_ROW[wrong](place)
     with pytest.raises(RecordError):
         ours.read(tmp_path / "records", plan)

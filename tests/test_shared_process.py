@@ -7,11 +7,13 @@ import sys
 import pytest
 from rich.console import Console
 
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
 from framework_parity.common.training.record import Record
-from tests.helpers import COMPARE, PLAIN, SMALL, check_complaint, interpreter, run
+from framework_parity.common.worker.request import Request
+from tests.helpers import COMPARE, PLAIN, SMALL, check_complaint, interpreter, program, run
 
 TIMING = ("seconds", "peak_rss_bytes", "earlier_in_process")
 
@@ -24,10 +26,10 @@ def cache(tmp_path_factory):
 # The launcher
 
 SPEAKER = """
-import json, os, sys, time
-for number, word in enumerate(sys.argv[1:]):
-    if number:
-        print(json.dumps({"event": "next"}), flush=True)
+import itertools, json, os, sys, time
+for path in itertools.chain(sys.argv[-1:], map(json.loads, sys.stdin)):
+    with open(path) as file:
+        word = json.load(file)["word"]
     print(json.dumps({"event": "began", "word": word}), flush=True)
     if word == "die":
         print("dying", file=sys.stderr, flush=True)
@@ -35,23 +37,30 @@ for number, word in enumerate(sys.argv[1:]):
     time.sleep(0.6 if word == "slow" else 60 if word == "hang" else 0)
     if word == "exit":
         sys.exit(4)
+    if word == "rubbish":
+        print(json.dumps({"event": "done"}), flush=True)
+        sys.exit(4)
+    print(json.dumps({"event": "done", "request": path}), flush=True)
 """
 
 
 def launch(tmp_path, words, **options):
     """Run a job per word in one process; outcomes by word, and what was told."""
-    command, told = (sys.executable, "-c", SPEAKER), []
-    first, *others = [
-        Job(f"{i}-{word}", command, tmp_path / f"{i}.log", arguments=(word,))
-        for i, word in enumerate(words)
+    (tmp_path / "speaker.py").write_text(SPEAKER)
+    speak = shlex.join(["exec", sys.executable, str(tmp_path / "speaker.py")])
+    speaker, told = Environment("any", program(tmp_path / "python", f'{speak} "$@"')), []
+    jobs = [
+        Job(
+            name, speaker, Request("any", tmp_path / name, tmp_path / f"{name}.log", {"word": word})
+        )
+        for name, word in ((f"{i}-{word}", word) for i, word in enumerate(words))
     ]
-    job = Job(first.name, command, first.log, arguments=first.arguments, then=tuple(others))
 
     def tell(name, facts):
         told.append((name, facts["event"], facts.get("word")))
 
     options = {"slots": 1, "threads": 1, "timeout": 30.0} | options
-    return run_jobs([job], tell=tell, **options), told
+    return run_jobs([jobs], tell=tell, **options), told
 
 
 def test_each_job_has_its_outcome_and_its_progress(tmp_path):
@@ -89,11 +98,9 @@ def test_each_job_has_its_own_time(tmp_path):
     assert "still running after 1.1 s" in outcomes["2-hang"].reason
 
 
-def test_rubbish_does_not_count_as_the_next_job(tmp_path):
-    script = 'print(\'{"event": "next"}\')'
-    job = Job("only", (sys.executable, "-c", script), tmp_path / "log")
-    outcomes = run_jobs([job], slots=1, threads=1, timeout=30.0)
-    assert {name: outcome.status for name, outcome in outcomes.items()} == {"only": "done"}
+def test_to_say_done_of_no_request_is_not_to_have_done_it(tmp_path):
+    outcomes, _ = launch(tmp_path, ["rubbish", "a"])
+    assert [outcome.status for outcome in outcomes.values()] == ["failed", "done"]
 
 
 # The worker
@@ -123,7 +130,7 @@ def test_a_run_that_comes_to_grief_leaves_the_other(
 ):
     real = shlex.quote(sys.executable)
     script = f'exec {real} -m tests.sabotage {deed} {implementation} "$@"'
-    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", script)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker*", script)
     words = ["--python", f"{PLAIN}={python}", "--timeout", "5", "--out", tmp_path / "out"]
     process = run([*COMPARE, PLAIN, *SMALL, *words], cache)
     assert process.returncode == 3, process.stderr

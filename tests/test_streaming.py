@@ -10,7 +10,7 @@ from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import ARRAYS, DataModule
 from framework_parity.common.data.datasets import Synthetic, load_npz
-from framework_parity.common.reference.recording_data import Witness
+from framework_parity.common.reference.recording_data import RecordingData
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
@@ -193,19 +193,21 @@ def test_a_replay_of_streamed_data_keeps_no_copy_of_them(streamed):
     assert losses[0] == losses[1]
 
 
-def test_a_witness_tells_wrong_labels_in_chunks(streamed):
+def test_recorded_data_tell_wrong_labels_in_chunks(streamed):
     plan, data = streamed
     digests, order = [], plan.order[0]
     for wrong in (False, True):
         y = data.y_train.copy()
         y[5] ^= wrong
-        witness = Witness(data.X_train, y, data.X_val, data.y_val, batch_size=8, num_outputs=3)
-        witness.watch()
+        recorded = RecordingData(
+            data.X_train, y, data.X_val, data.y_val, batch_size=8, num_outputs=3
+        )
+        recorded.watch()
         for start in (0, 320):  # as segments come
-            for _ in witness.chunks(order[start : start + 320 if start == 0 else None]):
+            for _ in recorded.chunks(order[start : start + 320 if start == 0 else None]):
                 pass
-        digests.append((witness.stop_watching(), witness.labels_fed.tolist()))
-        assert witness.labels_fed.tolist() == y.tolist()
+        digests.append((recorded.stop_watching(), recorded.labels_fed.tolist()))
+        assert recorded.labels_fed.tolist() == y.tolist()
     assert digests[0][0] == digests[1][0]
     assert digests[0][1] != digests[1][1]
 

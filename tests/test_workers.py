@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from framework_parity.common.execution.job_process import OwnProcess, log_tail
+from framework_parity.common.execution.process import OwnProcess, log_tail
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
 from tests.helpers import (
@@ -26,7 +26,7 @@ from tests.helpers import (
     wait_until,
 )
 
-WORKER = "*framework_parity.common.worker.train*"
+WORKER = "*framework_parity.common.worker*"
 REAL = shlex.quote(sys.executable)
 
 
@@ -87,14 +87,14 @@ def mishaps(tmp_path_factory):
     for implementation in ("scratch", "concise"):
         expected[unavailable, implementation] = missing
     named(unavailable, program(folder / "none", "echo No module named libmissing >&2; exit 1"))
-    named(PLAIN, interpreter(folder / "noise", f'{WORKER}"--implementation concise"*', NOISE))
+    named(PLAIN, interpreter(folder / "noise", f"{WORKER}-concise.request.json", NOISE))
     waiting = dict(MISHAPS)
     for backend in others:
         lines = ['case "$*" in']
         for implementation in ("scratch", "concise"):
             name = next(iter(waiting), "silent")
             script, *expected[backend, implementation] = waiting.pop(name, MISHAPS["silent"])
-            lines.append(f'{WORKER}"--implementation {implementation}"*) {script} ;;')
+            lines.append(f"{WORKER}-{implementation}.request.json) {script} ;;")
         lines += ["*) echo version 0.0.0 ;;", "esac"]
         named(backend, program(folder / backend, "\n".join(lines)))
     out = folder / "out"

@@ -13,17 +13,16 @@ import numpy as np
 
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.model_file import OwnModel
-from framework_parity.common.training.plan import Plan
-from framework_parity.common.worker.train_model import INITIAL_FILE, Run, States
+from framework_parity.common.worker.own_model import INITIAL_FILE, own_model
+from framework_parity.common.worker.worker import Worker
 
 backend, folder, *files = sys.argv[1:]
-plan, reasons = Plan.load(Path(folder)), {}
+reasons = {}
 for file in files:
     model = OwnModel.load(Path(file), [backend])
     np.savez(Path(folder) / INITIAL_FILE, **model.draw(64, 3, 0, "float32"))
-    recorder = States(model, backend, plan, io.StringIO())
     try:
-        Run(model, plan, Path(folder), "float32", None, None).train(backend, recorder)
+        own_model(Worker(io.StringIO()), Path(folder), backend, Path(file), "float32")
         reasons[file] = None
     except ParityError as error:
         reasons[file] = str(error)

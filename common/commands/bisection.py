@@ -185,7 +185,7 @@ class Bisection:
         """Train the reference and the ensemble, unless an interrupted bisection did."""
         names = (REFERENCE, *MEMBERS)
         self.references = {name: Outcome("done", None, 0.0) for name in names}
-        if not all(self.execution.reference_file(name).exists() for name in names):
+        if not all(self.execution.reference_folder(name).exists() for name in names):
             shutil.rmtree(self.execution.folder / "reference", ignore_errors=True)
             self.references = self.execution.train([])
 

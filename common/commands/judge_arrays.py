@@ -132,7 +132,7 @@ def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
     data = plan.data()
     execution = Execution(plan, folder, 1, 1, 1.0)
     names = (REFERENCE, *MEMBERS)
-    if missing := [name for name in names if not execution.reference_file(name).exists()]:
+    if missing := [name for name in names if not execution.reference_folder(name).exists()]:
         raise ParityError(
             f"{folder}: expected a plan with its reference; received none of "
             f"{', '.join(missing)}; write it with compare.py plan"

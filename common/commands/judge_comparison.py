@@ -69,7 +69,7 @@ def judge_comparison(
     """
     regression, plan = regression or Regression(), execution.plan
     judge = load_judge(execution, data, outcomes, thresholds)
-    judge.envelope.save(execution.reference_file(ENVELOPE))
+    judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
     judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
     found = [judged.get(contender.name) for contender in contenders]
     over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
@@ -194,7 +194,7 @@ def load_trajectories(
     found = []
     for name in names:
         try:
-            found.append(Trajectory.load(execution.reference_file(name)))
+            found.append(Trajectory.load(execution.reference_folder(name)))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
             raise ParityError(
                 f"{name}: expected the trajectory of a training in NumPy; received none: "

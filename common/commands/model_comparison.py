@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
-from framework_parity.common.environments.program import clean_environment
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
@@ -26,7 +23,11 @@ from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import OtherRowError, Record, RecordError
-from framework_parity.common.worker.train_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.request import Request
+
+READ_SECONDS = 600.0
+"""In which a file must be read."""
 
 
 def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
@@ -35,28 +36,20 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     Raises:
         ParityError: as :meth:`OwnModel.load` does, and if the file ends that process.
     """
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "framework_parity.common.training.model_file",
-            str(path.absolute()),
-            *backends,
-        ],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    try:
-        found = json.loads(process.stdout)
-    except ValueError:
-        raise ParityError(
-            f"{path}: expected a file that can be imported; received the end of its process, exit "
-            f"status {process.returncode}, before all was read; take out what ends it"
-        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        record, log = Path(folder, "record"), Path(folder, "log")
+        fields = {"model": path, "backends": list(backends)}
+        request = Request("read_model", record, log, fields)
+        job = Job("model", Environment("", Path(sys.executable)), request)
+        outcome = run_jobs([[job]], slots=1, threads=1, timeout=READ_SECONDS)[job.name]
+        try:
+            found = Record.read(record).facts
+        except RecordError:
+            reason = outcome.reason or "exit status 0"
+            raise ParityError(
+                f"{path}: expected a file that can be imported; received the end of its process "
+                f"({reason}) before all was read; take out what ends it"
+            ) from None
     if "refused" in found:
         raise ParityError(f"{path}{found['refused']}")
     shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
@@ -95,10 +88,10 @@ class ModelComparison:
         ParityError: if the model does in a framework what cannot be held equal.
         """
         self._draw()
-        outcomes = self._run([self._job(REFERENCE, self.reference, "float64")])
+        outcomes = self._run([[self._job(REFERENCE, self.reference, "float64")]])
         self._check(outcomes)
         workers = [
-            self._job(contender.name, contender.environment, self.plan.recipe.dtype)
+            [self._job(contender.name, contender.environment, self.plan.recipe.dtype)]
             for contender in self.contenders
             if contender.environment.python is not None
         ]
@@ -126,39 +119,30 @@ class ModelComparison:
         kind = "reference" if name in (REFERENCE, *MEMBERS) else "runs"
         return (self.folder / kind / name).absolute()
 
-    def _job(self, name: str, environment: Environment, dtype: str) -> Job:
-        command: tuple[str, ...] = (
-            *(str(environment.python), BOOTSTRAP, "framework_parity.common.worker.train_model"),
-            *("--model", str(self.model.path.absolute())),
-            *("--plan", str((self.folder / "plan").absolute())),
-            *("--backend", environment.backend, "--dtype", dtype),
-        )
-        if name != REFERENCE:
-            command = (*command, "--reference", str(self._place(REFERENCE)))
-        log = self._place(name).with_name(f"{name}.log")
-        return Job(
-            name, command, log, arguments=("--out", str(self._place(name)), "--log", str(log))
-        )
+    def _job(self, name: str, environment: Environment, dtype: str, **fields: object) -> Job:
+        place = self._place(name)
+        given: dict[str, object] = {
+            "plan": self.folder / "plan",
+            "backend": environment.backend,
+            "model": self.model.path,
+            "dtype": dtype,
+            **({} if name == REFERENCE else {"reference": self._place(REFERENCE)}),
+            **fields,
+        }
+        request = Request("own_model", place, place.with_name(f"{name}.log"), given)
+        return Job(name, environment, request, essential=name in MEMBERS)
 
-    def _member_jobs(self) -> list[Job]:
+    def _member_jobs(self) -> list[list[Job]]:
         """The ensemble in as many processes as run at once: each imports the framework once."""
-        jobs = []
-        for index, name in enumerate(MEMBERS):
-            job = self._job(name, self.reference, self.plan.recipe.dtype)
-            arguments = (*job.arguments, "--member", str(index))
-            jobs.append(replace(job, arguments=arguments, essential=True))
-        chains = [jobs[start :: self.execution.slots] for start in range(self.execution.slots)]
-        return [replace(first, then=tuple(others)) for first, *others in filter(None, chains)]
+        jobs = [
+            self._job(name, self.reference, self.plan.recipe.dtype, member=index)
+            for index, name in enumerate(MEMBERS)
+        ]
+        slots = self.execution.slots
+        return [jobs[start::slots] for start in range(min(slots, len(jobs)))]
 
-    def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
-        execution = self.execution
-        outcomes = run_jobs(
-            jobs,
-            slots=execution.slots,
-            threads=execution.threads,
-            timeout=execution.timeout,
-            tell=self._tell,
-        )
+    def _run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
+        outcomes = self.execution.run(groups, self._tell)
         for reason in self.refused.values():
             raise ParityError(f"{self.model.path}: {reason}")
         return outcomes

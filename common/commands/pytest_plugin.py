@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from framework_parity.common.commands.shared_comparisons import Comparison, Shared
-    from framework_parity.common.execution.worker_pool import StayingWorkers
+    from framework_parity.common.execution.worker_pool import WorkerPool
 
 DEFAULT_DATA = "digits"
 """Small, and there without a network."""
@@ -74,7 +74,7 @@ class Parity:
         self.folder, self.options = folder, options
         self._done: dict[Any, Comparison] = {}
         self._plans: dict[Any, Shared] = {}
-        self._workers: StayingWorkers | None = None
+        self._workers: WorkerPool | None = None
 
     def close(self) -> None:
         """Let go of the workers, which stay until then."""
@@ -161,10 +161,10 @@ class Parity:
     def shared(self, data: str | None = None, data_dir: str | None = None, **recipe: Any) -> Shared:
         """The plan of a recipe, and where its trainings are."""
         from framework_parity.common.commands.shared_comparisons import Shared
-        from framework_parity.common.execution.worker_pool import CAN_STAY, StayingWorkers
+        from framework_parity.common.execution.worker_pool import SUPPORTED, WorkerPool
 
-        if self._workers is None and CAN_STAY:
-            self._workers = StayingWorkers(self.folder / "workers")
+        if self._workers is None and SUPPORTED:
+            self._workers = WorkerPool(self.folder / "workers")
         data = data or self.options["data"] or DEFAULT_DATA
         key = (data, data_dir, *sorted(recipe.items()))
         if key not in self._plans:

@@ -39,7 +39,7 @@ def second_look(
             judges[contender.name] = judge_of_steps(judge, steps)
             shutil.rmtree(place, ignore_errors=True)  # a bisection judges a run twice
             judges[contender.name].plan.save(place / "plan")
-            judges[contender.name].oracle.save(place / "reference.npz")
+            judges[contender.name].oracle.record().save(place / "reference")
     asked = {c.name: c for c in contenders if c.name in judges}
     outcomes = execution.look_again(list(asked.values()))
     seen = {}

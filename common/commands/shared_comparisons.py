@@ -28,7 +28,7 @@ from framework_parity.common.environments.backend import IMPLEMENTATIONS
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution
-from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.wording import (
@@ -102,7 +102,7 @@ class Shared:
     data: DataModule
     notice: str | None
     folder: Path
-    workers: StayingWorkers | None = None
+    workers: WorkerPool | None = None
 
     @classmethod
     def open(
@@ -110,7 +110,7 @@ class Shared:
         folder: Path,
         data: str | None,
         data_dir: str | None,
-        workers: StayingWorkers | None = None,
+        workers: WorkerPool | None = None,
         **recipe: Any,
     ) -> Shared:
         """Make the plan of a recipe.
@@ -140,7 +140,7 @@ class Shared:
     def execution(self, folder: Path) -> Execution:
         """Runs this plan's processes in a folder."""
         slots = len(available_cpus())
-        return Execution(self.plan, folder, slots, THREADS, TIMEOUT_SECONDS, staying=self.workers)
+        return Execution(self.plan, folder, slots, THREADS, TIMEOUT_SECONDS, pool=self.workers)
 
     def train(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Train what is not trained yet; the outcome of every process so far by its name."""

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -327,7 +327,7 @@ class DataModule(HyperParameters):
             ) from None
 
     @classmethod
-    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> DataModule:
+    def open(cls, folder: Path, batch_size: int = 256, *, verify: bool = False) -> Self:
         """Memory-map a data set that :meth:`save` wrote.
 
         Args:

@@ -18,21 +18,13 @@ from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.backend import (
-    BOOTSTRAP,
-    IMPLEMENTATIONS,
-    Backend,
-    Environment,
-)
+from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend, Environment
 from framework_parity.common.environments.environment import IMPORT_SECONDS
-from framework_parity.common.environments.external_command import COMMAND_FILE, TASKS, Command, fill
+from framework_parity.common.environments.external_command import COMMAND_FILE, Command, fill
 from framework_parity.common.environments.filled_once import BuildError, build_once, is_complete
 from framework_parity.common.environments.program import run_program
 
 Tell = Callable[[str], None]
-
-WORKER = (BOOTSTRAP, "framework_parity.common.worker.train")
-"""The arguments of an interpreter that make it a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,58 +89,6 @@ def discover_external(folder: Path) -> dict[str, Backend]:
             command=command,
         )
     return found
-
-
-def worker_command(
-    environment: Environment,
-    implementation: str,
-    *,
-    plan: Path,
-    reference: Path,
-    record: Path,
-    log: Path,
-    task: str = "train",
-    seed: int = 0,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The command that runs one task of one implementation, in Python or not.
-
-    Args:
-        environment: the backend's.
-        implementation: which one.
-        plan: the plan's folder.
-        reference: the reference's file; it may not be there yet.
-        record: the folder to write.
-        log: the file that takes what is printed.
-        task: one of :data:`~framework_parity.common.environments.external_command.TASKS`.
-        seed: of the task ``independent``.
-
-    Returns:
-        the command, and the arguments of this run alone: a process in Python does several runs
-        one after the other if it is given the arguments of each.
-    """
-    assert task in TASKS
-    plan, reference, record = plan.absolute(), reference.absolute(), record.absolute()
-    if isinstance(environment, ExternalEnvironment):
-        values = {
-            "task": task,
-            "implementation": implementation,
-            "plan": str(plan),
-            "reference": str(reference) if task != "independent" else "",
-            "record": str(record),
-            "seed": str(seed),
-        }
-        return (str(environment.python), *fill(environment.arguments, values)), ()
-    command = (
-        *(str(environment.python), *WORKER),
-        *(("--probe-only",) if task == "probe" else ()),
-        *(("--independent", str(seed)) if task == "independent" else ()),
-        *("--plan", str(plan), "--backend", environment.backend, "--reference", str(reference)),
-    )
-    arguments = (
-        *("--implementation", implementation),
-        *("--out", str(record), "--log", str(log.absolute())),
-    )
-    return command, arguments
 
 
 # Setting up

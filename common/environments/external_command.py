@@ -23,8 +23,6 @@ PACKAGE_PLACEHOLDERS = ("package",)
 RUN_PLACEHOLDERS = ("task", "implementation", "plan", "reference", "record", "seed")
 """What stands for a part of one run."""
 
-TASKS = ("train", "probe", "independent")
-
 
 @dataclass(frozen=True)
 class Command:

@@ -1,27 +1,29 @@
-"""Starts worker processes, streams their progress, holds their time limits.
+"""Has requests carried out by processes, streams their progress, holds their time limits.
 
 Whatever happens to a process becomes an :class:`Outcome`; only the user's interrupt is raised.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from framework_parity.common.core.child_process import NEXT
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
 from framework_parity.common.core.threads import available_cpus
-from framework_parity.common.environments.external import WORKER
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.program import THREAD_VARIABLES
-from framework_parity.common.execution.job_process import OwnProcess, Process, log_tail
-from framework_parity.common.execution.worker_pool import StayingProcess, StayingWorkers
+from framework_parity.common.execution.process import OwnProcess, Process, command, log_tail
+from framework_parity.common.execution.worker_pool import WorkerPool
+from framework_parity.common.worker.request import Request
 
 ENDED = "ended because another process failed"
 """The reason of a process that is not at fault itself."""
@@ -29,28 +31,20 @@ ENDED = "ended because another process failed"
 
 @dataclass(frozen=True)
 class Job:
-    """A process to run.
+    """A request, and who carries it out.
 
     Args:
         name: how its progress is labelled.
-        command: the program and its arguments; run from the project's root, without a shell.
-        log: the file that takes its standard error.
-        essential: if it is not done, nothing that the others do is of use: they are ended.
-        arguments: of this job alone; they follow the command.
-        then: jobs of the same command that the same process does afterwards, one by one. Their
-            arguments follow; the process says :data:`child_process.NEXT` in between, and opens
-            their logs. If it ends early, those that it had not begun are run in another one.
-        stays_as: the name of the worker that can do it, if workers stay (see
-            :mod:`execution.worker_pool`); None if it always needs a process of its own.
+        environment: the interpreter of the worker, or the program.
+        request: what is to do.
+        essential: if it is not done, nothing that the others do is of use: they are ended. It
+            has a process of its own.
     """
 
     name: str
-    command: tuple[str, ...]
-    log: Path
+    environment: Environment
+    request: Request
     essential: bool = False
-    arguments: tuple[str, ...] = ()
-    then: tuple[Job, ...] = ()
-    stays_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Outcome:
     Args:
         status: ``done``, ``failed`` or ``timeout``.
         reason: why it is not done, with the end of its log; None if it is.
-        seconds: from its start to its end; that of its process, or of the job before it there.
+        seconds: from its start to its end; the first one of a process has that of its start.
     """
 
     status: str
@@ -75,200 +69,176 @@ def not_done(outcomes: Mapping[str, Outcome], names: Iterable[str]) -> list[str]
 
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""Told a job's name and a line of its progress, as :class:`recorder.Recorder` writes it."""
+"""Told a job's name and a line of its progress, as :meth:`worker.Worker.say` writes it."""
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    groups: Sequence[Sequence[Job]],
     *,
     slots: int,
     threads: int,
     timeout: float,
     tell: Tell = lambda *_: None,
     device: str = "cpu",
-    staying: StayingWorkers | None = None,
+    pool: WorkerPool | None = None,
 ) -> dict[str, Outcome]:
     """Run processes side by side; give the outcome of each job by its name.
 
     Args:
-        jobs: what to run, started in this order.
-        slots: how many run at once.
+        groups: jobs of one environment that one process does, one after the other; started in
+            this order. If it ends early, the rest of its group is done by another one.
+        slots: how many processes run at once.
         threads: threads of each; where the processors suffice and do the computing, each slot
             keeps to its own, so that no worker's time depends on its neighbour's.
         timeout: seconds that a job may take before its process is killed.
         tell: told of progress, from several threads.
         device: the kind of device that workers are told to compute on.
-        staying: workers that stay do what they can; their time is shared, so that they keep to
-            no processor.
+        pool: its workers do what they can; their time is shared, so that they keep to no
+            processor.
 
     Raises:
         KeyboardInterrupt: after every process is ended.
     """
-    slots = min(slots, max(1, len(jobs)))
+    slots = min(slots, max(1, len(groups)))
     # What feeds a GPU needs threads beside the one that computes.
     cpus = available_cpus() if device == DEVICES[0] else []
     places: queue.SimpleQueue[Sequence[int] | None] = queue.SimpleQueue()
     for slot in range(slots):
         own = cpus[slot * threads : (slot + 1) * threads]
         places.put(own if slots * threads <= len(cpus) else None)
-    running = _Running(threads, device, staying)
+    variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {DEVICE_VARIABLE: device}
+    launcher = _Launcher(variables, timeout, tell, pool)
 
-    def run(job: Job) -> dict[str, Outcome]:
-        waiting, outcomes = [job, *job.then], dict[str, Outcome]()
+    def run(jobs: Sequence[Job]) -> dict[str, Outcome]:
         place = places.get()
         try:
-            while waiting:
-                outcomes |= _run_process(waiting, place, timeout, tell, running)
-                if job.essential and any(o.status != "done" for o in outcomes.values()):
-                    running.end_all()
-                waiting = [j for j in waiting if j.name not in outcomes]
-            return outcomes
+            return launcher.run(jobs, place)
         finally:
             places.put(place)
 
-    with ThreadPoolExecutor(max_workers=slots) as pool:
-        futures = [pool.submit(run, job) for job in jobs]
+    with ThreadPoolExecutor(max_workers=slots) as executor:
+        futures = [executor.submit(run, jobs) for jobs in groups]
         try:
             return {name: o for future in futures for name, o in future.result().items()}
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            running.end_all()
+            executor.shutdown(wait=False, cancel_futures=True)
+            launcher.end_all()
             raise
 
 
-class _Running:
-    """The processes under way, so that all can be ended at once."""
+class _Launcher:
+    """Follows processes, and knows those under way, so that all can be ended at once."""
 
-    def __init__(self, threads: int, device: str, staying: StayingWorkers | None) -> None:
-        self.variables = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {DEVICE_VARIABLE: device}
-        self._staying = staying
+    def __init__(
+        self, variables: Mapping[str, str], timeout: float, tell: Tell, pool: WorkerPool | None
+    ) -> None:
+        self._variables, self._timeout, self._tell, self._pool = variables, timeout, tell, pool
         self._lock = threading.Lock()
         self._processes: set[Process] = set()
-        self.ended = False
-
-    def start(self, jobs: Sequence[Job], cpus: Sequence[int] | None) -> Process:
-        job = jobs[0]
-        command = [*job.command, *(word for each in jobs for word in each.arguments)]
-        for each in jobs:
-            each.log.parent.mkdir(parents=True, exist_ok=True)
-            each.log.write_bytes(b"")  # whoever writes to it appends
-        if self._staying is not None and job.stays_as is not None:
-            return self._ask_staying(self._staying, job.stays_as, command)
-        with self._lock:
-            if self.ended:
-                raise InterruptedError
-            process = OwnProcess(command, job.log, self.variables, cpus)
-            self._processes.add(process)
-        return process
-
-    def _ask_staying(
-        self, staying: StayingWorkers, name: str, command: Sequence[str]
-    ) -> StayingProcess:
-        program, words = command[: len(WORKER) + 1], command[len(WORKER) + 1 :]
-        kind = "-".join(self.variables.values())
-        process = staying.take(
-            f"{name}-{kind}", [*program, "--listen"], self.variables, lambda: self.ended
-        )
-        with self._lock:
-            if self.ended:
-                process.close()
-                raise InterruptedError
-            self._processes.add(process)
-        process.ask(words)
-        return process
-
-    def forget(self, process: Process) -> None:
-        with self._lock:
-            self._processes.discard(process)
+        self._ended = False
 
     def end_all(self) -> None:
         with self._lock:
-            self.ended = True
+            self._ended = True
             for process in self._processes:
                 process.end()
 
+    def run(self, jobs: Sequence[Job], cpus: Sequence[int] | None) -> dict[str, Outcome]:
+        """Run jobs one by one, in as few processes as their ends allow."""
+        outcomes: dict[str, Outcome] = {}
+        process: Process | None = None
+        try:
+            for job in jobs:
+                started = time.perf_counter()
+                try:
+                    process = self._ask(job, process, cpus)
+                except InterruptedError:
+                    outcomes[job.name] = Outcome("failed", ENDED, 0.0)
+                    continue
+                except OSError as error:
+                    self._tell(job.name, {"event": "failed"})
+                    reason = f"cannot start {job.environment.python}: {error}"
+                    outcomes[job.name] = Outcome("failed", reason, 0.0)
+                    continue
+                status, why = self._follow(job, process)
+                outcomes[job.name] = Outcome(status, why, time.perf_counter() - started)
+                if not process.waits:
+                    self._close(process)
+                    process = None
+                if job.essential and status != "done":
+                    self.end_all()
+            return outcomes
+        finally:
+            if process is not None:
+                self._close(process)
 
-def _run_process(
-    jobs: Sequence[Job],
-    cpus: Sequence[int] | None,
-    timeout: float,
-    tell: Tell,
-    running: _Running,
-) -> dict[str, Outcome]:
-    """Run jobs one by one in one process; the outcomes of those that it began."""
-    job = jobs[0]
-    try:
-        process = running.start(jobs, cpus)
-    except InterruptedError:
-        return {job.name: Outcome("failed", ENDED, 0.0) for job in jobs}
-    except OSError as error:
-        tell(job.name, {"event": "failed"})
-        return {job.name: Outcome("failed", f"cannot start {job.command[0]}: {error}", 0.0)}
-    done: dict[str, Outcome] = {}
-    alarm, started = _Alarm(timeout, process), time.perf_counter()
-    try:
-        for line in process.lines():
-            facts = _parse(line)
-            if facts is None:
-                continue
-            if facts["event"] != NEXT:
-                tell(job.name, facts)
-            elif len(done) + 1 < len(jobs) and alarm.restart():
-                tell(job.name, {"event": "done"})
-                done[job.name] = Outcome("done", None, time.perf_counter() - started)
-                job, started = jobs[len(done)], time.perf_counter()
-        failure = process.failure()
-    finally:
-        alarm.stop()
-        running.forget(process)
+    def _ask(self, job: Job, process: Process | None, cpus: Sequence[int] | None) -> Process:
+        """Hand a job to the process, if it is there, else to another one."""
+        if self._ended:
+            raise InterruptedError
+        request = job.request
+        request.log.parent.mkdir(parents=True, exist_ok=True)
+        request.log.write_bytes(b"")  # whoever writes to it appends
+        shutil.rmtree(request.record, ignore_errors=True)
+        request.write()
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.ask(request.file)
+                return process
+            self._close(process)  # it ended after its last request
+        worker = None
+        program = isinstance(job.environment, ExternalEnvironment)
+        if self._pool is not None and not job.essential and not program:
+            worker = self._pool.take(job.environment, self._variables, lambda: self._ended)
+        with self._lock:
+            if self._ended:
+                if worker is not None:
+                    worker.close()
+                raise InterruptedError
+            words = command(job.environment, request)
+            process = worker or OwnProcess(words, request.log, self._variables, cpus)
+            self._processes.add(process)
+        if worker is not None:
+            with contextlib.suppress(OSError):  # it ended: it will not have a line to say, either
+                worker.ask(request.file)
+        return process
+
+    def _follow(self, job: Job, process: Process) -> tuple[str, str | None]:
+        """Tell of a job's progress until it ends; its status, and the reason of a bad one."""
+        rang = threading.Event()
+
+        def ring() -> None:
+            rang.set()
+            process.end()
+
+        alarm = threading.Timer(self._timeout, ring)
+        alarm.start()
+        try:
+            for line in process.progress(job.request.file):
+                if (facts := _parse(line)) is not None:
+                    self._tell(job.name, facts)
+            failure = process.failure()
+        finally:
+            alarm.cancel()
+            alarm.join()  # it may ring just now
+        status, reason = "done", None
+        if rang.is_set():
+            process.waits = False
+            status, reason = "timeout", f"still running after {self._timeout:g} s"
+        elif failure is not None:
+            reason, killed = failure
+            status, reason = "failed", ENDED if killed and self._ended else reason
+        self._tell(job.name, {"event": status})
+        if reason not in (None, ENDED) and (tail := log_tail(job.request.log)):
+            reason = f"{reason}; its log ends: {tail}"
+        return status, reason
+
+    def _close(self, process: Process) -> None:
+        with self._lock:
+            if process not in self._processes:
+                return
+            self._processes.remove(process)
         process.close()
-    seconds = time.perf_counter() - started
-    status, reason = "done", None
-    if alarm.rang:
-        status, reason = "timeout", f"still running after {timeout:g} s"
-    elif failure is not None:
-        reason, killed = failure
-        status, reason = "failed", ENDED if killed and running.ended else reason
-    tell(job.name, {"event": status})
-    if reason not in (None, ENDED) and (tail := log_tail(job.log)):
-        reason = f"{reason}; its log ends: {tail}"
-    return done | {job.name: Outcome(status, reason, seconds)}
-
-
-class _Alarm:
-    """Kills a process that takes too long for one job."""
-
-    def __init__(self, timeout: float, process: Process) -> None:
-        self.timeout, self.process, self.rang = timeout, process, False
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._start()
-
-    def restart(self) -> bool:
-        """Give the next job its own time; False if it is too late for that."""
-        self.stop()
-        with self._lock:
-            if not self.rang:
-                self._start()
-            return not self.rang
-
-    def stop(self) -> None:
-        """From now on it does not ring."""
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None
-
-    def _start(self) -> None:
-        self._timer = threading.Timer(self.timeout, self._ring)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _ring(self) -> None:
-        with self._lock:
-            if threading.current_thread() is self._timer:  # else it was stopped meanwhile
-                self.rang = True
-                self.process.end()
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from framework_parity.common.core.device import DEVICES
-from framework_parity.common.environments.backend import BOOTSTRAP, Environment
-from framework_parity.common.environments.external import ExternalEnvironment, worker_command
+from framework_parity.common.environments.backend import Environment
+from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.specifier import same_release
 from framework_parity.common.execution.launcher import Job, Outcome, Tell, run_jobs
-from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import COMPUTED, OtherRowError, Record, RecordError
+from framework_parity.common.worker.request import Request
 
 REFERENCE = "reference"
 ENVELOPE = "envelope"
-"""The files of these names, in the folder ``reference``, are the trajectory and what judged."""
+"""Names in the folder ``reference``: the trajectory's record, and the file of what judged."""
 MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
 
 
@@ -49,6 +49,11 @@ class Contender:
     def name(self) -> str:
         """How the run is called in files and in progress."""
         return f"{self.environment.label}-{self.implementation}"
+
+    def request(self, kind: str, record: Path, log: Path, **fields: object) -> Request:
+        """A request to it; arguments as of :class:`worker.request.Request`."""
+        who = {"backend": self.backend, "implementation": self.implementation}
+        return Request(kind, record, log, who | fields)
 
     def read(
         self, folder: Path, plan_sha256: str | None = None, dtype: str | None = None
@@ -96,7 +101,7 @@ class Execution:
         alone: a process for every run, so that what it took is its own; else one process trains
             all implementations of a backend, one after the other.
         device: the kind of device that they compute on; the reference is NumPy's everywhere.
-        staying: workers that stay do what they can; None for processes of its own alone.
+        pool: its workers do what they can; None for processes of its own alone.
     """
 
     plan: Plan
@@ -107,7 +112,7 @@ class Execution:
     tell: Tell = lambda *_: None
     alone: bool = False
     device: str = DEVICES[0]
-    staying: StayingWorkers | None = None
+    pool: WorkerPool | None = None
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run everything; the outcome of each process by its name.
@@ -116,41 +121,32 @@ class Execution:
             contenders: those without an interpreter are passed over.
             repeats: how often each trains; see :meth:`repeat_name`.
         """
-        oracle, *members = [self._reference_job(name) for name in (REFERENCE, *MEMBERS)]
-        workers = [
-            job
-            for repeat in range(repeats)
-            for job in self._worker_jobs(contenders, partial(repeat_name, repeat=repeat))
-        ]
+        oracle, *members = [[self._reference_job(name)] for name in (REFERENCE, *MEMBERS)]
         # The reference first: workers wait for its states at the end of their training. Members
         # last, the longest first: they are short, and even out when the processors are done.
-        return self._run([oracle, *workers, *reversed(members)])
+        return self.run([oracle, *self._training_jobs(contenders, repeats), *reversed(members)])
 
     def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run workers alone, where the reference is there; what they left before is replaced."""
-        jobs = []
-        for repeat in range(repeats):
-            for contender in contenders:
-                name = repeat_name(contender, repeat)
-                shutil.rmtree(self.record_folder(name), ignore_errors=True)
-                shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
-            jobs += self._worker_jobs(contenders, partial(repeat_name, repeat=repeat))
-        return self._run(jobs)
+        for repeat, contender in product(range(repeats), contenders):
+            name = repeat_name(contender, repeat)
+            shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
+        return self.run(self._training_jobs(contenders, repeats))
 
     def train_reference(self) -> dict[str, Outcome]:
         """Run the reference alone."""
-        return self._run([self._reference_job(REFERENCE)])
+        return self.run([[self._reference_job(REFERENCE)]])
 
     def train_independently(
         self, contenders: Sequence[Contender], seeds: Sequence[int]
     ) -> dict[str, Outcome]:
         """Train each contender on each seed, initialised and shuffled by its framework."""
-        return self._run(
+        return self.run(
             [
-                job
+                jobs
                 for seed in seeds
-                for job in self._worker_jobs(
-                    contenders, partial(seed_name, seed=seed), task="independent", seed=seed
+                for jobs in self._jobs(
+                    contenders, partial(seed_name, seed=seed), "independent", seed=seed
                 )
             ]
         )
@@ -160,107 +156,64 @@ class Execution:
         jobs = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
-            command, arguments = worker_command(
-                contender.environment,
-                contender.implementation,
-                plan=place / "plan",
-                reference=place / "reference.npz",
-                record=place / "record",
-                log=place / "log",
-                task="probe",
-            )
-            stays_as = staying_name(contender.environment)
-            jobs.append(
-                Job(
-                    contender.name,
-                    command,
-                    place / "log",
-                    arguments=arguments,
-                    stays_as=stays_as,
-                )
-            )
-        return self._run(jobs)
+            fields = {"plan": place / "plan", "reference": place / "reference"}
+            request = contender.request("probe", place / "record", place / "log", **fields)
+            jobs.append(Job(contender.name, contender.environment, request))
+        return self.run([[job] for job in jobs])
 
-    def reference_file(self, name: str) -> Path:
-        """Where the reference, or a member of the ensemble, leaves its trajectory."""
-        return self.folder / "reference" / f"{name}.npz"
+    def reference_folder(self, name: str) -> Path:
+        """Where the reference, or a member of the ensemble, leaves its record."""
+        return self.folder / "reference" / name
 
     def record_folder(self, name: str) -> Path:
         """Where the run of that name leaves its record."""
         return self.folder / "runs" / name
 
-    def _reference_job(self, name: str) -> Job:
-        options = () if name == REFERENCE else ("--member", str(MEMBERS.index(name)))
-        command = (
-            *(
-                sys.executable,
-                BOOTSTRAP,
-                "framework_parity.common.reference.ensemble",
-                "--plan",
-                self._plan_folder(),
-                *options,
-            ),
-            *("--out", str(self.reference_file(name).absolute())),
-        )
-        log = self.folder / "reference" / f"{name}.log"
-        return Job(name, command, log, essential=True)
-
-    def _worker_jobs(
-        self,
-        contenders: Sequence[Contender],
-        name: Callable[[Contender], str],
-        task: str = "train",
-        seed: int = 0,
-    ) -> list[Job]:
-        """A job for every process; those without an interpreter are passed over."""
-        groups: dict[str, list[Job]] = {}
-        for contender in contenders:
-            environment = contender.environment
-            if environment.python is not None:
-                job = self._worker_job(contender, name(contender), task, seed)
-                alone = self.alone or isinstance(environment, ExternalEnvironment)
-                groups.setdefault(job.name if alone else environment.label, []).append(job)
-        return [replace(first, then=tuple(others)) for first, *others in groups.values()]
-
-    def _worker_job(
-        self, contender: Contender, name: str, task: str = "train", seed: int = 0
-    ) -> Job:
-        log = self.folder / "runs" / f"{name}.log"
-        command, arguments = worker_command(
-            contender.environment,
-            contender.implementation,
-            plan=self.folder / "plan",
-            reference=self.reference_file(REFERENCE),
-            record=self.record_folder(name),
-            log=log,
-            task=task,
-            seed=seed,
-        )
-        stays_as = staying_name(contender.environment)
-        return Job(name, command, log, arguments=arguments, stays_as=stays_as)
-
-    def _plan_folder(self) -> str:
-        return str((self.folder / "plan").absolute())
-
-    def _run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
+    def run(self, groups: Sequence[Sequence[Job]], tell: Tell | None = None) -> dict[str, Outcome]:
+        """As :func:`run_jobs`, as many and for as long as this execution says."""
         return run_jobs(
-            jobs,
+            groups,
             slots=self.slots,
             threads=self.threads,
             timeout=self.timeout,
-            tell=self.tell,
+            tell=tell or self.tell,
             device=self.device,
-            staying=self.staying,
+            pool=self.pool,
         )
 
+    def _reference_job(self, name: str) -> Job:
+        fields: dict[str, object] = {"plan": self.folder / "plan"}
+        if name != REFERENCE:
+            fields["member"] = MEMBERS.index(name)
+        record = self.reference_folder(name)
+        request = Request("reference", record, record.with_name(f"{name}.log"), fields)
+        return Job(name, Environment(REFERENCE, Path(sys.executable)), request, essential=True)
 
-def staying_name(environment: Environment) -> str | None:
-    """The name of the worker that can do an environment's jobs if it stays; a program that is not
-    Python does one and ends."""
-    if isinstance(environment, ExternalEnvironment):
-        return None
-    python = hashlib.sha256(os.fsencode(str(environment.python))).hexdigest()
-    return f"{environment.label}-{python[:8]}"
+    def _training_jobs(self, contenders: Sequence[Contender], repeats: int) -> list[list[Job]]:
+        reference, groups = self.reference_folder(REFERENCE), list[list[Job]]()
+        for repeat in range(repeats):
+            name = partial(repeat_name, repeat=repeat)
+            groups += self._jobs(contenders, name, "train", reference=reference)
+        return groups
+
+    def _jobs(
+        self,
+        contenders: Sequence[Contender],
+        name: Callable[[Contender], str],
+        kind: str,
+        **fields: object,
+    ) -> list[list[Job]]:
+        """The jobs of every process; those without an interpreter are passed over."""
+        groups: dict[str, list[Job]] = {}
+        for contender in contenders:
+            environment, called = contender.environment, name(contender)
+            if environment.python is not None:
+                record, log = (self.record_folder(f"{called}{end}") for end in ("", ".log"))
+                request = contender.request(kind, record, log, plan=self.folder / "plan", **fields)
+                alone = self.alone or isinstance(environment, ExternalEnvironment)
+                group = groups.setdefault(called if alone else environment.label, [])
+                group.append(Job(called, environment, request))
+        return list(groups.values())
 
 
 def seed_name(contender: Contender, seed: int) -> str:

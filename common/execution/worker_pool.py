@@ -1,4 +1,4 @@
-"""Workers that stay within a test run, so that a framework is imported once.
+"""Workers for a whole test run, so that a framework is imported once.
 
 One for every environment, in a folder that all processes of the run share (those of pytest-xdist):
 whoever comes first starts it, and the others connect to it. They take turns. It ends when the last
@@ -8,6 +8,7 @@ of them has let go of it or has ended, however; see :mod:`worker.server`, which 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -15,15 +16,15 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
 
-from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.backend import ROOT, Environment
 from framework_parity.common.environments.program import clean_environment
-from framework_parity.common.execution.job_process import log_tail
-from framework_parity.common.worker.server import HELLO, IDLE
+from framework_parity.common.execution.process import WORKER, Process, log_tail
+from framework_parity.common.worker.server import HELLO
 
 ATTEMPTS = 3
 """A worker may end in the moment in which it is found; then another one is started."""
@@ -31,12 +32,12 @@ ATTEMPTS = 3
 GREETING_SECONDS = 60.0
 """In which a worker that was started, or has nothing to do, gives a sign of life."""
 
-CAN_STAY = hasattr(socket, "AF_UNIX") and hasattr(os, "killpg")
+SUPPORTED = hasattr(socket, "AF_UNIX") and hasattr(os, "killpg")
 """Whether this system has what it takes."""
 
 
-class StayingWorkers:
-    """The staying workers of one folder, as one process sees them.
+class WorkerPool:
+    """The workers of one folder, as one process sees them.
 
     Args:
         folder: where they are; it need not be there.
@@ -44,21 +45,19 @@ class StayingWorkers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lines: dict[str, _Line] = {}
+        self._idle: dict[str, PooledWorker] = {}
 
     def take(
         self,
-        name: str,
-        program: Sequence[str],
+        environment: Environment,
         variables: Mapping[str, str],
         given_up: Callable[[], bool],
-    ) -> StayingProcess:
+    ) -> PooledWorker:
         """Wait for a worker's turn; start it if there is none.
 
         Args:
-            name: tells workers apart; a file's name.
-            program: the command that starts it; the number of its socket follows.
-            variables: added to its environment.
+            environment: the worker's.
+            variables: added to its environment variables.
             given_up: asked while waiting; if true, the waiting ends.
 
         Raises:
@@ -66,43 +65,50 @@ class StayingWorkers:
             InterruptedError: if the waiting was given up.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        name = "-".join([worker_name(environment), *variables.values()])
         turn = filelock.FileLock(self.folder / f"{name}.lock")
         try:
             turn.acquire(cancel_check=given_up)
         except filelock.Timeout:
             raise InterruptedError from None
         try:
-            line = self._connect(name, program, variables)
+            worker = self._connect(name, environment, variables)
         except BaseException:
             turn.release()
             raise
 
-        def over(sound: bool) -> None:
-            if sound:
-                self._lines[name] = line
+        def over() -> None:
+            if worker.waits:
+                self._idle[name] = worker
             else:
-                line.close()
+                worker.end()  # before anybody else connects to it
+                worker.hang_up()
             turn.release()
 
-        return StayingProcess(line, over)
+        worker.over = over
+        return worker
 
     def close(self) -> None:
         """Let go of all of them."""
-        while self._lines:
-            self._lines.popitem()[1].close()
+        while self._idle:
+            self._idle.popitem()[1].hang_up()
 
-    def _connect(self, name: str, program: Sequence[str], variables: Mapping[str, str]) -> _Line:
+    def _connect(
+        self, name: str, environment: Environment, variables: Mapping[str, str]
+    ) -> PooledWorker:
         for _ in range(ATTEMPTS):
-            line = self._lines.pop(name, None) or _Line.to(self.folder / name)
-            line = line or self._start(name, program, variables)
+            worker = self._idle.pop(name, None) or PooledWorker.at(self.folder / name)
+            worker = worker or self._start(name, environment, variables)
             with contextlib.suppress(OSError, ValueError, KeyError):
-                line.greet()
-                return line
-            line.close()
+                worker.greet()
+                return worker
+            worker.hang_up()
         said = log_tail(self.folder / f"{name}.log")
         raise OSError(f"it ended {ATTEMPTS} times before its first word; its log ends: {said}")
 
-    def _start(self, name: str, program: Sequence[str], variables: Mapping[str, str]) -> _Line:
+    def _start(
+        self, name: str, environment: Environment, variables: Mapping[str, str]
+    ) -> PooledWorker:
         place = self.folder / name
         with socket.socket(socket.AF_UNIX) as listener, _short(place) as address:
             place.unlink(missing_ok=True)
@@ -110,8 +116,9 @@ class StayingWorkers:
             place.chmod(0o600)
             listener.listen()
             # Connected before it is started: a worker that nobody waits for would never end.
-            line = _Line.to(place)
-            assert line is not None
+            worker = PooledWorker.at(place)
+            assert worker is not None
+            program = [str(environment.python), *WORKER, "--listen"]
             try:
                 with (self.folder / f"{name}.log").open("w", encoding="utf-8") as log:
                     process = subprocess.Popen(
@@ -125,25 +132,30 @@ class StayingWorkers:
                         start_new_session=True,
                     )
             except OSError:
-                line.close()
+                worker.hang_up()
                 raise
         threading.Thread(target=process.wait, daemon=True).start()  # it may end at any time
-        return line
+        return worker
 
 
-class _Line:
-    """A connection to a staying worker.
+class PooledWorker(Process):
+    """One turn of a worker of the pool, or the connection to it while nobody's turn it is.
 
     Attributes:
-        pid: the worker's process, once it greeted.
+        over: called at the end of the turn.
     """
 
+    over: Callable[[], None]
+
     def __init__(self, connection: socket.socket) -> None:
-        self.connection, self.pid = connection, 0
-        self.file = connection.makefile("r", encoding="utf-8", errors="replace")
+        super().__init__(
+            connection.makefile("r", encoding="utf-8", errors="replace"),
+            connection.makefile("w", encoding="utf-8"),
+        )
+        self._connection, self._pid, self._killed = connection, 0, False
 
     @classmethod
-    def to(cls, place: Path) -> _Line | None:
+    def at(cls, place: Path) -> PooledWorker | None:
         """Connect to the socket at that place; None if nobody listens there."""
         connection = socket.socket(socket.AF_UNIX)
         try:
@@ -154,67 +166,42 @@ class _Line:
             return None
         return cls(connection)
 
-    def ask(self, request: object) -> None:
-        """Send a request."""
-        self.connection.sendall(f"{json.dumps(request)}\n".encode())
-
     def greet(self) -> None:
         """Ask the worker for a sign of life: it may have ended since it was last asked.
 
         Raises:
             OSError, ValueError, KeyError: if there is none.
         """
-        self.connection.settimeout(GREETING_SECONDS)
+        self._connection.settimeout(GREETING_SECONDS)
         self.ask(HELLO)
-        facts = json.loads(self.file.readline())
-        self.connection.settimeout(None)
+        facts = json.loads(self._lines.readline())
+        self._connection.settimeout(None)
         if facts["event"] != HELLO:
             raise ValueError(facts)
-        self.pid = int(facts["pid"])
-
-    def close(self) -> None:
-        """Hang up."""
-        self.file.close()
-        self.connection.close()
-
-
-class StayingProcess:
-    """One turn of a staying worker: a :class:`job_process.Process`.
-
-    Args:
-        line: the connection to it.
-        over: told once, at the end of the turn, whether it may be asked again.
-    """
-
-    def __init__(self, line: _Line, over: Callable[[bool], None]) -> None:
-        self._line, self._over = line, over
-        self._sound = self._killed = False
-
-    def ask(self, words: Sequence[str]) -> None:
-        """Send a request: the arguments of a worker."""
-        with contextlib.suppress(OSError):  # it ended: it will not have a line to say, either
-            self._line.ask(list(words))
-
-    def lines(self) -> Iterator[str]:
-        with contextlib.suppress(OSError):
-            for line in self._line.file:
-                if line.rstrip() == IDLE:
-                    self._sound = True
-                    return
-                yield line
+        self._pid = int(facts["pid"])
 
     def failure(self) -> tuple[str, bool] | None:
-        return None if self._sound else ("its process ended", self._killed)
+        return None if self.waits else ("its process ended", self._killed)
 
     def end(self) -> None:
         self._killed = True
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._line.pid, signal.SIGKILL)
+            os.killpg(self._pid, signal.SIGKILL)
 
     def close(self) -> None:
-        if not self._sound:
-            self.end()  # before anybody else connects to it
-        self._over(self._sound)
+        self.over()
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        for stream in (self._requests, self._lines, self._connection):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def worker_name(environment: Environment) -> str:
+    """The name of the worker of an environment: a file's name."""
+    python = hashlib.sha256(os.fsencode(str(environment.python))).hexdigest()
+    return f"{environment.label}-{python[:8]}"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments.backend import BOOTSTRAP
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.worker.request import Request
 
 TIMEOUT_SECONDS = 600.0
 FAILED = "failed"
@@ -31,7 +31,7 @@ def limits(backends: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         :func:`limits_of_exp`) and ``type``, that of the result; or
         ``reason``, why there is none. A backend that did not answer has ``failed`` alone.
     """
-    return ask({"question": "limits"}, backends)
+    return ask("limits", backends)
 
 
 def sweep(
@@ -56,16 +56,16 @@ def sweep(
             folders.append(Path(temporary) / f"plan-{number}")
             Plan.make(recipe, data, folder).save(folders[-1])
         plans = [str(folder) for folder in folders]
-        question = {"question": "sweep", "plans": plans, "implementation": implementation}
-        return ask(question, names)
+        return ask("sweep", names, plans=plans, implementation=implementation)
 
 
-def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any]:
-    """Every backend's answer to a question: one of :mod:`worker.exercises`, with its settings.
+def ask(kind: str, backends: Sequence[str] = (), **fields: object) -> dict[str, Any]:
+    """Every backend's answer to a question: the facts of its record.
 
     Args:
-        question: ``question`` names it; the rest is its settings.
+        kind: of the request, one of :mod:`worker.exercises`.
         backends: names of backends; every backend in Python if none is given.
+        fields: of the request, besides the backend.
 
     Raises:
         ParityError: if a name is not that of a backend in Python.
@@ -73,31 +73,28 @@ def ask(question: dict[str, Any], backends: Sequence[str] = ()) -> dict[str, Any
     found = discover(external=False)
     answers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        jobs, outs = list[Job](), dict[str, Path]()
+        jobs = list[Job]()
         for backend in choose(backends or list(found), found):
             environment = find_environment(backend)
             answers[backend.label] = {FAILED: environment.reason}
             if environment.python is None:
                 continue
             place = Path(temporary) / str(len(jobs))
-            outs[backend.label] = place.with_suffix(".answer.json")
-            settings = {"backend": backend.name, "out": str(outs[backend.label]), **question}
-            place.with_suffix(".json").write_text(json.dumps(settings), encoding="utf-8")
-            command = (
-                str(environment.python),
-                BOOTSTRAP,
-                "framework_parity.common.worker.exercises",
-            )
-            arguments = (str(place.with_suffix(".json")),)
-            log = place.with_suffix(".log")
-            jobs.append(Job(backend.label, command, log, arguments=arguments))
-        slots = len(available_cpus())
-        outcomes = run_jobs(jobs, slots=slots, threads=1, timeout=TIMEOUT_SECONDS)
-        for name, outcome in outcomes.items():
-            answers[name] = {FAILED: outcome.reason}
+            log, asked = place.with_suffix(".log"), {"backend": backend.name, **fields}
+            jobs.append(Job(backend.label, environment, Request(kind, place, log, asked)))
+        outcomes = run_jobs(
+            [[job] for job in jobs],
+            slots=len(available_cpus()),
+            threads=1,
+            timeout=TIMEOUT_SECONDS,
+        )
+        for job in jobs:
+            outcome = outcomes[job.name]
+            answers[job.name] = {FAILED: outcome.reason}
             if outcome.status == "done":
                 try:
-                    answers[name] = dict(json.loads(outs[name].read_text(encoding="utf-8")))
-                except (OSError, ValueError, TypeError) as error:
-                    answers[name] = {FAILED: f"its process ended without an answer: {error}"}
+                    answers[job.name] = dict(Record.read(job.request.record).facts)
+                except RecordError as error:
+                    reason = f"its process ended without an answer: {error}"
+                    answers[job.name] = {FAILED: reason}
     return answers

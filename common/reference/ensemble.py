@@ -1,7 +1,5 @@
 """The float64 reference and the rounding envelope.
 
-``python -m framework_parity.common.reference.ensemble --help`` says how a process computes them.
-
 The reference is the plan's training in NumPy float64 with the gradient derived by hand. The
 envelope is how far mathematically identical trainings in the recipe's own dtype stray from it:
 an ensemble whose members add up the same numbers in other orders (permuted, pairwise, one block
@@ -10,8 +8,6 @@ after the other) and write the same loss in another of its usual forms.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, largest_in_each
-from framework_parity.common.core.child_process import end_with_parent
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.threads import in_threads
 from framework_parity.common.data.data_module import DataModule
@@ -282,33 +277,3 @@ def unit_roundoff(plan: Plan) -> float:
 def centred(logits: Array) -> Array:
     """Logits less their mean over the classes: all that the softmax and a prediction can see."""
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
-
-
-def main() -> None:
-    """The command line: one training, the reference or a member of the ensemble."""
-    parser = argparse.ArgumentParser(
-        prog="python -m framework_parity.common.reference.ensemble", description=__doc__
-    )
-    parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
-    parser.add_argument(
-        "--member", type=int, help="member of the ensemble; the reference if not given"
-    )
-    parser.add_argument("--out", type=Path, required=True, help=".npz file to write")
-    arguments = parser.parse_args()
-    end_with_parent()
-    plan = Plan.load(arguments.plan)
-    data = plan.data()
-    training = (
-        reference(plan, data) if arguments.member is None else member(plan, data, arguments.member)
-    )
-
-    def tell(epoch: int) -> None:
-        facts = {"event": "training", "epoch": epoch, "max_epochs": plan.recipe.max_epochs}
-        print(json.dumps(facts), flush=True)
-
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        training.run(tell).save(arguments.out)
-
-
-if __name__ == "__main__":
-    main()

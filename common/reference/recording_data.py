@@ -14,7 +14,7 @@ from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.plan import Plan
 
 
-class Witness(DataModule):
+class RecordingData(DataModule):
     """A data module that remembers what it gave to the framework, and scales it once.
 
     Attributes:
@@ -60,7 +60,7 @@ class Witness(DataModule):
             yield X, y, count
 
 
-def fed_sha256(data: Witness, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
+def fed_sha256(data: RecordingData, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
     """Digest of what training is given: scaled examples, labels, parameters, order."""
     order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
     return hash_arrays({**dict(sorted(data.fed.items())), **parameters, **order})

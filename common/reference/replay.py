@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.files import read_arrays, write_whole
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
@@ -451,14 +451,14 @@ class Trajectory:
     probe_W: Array
     probe_b: Array
 
-    def save(self, path: Path) -> None:
-        """Write the arrays to an ``.npz`` file: whole or not at all."""
-        write_whole(path, vars(self))
+    def record(self) -> Record:
+        """The record that holds it."""
+        return Record({}, vars(self))
 
     @classmethod
-    def load(cls, path: Path) -> Trajectory:
-        """Read a trajectory that :meth:`save` wrote."""
-        return cls(**read_arrays(path))
+    def load(cls, folder: Path) -> Trajectory:
+        """Read a trajectory from the folder of its record."""
+        return cls(**Record.read(folder).arrays)
 
 
 def epoch_means(values: Floats, plan: Plan) -> Floats:

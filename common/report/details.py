@@ -220,7 +220,7 @@ def thinned(values: Floats, points: int = CURVE_POINTS) -> tuple[Ints, Floats]:
 
 
 def _trajectory(folder: Path) -> Trajectory:
-    path = folder / "reference" / f"{REFERENCE}.npz"
+    path = folder / "reference" / REFERENCE
     with _left(path):
         return Trajectory.load(path)
 
@@ -236,7 +236,7 @@ def _envelope(folder: Path) -> dict[str, Floats]:
 def _left(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile, RecordError) as error:
         raise ParityError(
             f"{path}: expected what the comparison left there; received {error}; run the "
             "comparison again"

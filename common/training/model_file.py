@@ -6,8 +6,6 @@ Needs NumPy and the standard library only: workers read the file, too.
 from __future__ import annotations
 
 import importlib.util
-import json
-import sys
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.child_process import claim_stdout, leave
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.classifier import Parameters
 
@@ -145,20 +142,3 @@ def _are_shapes(shapes: object) -> bool:
         and all(size in SIZES or (type(size) is int and size > 0) for size in shape)
         for name, shape in shapes.items()
     )
-
-
-def main() -> None:
-    """What :func:`model_comparison.read_model` starts: what it finds is a line of JSON."""
-    path, *backends = sys.argv[1:]
-    with claim_stdout() as out:
-        try:
-            model = OwnModel.load(Path(path), backends)
-            found: dict[str, Any] = {"backends": model.backends, "shapes": model.shapes}
-        except ParityError as error:
-            found = {"refused": str(error).removeprefix(path)}
-        print(json.dumps(found), file=out)
-
-
-if __name__ == "__main__":
-    main()
-    leave()

@@ -93,6 +93,17 @@ class Record:
             RecordError: if it is missing, broken, incomplete, of another schema or plan, or
                 holds a number that is not finite.
         """
+        record = cls.read(folder)
+        record._check(plan_sha256)
+        return record
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Read a record of whatever request; of a training, :meth:`load` does.
+
+        Raises:
+            RecordError: if it is missing, broken or of another schema.
+        """
         try:
             facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             arrays = read_arrays(folder / "arrays.npz")
@@ -103,6 +114,11 @@ class Record:
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
             received = repr(schema) if isinstance(facts, dict) else "no record"
             raise RecordError(f"expected a record of schema {SCHEMA}, received {received}")
+        return cls(facts, arrays)
+
+    def _check(self, plan_sha256: str | None) -> None:
+        """Raise RecordError unless this is of a training that can be judged."""
+        facts = self.facts
         if missing := [name for name in FACTS if name not in facts]:
             raise RecordError(f"record lacks {', '.join(missing)}")
         if plan_sha256 is not None and facts["plan_sha256"] != plan_sha256:
@@ -119,12 +135,16 @@ class Record:
             _check_numbers(dict(enumerate(values)), name)
         if missing := [name for name in SECONDS if name not in facts["seconds"]]:
             raise RecordError(f"seconds lack {', '.join(missing)}")
-        for name, array in arrays.items():
+        for name, array in self.arrays.items():
             if array.dtype.kind not in "fiu":
                 raise RecordError(f"{name}: expected numbers, received dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RecordError(f"{name} holds numbers that are not finite")
-        return cls(facts, arrays)
+
+    def probes(self) -> Record:
+        """This record without all arrays that are not of a probe."""
+        arrays = {name: a for name, a in self.arrays.items() if name.startswith("probe/")}
+        return Record(self.facts, arrays)
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """The recorded parameters by name, snapshots first: shape ``(s, …)``."""

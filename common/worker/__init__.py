@@ -1,1 +1,1 @@
-"""What runs in a framework's interpreter: a plan in, a record out."""
+"""What runs in a framework's interpreter: a request in, a record out."""

@@ -20,14 +20,14 @@ from framework_parity.common.training.trainer import Trainer
 POLL_SECONDS = 0.02
 
 
-def wait_for_reference(path: Path) -> Trajectory:
-    """The reference's trajectory, once its process has written it.
+def wait_for_reference(folder: Path) -> Trajectory:
+    """The reference's trajectory, once its process has left its record.
 
     Does not give up: the launcher ends a worker whose time is spent, or whose reference failed.
     """
-    while not path.exists():
+    while not folder.exists():
         time.sleep(POLL_SECONDS)
-    return Trajectory.load(path)
+    return Trajectory.load(folder)
 
 
 def probe_steps(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -21,45 +20,37 @@ from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, Trainer
 from framework_parity.common.worker.lockstep import probe_steps, wait_for_reference
+from framework_parity.common.worker.worker import Worker
 
 
 class Recorder:
     """The trainer's callback: reports progress, keeps what was fed and what came of it.
 
     Args:
+        worker: the process, which reports the progress.
         plan: says after which updates parameters are kept.
         implementation: which one trains; it decides what ``forward`` gives.
-        out: where lines of progress go.
-        earlier: implementations that this process has trained before.
     """
 
-    def __init__(
-        self, plan: Plan, implementation: str, out: TextIO, earlier: Sequence[str] = ()
-    ) -> None:
-        self.plan, self.implementation, self.out = plan, implementation, out
-        self.earlier = list(earlier)
+    def __init__(self, worker: Worker, plan: Plan, implementation: str) -> None:
+        self.worker, self.plan, self.implementation = worker, plan, implementation
         self.orders: Sequence[Rows] = ()
         self.steps: list[int] = []
         self.initial: Parameters = {}
         self.parameters: dict[str, list[Array]] = {}
         self.fed_sha256 = ""
         self.feeding: Feeding | None = None
-        self.import_seconds = 0.0
 
     @property
     def y_hat(self) -> str:
         """What ``forward`` gives: probabilities from scratch, logits if concise."""
         return "probabilities" if self.implementation == "scratch" else "logits"
 
-    def say(self, event: str, **facts: Any) -> None:
-        """Write one line of progress."""
-        print(json.dumps({"event": event, **facts}), file=self.out, flush=True)
-
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         if progress.kind == "compiling":
             self.initial = trainer.model.get_parameters()
             self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
-            self.say("compiling")
+            self.worker.say("compiling")
             self.watch(trainer)
             if trainer.data.is_large:
                 trainer.data.watch()
@@ -84,7 +75,7 @@ class Recorder:
     def tell_epoch(self, trainer: Trainer, progress: Progress) -> None:
         """Report an epoch that ended."""
         if progress.kind == "epoch":
-            self.say(
+            self.worker.say(
                 "training",
                 epoch=progress.epoch,
                 max_epochs=trainer.max_epochs,
@@ -105,7 +96,7 @@ class Recorder:
             **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
         }
         if reference is not None:
-            self.say("probing")
+            self.worker.say("probing")
             states = wait_for_reference(reference)
             arrays |= probe_steps(trainer, self.plan, self.orders, states)
         facts = {
@@ -121,9 +112,9 @@ class Recorder:
     def costs(self, trainer: Trainer) -> dict[str, Any]:
         """What the run took, and what its process did before."""
         return {
-            "seconds": {"import": self.import_seconds, **trainer.seconds},
+            "seconds": {"import": self.worker.import_seconds, **trainer.seconds},
             "peak_rss_bytes": peak_rss_bytes(),
-            "earlier_in_process": self.earlier,
+            "earlier_in_process": list(self.worker.earlier),
         }
 
 

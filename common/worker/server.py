@@ -1,6 +1,6 @@
-"""A worker that stays: it takes one request after the other, until nobody is there to ask.
+"""How a worker is asked: one request after the other, until nobody is there to ask.
 
-Needs the standard library only. The other end is :mod:`execution.worker_pool`.
+Needs the standard library only. The other end is :mod:`execution.process`.
 """
 
 from __future__ import annotations
@@ -10,65 +10,75 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 HELLO = "hello"
-"""The request for a sign of life, and the event that answers it: ``pid`` is the worker's."""
-
-IDLE = json.dumps({"event": "idle"})
-"""The line by which it says that a request is carried out and it waits for the next."""
+"""The question for a sign of life, and the event that answers it: ``pid`` is the worker's."""
 
 
-def serve(listener: socket.socket, execute: Callable[[Sequence[str], TextIO], None]) -> None:
-    """Carry out requests for ever, one at a time, in this thread: frameworks expect the main one.
+def done(request: Path) -> str:
+    """The line by which a worker says that a request is carried out: it waits for the next."""
+    return json.dumps({"event": "done", "request": str(request)})
 
-    A request is a line on a connection, the JSON list of a worker's arguments; the answers are
-    lines of progress on the same connection, the last one :data:`IDLE`. The JSON string
-    :data:`HELLO` is answered at once. The process ends when the last connection closes, and when
-    one closes whose request is under way; as any worker, it ends with what a run raises.
 
-    Args:
-        listener: a socket that listens, to which one connection is made already.
-        execute: carries out a request, given its arguments and where progress goes.
+class Server:
+    """The threads that listen while the main one works: frameworks expect that one.
+
+    A request is a line, its file's path in JSON; the answers are lines of progress, the last one
+    :func:`done`. :data:`HELLO` is answered at once. The process ends when nobody is left to ask,
+    and when whoever asked for what is under way is gone.
     """
-    server = _Server(listener)
-    while True:
-        connection, words = server.requests.get()
-        server.busy = connection
-        with connection.makefile("w", encoding="utf-8") as out:
-            execute(words, out)
-            server.busy = None  # before it is said, so that whoever heard it may leave
-            print(IDLE, file=out, flush=True)
 
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[tuple[TextIO, Path]] = queue.SimpleQueue()
+        self._lock, self._askers = threading.Lock(), 0
+        self._busy: TextIO | None = None
 
-class _Server:
-    """The threads that listen while the main one trains."""
+    def accept(self, listener: socket.socket) -> None:
+        """From now on listen to whoever connects."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        self.requests: queue.SimpleQueue[tuple[socket.socket, list[str]]] = queue.SimpleQueue()
-        self.busy: socket.socket | None = None
-        self._listener, self._lock, self._connections = listener, threading.Lock(), 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        def accept() -> None:
+            while True:
+                connection, _ = listener.accept()
+                self.hear(
+                    connection.makefile("r", encoding="utf-8"),
+                    connection.makefile("w", encoding="utf-8"),
+                )
 
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            with self._lock:
-                self._connections += 1
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+        threading.Thread(target=accept, daemon=True).start()
 
-    def _read(self, connection: socket.socket) -> None:
-        try:
-            with connection.makefile("rw", encoding="utf-8") as lines:
+    def hear(self, lines: TextIO, out: TextIO) -> None:
+        """From now on listen to this stream, and answer on the other one."""
+
+        def hear() -> None:
+            try:
                 for line in lines:
                     if (request := json.loads(line)) == HELLO:
                         answer = {"event": HELLO, "pid": os.getpid()}
-                        print(json.dumps(answer), file=lines, flush=True)
+                        print(json.dumps(answer), file=out, flush=True)
                     else:
-                        self.requests.put((connection, request))
-        finally:  # it closed, or broke
-            with self._lock:
-                self._connections -= 1
-                if connection is self.busy or not self._connections:
-                    os._exit(1)
+                        self.ask(Path(request), out)
+            finally:  # it closed, or broke
+                with self._lock:
+                    self._askers -= 1
+                    if out is self._busy or not self._askers:
+                        os._exit(0 if self._busy is None and self._requests.empty() else 1)
+
+        with self._lock:
+            self._askers += 1
+        threading.Thread(target=hear, daemon=True).start()
+
+    def ask(self, request: Path, out: TextIO) -> None:
+        """Have a request carried out; its progress goes to that stream."""
+        self._requests.put((out, request))
+
+    def serve(self, carry_out: Callable[[Path, TextIO], None]) -> NoReturn:
+        """Carry out requests for ever, one at a time; ends with what one of them raises."""
+        while True:
+            out, request = self._requests.get()
+            self._busy = out
+            carry_out(request, out)
+            self._busy = None  # before it is said, so that whoever heard it may leave
+            print(done(request), file=out, flush=True)

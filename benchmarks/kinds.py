@@ -1,28 +1,28 @@
-"""One measurement in one fresh process: ``python -m benchmarks.worker SETTINGS.json``.
+"""What is measured, in a fresh process each time: requests of kind ``benchmarks.kinds:NAME``.
 
 Runs in a backend's own interpreter; needs NumPy and the standard library, and what it measures.
-The settings say what (:data:`KINDS`), and where the plan is and the result goes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from framework_parity.benchmarks.memory import Watch, resident_bytes
 from framework_parity.common.core.arrays import aligned
-from framework_parity.common.core.child_process import claim_stdout, end_with_parent
 from framework_parity.common.core.device import asked_device
 from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
 from framework_parity.common.worker.recorder import peak_rss_bytes
 from framework_parity.common.worker.train import build_model
+from framework_parity.common.worker.worker import Worker
 
 
 class Clock:
@@ -46,21 +46,17 @@ class Measurement:
     """What every kind of measurement shares: import, plan and data, and the facts to report.
 
     Args:
-        settings: ``backend``, ``implementation``, ``kind``, ``plan``, ``out``, ``accuracies``,
-            ``peers``.
+        worker: the process.
+        plan: folder of the plan.
+        backend: a folder of ``backends/``; empty for none.
     """
 
-    def __init__(self, settings):
-        self.settings, self.clock = settings, Clock()
+    def __init__(self, worker, plan, backend):
+        self.clock = Clock()
         self.facts, self.parameters = {}, {}
-        self.plan = Plan.load(Path(settings["plan"]))
+        self.plan = Plan.load(plan)
         self.started, cpu = time.perf_counter(), time.process_time()
-        name = settings["backend"]
-        self.backend = (
-            importlib.import_module(f"framework_parity.backends.{name}") if name else None
-        )
-        if self.backend:
-            self.backend.Trainer.use_device(asked_device())
+        self.backend = worker.backend(backend) if backend else None
         self.facts["import_seconds"] = time.perf_counter() - self.started
         self.facts["import_cpu_seconds"] = time.process_time() - cpu
         self.facts["import_rss_bytes"] = peak_rss_bytes()
@@ -68,8 +64,8 @@ class Measurement:
         self.data = self.plan.data()
         self.orders = [np.asarray(order) for order in self.plan.order]
 
-    def finish(self):
-        """Write the facts, and the parameters that came of it."""
+    def record(self):
+        """The facts, and the parameters that came of it."""
         wall, cpu = self.clock.wall, self.clock.cpu
         later = wall[1:] or wall
         self.facts |= {
@@ -85,32 +81,45 @@ class Measurement:
         if wall:
             extra = max(0.0, wall[0] - float(np.median(later)))
             self.facts["first_step_seconds"] = self.facts.pop("compile_seconds", 0.0) + extra
-        out = Path(self.settings["out"])
-        np.savez(out.with_suffix(".npz"), **self.parameters)
-        out.write_text(json.dumps(self.facts), encoding="utf-8")
+        return Record(self.facts, self.parameters)
 
 
-def fit(measurement):
-    """``Trainer.fit`` of a shipped implementation, from the plan's initial parameters."""
-    plan, implementation = measurement.plan, measurement.settings["implementation"]
-    model = build_model(measurement.backend, implementation, plan, measurement.data)
-    fit_model(measurement, model, plan.parameters)
+def fit(
+    worker: Worker,
+    plan: Path,
+    backend: str,
+    implementation: str,
+    accuracies: list[float] | None = None,
+    chunked: bool = False,
+) -> Record:
+    """``Trainer.fit`` of a shipped implementation, from the plan's initial parameters.
+
+    Args:
+        worker: the process.
+        plan: folder of the plan.
+        backend: a folder of ``backends/``.
+        implementation: ``scratch`` or ``concise``.
+        accuracies: of validation; when each was reached is noted.
+        chunked: as if the memory were too small for any data.
+    """
+    measurement = Measurement(worker, plan, backend)
+    model = build_model(measurement.backend, implementation, measurement.plan, measurement.data)
+    return fit_model(measurement, model, measurement.plan.parameters, accuracies or [], chunked)
 
 
-def own(measurement):
+def own(worker: Worker, plan: Path, backend: str, implementation: str) -> Record:
     """``Trainer.fit`` of a model that a user defines, the book's way; it draws its parameters."""
-    chapters = importlib.import_module(
-        f"framework_parity.backends.{measurement.settings['backend']}.chapters"
-    )
-    make, data = getattr(chapters, measurement.settings["implementation"]), measurement.data
+    measurement = Measurement(worker, plan, backend)
+    chapters = importlib.import_module(f"framework_parity.backends.{backend}.chapters")
+    make, data = getattr(chapters, implementation), measurement.data
     shape = data.num_inputs, data.num_outputs
-    fit_model(measurement, make(measurement.backend, *shape, measurement.plan.recipe.lr), None)
+    model = make(measurement.backend, *shape, measurement.plan.recipe.lr)
+    return fit_model(measurement, model, None)
 
 
-def fit_model(measurement, model, initial):
+def fit_model(measurement, model, initial, accuracies=(), chunked=False):
     """``Trainer.fit`` of any model, timed."""
     backend, plan, data = measurement.backend, measurement.plan, measurement.data
-    wanted = list(measurement.settings.get("accuracies", ()))
     reached = measurement.facts["reached_seconds"] = {}
 
     began = []
@@ -119,7 +128,7 @@ def fit_model(measurement, model, initial):
         if progress.kind == "compiling":
             began.append(time.process_time())
         if progress.kind == "epoch":
-            for accuracy in wanted:
+            for accuracy in accuracies:
                 if trainer.history["val_accuracy"][-1] >= accuracy:
                     seconds = time.perf_counter() - measurement.started
                     reached.setdefault(str(accuracy), [seconds, progress.epoch])
@@ -127,8 +136,8 @@ def fit_model(measurement, model, initial):
     trainer = backend.Trainer(plan.recipe.max_epochs, callbacks=[note])
     trainer.fit_epoch = measurement.clock(trainer.fit_epoch)
     orders = measurement.orders
-    if measurement.settings.get("chunked"):
-        data.memory_bytes = 0  # as if the memory were too small for any data
+    if chunked:
+        data.memory_bytes = 0
     watch = Watch() if data.is_large else contextlib.nullcontext()  # none where time is measured
     with watch:
         trainer.fit(model, data, orders=orders, parameters=initial, dtype=plan.recipe.dtype)
@@ -141,35 +150,46 @@ def fit_model(measurement, model, initial):
     measurement.facts["evaluate_seconds"] = trainer.seconds["evaluate"]
     measurement.facts["loss"] = trainer.history["train_loss"][-1]
     measurement.facts["val_accuracy"] = trainer.history["val_accuracy"]
+    return measurement.record()
 
 
-def loop(measurement):
-    """A loop written by hand, of the backend's ``raw_loop.py``."""
-    name = f"framework_parity.backends.{measurement.settings['backend']}.raw_loop"
+def loop(worker: Worker, plan: Path, backend: str, loop: str, epochs: int | None = None) -> Record:
+    """A loop written by hand, of the backend's ``raw_loop.py``; ``epochs`` of it, or all."""
+    measurement = Measurement(worker, plan, backend)
+    name = f"framework_parity.backends.{backend}.raw_loop"
     plan, data = measurement.plan, measurement.data
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
     X, y = data.examples(train=True, dtype=plan.recipe.dtype)
     shared = plan.recipe.lr, plan.recipe.batch_size
-    make = importlib.import_module(name).LOOPS[measurement.settings["loop"]]
-    if measurement.settings["loop"].endswith("loader"):  # it converts what is stored, one by one
+    make = importlib.import_module(name).LOOPS[loop]
+    if loop.endswith("loader"):  # it converts what is stored, one by one
         shape = data.image_shape or (1, data.num_inputs)
         made = make(aligned(np.array(data.X_train)), y, initial, *shared, shape, data.divisor)
     else:
         made = make(X, y, initial, *shared)
     epoch = measurement.clock(made.epoch)
-    for order in measurement.orders[: measurement.settings.get("epochs")]:
+    for order in measurement.orders[:epochs]:
         losses, _ = epoch(order)
     measurement.parameters = made.get_parameters()
     measurement.facts["loss"] = float(np.mean(losses))
+    return measurement.record()
 
 
-def keras(measurement):
-    """Keras 3's ``fit`` on the same backend, in its own random order of the same examples."""
-    os.environ["KERAS_BACKEND"] = measurement.settings["backend"]
+def keras(worker: Worker, plan: Path, backend: str, peers: str = "") -> Record:
+    """Keras 3's ``fit`` on the same backend, in its own random order of the same examples.
+
+    Args:
+        worker: the process.
+        plan: folder of the plan.
+        backend: a folder of ``backends/``.
+        peers: a folder of packages that the environment lacks.
+    """
+    measurement = Measurement(worker, plan, backend)
+    os.environ["KERAS_BACKEND"] = backend
     # Left to itself it takes a GPU wherever PyTorch sees one.
     os.environ["KERAS_TORCH_DEVICE"] = "cuda" if asked_device() == "gpu" else "cpu"
-    if folder := measurement.settings.get("peers"):
-        sys.path.append(folder)  # behind the environment's own packages
+    if peers:
+        sys.path.append(peers)  # behind the environment's own packages
     started = time.perf_counter()
     import keras
 
@@ -202,10 +222,12 @@ def keras(measurement):
     W, b = model.layers[-1].get_weights()
     measurement.parameters = {"W": np.asarray(W), "b": np.asarray(b)}
     measurement.facts["loss"] = float(history.history["loss"][-1])
+    return measurement.record()
 
 
-def limit(measurement):
+def limit(worker: Worker, plan: Path, backend: str = "") -> Record:
     """The machine's limit: the gather of each batch and the two products with it, in NumPy."""
+    measurement = Measurement(worker, plan, backend)
     plan, (X, _) = measurement.plan, measurement.data.examples(train=True)
     size = plan.recipe.batch_size
     W, error = np.array(plan.W), np.ones((size, plan.W.shape[1]), X.dtype)
@@ -221,18 +243,20 @@ def limit(measurement):
     timed = measurement.clock(epoch)
     for order in measurement.orders:
         timed(order)
+    return measurement.record()
 
 
-def numerics(measurement):
+def numerics(worker: Worker, plan: Path, backend: str, shapes: list[Any], repeats: int) -> Record:
     """Cross-entropy from scratch, by indexing and with one-hot labels, on random probabilities.
 
     Each function runs on every shape in ``repeats`` turns; the number that it returns is read, so
     that the work is done when the clock stops.
     """
+    measurement = Measurement(worker, plan, backend)
     measurement.facts["shapes"] = [
-        _cross_entropies(measurement.backend, *shape, measurement.settings["repeats"])
-        for shape in measurement.settings["shapes"]
+        _cross_entropies(measurement.backend, *shape, repeats) for shape in shapes
     ]
+    return measurement.record()
 
 
 def _cross_entropies(backend, rows, classes, repeats):
@@ -255,18 +279,24 @@ def _cross_entropies(backend, rows, classes, repeats):
     return found
 
 
-KINDS = {f.__name__: f for f in (fit, own, loop, keras, limit, numerics)}
-
-
-def main():
-    """Read the settings, measure, write the result."""
-    claim_stdout()
-    end_with_parent()
-    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    measurement = Measurement(settings)
-    KINDS[settings["kind"]](measurement)
-    measurement.finish()
-
-
-if __name__ == "__main__":
-    main()
+def watching(worker: Worker, plan: Path, backend: str, implementation: str, epochs: int) -> Record:
+    """Processor seconds of each epoch without and with the projection of what is fed, in turn."""
+    face, made = worker.backend(backend), Plan.load(plan)
+    order, trainers = np.array(made.order[0]), []
+    for watched in (False, True):
+        data = made.data()
+        trainer = face.Trainer(1)
+        if watched:
+            trainer.watched = made.direction
+        model = build_model(face, implementation, made, data)
+        given = {"orders": [order], "parameters": made.parameters, "dtype": made.recipe.dtype}
+        trainer.fit(model, data, **given)
+        trainers.append(trainer)
+    seconds = [[], []]
+    for turn in range(epochs):
+        for i in (0, 1) if turn % 2 else (1, 0):
+            trainers[i].fed = []
+            started = time.process_time()
+            trainers[i].fit_epoch(order)
+            seconds[i].append(time.process_time() - started)
+    return Record({}, {"without": np.array(seconds[0]), "watched": np.array(seconds[1])})

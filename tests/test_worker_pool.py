@@ -1,4 +1,4 @@
-"""Workers that stay: one process for plan after plan, shared, and gone when nobody needs it."""
+"""The pool of workers: one process for plan after plan, shared, and gone when nobody needs it."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from framework_parity.common.data.datasets import Synthetic
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.execution.processes import REFERENCE, Contender, Execution
-from framework_parity.common.execution.worker_pool import StayingWorkers
+from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.training.record import Record
 from tests.conftest import BACKENDS
@@ -24,14 +24,13 @@ PLANS = ((300, 8, 3, "float32"), (500, 5, 4, "float64"), (300, 8, 3, "float32"))
 """What a worker trains one after the other: examples, features, classes, dtype."""
 
 
-def execution(folder, staying, plan=PLANS[0], timeout=60.0):
+def execution(folder, pool, plan=PLANS[0], timeout=60.0):
     """Runs workers on a small plan whose reference is there."""
     *sizes, dtype = plan
     made, data = make_plan(folder, Synthetic(*sizes), dtype=dtype)
-    alone = staying is None  # a process for each run, to compare with
-    found = Execution(made, folder, 1, 1, timeout, staying=staying, alone=alone)
-    found.reference_file(REFERENCE).parent.mkdir()
-    Training(made, data).run().save(found.reference_file(REFERENCE))
+    alone = pool is None  # a process for each run, to compare with
+    found = Execution(made, folder, 1, 1, timeout, pool=pool, alone=alone)
+    Training(made, data).run().record().save(found.reference_folder(REFERENCE))
     return found
 
 
@@ -80,9 +79,9 @@ def test_processes_that_share_a_folder_share_the_worker(workers, tmp_path):
     (pid,) = processes(str(workers.folder))
     script = f"""
 from pathlib import Path
-from framework_parity.common.execution.worker_pool import StayingWorkers
-from tests.test_staying import contenders, execution, train, statuses
-plan = execution(Path({str(tmp_path / "other")!r}), StayingWorkers(Path({str(workers.folder)!r})))
+from framework_parity.common.execution.worker_pool import WorkerPool
+from tests.test_worker_pool import contenders, execution, train, statuses
+plan = execution(Path({str(tmp_path / "other")!r}), WorkerPool(Path({str(workers.folder)!r})))
 assert statuses(train(plan, contenders()[:1])) == ["done"]
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, check=True, timeout=60)
@@ -114,7 +113,7 @@ def test_whoever_comes_second_waits_for_its_turn(workers, tmp_path):
 )
 def test_a_worker_that_comes_to_grief_is_replaced(workers, tmp_path, deed, status, reason):
     script = f'exec {shlex.quote(sys.executable)} -m tests.sabotage {deed} concise "$@"'
-    python = interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", script)
+    python = interpreter(tmp_path / "python", "*framework_parity.common.worker*", script)
     runs = contenders(python=python)
     for number in range(2):
         plan = execution(tmp_path / str(number), workers, timeout=2.5)
@@ -139,7 +138,7 @@ def test_an_interpreter_that_is_none_has_its_reason(workers, tmp_path):
     environment = contenders()[0].environment
     broken = interpreter(
         tmp_path / "python",
-        "*framework_parity.common.worker.train*",
+        "*framework_parity.common.worker*",
         "echo a broken thing >&2; exit 1",
     )
     for python, reason in ((tmp_path / "nothing", "No such file"), (broken, "a broken thing")):
@@ -154,14 +153,14 @@ def test_it_ends_with_the_last_that_used_it_however_that_ended(tmp_path, name):
     """In the middle of a training, too: nobody would wait for its end."""
     script = f"""
 from pathlib import Path
-from framework_parity.common.execution.worker_pool import StayingWorkers
-from tests.test_staying import contenders, execution, train
-workers = StayingWorkers(Path({str(tmp_path / "workers")!r}))
+from framework_parity.common.execution.worker_pool import WorkerPool
+from tests.test_worker_pool import contenders, execution, train
+workers = WorkerPool(Path({str(tmp_path / "workers")!r}))
 python = Path({str(tmp_path / "python")!r})
 train(execution(Path({str(tmp_path / "plan")!r}), workers), contenders(python=python))
 """
     sabotage = f'exec {shlex.quote(sys.executable)} -m tests.sabotage hang concise "$@"'
-    interpreter(tmp_path / "python", "*framework_parity.common.worker.train*", sabotage)
+    interpreter(tmp_path / "python", "*framework_parity.common.worker*", sabotage)
     pid = tmp_path / "plan" / "runs" / "pid"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as process:
         wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
@@ -174,7 +173,7 @@ train(execution(Path({str(tmp_path / "plan")!r}), workers), contenders(python=py
 def test_a_folder_with_a_long_name_is_no_obstacle(tmp_path):
     """The address of a socket has room for a hundred bytes."""
     folder = tmp_path / ("long" * 50)
-    workers = StayingWorkers(folder)
+    workers = WorkerPool(folder)
     assert statuses(train(execution(tmp_path / "plan", workers), contenders())) == ["done"] * 2
     workers.close()
     wait_until(lambda: not processes(str(folder)))

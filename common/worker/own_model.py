@@ -1,35 +1,23 @@
-"""Train a user's own model: ``python -m framework_parity.common.worker.train_model``.
+"""Train a user's own model, as a request.
 
-The reference (in float64), the members of its ensemble and every contender run this. Needs NumPy
-and the standard library only, besides the backend.
+The reference (in float64), the members of its ensemble and every contender are such requests.
+Needs NumPy and the standard library only, besides the backend.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import time
+import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, aligned
-from framework_parity.common.core.child_process import (
-    NEXT,
-    begin_anew,
-    claim_stdout,
-    end_with_parent,
-    leave,
-)
-from framework_parity.common.core.device import asked_device
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
-from framework_parity.common.reference.recording_data import Witness, fed_sha256
+from framework_parity.common.reference.recording_data import RecordingData, fed_sha256
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
@@ -41,6 +29,7 @@ from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, Trainer
 from framework_parity.common.worker.recorder import Recorder, peak_rss_bytes
 from framework_parity.common.worker.train import versions
+from framework_parity.common.worker.worker import Worker
 
 INITIAL_FILE = "model.npz"
 
@@ -106,7 +95,7 @@ def batch_of(orders: Sequence[Rows] | Array, plan: Plan, step: int) -> Rows:
     return np.asarray(orders[epoch][place * size : (place + 1) * size])
 
 
-class Arranged(Witness):
+class Arranged(RecordingData):
     """Examples whose features and classes are in another order."""
 
     arrangement: Arrangement
@@ -124,9 +113,9 @@ class States(Recorder):
     """The trainer's callback: reports progress and keeps the parameters at the plan's points."""
 
     def __init__(
-        self, model: OwnModel, backend: str, plan: Plan, out: Any, member: int | None = None
+        self, worker: Worker, model: OwnModel, backend: str, plan: Plan, member: int | None = None
     ) -> None:
-        super().__init__(plan, "concise", out)
+        super().__init__(worker, plan, "concise")
         self.model, self.backend, self.member = model, backend, member
         self.states: dict[int, Parameters] = {}
 
@@ -135,7 +124,7 @@ class States(Recorder):
             self.refuse(trainer.unequal())
             self.check(trainer.model.get_parameters())
             self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.orders)
-            self.say("compiling")
+            self.worker.say("compiling")
             if self.member is None:  # what others are fed is the plan's in another arrangement
                 self.watch(trainer)
         if self.feeding:
@@ -152,7 +141,7 @@ class States(Recorder):
                 "parameters and batch, in training and evaluation, and keeps nothing but its "
                 f"parameters; received {'; '.join(found)}; leave that out of the model to compare"
             )
-            self.say(REFUSED, reason=reason)
+            self.worker.say(REFUSED, reason=reason)
             raise ParityError(f"{self.model.path}: {reason}")
 
     def check(self, received: Parameters) -> None:
@@ -168,16 +157,7 @@ class States(Recorder):
 
 
 class Run:
-    """One training of a user's own model.
-
-    Args:
-        model: the file.
-        plan: what to train.
-        folder: of the plan; holds the initial parameters, too.
-        dtype: floating-point type of this training.
-        member: which member of the ensemble; None trains as the plan says.
-        reference: the reference's record; None if this is it.
-    """
+    """One training of a user's own model; arguments as of :func:`own_model`."""
 
     def __init__(
         self,
@@ -193,18 +173,13 @@ class Run:
         with np.load(folder / INITIAL_FILE, allow_pickle=False) as archive:
             self.initial = {name: archive[name].astype(dtype) for name in archive}
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
-        assert isinstance(data, Arranged)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
         self.arrangement = Arrangement.of(plan, data, member or 0, changed)
         self.data, data.arrangement = data, self.arrangement
 
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
-        started = time.perf_counter()
-        recorder.say("importing")
-        face: Any = importlib.import_module(f"framework_parity.backends.{name}")
-        face.Trainer.use_device(asked_device())
-        recorder.import_seconds = time.perf_counter() - started
+        face = recorder.worker.backend(name)
         data, recipe = self.data, self.plan.recipe
         built = self.model.build(name, face, data.num_inputs, data.num_outputs, recipe.lr)
         trainer: Trainer = face.Trainer(
@@ -229,7 +204,7 @@ class Run:
                 for name in self.model.shapes
             },
         }
-        recorder.say("probing")
+        recorder.worker.say("probing")
         if self.reference is not None:
             states = states_of(self.reference)
         probes = {step: self.probe(trainer, step, states[step]) for step in self.plan.probes}
@@ -246,7 +221,7 @@ class Run:
             "plan_sha256": self.plan.sha256,
             "fed_sha256": recorder.fed_sha256,
             "history": trainer.history,
-            "seconds": {"import": recorder.import_seconds, **trainer.seconds},
+            "seconds": {"import": recorder.worker.import_seconds, **trainer.seconds},
             "peak_rss_bytes": peak_rss_bytes(),
         }
         if self.reference is None:
@@ -375,49 +350,53 @@ def states_of(record: Record) -> dict[int, Parameters]:
     }
 
 
-def main() -> None:
-    """The command line: one training, or several members of the ensemble one after the other."""
-    parser = argparse.ArgumentParser(
-        prog="python -m framework_parity.common.worker.train_model", description=__doc__
-    )
-    parser.add_argument("--model", type=Path, required=True, help="the model's file")
-    parser.add_argument("--plan", type=Path, required=True, help="folder of the plan")
-    parser.add_argument("--backend", required=True, help="a folder of backends/")
-    parser.add_argument("--dtype", required=True, help="floating-point type of this training")
-    parser.add_argument("--reference", type=Path, help="the reference's record, for the probes")
-    run_of = parser.add_argument_group("each training, one after the other")
-    for name, meaning, kind in (
-        ("out", "folder of the record to write", Path),
-        ("log", "takes what the training prints", Path),
-        ("member", "which member of the ensemble; none trains as the plan says", int),
-    ):
-        run_of.add_argument(f"--{name}", action="append", default=[], type=kind, help=meaning)
-    arguments = parser.parse_args()
-    end_with_parent()
-    with claim_stdout() as out:
-        try:
-            carry_out(arguments, out)
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            raise RuntimeError(
-                f"{arguments.model}: expected a model that trains; received {error!r}, which ends "
-                "its process; take that out"
-            ) from error
+def own_model(
+    worker: Worker,
+    plan: Path,
+    backend: str,
+    model: Path,
+    dtype: str,
+    reference: Path | None = None,
+    member: int | None = None,
+) -> Record:
+    """Train a user's own model.
+
+    Args:
+        worker: what carries it out.
+        plan: folder of the plan; holds the initial parameters, too.
+        backend: a folder of ``backends/``.
+        model: its file.
+        dtype: floating-point type of this training.
+        reference: the reference's record, for the probes; None if this is it.
+        member: which member of the ensemble; None trains as the plan says.
+    """
+    try:
+        found, made = _load(model, backend), Plan.load(plan)
+        recorder = States(worker, found, backend, made, member)
+        return Run(found, made, plan, dtype, member, reference).train(backend, recorder)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        raise RuntimeError(
+            f"{model}: expected a model that trains; received {error!r}, which ends "
+            "its process; take that out"
+        ) from error
 
 
-def carry_out(arguments: argparse.Namespace, out: TextIO) -> None:
-    """Do the trainings of a command line; progress goes to ``out``."""
-    model = OwnModel.load(arguments.model, [arguments.backend])
-    plan = Plan.load(arguments.plan)
-    runs = zip_longest(arguments.out, arguments.log, arguments.member)
-    for index, (folder, log, member) in enumerate(runs):
-        recorder = States(model, arguments.backend, plan, out, member)
-        if index:
-            recorder.say(NEXT)
-        begin_anew(log)
-        of = (plan, arguments.plan, arguments.dtype, member, arguments.reference)
-        Run(model, *of).train(arguments.backend, recorder).save(folder)
+def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:
+    """What a file says of its model, or why it is refused: it may end the process that reads it.
+
+    Args:
+        worker: what carries it out.
+        model: the file.
+        backends: names of all backends that there are.
+    """
+    try:
+        found = OwnModel.load(model, backends)
+    except ParityError as error:
+        return Record({"refused": str(error).removeprefix(str(model))}, {})
+    return Record({"backends": found.backends, "shapes": found.shapes}, {})
 
 
-if __name__ == "__main__":
-    main()
-    leave()
+@functools.cache
+def _load(model: Path, backend: str) -> OwnModel:
+    """A file once in a process: it may register its classes somewhere."""
+    return OwnModel.load(model, [backend])

@@ -1,0 +1,162 @@
+"""A process that carries out requests: how it is asked, how it ends, what to say of a bad end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
+from framework_parity.common.environments.external import ExternalEnvironment
+from framework_parity.common.environments.external_command import fill
+from framework_parity.common.environments.program import clean_environment, end_process_group
+from framework_parity.common.worker.request import Request
+from framework_parity.common.worker.server import done
+
+LOG_LINES = 5
+"""How many of a log's last lines the reason of a failure quotes."""
+
+WORKER = (BOOTSTRAP, "framework_parity.common.worker")
+"""The arguments of an interpreter that make it a worker."""
+
+
+def command(environment: Environment, request: Request) -> tuple[str, ...]:
+    """What carries out a request: a worker, to whom it is handed, or a program of another language.
+
+    That one takes it apart as its ``command.toml`` says, and ends with it.
+    """
+    if not isinstance(environment, ExternalEnvironment):
+        return (str(environment.python), *WORKER, str(request.file))
+    fields = {"record": request.record, **request.fields}
+    if "reference" in fields:
+        fields["reference"] /= "arrays.npz"
+    values = {"task": request.kind, "reference": "", "seed": "0"}
+    for name, value in fields.items():
+        values[name] = str(value.absolute() if isinstance(value, Path) else value)
+    return (str(environment.python), *fill(environment.arguments, values))
+
+
+class Process(ABC):
+    """What the launcher asks of a process, whether it ends with its requests or stays.
+
+    Args:
+        lines: what it says.
+        requests: where it reads.
+
+    Attributes:
+        waits: whether it has carried out all that it was asked.
+    """
+
+    def __init__(self, lines: IO[str], requests: IO[str]) -> None:
+        self._lines, self._requests, self.waits = lines, requests, False
+
+    def ask(self, request: object) -> None:
+        """Hand it a request: the path of its file."""
+        self._requests.write(f"{json.dumps(request, default=str)}\n")
+        self._requests.flush()
+
+    def progress(self, request: Path) -> Iterator[str]:
+        """What it says, line by line, until it has carried out that request, or ends."""
+        self.waits, last = False, done(request)
+        with contextlib.suppress(OSError):
+            for line in self._lines:
+                if line.rstrip("\n") == last:
+                    self.waits = True
+                    return
+                yield line
+
+    @abstractmethod
+    def failure(self) -> tuple[str, bool] | None:
+        """After the last line: why it did not carry it out, and whether it was killed."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Kill it and all that it started; from any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it: what it started ends, too."""
+
+
+class OwnProcess(Process):
+    """A process that is started for one group of requests and ends with them.
+
+    Args:
+        command: the program and its arguments; run from the project's root, without a shell.
+        log: the file that takes its standard error.
+        variables: added to its environment.
+        cpus: the processors that it keeps to; None for all.
+
+    Raises:
+        OSError: if it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        variables: Mapping[str, str],
+        cpus: Sequence[int] | None,
+    ) -> None:
+        with log.open("a", encoding="utf-8") as file:
+            if cpus is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, cpus)  # of this thread; the process inherits it
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**clean_environment(), **variables},
+                stdin=subprocess.PIPE,  # a worker ends itself when this closes
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        assert self._process.stdin is not None
+        super().__init__(self._process.stdout, self._process.stdin)
+
+    def failure(self) -> tuple[str, bool] | None:
+        if self.waits:
+            return None
+        code = self._process.wait()
+        if code < 0:
+            return f"killed by {_signal_name(-code)}", True
+        return (f"ended with exit status {code}", False) if code else None
+
+    def end(self) -> None:
+        end_process_group(self._process)
+
+    def close(self) -> None:
+        self.end()  # what it started may outlive it
+        self._process.wait()
+        for stream in (self._requests, self._lines):
+            with contextlib.suppress(OSError):  # what it was asked and did not read
+                stream.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
+    return f"{name} (out of memory?)" if name == "SIGKILL" else name
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a log, joined."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # Lines of nothing but marks point at a part of the line above, which no longer stands there.
+    said = [line.strip() for line in lines if line.strip(" ^~")]
+    return " | ".join(said[-LOG_LINES:])

@@ -118,7 +118,7 @@ def make_tasks(
 
 def loops(backend: str) -> list[str]:
     """The names in a backend's ``LOOPS``, read without importing its framework."""
-    path = Path(__file__).parent.parent / "backends" / backend / "raw_loop.py"
+    path = Path(__file__).parent / "raw_loops" / f"{backend}.py"
     if not path.exists():
         return []
     listed = path.read_text(encoding="utf-8").partition("LOOPS = {")[2]

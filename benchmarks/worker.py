@@ -100,7 +100,7 @@ def fit(measurement):
 def own(measurement):
     """``Trainer.fit`` of a model that a user defines, the book's way; it draws its parameters."""
     chapters = importlib.import_module(
-        f"framework_parity.backends.{measurement.settings['backend']}.chapters"
+        f"framework_parity.benchmarks.chapters.{measurement.settings['backend']}"
     )
     make, data = getattr(chapters, measurement.settings["implementation"]), measurement.data
     shape = data.num_inputs, data.num_outputs
@@ -144,8 +144,8 @@ def fit_model(measurement, model, initial):
 
 
 def loop(measurement):
-    """A loop written by hand, of the backend's ``raw_loop.py``."""
-    name = f"framework_parity.backends.{measurement.settings['backend']}.raw_loop"
+    """A loop written by hand, of the backend's file in ``raw_loops/``."""
+    name = f"framework_parity.benchmarks.raw_loops.{measurement.settings['backend']}"
     plan, data = measurement.plan, measurement.data
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
     X, y = data.examples(train=True, dtype=plan.recipe.dtype)

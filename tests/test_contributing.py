@@ -14,7 +14,9 @@ from framework_parity.common.environments.discovery import discover
 from framework_parity.common.report.report import Report
 from tests.helpers import user_environment
 
-SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SHOWN = re.compile(
+    r"^`((?:backends|benchmarks)/[\w./]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
 COPIED = ("backends", "benchmarks", "common", "docs", "framework_parity", "tests")
 FILES = ("compare.py", "pyproject.toml", "CONTRIBUTING.md")
 
@@ -23,12 +25,12 @@ FILES = ("compare.py", "pyproject.toml", "CONTRIBUTING.md")
 def files():
     """What the page shows, by path."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return {path: content for path, _, content in SHOWN.findall(text)}
+    return dict(SHOWN.findall(text))
 
 
 @pytest.fixture(scope="module")
 def name(files):
-    (name,) = {path.split("/")[1] for path in files}
+    (name,) = {path.split("/")[1] for path in files if path.startswith("backends")}
     return name
 
 
@@ -65,9 +67,9 @@ def call(copy):
     return call
 
 
-def test_it_is_styled_as_the_rest(call, name):
+def test_it_is_styled_as_the_rest(call, files):
     for words in (("check",), ("format", "--check")):
-        process = call("-m", "ruff", *words, f"backends/{name}")
+        process = call("-m", "ruff", *words, *(path for path in files if path.endswith(".py")))
         assert process.returncode == 0, process.stdout + process.stderr
 
 
@@ -105,7 +107,7 @@ def test_every_fault_can_be_planted_in_it(copy, name):
     by_backend = {
         other: set(re.findall(r'^    "([^"]+)": ', path.read_text(), re.MULTILINE))
         for other in (name, *discover(external=False))
-        for path in [copy / "backends" / other / "faults.py"]
+        for path in [copy / "benchmarks" / "faults" / f"{other}.py"]
     }
     assert len(set(map(frozenset, by_backend.values()))) == 1
     assert len(by_backend[name]) > 10

@@ -15,6 +15,7 @@ from framework_parity.common.environments.backend import IMPLEMENTATIONS
 Places = tuple[tuple[str, ...], ...]
 """Where a step begins: the first of each tuple that is there, ``FILE:NAME`` in a backend's folder.
 
+``PLACE/FOLDER:NAME`` is in the file of the backend's name there, in place of its folder.
 What the functions found there use of the same file belongs to the step, too.
 """
 
@@ -44,7 +45,7 @@ STEPS: Mapping[str, Mapping[str, Places]] = {
         ),
     },
     "training": _both(("trainer.py:Trainer.fit_epoch",)),
-    "prediction": _both(("trainer.py:Trainer.predict",), ("chapters.py:predict",)),
+    "prediction": _both(("trainer.py:Trainer.predict",), ("benchmarks/chapters:predict",)),
 }
 """By step and implementation. The same names in every backend: a new one needs no entry."""
 
@@ -104,7 +105,9 @@ def cut_step(folder: Path, step: str, implementation: str, docstrings: bool) -> 
     for places in STEPS[step][implementation]:
         for place in places:
             file, _, name = place.partition(":")
-            if (folder / file).is_file() and name in (source := _Source(folder / file)).nodes:
+            outside = folder.parents[1] / file / f"{folder.name}.py"
+            path = outside if "/" in file else folder / file
+            if path.is_file() and name in (source := _Source(path)).nodes:
                 found += [source.cut(each, docstrings) for each in source.needed_by(name)]
                 break
     return found

@@ -29,7 +29,7 @@ LANES = 64
 
 def answer_limits(backend: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """See :func:`notebook.exercises.limits`."""
-    name = f"framework_parity.backends.{settings['backend']}.exercises"
+    name = f"framework_parity.benchmarks.exercises.{settings['backend']}"
     if importlib.util.find_spec(name) is None:
         raise ParityError(f"{name}: expected a module; received none; docs/python.md describes it")
     module = importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Faults of NumPy's own making, for the suite's test of itself (``benchmarks/faults.py``).
+"""Faults of NumPy's own making, for the suite's test of itself.
 
 There is no autograd: a fault in the loss brings its own derivative by the logits.
 """

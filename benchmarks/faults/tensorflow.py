@@ -1,4 +1,4 @@
-"""Faults of TensorFlow's own making, for the suite's test of itself (``benchmarks/faults.py``)."""
+"""Faults of TensorFlow's own making, for the suite's test of itself."""
 
 import tensorflow as tf
 

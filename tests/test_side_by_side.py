@@ -66,7 +66,8 @@ def test_every_backend_has_every_step(step, implementation):
     for column in columns:
         assert column.missing is None
         for fragment in column.fragments:
-            assert column.backend in (fragment.path.parent.name, fragment.path.stem)
+            shared = fragment.path.is_relative_to(ROOT / "common")
+            assert shared or column.backend in (fragment.path.parent.name, fragment.path.stem)
 
 
 @every_step
@@ -103,9 +104,10 @@ def test_docstrings_are_left_out_and_nothing_else(step, implementation):
 def test_training_includes_what_an_epoch_calls():
     for column in shown("training").columns:
         names = [fragment.name for fragment in column.fragments]
-        assert "Trainer.fit_epoch" in names
-        assert any(name.rpartition(".")[2] in ("_step", "_update") for name in names)
-        assert len(names) == len(set(names)) >= 2
+        assert len(names) == len(set(names))
+        if names != ["Trainer.train_step"]:  # which the eager trainer's epoch calls
+            assert "Trainer.fit_epoch" in names
+            assert any(name.rpartition(".")[2] in ("_step", "_update") for name in names)
 
 
 def test_frameworks_are_shown_by_default():

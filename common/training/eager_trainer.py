@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
@@ -22,7 +23,12 @@ class EagerTrainer(Trainer):
 
     A framework's own gives :meth:`train_step`, which holds the mathematics. It overrides whatever
     else it does better than what is here.
+
+    Attributes:
+        dtypes: the floating-point types that the framework computes in, as it claims.
     """
+
+    dtypes: Sequence[str] = ("float32", "float64")
 
     @staticmethod
     @abstractmethod
@@ -86,6 +92,11 @@ class EagerTrainer(Trainer):
     # What the trainer asks of a framework
 
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:
+        if dtype not in self.dtypes:
+            raise ParityError(
+                f"dtype: expected {' or '.join(self.dtypes)}, all that this backend computes in; "
+                f"received {dtype}; leave the backend or --dtype away"
+            )
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(self.tensor, data.examples(train=False, dtype=dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ def complete(
         "ProgressBoard": ProgressBoard,
         "add_to_class": add_to_class,
         "evaluate_accuracy": evaluate_accuracy,
-        "versions": lambda: {name: importlib.import_module(name).__version__},
+        "versions": lambda: {name: _version(name)},
     }
     for base in (DataModule, FashionMNIST, Digits, Synthetic):
         shared[base.__name__] = _in_tensors(base, face, tensors)
@@ -44,6 +45,11 @@ def complete(
     ]
     face.update({key: value for key, value in shared.items() if key not in face})
     face["__all__"] = sorted({*own, *shared})
+
+
+def _version(name: str) -> str:
+    said: str | None = getattr(importlib.import_module(name), "__version__", None)
+    return said or importlib.metadata.version(name)
 
 
 def _in_tensors(base: Any, face: dict[str, Any], make: Any) -> type:

@@ -35,7 +35,9 @@ class Trainer(EagerTrainer):
         return y_hat, loss, None
 
     concatenate = staticmethod(np.concatenate)
-    wait = staticmethod(mxnet.nd.waitall)  # no loss waits for the last update
+
+    def wait(self):
+        mxnet.nd.waitall()  # no loss waits for the last update
 
     def tensor(self, array):
         return shared(array)
@@ -47,8 +49,9 @@ class Trainer(EagerTrainer):
     def spare_model(self):
         return self.model.restored()
 
-    def gather(self, rows):
-        return np.take(self.X, rows, axis=0)
+    @staticmethod
+    def take(array, rows):  # by an index MXNet warns of its own code
+        return np.take(array, rows, axis=0)
 
     @staticmethod
     def project(X, v):

@@ -63,13 +63,18 @@ class EagerTrainer(Trainer):
         """``tensors``, one after the other, as one."""
         return self.tensor(np.concatenate([self.numpy(tensor) for tensor in tensors]))
 
+    @staticmethod
+    def take(array: Any, rows: Any) -> Any:
+        """``rows`` of a tensor of examples, the ``array``."""
+        return array[rows]
+
     def gather(self, rows: Any) -> Any:
         """The features of a batch, in memory of their own or that of the batch before.
 
         Args:
             rows: of the training data, a tensor.
         """
-        return self.X[rows]
+        return self.take(self.X, rows)
 
     @staticmethod
     def project(X: Any, v: Any) -> Any:
@@ -108,7 +113,7 @@ class EagerTrainer(Trainer):
 
     def fit_epoch(self, order: Indices) -> EpochMetrics:
         order = self.tensor(np.ascontiguousarray(order))
-        y = self.y[order]
+        y = self.take(self.y, order)
         losses, scores, fed = [], [], []
         v = None if self.watched is None else self.tensor(self.watched)
         for start in range(0, len(order), self.batch_size):
@@ -135,7 +140,9 @@ class EagerTrainer(Trainer):
 
     def training_batch(self, rows: Indices) -> tuple[Array, npt.NDArray[np.int32]]:
         order = self.tensor(np.ascontiguousarray(rows))
-        return np.array(self.numpy(self.gather(order))), self.numpy(self.y[order]).astype(np.int32)
+        return np.array(self.numpy(self.gather(order))), self.numpy(
+            self.take(self.y, order)
+        ).astype(np.int32)
 
     def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(self.X_val), size):

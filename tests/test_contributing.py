@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed to the letter: a fifth framework is the files that it shows."""
+"""CONTRIBUTING.md, followed to the letter: a fifth framework is the files that it links to."""
 
 import json
 import re
@@ -14,18 +14,18 @@ from framework_parity.common.environments.discovery import discover
 from framework_parity.common.report.report import Report
 from tests.helpers import user_environment
 
-SHOWN = re.compile(
-    r"^`((?:backends|benchmarks)/[\w./]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE
-)
+EXAMPLES = ROOT / "docs" / "examples"
+(EXAMPLE,) = sorted({place.parents[2] for place in EXAMPLES.glob("*/backends/*/requirements.txt")})
+"""The files that the page links to, where they belong in the repository."""
 COPIED = ("backends", "benchmarks", "common", "docs", "framework_parity", "tests")
 FILES = ("compare.py", "pyproject.toml", "CONTRIBUTING.md")
 
 
 @pytest.fixture(scope="module")
 def files():
-    """What the page shows, by path."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return dict(SHOWN.findall(text))
+    """The example's files, as they are called where they belong."""
+    found = sorted(path for path in EXAMPLE.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return [path.relative_to(EXAMPLE).as_posix() for path in found]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def name(files):
 
 
 @pytest.fixture(scope="module")
-def copy(files, name, tmp_path_factory):
+def copy(name, tmp_path_factory):
     """A copy of the repository with the new folder in it."""
     root = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__", "results")
@@ -44,9 +44,7 @@ def copy(files, name, tmp_path_factory):
     for file in FILES:
         shutil.copy(ROOT / file, root)
     shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
-    (root / "backends" / name).mkdir()
-    for path, content in files.items():
-        (root / path).write_text(content, encoding="utf-8")
+    shutil.copytree(EXAMPLE, root, dirs_exist_ok=True, ignore=ignored)
     return root
 
 
@@ -65,6 +63,18 @@ def call(copy):
         )
 
     return call
+
+
+def test_the_page_links_to_every_file(files):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in files:
+        assert f"({(EXAMPLE / path).relative_to(ROOT).as_posix()})" in text
+
+
+def test_it_is_as_small_as_the_page_says(files, name):
+    lines = {path: len((EXAMPLE / path).read_text().splitlines()) for path in files}
+    assert lines[f"backends/{name}/__init__.py"] <= 150
+    assert sum(lines.values()) <= 400
 
 
 def test_it_is_styled_as_the_rest(call, files):

@@ -58,8 +58,7 @@ def show_wrong(data, X, y, preds):
 def two_layers(d2l, num_inputs, num_hidden, num_outputs, lr):
     """A classifier with one hidden layer, which the suite knows nothing of."""
     model, one = d2l.Classifier(), nn.Linear(num_inputs, num_hidden)
-    model.net = nn.Sequential(one, nn.ReLU(), nn.Linear(num_hidden, num_outputs))
-    model.lr = lr
+    model.lr, model.net = lr, nn.Sequential(one, nn.ReLU(), nn.Linear(num_hidden, num_outputs))
     return model
 
 

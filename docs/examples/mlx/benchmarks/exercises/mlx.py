@@ -7,11 +7,6 @@ TYPES = {"FP32": mx.float32, "BF16": mx.bfloat16, "FP16": mx.float16, "INT8": mx
 
 
 def exp(values, number_format):
-    """The powers of e in a number format, as float64, and the name of their type.
-
-    Args:
-        values: float64, shape ``(n,)``, numbers that the format holds.
-        number_format: a key of :data:`TYPES`; of float64 MLX computes the first half only.
-    """
+    """The powers of e in a number format, as float64, and the name of their type."""
     powers = mx.exp(mx.array(values).astype(TYPES[number_format]))
     return np.array(powers.astype(mx.float32), np.float64), str(powers.dtype).rpartition(".")[2]

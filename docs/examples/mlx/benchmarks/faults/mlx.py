@@ -31,26 +31,16 @@ def weights(gradients):
     return {"net": {"weight": layer["weight"]}} if layer else {"W": gradients["W"]}
 
 
-def loss(of_examples):
-    """Another loss of each example: ``of_examples(p, y, size)`` from the probabilities."""
+def loss(of_examples=None, divisor=lambda n, _: n):
+    """Another loss of each example, ``of_examples(p, y, size)``, or another divisor of the sum."""
 
     def plant(model, size):
         def loss(self, y_hat, y, averaged=True):
-            p = y_hat if isinstance(self, SoftmaxRegressionScratch) else softmax(y_hat, stable=True)
-            found = of_examples(p, y, size)
-            return found.mean() if averaged else found
-
-        return faulty(model, loss=loss)
-
-    return plant
-
-
-def reduction(divisor):
-    """Losses summed up and divided by ``divisor(n, size)``."""
-
-    def plant(model, size):
-        def loss(self, y_hat, y, averaged=True):
-            found = model.loss(self, y_hat, y, averaged=False)
+            if of_examples is None:
+                found = model.loss(self, y_hat, y, averaged=False)
+            else:
+                by_hand = isinstance(self, SoftmaxRegressionScratch)
+                found = of_examples(y_hat if by_hand else softmax(y_hat, stable=True), y, size)
             return found.sum() / divisor(len(y), size) if averaged else found
 
         return faulty(model, loss=loss)
@@ -98,18 +88,14 @@ def chosen(p, y):
     return p[mx.arange(len(y)), y]
 
 
-def entropy(p):
-    return -(p * mx.log(p)).sum(axis=1)
-
-
 FAULTS = {
     "weight decay": optimizer(lambda lr, size: optimizers.SGD(lr, weight_decay=size)),
     "momentum": optimizer(lambda lr, size: optimizers.SGD(lr, momentum=size)),
     "Nesterov momentum": optimizer(lambda lr, size: optimizers.SGD(lr, size, nesterov=True)),
     "gradient clipping": optimizer(lambda lr, size: changed(lr, lambda g: clip(g, size)[0])),
     "bias never updated": optimizer(lambda lr, _: changed(lr, weights)),
-    "last batch over batch_size": reduction(max),
-    "sum instead of mean": reduction(lambda n, _: 1),
+    "last batch over batch_size": loss(divisor=max),
+    "sum instead of mean": loss(divisor=lambda n, _: 1),
     "no bias": forward(lambda X, W, b: X @ W + 0 * b),
     "label smoothing": loss(lambda p, y, size: cross_entropy(mx.log(p), y, label_smoothing=size)),
     "log clipped": loss(lambda p, y, size: -mx.log(mx.maximum(chosen(p, y), size))),
@@ -120,5 +106,5 @@ FAULTS = {
     "focal loss": loss(lambda p, y, g: -((1 - chosen(p, y)) ** g) * mx.log(chosen(p, y))),
     "class weights": loss(lambda p, y, size: (1 + size * y) * -mx.log(chosen(p, y))),
     "temperature": loss(lambda p, y, size: cross_entropy(mx.log(p) / size, y)),
-    "confidence penalty": loss(lambda p, y, part: -part * entropy(p) - mx.log(chosen(p, y))),
+    "confidence penalty": loss(lambda p, y, c: c * (p * mx.log(p)).sum(1) - mx.log(chosen(p, y))),
 }

@@ -32,8 +32,8 @@ class Logits:
             mx.eval(self.model.parameters(), self.optimizer.state, y_hat, loss)
             losses.append(loss.item())
             scores.append(y_hat)
-        correct = np.array(mx.concatenate(scores).argmax(axis=1) == self.y[order])
-        return np.array(losses), correct
+        correct = mx.concatenate(scores).argmax(axis=1) == self.y[order]
+        return np.array(losses), np.array(correct)
 
     def get_parameters(self):
         return {"W": np.array(self.model.weight).T, "b": np.array(self.model.bias)}

@@ -110,7 +110,7 @@ def fit(
 def own(worker: Worker, plan: Path, backend: str, implementation: str) -> Record:
     """``Trainer.fit`` of a model that a user defines, the book's way; it draws its parameters."""
     measurement = Measurement(worker, plan, backend)
-    chapters = importlib.import_module(f"framework_parity.backends.{backend}.chapters")
+    chapters = importlib.import_module(f"framework_parity.benchmarks.chapters.{backend}")
     make, data = getattr(chapters, implementation), measurement.data
     shape = data.num_inputs, data.num_outputs
     model = make(measurement.backend, *shape, measurement.plan.recipe.lr)
@@ -154,9 +154,9 @@ def fit_model(measurement, model, initial, accuracies=(), chunked=False):
 
 
 def loop(worker: Worker, plan: Path, backend: str, loop: str, epochs: int | None = None) -> Record:
-    """A loop written by hand, of the backend's ``raw_loop.py``; ``epochs`` of it, or all."""
+    """A loop written by hand, of the backend's file in ``raw_loops/``; ``epochs`` of it, or all."""
     measurement = Measurement(worker, plan, backend)
-    name = f"framework_parity.backends.{backend}.raw_loop"
+    name = f"framework_parity.benchmarks.raw_loops.{backend}"
     plan, data = measurement.plan, measurement.data
     initial = {name: np.array(value) for name, value in plan.parameters.items()}
     X, y = data.examples(train=True, dtype=plan.recipe.dtype)

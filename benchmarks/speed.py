@@ -104,7 +104,10 @@ def make_tasks(
 
         for implementation in backend.implementations:
             add(f"{name} {implementation}", kind="fit", implementation=implementation, **shared)
-        add(f"{name} own concise", kind="own", implementation="concise", **shared)
+        if (Path(__file__).parent / "chapters" / f"{name}.py").exists():
+            add(f"{name} own concise", kind="own", implementation="concise", **shared)
+        else:
+            say(f"{name} own concise: not offered: there is no benchmarks/chapters/{name}.py")
         for loop in loops(name):
             if not loop.endswith("loader"):
                 add(f"{name} {loop}", kind="loop", loop=loop, **shared)
@@ -118,7 +121,7 @@ def make_tasks(
 
 def loops(backend: str) -> list[str]:
     """The names in a backend's ``LOOPS``, read without importing its framework."""
-    path = Path(__file__).parent.parent / "backends" / backend / "raw_loop.py"
+    path = Path(__file__).parent / "raw_loops" / f"{backend}.py"
     if not path.exists():
         return []
     listed = path.read_text(encoding="utf-8").partition("LOOPS = {")[2]

@@ -34,13 +34,29 @@ def arrays(tensor):
     return np.asarray(tensor)
 
 
+class NotOffered(Exception):  # noqa: N818  (no error: most of what a backend has is optional)
+    """A backend lacks what is optional."""
+
+
 class Fixture:
     """A small problem, the backend's tensors and its two models."""
 
     def __init__(self, name):
         self.d2l = importlib.import_module(f"framework_parity.backends.{name}")
-        self.chapters = importlib.import_module(f"framework_parity.backends.{name}.chapters")
+        self.name = name
         self.random = np.random.default_rng(0)
+
+    def offered(self, place):
+        """The backend's module in a package of optional ones."""
+        name = f"{place}.{self.name}"
+        if importlib.util.find_spec(name) is None:
+            raise NotOffered(f"not offered: there is no {name}")
+        return importlib.import_module(name)
+
+    @property
+    def chapters(self):
+        """The book's sections, where the backend has them."""
+        return self.offered("framework_parity.benchmarks.chapters")
 
     def problem(self, num_train=100, num_inputs=6, num_outputs=3, num_val=20, **options):
         X = self.random.standard_normal((num_train + num_val, num_inputs)).astype(np.float32)
@@ -320,7 +336,7 @@ def loops_by_hand_train_as_the_trainer(fixture):
     trainer = fixture.d2l.Trainer(2)
     trainer.fit(model, data, orders=orders, parameters=initial)
     expected, (X, y) = model.get_parameters(), data.examples(train=True)
-    module = importlib.import_module(f"{fixture.d2l.__name__}.raw_loop")
+    module = fixture.offered("framework_parity.benchmarks.raw_loops")
     assert {"idiomatic scratch", "idiomatic concise"} <= set(module.LOOPS)
     for name, make in module.LOOPS.items():
         start = {key: value.copy() for key, value in initial.items()}
@@ -348,10 +364,7 @@ def a_gpu_that_the_framework_does_not_see_is_refused(fixture):
 
 
 def what_only_this_backend_has(fixture):
-    name = f"{fixture.d2l.__name__}.own_checks"
-    if importlib.util.find_spec(name) is None:
-        return  # most backends have nothing of their own
-    for check in importlib.import_module(name).CHECKS:
+    for check in fixture.offered("tests.own_checks").CHECKS:
         check()
 
 
@@ -564,6 +577,11 @@ def main():
                 warnings.simplefilter("error")
                 by_name[name](fixture, *implementation)
             wrong = None
+        except (NotOffered, ParityError) as absent:
+            if not str(absent).startswith(("not offered:", "dtype:")):
+                raise
+            print(json.dumps({"absent": str(absent)}), file=out, flush=True)
+            continue
         except Exception:
             wrong = traceback.format_exc()
         print(json.dumps({"wrong": wrong}), file=out, flush=True)

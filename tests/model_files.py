@@ -1,6 +1,7 @@
 """Files of models of many kinds for the command ``model``: in several frameworks, sound or not.
 
-Examples are the digits: 8 rows of 8 pixels. How a framework computes stands in its own folder.
+Examples are the digits: 8 rows of 8 pixels. How a framework computes stands in
+``own_models/``, in a file of its name.
 """
 
 import runpy
@@ -11,7 +12,7 @@ from tests.conftest import BACKENDS
 FOUND = {
     name: runpy.run_path(str(place))
     for name in BACKENDS
-    if (place := ROOT / "backends" / name / "own_models.py").exists()
+    if (place := ROOT / "tests" / "own_models" / f"{name}.py").exists()
 }
 KINDS = {
     "convolution": '{"K": (3, 3, 1, 4), "W": (256, "outputs"), "b": ("outputs",)}',

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed to the letter: a fifth framework is the files that it shows."""
+"""CONTRIBUTING.md, followed to the letter: a fifth framework is the files that it links to."""
 
 import json
 import re
@@ -14,26 +14,28 @@ from framework_parity.common.environments.discovery import discover
 from framework_parity.common.report.report import Report
 from tests.helpers import user_environment
 
-SHOWN = re.compile(r"^`(backends/(\w+)/[\w.]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLES = ROOT / "docs" / "examples"
+(EXAMPLE,) = sorted({place.parents[2] for place in EXAMPLES.glob("*/backends/*/requirements.txt")})
+"""The files that the page links to, where they belong in the repository."""
 COPIED = ("backends", "benchmarks", "common", "docs", "framework_parity", "tests")
 FILES = ("compare.py", "pyproject.toml", "CONTRIBUTING.md")
 
 
 @pytest.fixture(scope="module")
 def files():
-    """What the page shows, by path."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return {path: content for path, _, content in SHOWN.findall(text)}
+    """The example's files, as they are called where they belong."""
+    found = sorted(path for path in EXAMPLE.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return [path.relative_to(EXAMPLE).as_posix() for path in found]
 
 
 @pytest.fixture(scope="module")
 def name(files):
-    (name,) = {path.split("/")[1] for path in files}
+    (name,) = {path.split("/")[1] for path in files if path.startswith("backends")}
     return name
 
 
 @pytest.fixture(scope="module")
-def copy(files, name, tmp_path_factory):
+def copy(name, tmp_path_factory):
     """A copy of the repository with the new folder in it."""
     root = tmp_path_factory.mktemp("copy")
     ignored = shutil.ignore_patterns("__pycache__", "results")
@@ -42,9 +44,7 @@ def copy(files, name, tmp_path_factory):
     for file in FILES:
         shutil.copy(ROOT / file, root)
     shutil.rmtree(root / "backends" / name, ignore_errors=True)  # a reader may have followed, too
-    (root / "backends" / name).mkdir()
-    for path, content in files.items():
-        (root / path).write_text(content, encoding="utf-8")
+    shutil.copytree(EXAMPLE, root, dirs_exist_ok=True, ignore=ignored)
     return root
 
 
@@ -65,9 +65,21 @@ def call(copy):
     return call
 
 
-def test_it_is_styled_as_the_rest(call, name):
+def test_the_page_links_to_every_file(files):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in files:
+        assert f"({(EXAMPLE / path).relative_to(ROOT).as_posix()})" in text
+
+
+def test_it_is_as_small_as_the_page_says(files, name):
+    lines = {path: len((EXAMPLE / path).read_text().splitlines()) for path in files}
+    assert lines[f"backends/{name}/__init__.py"] <= 150
+    assert sum(lines.values()) <= 400
+
+
+def test_it_is_styled_as_the_rest(call, files):
     for words in (("check",), ("format", "--check")):
-        process = call("-m", "ruff", *words, f"backends/{name}")
+        process = call("-m", "ruff", *words, *(path for path in files if path.endswith(".py")))
         assert process.returncode == 0, process.stdout + process.stderr
 
 
@@ -105,7 +117,7 @@ def test_every_fault_can_be_planted_in_it(copy, name):
     by_backend = {
         other: set(re.findall(r'^    "([^"]+)": ', path.read_text(), re.MULTILINE))
         for other in (name, *discover(external=False))
-        for path in [copy / "backends" / other / "faults.py"]
+        for path in [copy / "benchmarks" / "faults" / f"{other}.py"]
     }
     assert len(set(map(frozenset, by_backend.values()))) == 1
     assert len(by_backend[name]) > 10

@@ -135,13 +135,14 @@ def test_where_training_is_chaotic_lockstep_finds_the_fault_and_nothing_else(wor
 
 
 def test_every_fault_has_a_stage_a_plan_and_a_way_to_be_planted():
-    by_backend = {name: (ROOT / "backends" / name / "faults.py").read_text() for name in BACKENDS}
+    places = [ROOT / "benchmarks" / "faults" / f"{name}.py" for name in BACKENDS]
+    sources = [place.read_text() for place in places if place.exists()]  # a backend need not
     for fault in CATALOGUE:
         assert set(fault.stages) <= set(STAGES)
         assert set(fault.plans) <= set(FAULTY)
         for part, size in fault.parts:
             assert size in BY_NAME[part].sizes
-        for source in by_backend.values():
+        for source in sources:
             ways = (fault.name in PLANTERS, f'"{fault.name}": ' in source, bool(fault.parts))
             assert sum(ways) == 1
 

@@ -65,7 +65,9 @@ def test_every_backend_has_every_step(step, implementation):
     assert [column.backend for column in columns] == list(BACKENDS)
     for column in columns:
         assert column.missing is None
-        assert all(f.path.parent.name == column.backend for f in column.fragments)
+        for fragment in column.fragments:
+            shared = fragment.path.is_relative_to(ROOT / "common")
+            assert shared or column.backend in (fragment.path.parent.name, fragment.path.stem)
 
 
 @every_step
@@ -102,9 +104,10 @@ def test_docstrings_are_left_out_and_nothing_else(step, implementation):
 def test_training_includes_what_an_epoch_calls():
     for column in shown("training").columns:
         names = [fragment.name for fragment in column.fragments]
-        assert "Trainer.fit_epoch" in names
-        assert any(name.rpartition(".")[2] in ("_step", "_update") for name in names)
-        assert len(names) == len(set(names)) >= 2
+        assert len(names) == len(set(names))
+        if names != ["Trainer.train_step"]:  # which the eager trainer's epoch calls
+            assert "Trainer.fit_epoch" in names
+            assert any(name.rpartition(".")[2] in ("_step", "_update") for name in names)
 
 
 def test_frameworks_are_shown_by_default():

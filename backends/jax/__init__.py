@@ -7,15 +7,15 @@ import jax
 import jaxlib
 import optax
 
-from framework_parity.backends.jax.arrays import numpy, tensor
 from framework_parity.backends.jax.classifier import (
     Classifier,
     evaluate_accuracy,
     get_key,
     get_seed,
+    numpy,
+    tensor,
 )
 from framework_parity.backends.jax.concise import SoftmaxRegression
-from framework_parity.backends.jax.data import DataModule, Digits, FashionMNIST, Synthetic
 from framework_parity.backends.jax.optimizer import SGD
 from framework_parity.backends.jax.scratch import (
     SoftmaxRegressionScratch,
@@ -24,36 +24,7 @@ from framework_parity.backends.jax.scratch import (
     softmax,
 )
 from framework_parity.backends.jax.trainer import Trainer
-from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
-from framework_parity.common.training.progress_board import ProgressBoard
-
-Module = Classifier
-
-__all__ = [
-    "SGD",
-    "Classifier",
-    "DataModule",
-    "Digits",
-    "FashionMNIST",
-    "HyperParameters",
-    "Module",
-    "ProgressBoard",
-    "SoftmaxRegression",
-    "SoftmaxRegressionScratch",
-    "Synthetic",
-    "Trainer",
-    "add_to_class",
-    "cross_entropy",
-    "cross_entropy_one_hot",
-    "evaluate_accuracy",
-    "get_key",
-    "get_seed",
-    "numpy",
-    "seed",
-    "softmax",
-    "tensor",
-    "versions",
-]
+from framework_parity.common.training.face import complete
 
 
 def versions():
@@ -69,3 +40,11 @@ def seed(number):
         number: a whole number, zero or larger.
     """
     random.seed(number)
+
+
+def _tensors(X, y):
+    """A batch: images of shape ``(n, h, w, 1)``."""
+    return jax.device_put((X[..., None] if X.ndim == 3 else X, y))
+
+
+complete(globals(), _tensors)

@@ -14,6 +14,20 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
 
+def tensor(values):
+    """An array.
+
+    Args:
+        values: numbers, nested lists or NumPy's array; fractions are float32.
+    """
+    return jnp.array(values)
+
+
+def numpy(tensor):
+    """The numbers of a ``tensor``, in NumPy."""
+    return np.asarray(tensor)
+
+
 class Classifier(nn.Module, AbstractClassifier):
     """A classifier in Flax whose ``forward`` gives logits, until a subclass says otherwise.
 

@@ -6,49 +6,18 @@ import mxnet
 
 mxnet.npx.set_np()
 
-from framework_parity.backends.mxnet.arrays import numpy, tensor  # noqa: E402
-from framework_parity.backends.mxnet.classifier import Classifier, evaluate_accuracy  # noqa: E402
-from framework_parity.backends.mxnet.concise import SoftmaxRegression  # noqa: E402
-from framework_parity.backends.mxnet.data import DataModule, Digits, FashionMNIST, Synthetic  # noqa: E402
-from framework_parity.backends.mxnet.optimizer import SGD  # noqa: E402
-from framework_parity.backends.mxnet.scratch import (  # noqa: E402
+# isort: split
+from framework_parity.backends.mxnet.classifier import Classifier, numpy, tensor
+from framework_parity.backends.mxnet.concise import SoftmaxRegression
+from framework_parity.backends.mxnet.optimizer import SGD
+from framework_parity.backends.mxnet.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
     cross_entropy_one_hot,
     softmax,
 )
-from framework_parity.backends.mxnet.trainer import Trainer  # noqa: E402
-from framework_parity.common.core.hyperparameters import (  # noqa: E402
-    HyperParameters,
-    add_to_class,
-)
-from framework_parity.common.training.progress_board import ProgressBoard  # noqa: E402
-
-Module = Classifier
-
-__all__ = [
-    "SGD",
-    "Classifier",
-    "DataModule",
-    "Digits",
-    "FashionMNIST",
-    "HyperParameters",
-    "Module",
-    "ProgressBoard",
-    "SoftmaxRegression",
-    "SoftmaxRegressionScratch",
-    "Synthetic",
-    "Trainer",
-    "add_to_class",
-    "cross_entropy",
-    "cross_entropy_one_hot",
-    "evaluate_accuracy",
-    "numpy",
-    "seed",
-    "softmax",
-    "tensor",
-    "versions",
-]
+from framework_parity.backends.mxnet.trainer import Trainer
+from framework_parity.common.training.face import complete
 
 
 def versions():
@@ -67,3 +36,11 @@ def seed(number):
         number: a whole number, zero or larger.
     """
     mxnet.random.seed(number)
+
+
+def _tensors(X, y):
+    """A batch: images of shape ``(n, 1, h, w)``."""
+    return tensor(X[:, None] if X.ndim == 3 else X), tensor(y)
+
+
+complete(globals(), _tensors)

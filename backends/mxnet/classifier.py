@@ -3,14 +3,31 @@
 import copy
 from contextlib import contextmanager
 
-import numpy
+import numpy as onp
 from mxnet import gluon, np, npx
 
 from framework_parity.backends.mxnet.optimizer import SGD, array_of
-from framework_parity.common.training.classifier import Classifier as AbstractClassifier
+from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
-class Classifier(gluon.Block, AbstractClassifier):
+def tensor(values):
+    """An array.
+
+    MXNet alone would make float32 of whole numbers, too, which are no classes then.
+
+    Args:
+        values: numbers, nested lists or NumPy's array; fractions are float32.
+    """
+    values = onp.asarray(values)
+    return np.array(values, dtype="float32" if values.dtype.kind == "f" else values.dtype)
+
+
+def numpy(tensor):
+    """The numbers of a ``tensor``, in NumPy."""
+    return tensor.asnumpy()
+
+
+class Classifier(gluon.Block, EagerClassifier):
     """A classifier in MXNet whose ``forward`` gives logits, until a subclass says otherwise.
 
     A subclass needs layers in ``self.net`` (initialized), or arrays with an attached gradient as
@@ -19,6 +36,8 @@ class Classifier(gluon.Block, AbstractClassifier):
 
     example_loss = gluon.loss.SoftmaxCrossEntropyLoss()
     example_loss.hybridize(static_alloc=True, static_shape=True)
+
+    tensor, numpy = staticmethod(tensor), staticmethod(numpy)
 
     def __new__(cls, *_, **__):
         _as_numpy()
@@ -39,23 +58,6 @@ class Classifier(gluon.Block, AbstractClassifier):
         y_hat = y_hat.reshape(-1, y_hat.shape[-1])
         correct = (y_hat.argmax(axis=1).astype(y.dtype) == y.reshape(-1)).astype("float32")
         return correct.mean() if averaged else correct
-
-    def training_step(self, batch):
-        """Mean loss of one batch.
-
-        Args:
-            batch: ``(X, y)`` in the framework's tensors.
-        """
-        return self.loss(self(*batch[:-1]), batch[-1])
-
-    def validation_step(self, batch):
-        """Mean loss and accuracy of one batch.
-
-        Args:
-            batch: ``(X, y)`` in the framework's tensors.
-        """
-        y_hat = self(*batch[:-1])
-        return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
     def parameters(self):
         """Gluon's parameters; a list, if any array made by hand is among what is trained."""
@@ -94,21 +96,12 @@ class Classifier(gluon.Block, AbstractClassifier):
             if isinstance(value, np.ndarray) and value.grad is not None
         }
 
-    def read_tensors(self, read):
-        """``read(array)`` as NumPy for everything trained, in the layout of the mathematics.
+    def read(self, tensors):
+        return super().read({name: array_of(tensor) for name, tensor in tensors.items()})
 
-        A model whose framework keeps another layout overrides this and :meth:`set_parameters`.
-        """
-        return {
-            name: read(array_of(tensor)).asnumpy() for name, tensor in self.named_tensors().items()
-        }
-
-    def get_parameters(self):
-        return self.read_tensors(lambda array: array)
-
-    def get_gradients(self):
-        """The gradients that the last backward pass left, as :meth:`get_parameters`."""
-        return self.read_tensors(lambda array: array.grad)
+    def read_gradients(self, gradients=None):
+        tensors = self.named_tensors().items()
+        return self.read({name: array_of(tensor).grad for name, tensor in tensors})
 
     def get_states(self):
         """What layers keep besides what is trained, running statistics say, as NumPy."""
@@ -118,16 +111,14 @@ class Classifier(gluon.Block, AbstractClassifier):
             if parameter.grad_req == "null"
         }
 
-    def set_parameters(self, parameters):
-        tensors = self.named_tensors()
-        for name, value in parameters.items():
-            tensor = tensors[name]
-            if isinstance(tensor, gluon.Parameter):
-                _set_data(tensor, value)
-            elif (tensor.shape, tensor.dtype) == (value.shape, value.dtype):
-                tensor[:] = value  # in place: an optimizer may hold the array
-            else:
-                self._attach(name, np.array(value, dtype=value.dtype))
+    def set_tensor(self, name, value):
+        tensor = self.named_tensors()[name]
+        if isinstance(tensor, gluon.Parameter):
+            _set_data(tensor, value)
+        elif (tensor.shape, tensor.dtype) == (value.shape, value.dtype):
+            tensor[:] = value  # in place: an optimizer may hold the array
+        else:
+            self._attach(name, np.array(value, dtype=value.dtype))
 
     def build(self, X):
         """Give lazy layers their shapes from a batch, in the model's own floating-point type.
@@ -147,7 +138,7 @@ class Classifier(gluon.Block, AbstractClassifier):
         """
         super().cast(dtype)
         for name, array in self._by_hand().items():
-            if array.dtype != numpy.dtype(dtype):
+            if array.dtype != onp.dtype(dtype):
                 self._attach(name, array.astype(dtype))
 
     @contextmanager
@@ -157,7 +148,7 @@ class Classifier(gluon.Block, AbstractClassifier):
         tensors = [*self._collect_params_with_prefix().values(), *self._by_hand().values()]
         copies = [array_of(tensor).copy() for tensor in tensors]
         try:
-            yield
+            yield self
         finally:
             vars(self).update(attributes)
             for tensor, value in zip(tensors, copies, strict=True):
@@ -179,20 +170,6 @@ class Classifier(gluon.Block, AbstractClassifier):
     def _attach(self, name, array):
         array.attach_grad()
         setattr(self, name, array)
-
-
-def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module.
-
-    Args:
-        model: a :class:`Classifier` that has parameters.
-        data: gives the batches.
-
-    Returns:
-        The part of the examples that is classified rightly, 0 to 1.
-    """
-    correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
-    return float(np.concatenate(correct).mean())
 
 
 def _as_numpy():

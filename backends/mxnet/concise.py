@@ -13,15 +13,10 @@ class SoftmaxRegression(Classifier):
         lr: learning rate.
     """
 
+    names = {"W": "net.weight.T", "b": "net.bias"}
+
     def __init__(self, num_outputs, lr):
         super().__init__()
         self.save_hyperparameters()
         self.net = nn.Dense(num_outputs)
         self.net.initialize()
-
-    def read_tensors(self, read):
-        W, b = (read(parameter.data()) for parameter in (self.net.weight, self.net.bias))
-        return {"W": W.asnumpy().T.copy(), "b": b.asnumpy()}
-
-    def set_parameters(self, parameters):
-        super().set_parameters({"net.weight": parameters["W"].T, "net.bias": parameters["b"]})

@@ -1,24 +1,37 @@
 """NumPy's half of Classifier. There is no autograd: a model brings its gradients."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from framework_parity.backends.numpy.optimizer import SGD
-from framework_parity.common.training.classifier import Classifier as AbstractClassifier
+from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
-class Classifier(AbstractClassifier):
+def tensor(values):
+    """An array.
+
+    Args:
+        values: numbers or nested lists; fractions are float32 unless they say more.
+    """
+    array = np.array(values)
+    said = isinstance(values, np.ndarray)
+    return array if said or array.dtype.kind != "f" else array.astype(np.float32)
+
+
+def numpy(tensor):
+    """The ``tensor`` itself, which is an array."""
+    return np.asarray(tensor)
+
+
+class Classifier(EagerClassifier):
     """A classifier in NumPy whose ``forward`` gives logits.
 
-    A subclass sets its parameters as array attributes (or overrides :meth:`parameters`) and
+    A subclass sets its parameters as array attributes (or overrides :meth:`named_tensors`) and
     defines :meth:`forward` and :meth:`gradients`.
     """
 
-    def __call__(self, X):
-        return self.forward(X)
+    tensor, numpy = staticmethod(tensor), staticmethod(numpy)
 
-    def parameters(self):
+    def named_tensors(self):
         """The parameters by name, the arrays themselves: the attributes that are float arrays."""
         return {
             name: value
@@ -43,19 +56,11 @@ class Classifier(AbstractClassifier):
         losses = -log_softmax(y_hat)[np.arange(len(y_hat)), y]
         return losses.mean() if averaged else losses
 
-    def accuracy(self, y_hat, y, averaged=True):
-        correct = (y_hat.argmax(axis=1) == y).astype(np.float32)
-        return correct.mean() if averaged else correct
-
     def configure_optimizers(self):
-        return SGD(self.parameters(), self.lr)
+        return SGD(self.named_tensors(), self.lr)
 
-    def get_parameters(self):
-        return {name: value.copy() for name, value in self.parameters().items()}
-
-    def set_parameters(self, parameters: Mapping[str, np.ndarray]):
-        for name, value in parameters.items():
-            setattr(self, name, np.array(value))
+    def set_tensor(self, name, value):
+        setattr(self, name, value)
 
 
 def log_softmax(logits):
@@ -72,17 +77,3 @@ def log_softmax(logits):
 def row_max(logits):
     """``logits.max(axis=1, keepdims=True)``, by its place: NumPy finds that three times as fast."""
     return logits[np.arange(len(logits)), logits.argmax(axis=1)][:, None]
-
-
-def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module.
-
-    Args:
-        model: a :class:`Classifier` that has parameters.
-        data: gives the batches.
-
-    Returns:
-        The part of the examples that is classified rightly, 0 to 1.
-    """
-    correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
-    return float(np.concatenate(correct).mean())

@@ -3,10 +3,8 @@
 from framework_parity.backends.tensorflow.runtime import tf
 
 # isort: split
-from framework_parity.backends.tensorflow.arrays import numpy, tensor
-from framework_parity.backends.tensorflow.classifier import Classifier, evaluate_accuracy
+from framework_parity.backends.tensorflow.classifier import Classifier, numpy, tensor
 from framework_parity.backends.tensorflow.concise import SoftmaxRegression
-from framework_parity.backends.tensorflow.data import DataModule, Digits, FashionMNIST, Synthetic
 from framework_parity.backends.tensorflow.optimizer import SGD
 from framework_parity.backends.tensorflow.scratch import (
     SoftmaxRegressionScratch,
@@ -15,34 +13,7 @@ from framework_parity.backends.tensorflow.scratch import (
     softmax,
 )
 from framework_parity.backends.tensorflow.trainer import Trainer
-from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
-from framework_parity.common.training.progress_board import ProgressBoard
-
-Module = Classifier
-
-__all__ = [
-    "SGD",
-    "Classifier",
-    "DataModule",
-    "Digits",
-    "FashionMNIST",
-    "HyperParameters",
-    "Module",
-    "ProgressBoard",
-    "SoftmaxRegression",
-    "SoftmaxRegressionScratch",
-    "Synthetic",
-    "Trainer",
-    "add_to_class",
-    "cross_entropy",
-    "cross_entropy_one_hot",
-    "evaluate_accuracy",
-    "numpy",
-    "seed",
-    "softmax",
-    "tensor",
-    "versions",
-]
+from framework_parity.common.training.face import complete
 
 
 def versions():
@@ -57,3 +28,11 @@ def seed(number):
         number: a whole number, zero or larger.
     """
     tf.keras.utils.set_random_seed(number)
+
+
+def _tensors(X, y):
+    """A batch: images of shape ``(n, h, w, 1)``."""
+    return tensor(X[..., None] if X.ndim == 3 else X), tensor(y)
+
+
+complete(globals(), _tensors)

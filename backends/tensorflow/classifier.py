@@ -5,23 +5,36 @@ import math
 import tensorflow as tf
 
 from framework_parity.backends.tensorflow.optimizer import SGD
-from framework_parity.common.training.classifier import Classifier as AbstractClassifier
+from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
-class Classifier(AbstractClassifier):
+def tensor(values):
+    """A tensor.
+
+    Args:
+        values: numbers, nested lists or an array; fractions are float32 unless they say more.
+    """
+    return tf.constant(values)
+
+
+def numpy(tensor):
+    """The numbers of a ``tensor``, in NumPy."""
+    return tensor.numpy()
+
+
+class Classifier(EagerClassifier):
     """A classifier in TensorFlow whose ``forward`` gives logits, until a subclass says otherwise.
 
     A subclass needs attributes that are variables, or layers in ``self.net``, and usually
     ``self.lr``.
     """
 
+    tensor, numpy = staticmethod(tensor), staticmethod(numpy)
+
     def __call__(self, X):
         if X.ndim > 2:  # Keras layers, once built, take only the shape that the trainer gives
             X = tf.reshape(X, (-1, math.prod(X.shape[1:])))
         return self.forward(X)
-
-    def forward(self, X):
-        return self.net(X)
 
     def loss(self, y_hat, y, averaged=True):
         fn = tf.keras.losses.SparseCategoricalCrossentropy(
@@ -37,23 +50,6 @@ class Classifier(AbstractClassifier):
         correct = tf.cast(preds == tf.reshape(y, (-1,)), tf.float32)
         return tf.reduce_mean(correct) if averaged else correct
 
-    def training_step(self, batch):
-        """Mean loss of one batch.
-
-        Args:
-            batch: ``(X, y)`` in the framework's tensors.
-        """
-        return self.loss(self(*batch[:-1]), batch[-1])
-
-    def validation_step(self, batch):
-        """Mean loss and accuracy of one batch.
-
-        Args:
-            batch: ``(X, y)`` in the framework's tensors.
-        """
-        y_hat = self(*batch[:-1])
-        return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
-
     def configure_optimizers(self):
         if all(isinstance(variable, tf.Variable) for variable in self.trainable_variables):
             return SGD(self.lr)  # by hand, as the variables
@@ -63,9 +59,9 @@ class Classifier(AbstractClassifier):
     @property
     def trainable_variables(self):
         """The trainable variables of the model and its layers."""
-        return list(self.named_variables().values())
+        return list(self.named_tensors().values())
 
-    def named_variables(self):
+    def named_tensors(self):
         """The trainable variables by name: an attribute's, or ``attribute.i.name`` inside one.
 
         Attributes that are lists are searched too. A model whose variables have better names
@@ -91,35 +87,17 @@ class Classifier(AbstractClassifier):
     def get_states(self):
         """What is kept besides what is trained, running statistics say, as NumPy by name."""
         return {
-            getattr(variable, "path", variable.name): _numpy(variable)
+            getattr(variable, "path", variable.name): variable.numpy().copy()
             for value in vars(self).values()
             for variable in _states(value)
         }
 
-    def get_parameters(self):
-        return {name: _numpy(variable) for name, variable in self.named_variables().items()}
-
-    def set_parameters(self, parameters):
-        variables = self.named_variables()
-        for name, value in parameters.items():
-            if name in vars(self) and variables[name].dtype != value.dtype:
-                setattr(self, name, tf.Variable(value))
-            else:
-                variables[name].assign(value)
-
-
-def evaluate_accuracy(model, data):
-    """Accuracy of a model on the validation examples of a data module.
-
-    Args:
-        model: a :class:`Classifier` that has parameters.
-        data: gives the batches.
-
-    Returns:
-        The part of the examples that is classified rightly, 0 to 1.
-    """
-    correct = [model.accuracy(model(X), y, averaged=False) for X, y in data.val_dataloader()]
-    return float(tf.reduce_mean(tf.concat(correct, 0)))
+    def set_tensor(self, name, value):
+        held = self.named_tensors()[name]
+        if name in vars(self) and held.dtype != value.dtype:
+            setattr(self, name, tf.Variable(value))
+        else:
+            held.assign(value)
 
 
 def _variables(value):
@@ -147,7 +125,3 @@ def _states(value):
 
 def _name(variable):
     return variable.name.removesuffix(":0")
-
-
-def _numpy(variable):
-    return variable.numpy().copy()

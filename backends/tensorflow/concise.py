@@ -24,7 +24,7 @@ class SoftmaxRegression(Classifier):
         net.add(tf.keras.layers.Dense(self.num_outputs, dtype=dtype))
         return net
 
-    def named_variables(self):
+    def named_tensors(self):
         dense = self.net.layers[-1]
         return {"W": dense.kernel, "b": dense.bias}
 

@@ -30,7 +30,7 @@ class Trainer(AbstractTrainer):
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))
-        self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
+        self.X_val, self.y_val = map(put, data.examples(train=False, dtype=dtype))
         received = model(self.X[:1]).dtype  # builds lazy layers
         if received != dtype:
             raise ParityError(
@@ -50,7 +50,7 @@ class Trainer(AbstractTrainer):
             self.evaluate(X, y)
 
     def place(self, X, y):
-        self.X, self.y = _tensor(X), _tensor(y)
+        self.X, self.y = put(X), put(y)
 
     def fit_epoch(self, order):
         full = len(order) - len(order) % self.batch_size
@@ -140,7 +140,7 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        named = model.named_variables()
+        named = model.named_tensors()
         arrays |= {f"update/{name}": variable for name, variable in named.items()}
         arrays |= {f"gradient/{name}": g for name, g in zip(named, gradients, strict=True)}
         return {name: np.array(value.numpy()) for name, value in arrays.items()}
@@ -198,7 +198,7 @@ def shared(array):
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def _tensor(array):
+def put(array):
     """The array as a tensor on the device in use; on the CPU it shares the memory.
 
     It is aligned as TensorFlow asks.

@@ -2,10 +2,9 @@
 
 import torch
 
-from framework_parity.backends.torch.arrays import numpy, tensor
-from framework_parity.backends.torch.classifier import Classifier, evaluate_accuracy
+from framework_parity.backends.torch.classifier import Classifier, numpy, tensor
 from framework_parity.backends.torch.concise import SoftmaxRegression
-from framework_parity.backends.torch.data import DataModule, Digits, FashionMNIST, Synthetic
+from framework_parity.backends.torch.device import in_use
 from framework_parity.backends.torch.optimizer import SGD
 from framework_parity.backends.torch.scratch import (
     SoftmaxRegressionScratch,
@@ -14,39 +13,7 @@ from framework_parity.backends.torch.scratch import (
     softmax,
 )
 from framework_parity.backends.torch.trainer import Trainer
-from framework_parity.common.core.hyperparameters import HyperParameters, add_to_class
-from framework_parity.common.training.progress_board import ProgressBoard
-
-Module = Classifier
-
-__all__ = [
-    "SGD",
-    "Classifier",
-    "DataModule",
-    "Digits",
-    "FashionMNIST",
-    "HyperParameters",
-    "Module",
-    "ProgressBoard",
-    "SoftmaxRegression",
-    "SoftmaxRegressionScratch",
-    "Synthetic",
-    "Trainer",
-    "add_to_class",
-    "cross_entropy",
-    "cross_entropy_one_hot",
-    "evaluate_accuracy",
-    "numpy",
-    "seed",
-    "softmax",
-    "tensor",
-    "versions",
-]
-
-
-def versions():
-    """The versions of the libraries that compute, by name."""
-    return {"torch": torch.__version__}
+from framework_parity.common.training.face import complete
 
 
 def seed(number):
@@ -56,3 +23,12 @@ def seed(number):
         number: a whole number, zero or larger.
     """
     torch.manual_seed(number)
+
+
+def _tensors(X, y):
+    """A batch: images of shape ``(n, 1, h, w)``."""
+    X, y = (torch.as_tensor(array, device=in_use()) for array in (X, y))
+    return X.unsqueeze(1) if X.ndim == 3 else X, y.long()
+
+
+complete(globals(), _tensors)

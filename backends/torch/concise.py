@@ -14,21 +14,15 @@ class SoftmaxRegression(Classifier):
         lr: learning rate.
     """
 
+    names = {"W": "net.1.weight.T", "b": "net.1.bias"}
+
     def __init__(self, num_outputs, lr):
         super().__init__()
         self.save_hyperparameters()
         self.net = nn.Sequential(nn.Flatten(), nn.LazyLinear(num_outputs))
 
-    def read_tensors(self, read):
-        layer = self.net[1]
-        W, b = (read(tensor).detach().cpu().numpy() for tensor in (layer.weight, layer.bias))
-        return {"W": W.T.copy(), "b": b.copy()}
-
     def set_parameters(self, parameters):
         layer = self.net[1]
-        device = layer.weight.device
-        W, b = (torch.tensor(parameters[name], device=device) for name in ("W", "b"))
-        if isinstance(layer, nn.LazyLinear):
-            # The lazy layer takes its shape from an input.
-            self(torch.zeros(1, len(W), device=device))
-        layer.weight.data, layer.bias.data = W.T.contiguous(), b
+        if isinstance(layer, nn.LazyLinear):  # it takes its shape from an input
+            self(torch.zeros(1, len(parameters["W"]), device=layer.weight.device))
+        super().set_parameters(parameters)

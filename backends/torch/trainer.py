@@ -1,21 +1,19 @@
 """PyTorch's half of Trainer."""
 
-import copy
 import functools
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 
-from framework_parity.backends.torch.arrays import numpy as read
+from framework_parity.backends.torch.classifier import numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
 from framework_parity.common.core.device import no_gpu
+from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
-from framework_parity.common.training.trainer import EpochMetrics, batch_means
-from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 
-class Trainer(AbstractTrainer):
+class Trainer(EagerTrainer):
     """Trains a PyTorch :class:`Classifier`, eagerly, on data that is in memory as one tensor.
 
     Every batch is gathered into the same memory: a model that keeps one must copy it. New memory
@@ -32,71 +30,38 @@ class Trainer(AbstractTrainer):
             torch.mm(one, one)
             torch.cuda.synchronize()
 
-    def prepare(self, model, data, dtype):
-        self.model, self.data = model, data
-        self.place(*self.training_examples(dtype))
-        self.X_val, self.y_val = map(_tensor, data.examples(train=False, dtype=dtype))
-        _move(model, self.X.device)
-        with torch.no_grad(), _evaluating(model):
-            model(self.X[:2])  # builds lazy layers; one row alone has no variance
-        self.optim = model.configure_optimizers()
-
-    def place(self, X, y):
-        self.X, self.y = _tensor(X), _tensor(y)
-        self.X_batch = self.X.new_empty(self.batch_size, *self.X.shape[1:])
-
-    def fit_epoch(self, order):
-        order = self._rows(order)
-        y = self.y.index_select(0, order)
-        losses, scores, fed = [], [], []
-        v = None if self.watched is None else _tensor(self.watched)
-        batches = zip(order.split(self.batch_size), y.split(self.batch_size), strict=True)
-        for rows, y_batch in batches:
-            X_batch = torch.index_select(self.X, 0, rows, out=self.X_batch[: len(rows)])
-            if v is not None:
-                fed.append((X_batch @ v, y_batch))
-            y_hat, loss = self._step(self.model, self.optim, X_batch, y_batch)
-            losses.append(loss)
-            scores.append(y_hat)
-        if fed:
-            X, y_fed = (read(torch.cat(parts)) for parts in zip(*fed, strict=True))
-            self.keep_fed(X, y_fed, [len(y_batch) for _, y_batch in fed])
-        correct = self.model.accuracy(torch.cat(scores), y, averaged=False)
-        return EpochMetrics(
-            read(torch.stack(losses).double()), batch_means(read(correct), self.batch_size)
-        )
-
     @staticmethod
-    def _step(model, optim, X, y):
+    def train_step(model, optimizer, X, y):
         y_hat = model(X)
         loss = model.loss(y_hat, y)
-        optim.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optim.step()
-        return y_hat.detach(), loss.detach()
+        optimizer.step()
+        return y_hat.detach(), loss.detach(), None
+
+    without_gradients = staticmethod(torch.no_grad)
+    concatenate = staticmethod(torch.cat)
+
+    def tensor(self, array):
+        # On the CPU it shares the memory. Labels get the type that PyTorch indexes with.
+        if array.dtype.kind != "f":
+            array = array.astype(np.int64)
+        return torch.as_tensor(array, device=in_use())
+
+    def build(self, dtype):
+        _move(self.model, self.X.device)
+        with _evaluating(self.model):  # two rows: one alone has no variance
+            super().build(dtype)
+
+    def place(self, X, y):
+        super().place(X, y)
+        self.X_batch = self.X.new_empty(self.batch_size, *self.X.shape[1:])
+
+    def gather(self, rows):
+        return torch.index_select(self.X, 0, rows, out=self.X_batch[: len(rows)])
 
     def shuffle(self, num_examples):
-        return read(torch.randperm(num_examples))
-
-    def training_batch(self, rows):
-        rows = self._rows(rows)
-        X, y = self.X.index_select(0, rows), self.y.index_select(0, rows)
-        return read(X), read(y).astype(np.int32)
-
-    def _rows(self, rows):
-        return torch.as_tensor(np.ascontiguousarray(rows), device=self.X.device)
-
-    def validation_batches(self, size):
-        yield from zip(self.X_val.split(size), self.y_val.split(size), strict=True)
-
-    @torch.no_grad()
-    def evaluate(self, X, y):
-        y_hat = self.model(X)
-        return float(self.model.loss(y_hat, y)), float(self.model.accuracy(y_hat, y))
-
-    @torch.no_grad()
-    def predict(self, X):
-        return read(self.model(X))
+        return numpy(torch.randperm(num_examples))
 
     @torch.no_grad()
     def watched_pass(self, training):
@@ -109,31 +74,11 @@ class Trainer(AbstractTrainer):
         try:
             before = _states(model)
             with nullcontext() if training else _evaluating(model):
-                y_hat = read(model(self.watched_examples()))
+                y_hat = numpy(model(self.watched_examples()))
             return Pass(y_hat, calls, before, _states(model))
         finally:
             for handle in handles:
                 handle.remove()
-
-    def probe(self, parameters, X, y):
-        model = copy.deepcopy(self.model)
-        model.set_parameters(parameters)
-        X, y = torch.tensor(X, device=in_use()), _tensor(y)
-        y_hat, loss = self._step(model, model.configure_optimizers(), X, y)
-        arrays = {
-            "data/X": X,
-            "data/y": y,
-            "forward/y_hat": y_hat,
-            "example_loss": model.loss(y_hat, y, averaged=False),
-            "loss": loss,
-            "metric/accuracy": model.accuracy(y_hat, y),
-        }
-        arrays = {name: read(value) for name, value in arrays.items()}
-        for name, value in model.get_parameters().items():
-            arrays[f"update/{name}"] = value
-        for name, value in model.get_gradients().items():
-            arrays[f"gradient/{name}"] = value
-        return arrays
 
 
 @contextmanager
@@ -156,7 +101,7 @@ def _states(model):
 
 def _note(calls, name, module, inputs, output):
     if isinstance(output, torch.Tensor) and inputs and isinstance(inputs[0], torch.Tensor):
-        calls.append((f"{name} ({type(module).__name__})", *map(read, (inputs[0], output))))
+        calls.append((f"{name} ({type(module).__name__})", *map(numpy, (inputs[0], output))))
 
 
 def _move(model, device):
@@ -165,13 +110,3 @@ def _move(model, device):
     for tensor in model.named_tensors().values():
         if tensor.device != device:  # made by hand, hence not registered
             tensor.data = tensor.data.to(device)
-
-
-def _tensor(array):
-    """The array as a tensor on the device in use, which shares its memory if that is the CPU.
-
-    Labels get the type that PyTorch indexes with.
-    """
-    if array.dtype.kind != "f":
-        array = array.astype(np.int64)
-    return torch.as_tensor(array, device=in_use())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from framework_parity.common.environments.specifier import label
 
 ROOT = Path(__file__).resolve().parents[2]
 """What holds ``backends/``: the repository, or the package where it is installed."""
-IMPLEMENTATIONS = ("scratch", "concise")
+MODELS = {"scratch": "SoftmaxRegressionScratch", "concise": "SoftmaxRegression"}
+"""The class of each implementation, in any file of a backend's folder."""
+IMPLEMENTATIONS = tuple(MODELS)
 REQUIREMENTS_FILE = "requirements.txt"
 WORKER_NEEDS = {"numpy", "matplotlib"}
 """What every backend has: arrays, and pictures for the book's ``data.visualize``."""
@@ -113,11 +116,14 @@ def python_backends(folder: Path) -> dict[str, Backend]:
     """
     found = {}
     for path in sorted(folder.glob(f"*/{REQUIREMENTS_FILE}")):
+        code = "\n".join(map(read_text, sorted(path.parent.glob("*.py"))))
         found[path.parent.name] = Backend(
             name=path.parent.name,
             requirements=_requirements(path),
             implementations=tuple(
-                name for name in IMPLEMENTATIONS if (path.parent / f"{name}.py").exists()
+                name
+                for name, model in MODELS.items()
+                if re.search(rf"^class {model}\b", code, re.M)
             ),
         )
     return found

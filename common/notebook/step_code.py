@@ -15,6 +15,10 @@ from framework_parity.common.environments.backend import IMPLEMENTATIONS
 Places = tuple[tuple[str, ...], ...]
 """Where a step begins: the first of each tuple that is there, ``FILE:NAME`` in a backend's folder.
 
+A backend that is one file has all of them in its ``__init__.py``.
+
+``PLACE/FOLDER:NAME`` is in the file of the backend's name there, in place of its folder, and
+``PLACE/FILE.py:NAME`` in that file, which backends share.
 What the functions found there use of the same file belongs to the step, too.
 """
 
@@ -33,7 +37,12 @@ STEPS: Mapping[str, Mapping[str, Places]] = {
         "scratch": (("scratch.py:SoftmaxRegressionScratch.loss", "classifier.py:Classifier.loss"),),
         "concise": (("concise.py:SoftmaxRegression.loss", "classifier.py:Classifier.loss"),),
     },
-    "accuracy": _both(("classifier.py:Classifier.accuracy",)),
+    "accuracy": _both(
+        (
+            "classifier.py:Classifier.accuracy",
+            "common/training/eager_classifier.py:EagerClassifier.accuracy",
+        )
+    ),
     "optimizer": {
         "scratch": (("optimizer.py:SGD",),),
         "concise": (
@@ -43,8 +52,11 @@ STEPS: Mapping[str, Mapping[str, Places]] = {
             ),
         ),
     },
-    "training": _both(("trainer.py:Trainer.fit_epoch",)),
-    "prediction": _both(("trainer.py:Trainer.predict",), ("chapters.py:predict",)),
+    "training": _both(("trainer.py:Trainer.fit_epoch", "trainer.py:Trainer.train_step")),
+    "prediction": _both(
+        ("trainer.py:Trainer.predict", "common/training/eager_trainer.py:EagerTrainer.predict"),
+        ("benchmarks/chapters:predict",),
+    ),
 }
 """By step and implementation. The same names in every backend: a new one needs no entry."""
 
@@ -104,7 +116,13 @@ def cut_step(folder: Path, step: str, implementation: str, docstrings: bool) -> 
     for places in STEPS[step][implementation]:
         for place in places:
             file, _, name = place.partition(":")
-            if (folder / file).is_file() and name in (source := _Source(folder / file)).nodes:
+            outside = folder.parents[1] / file
+            paths = (outside, outside / f"{folder.name}.py")
+            if "/" not in file:
+                paths = folder / file, folder / "__init__.py"
+            sources = (_Source(path) for path in paths if path.is_file())
+            source = next((source for source in sources if name in source.nodes), None)
+            if source is not None:
                 found += [source.cut(each, docstrings) for each in source.needed_by(name)]
                 break
     return found
@@ -129,7 +147,7 @@ class _Source:
         found, waiting = {name}, [name]
         while waiting:
             for used in self._used_by(waiting.pop()):
-                if used not in found and not isinstance(self.nodes[used], ast.ClassDef):
+                if used not in found and not _is_left_to_others(self.nodes[used]):
                     found.add(used)
                     waiting.append(used)
         return sorted(found, key=lambda name: self.nodes[name].lineno)
@@ -174,6 +192,13 @@ class _Source:
             while not self.lines[last].strip():
                 last += 1
             yield from range(part.body[0].lineno, last + 1)
+
+
+def _is_left_to_others(node: ast.stmt) -> bool:
+    """Whether it is a class, or a function that is nothing but a docstring."""
+    if isinstance(node, ast.FunctionDef):
+        return len(node.body) == 1 and ast.get_docstring(node) is not None
+    return isinstance(node, ast.ClassDef)
 
 
 def _defined(node: ast.stmt) -> list[str]:

@@ -16,7 +16,7 @@ Parameters = dict[str, npt.NDArray[np.floating[Any]]]
 
 
 class Classifier(HyperParameters, ABC):
-    """The framework-free half of the contract; ``backends/X/classifier.py`` holds the other half.
+    """The framework-free half of the contract; each backend's own classifier is the other half.
 
     A backend's ``Classifier`` implements every method below for its framework, so that a model
     needs no more than its parameters and ``forward``. ``y_hat`` are probabilities or logits, as

@@ -1,7 +1,8 @@
 """Trainer: the loop over epochs, once for every framework.
 
 Epochs, order, validation, history and callbacks live here. What a framework does best lives in
-its own ``backends/X/trainer.py``: one epoch, one evaluation, the stages of one step.
+its own folder: one epoch, one evaluation, the stages of one step. :mod:`eager_trainer` has these
+for frameworks that compute eagerly.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ LANES = 64
 def limits(worker: Worker, backend: str) -> Record:
     """See :func:`notebook.exercises.limits`."""
     worker.backend(backend)
-    name = f"framework_parity.backends.{backend}.exercises"
+    name = f"framework_parity.benchmarks.exercises.{backend}"
     if importlib.util.find_spec(name) is None:
         raise ParityError(f"{name}: expected a module; received none; docs/python.md describes it")
     module = importlib.import_module(name)

@@ -9,14 +9,14 @@ import mxnet
 from mxnet import autograd, gluon, np, npx
 from mxnet.gluon.data.vision import transforms
 
-from framework_parity.backends.mxnet.trainer import _array
+from framework_parity.backends.mxnet.trainer import shared
 
 
 class Concise:
     """Gluon's layer, loss and trainer; nothing read until the epoch's end."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = _array(X), _array(y)
+        self.X, self.y = shared(X), shared(y)
         self.lr, self.batch_size = lr, batch_size
         self.make(parameters)
 
@@ -40,7 +40,7 @@ class Concise:
         self.trainer.step(1)  # the loss is a mean already
 
     def epoch(self, order):
-        order, size = _array(order), self.batch_size
+        order, size = shared(order), self.batch_size
         y = np.take(self.y, order)
         losses, scores = [], []
         for start in range(0, len(order), size):
@@ -94,7 +94,7 @@ class Logits:
     """Fully connected layer, log-softmax and a fused update; nothing read until the epoch's end."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = _array(X), _array(y)
+        self.X, self.y = shared(X), shared(y)
         self.W, self.b = np.array(self.layout(parameters["W"])), np.array(parameters["b"])
         self.W.attach_grad()
         self.b.attach_grad()
@@ -116,7 +116,7 @@ class Logits:
         )
 
     def epoch(self, order):
-        order, size = _array(order), self.batch_size
+        order, size = shared(order), self.batch_size
         y = np.take(self.y, order)
         losses, scores = [], []
         for start in range(0, len(order), size):
@@ -157,7 +157,7 @@ class ByHand(Logits):
     """The gradient derived by hand: no autograd at all, and nothing that a model could change."""
 
     def epoch(self, order):
-        order, size = _array(order), self.batch_size
+        order, size = shared(order), self.batch_size
         y = np.take(self.y, order)
         one_hot, logs = npx.one_hot(y, len(self.b)), []
         for start in range(0, len(order), size):
@@ -179,7 +179,7 @@ class Loader(Logits):
     def __init__(self, X, y, parameters, lr, batch_size, image_shape, divisor):
         super().__init__(X[:1], y[:1], parameters, lr, batch_size)
         with mxnet.cpu():  # where images are converted, whatever computes
-            images = _array(X.reshape(len(X), *image_shape, 1))
+            images = shared(X.reshape(len(X), *image_shape, 1))
         # The book's transforms; the labels stay in NumPy, as in gluon's own FashionMNIST.
         resize, to_tensor = transforms.Resize(image_shape[::-1]), transforms.ToTensor()
         if divisor == 255:

@@ -1,4 +1,4 @@
-"""Faults of MXNet's own making, for the suite's test of itself (``benchmarks/faults.py``)."""
+"""Faults of MXNet's own making, for the suite's test of itself."""
 
 import mxnet
 import numpy

@@ -1,4 +1,4 @@
-"""Faults of NumPy's own making, for the suite's test of itself (``benchmarks/faults.py``).
+"""Faults of NumPy's own making, for the suite's test of itself.
 
 There is no autograd: a fault in the loss brings its own derivative by the logits.
 """
@@ -74,7 +74,7 @@ def optimizers(kind):
     def plant(model_class, size):
         class Faulty(model_class):
             def configure_optimizers(self):
-                return kind(self.parameters(), self.lr, size)
+                return kind(self.named_tensors(), self.lr, size)
 
         return Faulty
 
@@ -202,7 +202,7 @@ def _error(p, y):
 
 def put_parameters(trainer, parameters):
     """Other parameters in the middle of a training, in the arrays that the optimizer holds."""
-    for name, value in trainer.model.parameters().items():
+    for name, value in trainer.model.named_tensors().items():
         value[...] = parameters[name]
 
 

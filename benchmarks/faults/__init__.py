@@ -1,5 +1,5 @@
 """The faults that the suite tests itself with: what each is, and how those without a framework's
-own part in them are planted. ``backends/X/faults.py`` plants the others.
+own part in them are planted. The file of a backend in here plants the others.
 
 Needs NumPy and the standard library only: workers import this module.
 """
@@ -178,8 +178,8 @@ def plant(name: str, size: Any, setup: Setup, backend: str) -> Setup | None:
             planted = planted and plant(part, size_of_part, planted, backend)
         return planted
     own: Any = None
-    if importlib.util.find_spec(f"framework_parity.backends.{backend}.faults") is not None:
-        own = importlib.import_module(f"framework_parity.backends.{backend}.faults")
+    if importlib.util.find_spec(f"{__name__}.{backend}") is not None:
+        own = importlib.import_module(f"{__name__}.{backend}")
         setup = replace(setup, put=getattr(own, "put_parameters", setup.put))
     if name in PLANTERS:
         return PLANTERS[name](setup, size)

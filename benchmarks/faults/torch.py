@@ -1,4 +1,4 @@
-"""Faults of PyTorch's own making, for the suite's test of itself (``benchmarks/faults.py``)."""
+"""Faults of PyTorch's own making, for the suite's test of itself."""
 
 import torch
 from torch import nn

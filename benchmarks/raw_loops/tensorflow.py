@@ -8,14 +8,14 @@ The idiomatic ones make the same public calls as the trainer. The tuned ones do 
 import numpy as np
 import tensorflow as tf
 
-from framework_parity.backends.tensorflow.trainer import _tensor, shared
+from framework_parity.backends.tensorflow.trainer import put, shared
 
 
 class Concise:
     """The batches of an epoch in one loop of one graph, with Keras' layer, loss and optimizer."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = _tensor(X), _tensor(y)
+        self.X, self.y = put(X), put(y)
         self.batch_size = batch_size
         self.make(parameters, lr)
         self.run = tf.function(self._run, autograph=False)
@@ -89,7 +89,7 @@ class Graph:
     jit_compile = False
 
     def __init__(self, X, y, parameters, lr, batch_size):
-        self.X, self.y = _tensor(X), _tensor(y)
+        self.X, self.y = put(X), put(y)
         self.W, self.b = tf.Variable(parameters["W"].T.copy()), tf.Variable(parameters["b"])
         self.lr, self.batch_size = lr, batch_size
         self.run = tf.function(self._run, autograph=False, jit_compile=self.jit_compile)

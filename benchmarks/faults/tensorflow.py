@@ -1,4 +1,4 @@
-"""Faults of TensorFlow's own making, for the suite's test of itself (``benchmarks/faults.py``)."""
+"""Faults of TensorFlow's own making, for the suite's test of itself."""
 
 import tensorflow as tf
 
@@ -74,7 +74,7 @@ def forwards(logits):
     def plant(model_class, _):
         class Faulty(model_class):
             def forward(self, X):
-                W, b = (tf.convert_to_tensor(v) for v in self.named_variables().values())
+                W, b = (tf.convert_to_tensor(v) for v in self.named_tensors().values())
                 scores = logits(X, W, b)
                 return softmax(scores) if isinstance(self, SoftmaxRegressionScratch) else scores
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from framework_parity.backends.tensorflow import Trainer, runtime
-from framework_parity.backends.tensorflow.raw_loop import LOOPS
+from framework_parity.benchmarks.raw_loops.tensorflow import LOOPS
 from framework_parity.common.core.arrays import aligned
 from framework_parity.common.core.device import DEVICE_VARIABLE
 

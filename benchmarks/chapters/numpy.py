@@ -95,7 +95,7 @@ def concise_with_sgd_by_hand(d2l, num_inputs, num_outputs, lr):
 
     class Replaced(d2l.SoftmaxRegression):
         def configure_optimizers(self):
-            return _Momentum(self.parameters(), self.lr)
+            return _Momentum(self.named_tensors(), self.lr)
 
     return Replaced(num_outputs, lr)
 
@@ -105,7 +105,7 @@ def scratch_with_framework_sgd(d2l, num_inputs, num_outputs, lr):
 
     class Replaced(d2l.SoftmaxRegressionScratch):
         def configure_optimizers(self):
-            return _Momentum(self.parameters(), self.lr)
+            return _Momentum(self.named_tensors(), self.lr)
 
     return Replaced(num_inputs, num_outputs, lr)
 

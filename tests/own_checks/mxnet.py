@@ -16,7 +16,7 @@ from framework_parity.backends.mxnet import (
     versions,
 )
 from framework_parity.backends.mxnet.optimizer import array_of
-from framework_parity.backends.mxnet.raw_loop import LOOPS
+from framework_parity.benchmarks.raw_loops.mxnet import LOOPS
 
 
 def a_post_release_is_named_as_it_is_installed():

@@ -17,7 +17,7 @@ from framework_parity.backends.torch import (
     trainer,
 )
 from framework_parity.backends.torch import device as place
-from framework_parity.backends.torch.raw_loop import LOOPS
+from framework_parity.benchmarks.raw_loops.torch import LOOPS
 
 ORDER = np.arange(10, dtype=np.int32)
 W, B = np.zeros((5, 3), np.float32), np.zeros(3, np.float32)

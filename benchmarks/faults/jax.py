@@ -1,4 +1,4 @@
-"""Faults of JAX's own making, for the suite's test of itself (``benchmarks/faults.py``)."""
+"""Faults of JAX's own making, for the suite's test of itself."""
 
 import jax
 import optax

@@ -1,0 +1,1 @@
+"""Loops by hand, which a trainer is measured against: a file for each backend that has some."""

@@ -1,0 +1,76 @@
+"""A new backend in Python, begun: its requirements, and one file with marked places to fill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import write_whole
+from framework_parity.common.environments.backend import (
+    REQUIREMENTS_FILE,
+    ROOT,
+    WORKER_NEEDS,
+    python_backends,
+)
+from framework_parity.common.environments.releases import list_releases
+
+TEMPLATE = Path(__file__).with_name("new_backend.txt")
+PLACE = "FILL"
+"""What marks a place."""
+
+
+def new(name: str, folder: Path = ROOT / "backends", version: str | None = None) -> Path:
+    """Begin a backend: a folder that is discovered, and runs when its places are filled.
+
+    Args:
+        name: the framework's import name, which is also that of its package.
+        folder: where backends are.
+        version: the release to pin; the newest that pip finds if not given.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        ParityError: if the name is none, or taken, or pip finds no release.
+    """
+    place = folder / name
+    if not name.isidentifier() or place.exists():
+        raise ParityError(
+            f"new: expected an import name without a folder of its own in {folder}; received "
+            f"{name!r}; choose another or remove the folder"
+        )
+    required = [r for b in python_backends(folder).values() for r in b.requirements]
+    required.sort(key=lambda r: Version(next(iter(r.specifier)).version))  # the newest pin is last
+    pins = {r.name: str(r) for r in required if r.name in WORKER_NEEDS}
+    framework = f"{name}=={version or list_releases(name, SpecifierSet())[-1]}"
+    write_whole(place / REQUIREMENTS_FILE, "\n".join([framework, *pins.values()]) + "\n")
+    code = TEMPLATE.read_text(encoding="utf-8").format(name=name)
+    write_whole(place / "__init__.py", code)
+    return place
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m framework_parity.common.commands.new NAME``; returns the exit status."""
+    try:
+        (name,) = arguments
+        place = new(name)
+    except ValueError:
+        print(
+            f"new: expected the import name of a framework; received {arguments}; give one",
+            file=sys.stderr,
+        )
+        return 2
+    except ParityError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    print(f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example of each")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Classifier for frameworks that compute eagerly: all of it but the mathematics."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.training.classifier import Classifier, Parameters
+
+TRANSPOSED = ".T"
+
+
+class EagerClassifier(Classifier):
+    """A classifier that reads and sets what is trained by name.
+
+    A framework's own gives :meth:`tensor`, :meth:`numpy`, :meth:`named_tensors`,
+    :meth:`set_tensor` and the mathematics: ``forward``, ``loss`` and an optimizer.
+
+    Attributes:
+        names: the tensor that each parameter is, by name; ``.T`` after it where the framework
+            keeps outputs × inputs. Empty where both are called alike.
+    """
+
+    names: Mapping[str, str] = {}
+
+    @staticmethod
+    @abstractmethod
+    def tensor(values: Any) -> Any:
+        """A tensor of the framework made of ``values``, of the same type if they are an array."""
+
+    @staticmethod
+    @abstractmethod
+    def numpy(tensor: Any) -> npt.NDArray[Any]:
+        """The numbers of a ``tensor``, in NumPy."""
+
+    @abstractmethod
+    def named_tensors(self) -> dict[str, Any]:
+        """The tensors that are trained, by the framework's names."""
+
+    @abstractmethod
+    def set_tensor(self, name: str, value: npt.NDArray[Any]) -> None:
+        """Give one of :meth:`named_tensors` other numbers; their type is kept.
+
+        Args:
+            name: the framework's name.
+            value: in the framework's layout.
+        """
+
+    def __call__(self, X: Any) -> Any:
+        return self.forward(X)
+
+    def forward(self, X: Any) -> Any:
+        return self.net(X)  # type: ignore[attr-defined]
+
+    def accuracy(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
+        scores = self.numpy(y_hat)
+        predicted = scores.reshape(-1, scores.shape[-1]).argmax(axis=1)
+        correct = (predicted == self.numpy(y).reshape(-1)).astype(np.float32)
+        return correct.mean() if averaged else correct
+
+    def training_step(self, batch: Any) -> Any:
+        """Mean loss of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
+        return self.loss(self(*batch[:-1]), batch[-1])
+
+    def validation_step(self, batch: Any) -> tuple[Any, Any]:
+        """Mean loss and accuracy of one batch.
+
+        Args:
+            batch: ``(X, y)`` in the framework's tensors.
+        """
+        y_hat = self(*batch[:-1])
+        return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
+
+    def read(self, tensors: Mapping[str, Any]) -> Parameters:
+        """Copies of tensors in NumPy, by the parameters' names and in their layout.
+
+        Args:
+            tensors: parameters, or their gradients, as of :meth:`named_tensors`.
+        """
+        found = {}
+        for name, place in (self.names or {name: name for name in tensors}).items():
+            value = self.numpy(tensors[place.removesuffix(TRANSPOSED)])
+            found[name] = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
+        return found
+
+    def read_gradients(self, gradients: Mapping[str, Any] | None = None) -> Parameters:
+        """``gradients`` as :meth:`read` gives them; by default what the last pass left behind."""
+        if gradients is None:
+            gradients = {name: tensor.grad for name, tensor in self.named_tensors().items()}
+        return self.read(gradients)
+
+    def get_parameters(self) -> Parameters:
+        return self.read(self.named_tensors())
+
+    def set_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
+        for name, value in parameters.items():
+            place = self.names.get(name, name)
+            value = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
+            self.set_tensor(place.removesuffix(TRANSPOSED), value)
+
+
+def evaluate_accuracy(model: EagerClassifier, data: DataModule) -> float:
+    """Accuracy of a model on the validation examples of a data module.
+
+    Args:
+        model: a classifier that has parameters.
+        data: gives the batches.
+
+    Returns:
+        The part of the examples that is classified rightly, 0 to 1.
+    """
+    batches = data.val_dataloader()
+    correct = [model.numpy(model.accuracy(model(X), y, averaged=False)) for X, y in batches]
+    return float(np.concatenate(correct).mean())

@@ -1,0 +1,177 @@
+"""Trainer for frameworks that compute eagerly: a loop in Python over the batches of an epoch."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
+
+
+class EagerTrainer(Trainer):
+    """Trains a framework's eager classifier, on data that is in memory as one tensor.
+
+    A framework's own gives :meth:`train_step`, which holds the mathematics. It overrides whatever
+    else it does better than what is here.
+
+    Attributes:
+        dtypes: the floating-point types that the framework computes in, as it claims.
+    """
+
+    dtypes: Sequence[str] = ("float32", "float64")
+
+    @staticmethod
+    @abstractmethod
+    def train_step(model: Any, optimizer: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
+        """Train on one batch: forward pass, loss, gradient, update.
+
+        Args:
+            model: the classifier.
+            optimizer: what its ``configure_optimizers`` gave.
+            X: features of the batch, a tensor.
+            y: its classes, a tensor.
+
+        Returns:
+            ``y_hat`` and the mean loss, both from before the update; the gradients by the names of
+            ``named_tensors``, or None where each tensor has its own in ``grad``.
+        """
+
+    def tensor(self, array: Array) -> Any:
+        """A tensor that may share the memory of the ``array``, which nobody else writes to."""
+        return self.model.tensor(array)
+
+    def numpy(self, tensor: Any) -> Array:
+        """The numbers of a ``tensor``, in NumPy."""
+        return np.asarray(self.model.numpy(tensor))
+
+    @staticmethod
+    def without_gradients() -> AbstractContextManager[Any]:
+        """A block in which nothing is noted for a gradient."""
+        return nullcontext()
+
+    def concatenate(self, tensors: Sequence[Any]) -> Any:
+        """``tensors``, one after the other, as one."""
+        return self.tensor(np.concatenate([self.numpy(tensor) for tensor in tensors]))
+
+    @staticmethod
+    def take(array: Any, rows: Any) -> Any:
+        """``rows`` of a tensor of examples, the ``array``."""
+        return array[rows]
+
+    def gather(self, rows: Any) -> Any:
+        """The features of a batch, in memory of their own or that of the batch before.
+
+        Args:
+            rows: of the training data, a tensor.
+        """
+        return self.take(self.X, rows)
+
+    @staticmethod
+    def project(X: Any, v: Any) -> Any:
+        """``X @ v``, which tells what a step was fed."""
+        return X @ v
+
+    def wait(self) -> None:
+        """Return once all that was asked for is computed."""
+
+    def build(self, dtype: str) -> None:
+        """Give lazy layers their shapes from examples of that ``dtype``."""
+        with self.without_gradients():
+            self.model(self.X[:2])
+
+    @contextmanager
+    def spare_model(self) -> Iterator[Any]:
+        """A model that may be changed inside the block, and leaves the trained one as it is."""
+        yield copy.deepcopy(self.model)
+
+    # What the trainer asks of a framework
+
+    def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:
+        if dtype not in self.dtypes:
+            raise ParityError(
+                f"dtype: expected {' or '.join(self.dtypes)}, all that this backend computes in; "
+                f"received {dtype}; leave the backend or --dtype away"
+            )
+        self.model, self.data = model, data
+        self.place(*self.training_examples(dtype))
+        self.X_val, self.y_val = map(self.tensor, data.examples(train=False, dtype=dtype))
+        self.build(dtype)
+        self.optim = model.configure_optimizers()
+
+    def place(self, X: npt.NDArray[Any], y: npt.NDArray[np.int32]) -> None:
+        self.X, self.y = self.tensor(X), self.tensor(y)
+
+    def fit_epoch(self, order: Indices) -> EpochMetrics:
+        order = self.tensor(np.ascontiguousarray(order))
+        y = self.take(self.y, order)
+        losses, scores, fed = [], [], []
+        v = None if self.watched is None else self.tensor(self.watched)
+        for start in range(0, len(order), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            X_batch, y_batch = self.gather(order[batch]), y[batch]
+            if v is not None:
+                fed.append((self.project(X_batch, v), y_batch))
+            y_hat, loss, _ = self.train_step(self.model, self.optim, X_batch, y_batch)
+            losses.append(loss)
+            scores.append(y_hat)
+        correct = self.model.accuracy(self.concatenate(scores), y, averaged=False)
+        self.wait()
+        if fed:
+            X, labels = ([self.numpy(part) for part in parts] for parts in zip(*fed, strict=True))
+            sizes = [len(part) for part in labels]
+            self.keep_fed(np.concatenate(X).ravel(), np.concatenate(labels), sizes)
+        return EpochMetrics(
+            np.array([self.numpy(loss) for loss in losses], np.float64),
+            batch_means(self.numpy(correct), self.batch_size),
+        )
+
+    def shuffle(self, num_examples: int) -> Indices:
+        return np.random.permutation(num_examples).astype(np.int32)
+
+    def training_batch(self, rows: Indices) -> tuple[Array, npt.NDArray[np.int32]]:
+        order = self.tensor(np.ascontiguousarray(rows))
+        return np.array(self.numpy(self.gather(order))), self.numpy(
+            self.take(self.y, order)
+        ).astype(np.int32)
+
+    def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
+        for start in range(0, len(self.X_val), size):
+            yield self.X_val[start : start + size], self.y_val[start : start + size]
+
+    def evaluate(self, X: Any, y: Any) -> tuple[float, float]:
+        with self.without_gradients():
+            y_hat = self.model(X)
+            return float(self.model.loss(y_hat, y)), float(self.model.accuracy(y_hat, y))
+
+    def predict(self, X: Any) -> Array:
+        with self.without_gradients():
+            return self.numpy(self.model(X))
+
+    def probe(self, parameters: Parameters, X: Array, y: npt.NDArray[np.int32]) -> dict[str, Array]:
+        X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
+        with self.spare_model() as model:
+            model.set_parameters(parameters)
+            y_hat, loss, gradients = self.train_step(model, model.configure_optimizers(), X, y)
+            found = {
+                "data/X": X,
+                "data/y": y,
+                "forward/y_hat": y_hat,
+                "example_loss": model.loss(y_hat, y, averaged=False),
+                "loss": loss,
+                "metric/accuracy": model.accuracy(y_hat, y),
+            }
+            arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
+            named = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
+            for kind, values in named.items():
+                arrays |= {f"{kind}/{name}": value for name, value in values.items()}
+            return arrays

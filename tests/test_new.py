@@ -1,15 +1,14 @@
 """A backend that is begun by a command: what it writes, and that it runs when it is filled."""
 
 import re
-import sys
 
 import pytest
 
-from framework_parity.common.commands.new import PLACE, TEMPLATE, main, new
+from framework_parity.common.commands.new import PLACE, TEMPLATE, new
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, ROOT, python_backends
 from tests.conftest import BACKENDS
-from tests.helpers import PLAIN
+from tests.helpers import COMPARE, PLAIN, check_complaint, run
 
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*/backends/*/__init__.py"))
 
@@ -59,13 +58,11 @@ def test_a_name_that_cannot_be_is_refused(begun, name):
         new(name, begun.parent, "1.2")
 
 
-def test_called_without_a_name_it_says_what_it_expects(capsys):
-    assert main([]) == main(["one", "two"]) == 2
-    said = capsys.readouterr()
-    assert said.err.count("new: expected the import name of a framework; received") == 2
-
-
-def test_a_taken_name_ends_with_one_line(capsys):
-    assert main([PLAIN]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert "common.commands.new" in sys.modules[main.__module__].__name__
+def test_the_command_begins_it_where_backends_are(tmp_path):
+    """A taken name, none and two are one line each."""
+    for words, part in (
+        ([PLAIN], "an import name without a folder"),
+        ([], "arguments are required: NAME"),
+        (["one", "two"], "unrecognized arguments: two"),
+    ):
+        check_complaint(run([*COMPARE, "new", *words], tmp_path), part)

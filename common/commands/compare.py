@@ -5,7 +5,7 @@ examples:
   compare.py                            every framework, the book's recipe
   compare.py torch jax --data digits --max-epochs 30
   compare.py torch --implementation concise --out results/mine
-  compare.py --baseline golden.npz     what moved since then, and where
+  compare.py --baseline golden.npz      what moved since then, and where
   compare.py show results/mine          its table again, without training
 
 The first run builds an environment for each framework, which takes minutes, and

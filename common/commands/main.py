@@ -36,6 +36,7 @@ COMMANDS = {
     "baseline show": ("baseline:show_baseline", "what a file of golden records holds"),
     "show": ("show:show", "print or convert a finished comparison"),
     "plan": ("plan:write_plan", "write a plan for other programs to train"),
+    "new": ("new:begin_backend", "begin a backend for another framework"),
     "setup": ("setup:setup", "build the environments and fetch the data only"),
     "list": ("list:list_backends", "the backends and their interpreters"),
 }

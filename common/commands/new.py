@@ -1,16 +1,22 @@
-"""A new backend in Python, begun: its requirements, and one file with marked places to fill."""
+"""Begin a backend in Python: its requirements, and one file with marked places
+to fill.
+
+examples:
+  compare.py new mlx                    backends/mlx, for the newest release
+  compare.py new mlx --version 0.32.4
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from framework_parity.common.commands.options import NewOptions, takes
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.environments.backend import (
     REQUIREMENTS_FILE,
     ROOT,
@@ -18,6 +24,7 @@ from framework_parity.common.environments.backend import (
     python_backends,
 )
 from framework_parity.common.environments.releases import list_releases
+from framework_parity.common.report.facts import EXIT_AGREE
 
 TEMPLATE = Path(__file__).with_name("new_backend.txt")
 PLACE = "FILL"
@@ -54,23 +61,10 @@ def new(name: str, folder: Path = ROOT / "backends", version: str | None = None)
     return place
 
 
-def main(arguments: Sequence[str]) -> int:
-    """``python -m framework_parity.common.commands.new NAME``; returns the exit status."""
-    try:
-        (name,) = arguments
-        place = new(name)
-    except ValueError:
-        print(
-            f"new: expected the import name of a framework; received {arguments}; give one",
-            file=sys.stderr,
-        )
-        return 2
-    except ParityError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    print(f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example of each")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+@takes(NewOptions)
+def begin_backend(options: NewOptions) -> int:
+    """Write the files, and say where."""
+    place = new(options.name, version=options.version)
+    with reader_may_leave():
+        print(f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example")
+    return EXIT_AGREE

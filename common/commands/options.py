@@ -389,6 +389,14 @@ class PlanOptions(Jobs, DrawnTraining, kw_only=False):
     folder: Annotated[Place, Help("a new folder for the plan", "DIR")]
 
 
+class NewOptions(Options, kw_only=False):
+    """what is begun"""
+
+    name: Annotated[str, Help("import name of the framework, and of its package", "NAME")]
+    _: KW_ONLY
+    version: Annotated[str | None, Help("the release to pin; default: the newest", "X.Y")] = None
+
+
 class SetupOptions(Pythons, FindLinks, Quiet, Data, Backends):
     """The options of ``setup``."""
 

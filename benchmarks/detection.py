@@ -299,10 +299,10 @@ def needs_second_look(work: Path, run: Run, status: str) -> bool:
         return False
     judge = open_judge(work / run.plan)
     try:
-        found = judge.judge(run.read(work / "records", judge.plan))
+        record = run.read(work / "records", judge.plan)
+        steps = steps_to_probe(judge, record, judge.judge(record))
     except RecordError:
         return False
-    steps = steps_to_probe(judge, found)
     if steps:
         place = work / "second" / run.name
         other = judge_of_steps(judge, steps)

@@ -349,14 +349,25 @@ def test_what_did_not_run_is_not_saved(saved, cache, tmp_path):
     assert file.read_bytes() == saved.read_bytes()
 
 
-def test_a_run_that_is_not_in_the_baseline_is_named(saved, cache, tmp_path):
-    file = tmp_path / "b.npz"
-    facts, arrays = unpack(saved)
-    facts["runs"] = [row for row in facts["runs"] if row["implementation"] != "scratch"]
-    file.write_bytes(pack(facts, arrays))
-    process = run([*COMPARE, *ONE, "--baseline", file, "--out", tmp_path / "out"], cache)
-    assert process.returncode == 0
+def test_a_run_that_is_not_in_the_baseline_is_named_and_fails(cache, tmp_path):
+    file, words = tmp_path / "b.npz", [PLAIN, *SMALL, "--quiet"]
+    one = ["--implementation", "concise", "--out", tmp_path / "one"]
+    process = run([*SAVE, file, *words, *one], cache)
+    assert process.returncode == 0, process.stderr
+    process = run([*COMPARE, *words, "--baseline", file, "--out", tmp_path / "two"], cache)
+    assert process.returncode == 1
     assert f"{PLAIN} scratch: not in the baseline" in process.stdout
+    *_, verdict, _ = process.stdout.splitlines()
+    assert verdict.endswith(f"Failed: {PLAIN} scratch is not in the baseline.")
+
+
+def test_a_run_that_was_taken_out_of_the_file_is_an_edit(saved, tmp_path):
+    facts, arrays = unpack(saved)
+    for rest in (facts["runs"][1:], facts["runs"][:1], []):
+        file = tmp_path / "b.npz"
+        file.write_bytes(pack(facts | {"runs": rest}, arrays))
+        with pytest.raises(ParityError, match="the list of its runs was changed after"):
+            Baseline.load(file)
 
 
 # Edited files

@@ -380,7 +380,7 @@ def test_a_second_look_finds_what_no_probed_step_showed(judge):
         found = judge.judge(record)
         assert found.lockstep_envelopes <= judge.thresholds.envelopes
         assert found.divergence.stage == "update"
-        steps = steps_to_probe(judge, found)
+        steps = steps_to_probe(judge, record, found)
         assert 30 in steps
         other = judge_of_steps(judge, steps)
         arrays = dict(record.arrays)
@@ -394,6 +394,30 @@ def test_a_second_look_finds_what_no_probed_step_showed(judge):
             arrays |= probe
         again = other.judge(dataclasses.replace(record, arrays=arrays))
     assert (again.divergence.step, again.divergence.stage) == (30, "gradient")
+
+
+class Clamped(variations.Variation):
+    """Logits that are kept within a bound, which the first steps do not reach."""
+
+    def logits(self, X, W, b):
+        return np.clip(super().logits(X, W, b), -self.bound, self.bound)
+
+
+@pytest.mark.parametrize("bound", [1.0, 1.5, 2.0, 2.5])
+def test_what_begins_with_a_threshold_is_placed_where_it_begins(tmp_path, bound):
+    """Of the probed steps only late ones reach the bound; the losses say when it is reached."""
+    judge = digits_judge(tmp_path, lr=0.3, max_epochs=5)
+    training = variation(judge, Clamped, bound=np.float32(bound))
+    record = record_of(judge, training)
+    found = judge.judge(record)
+    first = int(np.flatnonzero(found.loss_envelopes_per_step > 4)[0])
+    assert found.lockstep_envelopes > 4
+    if found.divergence.step > first:
+        assert f"its own training is off from step {first - 1} on" in found.divergence.note
+        assert first in steps_to_probe(judge, record, found)
+        other = judge_of_steps(judge, steps_to_probe(judge, record, found))
+        found = other.judge(record_of(other, training))
+    assert (found.divergence.stage, found.divergence.step) == ("forward", first)
 
 
 class _Still:

@@ -99,6 +99,8 @@ class Baseline:
             _refuse(path, f"schema {schema!r}, not {SCHEMA}", mend)
         try:
             edited = [f"its {name}" for name in _changed(facts, {})]
+            if [_place(run) for run in facts["runs"]] != facts["names"]:
+                edited.append("the list of its runs")
             runs = []
             for run in facts.pop("runs"):
                 place = _place(run)
@@ -186,6 +188,7 @@ def save_baseline(
         "recipe": plan.recipe.to_json(),
         "data_sha256": plan.data_sha256,
         "runner": {"python": platform.python_version(), "numpy": np.__version__},
+        "names": [_place(run.facts) for run in ordered],
         "history": [*(old.facts["history"] if old else []), entry],
     }
     facts |= {"digests": _digests(facts, {}), "runs": [run.facts for run in ordered]}

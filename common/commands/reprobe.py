@@ -1,4 +1,4 @@
-"""A second look: a divergence that no probed step showed is looked for where the free run left."""
+"""A second look: steps are probed where the free run left its envelope and no probe shows why."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def second_look(
     """Judge again, by probes of the steps in which the free run left its envelope.
 
     What shows only now and then (a logarithm that is clipped, a gradient that is) may miss all
-    probed steps. The run's worker is started again, without training, to compute the steps
-    between its last sound snapshot and its first unsound one.
+    probed steps, or the first of them in which it matters. The run's worker is started again,
+    without training, to compute the steps between its last sound snapshot and the first sign.
     """
     judges: dict[str, Judge] = {}
     for contender in contenders:
         found = judged.get(contender.name)
         if found is None or isinstance(found, str):
             continue
-        if steps := steps_to_probe(judge, found[1]):
+        if steps := steps_to_probe(judge, *found):
             place = execution.folder / "second_look" / contender.name
             judges[contender.name] = judge_of_steps(judge, steps)
             shutil.rmtree(place, ignore_errors=True)  # a bisection judges a run twice
@@ -59,17 +59,24 @@ def second_look(
     return seen
 
 
-def steps_to_probe(judge: Judge, judgement: Judgement) -> tuple[int, ...]:
-    """The steps between the last sound and the first unsound snapshot, thinned out if many."""
-    limit, snapshots = judge.thresholds.envelopes, judge.plan.snapshots
-    if judgement.divergence is None or judgement.lockstep_envelopes > limit:
+def steps_to_probe(judge: Judge, record: Record, judgement: Judgement) -> tuple[int, ...]:
+    """The steps from the last sound snapshot to the first sign that the free run is off.
+
+    None where a probed step shows it as early. Thinned out if they are many.
+    """
+    found, limit = judgement.divergence, judge.thresholds.envelopes
+    if found is None or found.stage in ("data", "metric"):
         return ()
-    if judgement.divergence.stage not in ("update", "loss"):
+    free = judge.free_finding(judgement, record)
+    if free is None or (judgement.lockstep_envelopes > limit and free.step >= found.step):
         return ()
-    outside = np.flatnonzero(judgement.parameter_envelopes_per_snapshot > limit)
-    if not len(outside):
-        return ()
-    first, last = 0 if outside[0] == 0 else snapshots[outside[0] - 1], snapshots[outside[0]]
+    ratios, last = judgement.parameter_envelopes_per_snapshot, judge.plan.num_steps
+    snapshots = np.array([0, *judge.plan.snapshots[: len(ratios)]])
+    if (outside := np.flatnonzero(ratios > limit)).size:
+        last = int(snapshots[outside[0] + 1])
+    if (losses := np.flatnonzero(judgement.loss_envelopes_per_step > limit)).size:
+        last = min(last, int(losses[0]) + 1)
+    first = int(snapshots[snapshots < last].max())
     return tuple(np.unique(np.linspace(first, last - 1, MAX_PROBES).astype(int)).tolist())
 
 

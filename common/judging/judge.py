@@ -325,19 +325,19 @@ class Judge:
         """The first divergence: by lock-step, else by what was fed, else by the free run."""
         limit = self.thresholds.envelopes
         found, fed = self.ladder.locate(record, limit), self.feeding_finding(record)
-        earlier = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
+        sooner = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
         if initial := self.fed_finding(record):
             return fed if fed and initial.tensor == "number of steps" else initial
-        if earlier:
+        if sooner:
             return fed
         labels = self.label_finding(record)
         if labels and (found is None or labels.step <= found.step):
             return labels
-        if found:
-            return found
-        if found := self.free_finding(judgement, record):
-            return found
-        return first_divergence(metrics, limit)
+        free = self.free_finding(judgement, record)
+        if found and free and free.step < found.step:
+            earlier = f"its own training is off from step {free.step} on"
+            return replace(found, note="; ".join(filter(None, (earlier, found.note))))
+        return found or free or first_divergence(metrics, limit)
 
     def fed_finding(self, record: Record) -> Finding | None:
         """A difference in what training was given before its first step, or in its length."""

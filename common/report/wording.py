@@ -173,11 +173,17 @@ def accepted_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def failures(facts: Mapping[str, Any]) -> list[str]:
-    """What fails beside the grades: movements since the baseline, acceptances that ended."""
+    """What fails beside the grades: movements since the baseline, acceptances that ended.
+
+    What is asked to be compared with a baseline and is not in it fails, too.
+    """
     found = [
         f"{run_name(run)} moved since the baseline ({run['baseline']['grade']})"
         for run in facts["runs"]
         if (run.get("baseline") or {}).get("grade") in BEYOND and not run.get("accepted")
+    ]
+    found += [
+        f"{name} is not in the baseline" for name in (facts.get("baseline") or {}).get("new", ())
     ]
     for entry in (facts.get("accepted") or {}).get("entries", ()):
         if entry["state"] in ("expired", "exceeded"):

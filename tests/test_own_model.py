@@ -19,7 +19,7 @@ from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record
+from framework_parity.common.training.record import Record, RecordError
 from framework_parity.common.worker.own_model import ORDERS
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, make_plan, run
@@ -512,6 +512,13 @@ def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, fac
 
     given = replace(sound, members=[first, *map(strayed, others)])
     assert any(re.search(part, notice) for notice in given.notices()), list(given.notices())
+
+
+@pytest.mark.parametrize("name", ["junk", "probe/0/junk", "fed/y_train"])
+def test_an_array_that_nobody_knows_is_refused(records, name):
+    sound = Record.load(records / "sound" / "runs" / f"{PLAIN}-mine")
+    with pytest.raises(RecordError, match=f"{name}: expected the arrays of the reference"):
+        judge(records).judge(Record(sound.facts, sound.arrays | {name: np.zeros(3)}))
 
 
 def test_a_short_batch_gives_the_accuracies_of_others_no_room(records):

@@ -75,7 +75,7 @@ class Contender:
             if (received := record.facts[name]) != ours:
                 raise OtherRowError(f"expected the {name} {ours}; received {received}")
         trained = record.facts["versions"].get(self.backend)
-        said = trained if isinstance(trained, str) and trained else "none that it names"
+        said = trained if isinstance(trained, str) and trained else f"no version of {self.backend}"
         for named in (self.environment.version, self.environment.asked):
             if named is not None and not same_release(said, named):
                 raise OtherRowError(

@@ -36,7 +36,12 @@ from framework_parity.common.judging.metrics import count_findings, mean_finding
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
-from framework_parity.common.training.feeding import check_feeding, first_wrong_batch
+from framework_parity.common.training.feeding import (
+    COUNTS,
+    ROWS,
+    check_feeding,
+    first_wrong_batch,
+)
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record, RecordError
 
@@ -299,8 +304,8 @@ class ModelJudge:
 
         The latter of a run that can be compared to its end.
         """
-        yield from mean_findings(self.plan, record)
         yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
+        yield from mean_findings(self.plan, record)
         if self.free_running["informative"]:
             error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
             scores = self.reference.arrays["val_y_hat"]
@@ -351,7 +356,7 @@ class ModelJudge:
         }
         far = {name: float(np.max(values, initial=0.0)) for name, values in compared.items()}
         findings = list(self.findings(record))
-        metrics = list(self.metric_findings(record))
+        metrics = sorted(self.metric_findings(record), key=lambda found: found.step)
         lockstep = max(finding.envelopes for finding in findings)
         worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
         divergence = self._noted(first_divergence(findings, limit))
@@ -388,6 +393,8 @@ class ModelJudge:
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
         check_feeding(self.plan, record.arrays)
+        if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
+            raise RecordError(f"{min(unknown)}: expected the arrays of the reference, nothing else")
         for name, expected in self.reference.arrays.items():
             if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
                 continue

@@ -166,3 +166,12 @@ def test_kinds_of_benchmarks_are_found_by_their_module():
     assert found is faulty_training.train
     with pytest.raises(ParityError, match="No module named"):
         find_kind("benchmarks.nothing:train")
+
+
+def test_a_whole_number_is_a_number(tmp_path):
+    def kind(worker: Worker, size: float | str | None):
+        """Takes a number, or a word."""
+
+    for size in (10, 0.5, "batch size", None):
+        request = Request("any", tmp_path / "a", tmp_path / "a.log", {"size": size})
+        assert request.arguments(kind) == {"size": size}

@@ -93,4 +93,5 @@ def _is_path(hint: Any) -> bool:
 def _fits(value: object, hint: Any) -> bool:
     """Whether a value of a JSON file is of a type; those of lists and objects are not looked at."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return isinstance(value, tuple(str if k is Path else get_origin(k) or k for k in kinds))
+    held: dict[Any, Any] = {Path: str, float: (int, float)}  # what JSON has for them
+    return isinstance(value, tuple(held.get(k, get_origin(k) or k) for k in kinds))

@@ -34,10 +34,6 @@ def arrays(tensor):
     return np.asarray(tensor)
 
 
-class NotOffered(Exception):  # noqa: N818  (no error: most of what a backend has is optional)
-    """A backend lacks what is optional."""
-
-
 class Fixture:
     """A small problem, the backend's tensors and its two models."""
 
@@ -50,7 +46,7 @@ class Fixture:
         """The backend's module in a package of optional ones."""
         name = f"{place}.{self.name}"
         if importlib.util.find_spec(name) is None:
-            raise NotOffered(f"not offered: there is no {name}")
+            raise ParityError(f"not offered: there is no {name}")
         return importlib.import_module(name)
 
     @property
@@ -576,15 +572,11 @@ def main():
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 by_name[name](fixture, *implementation)
-            wrong = None
-        except (NotOffered, ParityError) as absent:
-            if not str(absent).startswith(("not offered:", "dtype:")):
-                raise
-            print(json.dumps({"absent": str(absent)}), file=out, flush=True)
-            continue
-        except Exception:
-            wrong = traceback.format_exc()
-        print(json.dumps({"wrong": wrong}), file=out, flush=True)
+            said = {"wrong": None}
+        except Exception as error:
+            refused = str(error).startswith(("not offered:", "dtype:"))
+            said = {"absent": str(error)} if refused else {"wrong": traceback.format_exc()}
+        print(json.dumps(said), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class BackendProcess:
         said = json.loads(answer)
         if absent := said.get("absent"):
             pytest.xfail(absent)  # no skip: nothing is missing that was promised
-        if wrong := said["wrong"]:
+        if wrong := said.get("wrong"):
             pytest.fail(wrong, pytrace=False)
 
     def close(self):

@@ -1,8 +1,31 @@
-"""The errors that a user can cause, and can mend."""
+"""The errors that a user can cause, and can mend, and the one form of what they say."""
+
+from __future__ import annotations
 
 
-class ParityError(Exception):
-    """Unusable input: one line that says what was expected, what was received and what to do.
+class Complaint(Exception):  # noqa: N818 - the form of others
+    """One line: what it is about, what was expected, what was received and what to do.
+
+    Args:
+        what: a file, an option, the name of an array; empty if nothing has to be named.
+        expected: what could have been used.
+        received: what was there.
+        remedy: what to do, as an order; empty if there is nothing to be done.
+    """
+
+    def __init__(
+        self, what: str, expected: str | None = None, received: object = None, remedy: str = ""
+    ) -> None:
+        if expected is None:  # a sentence that is still made by hand
+            super().__init__(what)
+            return
+        self.what, self.expected, self.received, self.remedy = what, expected, received, remedy
+        about, mend = f"{what}: " if what else "", f"; {remedy}" if remedy else ""
+        super().__init__(f"{about}expected {expected}; received {received}{mend}")
+
+
+class ParityError(Complaint):
+    """Unusable input.
 
     The command line prints it without a traceback and ends with ``exit_status``.
     """

@@ -504,11 +504,11 @@ def find_environments(
     environments = {}
     for name in names or found:
         if name not in found:
-            raise ParityError(f"--backends: expected some of {', '.join(found)}; received {name}")
+            raise ParityError("--backends", f"some of {', '.join(found)}", name)
         path = Path(named[name]) if name in named else None
         environment = find_environment(found[name], path)
         if environment.python is None:
-            raise ParityError(f"{name}: expected an environment; received {environment.reason}")
+            raise ParityError(name, "an environment", environment.reason)
         environments[name] = environment
     return environments
 
@@ -518,9 +518,7 @@ def choose_faults(names: Sequence[str] | None, quick: bool) -> list[Fault]:
     wanted = names or (FEW if quick else [fault.name for fault in CATALOGUE])
     known = [fault.name for fault in CATALOGUE]
     if unknown := set(wanted) - set(known):
-        raise ParityError(
-            f"--faults: expected some of {', '.join(known)}; received {', '.join(unknown)}"
-        )
+        raise ParityError("--faults", f"some of {', '.join(known)}", ", ".join(unknown))
     return [fault for fault in CATALOGUE if fault.name in wanted]
 
 

@@ -24,14 +24,16 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
         rows, features = map(int, options.large.split("x"))
     except ValueError:
         raise ParityError(
-            f"large: expected ROWSxFEATURES; received {options.large!r}; give for example 1000x784"
+            "large", "ROWSxFEATURES", repr(options.large), "give for example 1000x784"
         ) from None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if shutil.disk_usage(folder).free < rows * features * 1.1:
             raise ParityError(
-                f"large: expected {rows * features / 1e9:.1f} GB of free disk; received less in "
-                f"{folder}; set TMPDIR to another folder"
+                "large",
+                f"{rows * features / 1e9:.1f} GB of free disk",
+                f"less in {folder}",
+                "set TMPDIR to another folder",
             )
         say(f"writing {rows:,} × {features} uint8")
         data_folder = scaling.make_data(folder / "data", rows, features, 10)

@@ -123,7 +123,7 @@ def environments(
         else:
             usable[backend.name] = (backend, environment)
     if not usable:
-        raise ParityError("backends: expected one that runs; received none; try compare.py setup")
+        raise ParityError("backends", "one that runs", "none", "try compare.py setup")
     return usable
 
 

@@ -170,6 +170,4 @@ def _entry(path: Path, number: int, table: Any) -> Entry:
 
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
-    raise ParityError(
-        f"{path}: expected accepted differences; received {received}; {mend}"
-    ) from None
+    raise ParityError(path, "accepted differences", received, mend) from None

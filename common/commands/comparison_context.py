@@ -110,8 +110,10 @@ def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataM
     result = open_data(options.data, batch_size, options.data_dir, tell)
     if (examples := result[1]).num_outputs < 2:
         raise ParityError(
-            f"{options.data or examples.name}: expected examples of two classes or more; received "
-            "one; add examples of another class"
+            options.data or examples.name,
+            "examples of two classes or more",
+            "one",
+            "add examples of another class",
         )
     display.tell("data", {"event": "ready"})
     return result
@@ -125,8 +127,10 @@ def check_pythons(
     for backend in choose(named, found) if named else []:
         if backend.version is not None and backend.label not in labels:
             raise ParityError(
-                f"--python: expected an interpreter of {', '.join(labels)}; received one of "
-                f"{backend.label}; name {backend.label} among the backends, too"
+                "--python",
+                f"an interpreter of {', '.join(labels)}",
+                f"one of {backend.label}",
+                f"name {backend.label} among the backends, too",
             )
 
 

@@ -233,7 +233,7 @@ def _changed(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[str]
 
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
-    raise ParityError(f"{path}: expected a baseline; received {received}; {mend}") from None
+    raise ParityError(path, "a baseline", received, mend) from None
 
 
 def _no_number(name: str) -> NoReturn:

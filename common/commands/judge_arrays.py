@@ -134,8 +134,10 @@ def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
     names = (REFERENCE, *MEMBERS)
     if missing := [name for name in names if not execution.reference_folder(name).exists()]:
         raise ParityError(
-            f"{folder}: expected a plan with its reference; received none of "
-            f"{', '.join(missing)}; write it with compare.py plan"
+            folder,
+            "a plan with its reference",
+            f"none of {', '.join(missing)}",
+            "write it with compare.py plan",
         )
     done = dict.fromkeys(names, Outcome("done", None, 0.0))
     return load_judge(execution, data, done, thresholds)
@@ -155,19 +157,16 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
             arrays = read_arrays(Path(run))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise ParityError(
-                f"{name}: expected an .npz of arrays; received {error!r}; write it with np.savez"
+                name, "an .npz of arrays", repr(error), "write it with np.savez"
             ) from None
     written = {f"history/{name}" for name in HISTORY}
     if unknown := [key for key in arrays if not KNOWN.fullmatch(key) and key not in written]:
         raise ParityError(
-            f"{name}: expected the arrays of docs/record.md; received {', '.join(unknown)}; "
-            "rename or drop them"
+            name, "the arrays of docs/record.md", ", ".join(unknown), "rename or drop them"
         )
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise ParityError(
-                f"{name}: expected finite numbers; received others in {key}; the training failed"
-            )
+            raise ParityError(name, "finite numbers", f"others in {key}", "the training failed")
     return arrays
 
 
@@ -304,7 +303,7 @@ def _kind_of_y_hat(given: Mapping[str, Array]) -> str:
 
 
 def _refuse(received: str, mend: str) -> NoReturn:
-    raise ParityError(f"arrays: expected those of the plan; received {received}; {mend}") from None
+    raise ParityError("arrays", "those of the plan", received, mend) from None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -47,8 +47,10 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
         except RecordError:
             reason = outcome.reason or "exit status 0"
             raise ParityError(
-                f"{path}: expected a file that can be imported; received the end of its process "
-                f"({reason}) before all was read; take out what ends it"
+                path,
+                "a file that can be imported",
+                f"the end of its process ({reason}) before all was read",
+                "take out what ends it",
             ) from None
     if "refused" in found:
         raise ParityError(f"{path}{found['refused']}")
@@ -161,30 +163,33 @@ class ModelComparison:
     def _check(self, outcomes: Mapping[str, Outcome]) -> None:
         for name in not_done(outcomes, outcomes):
             raise NotRunError(
-                f"{name} ({self.reference.label}): expected a finished training of "
-                f"{self.model.path}; received {outcomes[name].status}: {outcomes[name].reason}; "
-                "mend the model"
+                f"{name} ({self.reference.label})",
+                f"a finished training of {self.model.path}",
+                f"{outcomes[name].status}: {outcomes[name].reason}",
+                "mend the model",
             )
         for name in outcomes:
             if not self._place(name).exists():
-                raise NotRunError(f"{name} ({self.reference.label}): {self._ended_early()}")
+                raise self._ended_early(f"{name} ({self.reference.label})")
             try:
                 self._record(name)
             except RecordError as error:
                 raise self._unusable(name, error) from None
 
-    def _ended_early(self) -> str:
-        return (
-            f"expected a record; received none, exit status 0: {self.model.path} ended its "
-            "process; take out what does"
-        )
+    def _ended_early(self, name: str = "") -> NotRunError:
+        received = f"none, exit status 0: {self.model.path} ended its process"
+        return NotRunError(name, "a record", received, "take out what does")
 
     def _unusable(self, name: str, error: RecordError) -> ParityError:
         if isinstance(error, OtherRowError):
-            return NotRunError(f"{name}: {error}; name the interpreter of that release")
+            return NotRunError(
+                name, error.expected, error.received, "name the interpreter of that release"
+            )
         return ParityError(
-            f"{name} ({self.reference.label}): expected a training that can be judged; received "
-            f"{error}; lower --lr if its numbers are not finite"
+            f"{name} ({self.reference.label})",
+            "a training that can be judged",
+            error,
+            "lower --lr if its numbers are not finite",
         )
 
     def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -258,7 +263,7 @@ class ModelComparison:
         if outcome.status != "done":
             return facts
         if not self._place(contender.name).exists():
-            return facts | {"status": "failed", "reason": self._ended_early()}
+            return facts | {"status": "failed", "reason": str(self._ended_early())}
         try:
             place, dtype = self._place(contender.name), self.plan.recipe.dtype
             record = contender.read(place, self.plan.sha256, dtype)

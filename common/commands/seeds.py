@@ -138,12 +138,12 @@ def _finals(
         name = seed_name(contender, seed)
         if name not in outcomes or outcomes[name].status != "done":
             reason = outcomes[name].reason if name in outcomes else contender.environment.reason
-            raise RecordError(f"seed {seed}: {reason}")
+            raise RecordError(f"seed {seed}", "a finished training", reason)
         folder = execution.record_folder(name)
         history = contender.read(folder, execution.plan.sha256).facts["history"]
         for metric in METRICS:
             if not history.get(metric):
-                raise RecordError(f"seed {seed}: bad record: history lacks {metric}")
+                raise RecordError(f"seed {seed}", f"a history of {metric}", "none")
             finals[metric].append(float(history[metric][-1]))
     return finals
 

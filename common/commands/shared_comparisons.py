@@ -127,8 +127,7 @@ class Shared:
         known = [name for name in vars(Recipe()) if name != "data"]
         if unknown := [name for name in recipe if name not in known]:
             raise ParityError(
-                f"recipe: expected some of {', '.join(known)}; received {', '.join(unknown)}; "
-                "choose among them"
+                "recipe", f"some of {', '.join(known)}", ", ".join(unknown), "choose among them"
             )
         wanted = Recipe(data or Recipe.data, **recipe)
         data_folder, examples, notice = open_data(
@@ -210,8 +209,10 @@ def compare_shared(
     names = list(implementations) or list(IMPLEMENTATIONS)
     if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
         raise ParityError(
-            f"implementations: expected some of {', '.join(IMPLEMENTATIONS)}; received "
-            f"{', '.join(unknown)}; choose among them"
+            "implementations",
+            f"some of {', '.join(IMPLEMENTATIONS)}",
+            ", ".join(unknown),
+            "choose among them",
         )
     regression = Regression(**files)
     regression.check_plan(shared.plan)

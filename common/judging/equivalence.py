@@ -81,9 +81,10 @@ def equivalence(
     x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if min(len(x), len(y)) < LEAST_SEEDS or not 0 < level < 0.5 or not margin > 0:
         raise ParityError(
-            f"equivalence: expected {LEAST_SEEDS} seeds or more, a margin above 0 and a level "
-            f"between 0 and 0.5; received {min(len(x), len(y))} seeds, margin {margin:g}, level "
-            f"{level:g}; mend --count, --margin-loss, --margin-accuracy or --level"
+            "equivalence",
+            f"{LEAST_SEEDS} seeds or more, a margin above 0 and a level between 0 and 0.5",
+            f"{min(len(x), len(y))} seeds, margin {margin:g}, level {level:g}",
+            "mend --count, --margin-loss, --margin-accuracy or --level",
         )
     difference = float(x.mean() - y.mean())
     if (paired and np.ptp(x - y) == 0) or (not paired and np.ptp(x) == 0 and np.ptp(y) == 0):

@@ -74,8 +74,10 @@ def failing(fail_on: str) -> tuple[str, ...]:
     """
     if fail_on not in FAIL_ON:
         raise ParityError(
-            f"fail_on: expected {', '.join(FAIL_ON[:-1])} or {FAIL_ON[-1]}; received {fail_on!r}; "
-            "choose one of them"
+            "fail_on",
+            f"{', '.join(FAIL_ON[:-1])} or {FAIL_ON[-1]}",
+            repr(fail_on),
+            "choose one of them",
         )
     return (*FAIL_ON[FAIL_ON.index(fail_on) :], NOT_SHOWN)
 

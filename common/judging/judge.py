@@ -312,7 +312,7 @@ class Judge:
         """Raise RecordError if a run was fed something else and none of its arrays shows what."""
         received = record.facts["fed_sha256"]
         if self.fed_sha256 not in (None, received):
-            raise RecordError(f"fed_sha256: expected {self.fed_sha256}, received {received}")
+            raise RecordError("fed_sha256", self.fed_sha256, received)
 
     # Where
 

@@ -224,7 +224,8 @@ class ModelJudge:
         received = record.arrays.get(f"probe/{step}/{tensor}")
         exact = self.reference.arrays[f"probe/{step}/{tensor}"]
         if received is None or received.shape != exact.shape:
-            raise RecordError(f"expected {tensor} of step {step} with shape {exact.shape}")
+            shape = None if received is None else received.shape
+            raise RecordError(f"probe/{step}/{tensor}", f"shape {exact.shape}", shape)
         found = np.asarray(received, dtype=np.float64)
         return found - self._state(step, tensor) if tensor.startswith("update/") else found
 
@@ -394,22 +395,22 @@ class ModelJudge:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
         check_feeding(self.plan, record.arrays)
         if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
-            raise RecordError(f"{min(unknown)}: expected the arrays of the reference, nothing else")
+            raise RecordError(min(unknown), "the arrays of the reference", "one more")
         for name, expected in self.reference.arrays.items():
             if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
                 continue
             received = record.arrays.get(name)
             if received is None or received.shape != expected.shape:
                 shape = None if received is None else received.shape
-                raise RecordError(f"{name}: expected shape {expected.shape}, received {shape}")
+                raise RecordError(name, f"shape {expected.shape}", shape)
             if not np.isfinite(received).all():
-                raise RecordError(f"{name}: expected finite numbers")
+                raise RecordError(name, "finite numbers", "others")
         if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
-            raise RecordError("points: expected those of the reference")
+            raise RecordError("points", "those of the reference", record.arrays["points"].tolist())
         for name in HISTORY:
             values = record.facts["history"].get(name, [])
             if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
-                raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
+                raise RecordError(name, "a finite number for each epoch", values)
 
     def _noted(self, first: Finding | None) -> Finding | None:
         """With the stages before it that would not show an error as small as it is."""

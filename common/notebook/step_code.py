@@ -89,16 +89,16 @@ def choose_step(step: str, implementation: str | None) -> tuple[str, ...]:
         ParityError: if there is no such step, or not in that implementation.
     """
     if step not in STEPS:
-        raise ParityError(
-            f"step: expected one of {', '.join(STEPS)}; received {step!r}; choose among them"
-        )
+        raise ParityError("step", f"one of {', '.join(STEPS)}", repr(step), "choose among them")
     has = STEPS[step]
     if implementation is None:
         implementation = next(name for name in IMPLEMENTATIONS if name in has)
     if implementation not in has:
         raise ParityError(
-            f"implementation: expected {' or '.join(has)} for the step {step}; received "
-            f"{implementation!r}; choose one that has it"
+            "implementation",
+            f"{' or '.join(has)} for the step {step}",
+            repr(implementation),
+            "choose one that has it",
         )
     return tuple(name for name in has if has[name] == has[implementation])
 

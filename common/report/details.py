@@ -238,8 +238,7 @@ def _left(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile, RecordError) as error:
         raise ParityError(
-            f"{path}: expected what the comparison left there; received {error}; run the "
-            "comparison again"
+            path, "what the comparison left there", error, "run the comparison again"
         ) from None
 
 

@@ -31,9 +31,7 @@ def chosen_exports(options: object) -> dict[str, Path]:
         check_place(path, f"--{name}")
     if len({path.resolve() for path in files.values()}) < len(files):
         options_named = ", ".join(f"--{name}" for name in files)
-        raise ParityError(
-            f"{options_named}: expected a file for each; received one for several; name others"
-        )
+        raise ParityError(options_named, "a file for each", "one for several", "name others")
     return files
 
 
@@ -58,6 +56,8 @@ def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None
             write_whole(path, texts[name]())
         except OSError as error:
             raise ParityError(
-                f"--{name}: expected room and permission to write; received {path}, "
-                f"{error.strerror or error}; name another file"
+                f"--{name}",
+                "room and permission to write",
+                f"{path}, {error.strerror or error}",
+                "name another file",
             ) from None

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress, product
 from pathlib import Path
 from typing import Any
@@ -350,7 +350,7 @@ def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
         "grade": found.grade,
         "reason": found.reason,
         "informative": judge.free_running.informative,
-        "divergence": where and where.to_json(),
+        "divergence": where and asdict(where),
         "score": WORST if found.unexplained_flips else score,
         "ratios": {
             "loss": found.loss_envelopes,
@@ -370,7 +370,7 @@ def diagnosed(judge: Judge, record: Record, found: Judgement) -> dict[str, Any]:
     """The cause that the suite names, and how long it took to find."""
     started = time.perf_counter()
     cause = find_cause(judge, record, found)
-    facts = None if cause is None else cause.to_json()
+    facts = None if cause is None else asdict(cause)
     return {"cause": facts, "cause_seconds": time.perf_counter() - started}
 
 

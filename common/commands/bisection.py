@@ -258,5 +258,5 @@ class Bisection:
                 records = self._record(old), self._record(new)
                 change = change.measured(judge, *records)
             if change.differs(self.question.by):
-                changes.append(change.to_json())
+                changes.append(asdict(change))
         return changes

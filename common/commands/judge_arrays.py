@@ -75,22 +75,11 @@ class Found:
 
     def lines(self) -> Iterator[str]:
         """The finding in a few lines."""
-        found = self.judgement
-        run = {
-            "reason": None if found.grade == "rounding" else found.reason,
-            "divergence": found.divergence and found.divergence.to_json(),
+        run = self.judgement.to_json() | {
             "cause": self.cause and {"sentence": self.cause},
-            "flips": found.flips,
-            "prediction_flips": len(found.flips),
-            "unexplained_flips": found.unexplained_flips,
-            "grade": found.grade,
             "envelopes": self.envelopes,
-            "stages": {stage: each.to_json() for stage, each in found.stages.items()},
-            "loss_envelopes": found.loss_envelopes,
-            "parameter_envelopes": found.parameter_envelopes,
-            "logits_envelopes": found.logits_envelopes,
         }
-        yield f"{found.grade}: {tile(run)}, against the float64 reference"
+        yield f"{self.grade}: {tile(run)}, against the float64 reference"
         yield from run_lines(run)
         if self.not_given:
             yield f"not given, hence not judged: {', '.join(self.not_given)}"

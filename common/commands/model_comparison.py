@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
-from framework_parity.common.commands.run_facts import RUN_FACTS
+from framework_parity.common.commands.run_facts import row, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
@@ -213,7 +213,7 @@ class ModelComparison:
                 "members": len(MEMBERS),
                 "orders": list(reference["orders"]),
             },
-            "free_running": judge.free_running,
+            "free_running": vars(judge.free_running).copy(),
             "runs": runs,
         }
 
@@ -248,18 +248,8 @@ class ModelComparison:
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
-        environment = contender.environment
-        missing = Outcome("unavailable", environment.reason, 0.0)
-        outcome = outcomes.get(contender.name, missing)
-        facts: dict[str, Any] = {
-            "backend": contender.backend,
-            "implementation": contender.implementation,
-            "version": environment.version or environment.asked,
-            "asked_version": environment.asked,
-            **dict.fromkeys(RUN_FACTS),
-            "status": outcome.status,
-            "reason": outcome.reason,
-        }
+        outcome = outcomes.get(contender.name, unavailable(contender))
+        facts = row(contender, outcome)
         if outcome.status != "done":
             return facts
         if not self._place(contender.name).exists():
@@ -270,14 +260,4 @@ class ModelComparison:
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}
-        return (
-            facts
-            | {
-                "versions": record.facts["versions"],
-                "fed_sha256": record.facts["fed_sha256"],
-                **record.facts["history"],
-                "seconds": {**record.facts["seconds"], "total": outcome.seconds},
-                "peak_rss_bytes": record.facts["peak_rss_bytes"],
-            }
-            | judged
-        )
+        return row(contender, outcome, record) | judged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,13 @@ class Regression:
             if found is None or isinstance(found, str):
                 continue
             if moved := self._moved(self.baseline, judge, found[0], run, around):
-                run["baseline"] = moved.to_json()
+                run["baseline"] = asdict(moved)
                 if moved.grade == "exact" and run["grade"] == "rounding":
                     run["grade"] = "exact"
             if self.target is not None:
                 self._golden.append(golden_record(judge, found[0], run, around))
                 if (old := self._moved(self.old, judge, found[0], run, around)) is not None:
-                    self._changes.append(moved_sentence(run, old.to_json()))
+                    self._changes.append(moved_sentence(run, asdict(old)))
         told: dict[str, Any] = {}
         if self.baseline is not None:
             told["baseline"] = self._baseline_facts(runs)

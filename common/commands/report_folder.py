@@ -49,7 +49,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             f"one that holds {FILE}",
             "name another --out or add --overwrite",
         )
-    try:
+    with _writable(folder):
         has_plan = (folder / PLAN).exists()
         if has_plan and (folder / STEPS_FILE).exists():
             raise ParityError(
@@ -72,6 +72,12 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             ancestor = ancestor.parent
         with tempfile.TemporaryFile(dir=ancestor):
             pass
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ParityError(
             folder, "a folder that can be written", error.strerror or error, "name another --out"
@@ -106,7 +112,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
-    try:
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         seeds = [path for path in seed_folders(folder) if (path / PLAN).exists()]
         for old in [*(folder / name for name in OWN_FOLDERS), *seeds]:
@@ -115,7 +121,3 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         if overwrite:
             for name in (FILE, PAGE, STATE_FILE):
                 (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ParityError(
-            folder, "a folder that can be written", error.strerror or error, "name another --out"
-        ) from None

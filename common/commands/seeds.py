@@ -11,7 +11,7 @@ draws initial parameters and orders itself, as its users do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,14 +158,16 @@ def _distributions(
                 metric: {
                     "values": values,
                     "median": float(np.median(values)),
-                    **equivalence(
-                        metric,
-                        values,
-                        reference[metric],
-                        getattr(margins, f"margin_{metric.removeprefix('val_')}"),
-                        margins.level,
-                        paired,
-                    ).to_json(),
+                    **asdict(
+                        equivalence(
+                            metric,
+                            values,
+                            reference[metric],
+                            getattr(margins, f"margin_{metric.removeprefix('val_')}"),
+                            margins.level,
+                            paired,
+                        )
+                    ),
                 }
                 for metric, values in outcomes.items()
             }

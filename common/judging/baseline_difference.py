@@ -23,7 +23,7 @@ from framework_parity.common.judging.golden_record import (
 )
 from framework_parity.common.judging.grades import GRADES
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps
+from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, unequal
 from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
 from framework_parity.common.judging.record_difference import (
     REPORTED,
@@ -73,10 +73,6 @@ class Moved:
     surroundings: dict[str, list[Any]]
     was: str
     gone: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The facts as a JSON object."""
-        return vars(self) | {"divergence": self.divergence and self.divergence.to_json()}
 
 
 def compare_with_golden(
@@ -163,7 +159,7 @@ def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Fin
         before = golden.arrays.get(f"probe/{step}/{tensor}")
         now = entries(values)
         if entry is None or before is None or before.shape != now.shape:
-            yield Finding(step, stage, name, "largest", WORST, WORST, WORST)
+            yield unequal(step, stage, name)
             continue
         parts = ladder.coherent_parts(step, tensor, values)
         moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
@@ -184,7 +180,7 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
     loss, loss_before = record.arrays["step_loss"], golden.arrays["step_loss"]
     if len(loss) != len(loss_before) or len(W) != len(rows):
         step = min(len(loss), len(loss_before))
-        yield Finding(step, "data", "number of steps", "largest", WORST, WORST, WORST)
+        yield unequal(step, "data", "number of steps")
         return
     now = {**record.arrays, "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)], "final/W": W[-1:]}
     bounds = {"rows": envelope.W, "parameters/b": envelope.b, "step_loss": envelope.loss}

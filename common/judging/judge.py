@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,11 +24,13 @@ from framework_parity.common.judging.ladder import (
     Finding,
     Ladder,
     count_borderline,
+    fed_finding,
     first_divergence,
     in_ulps,
     may_begin_in,
     order_rounding,
     seen_in_loss,
+    unequal,
 )
 from framework_parity.common.judging.metrics import (
     accuracy_findings,
@@ -58,10 +60,7 @@ from framework_parity.common.reference.replay import (
     losses_from_logits,
     reference_dtype,
 )
-from framework_parity.common.training.feeding import (
-    feeding_resolution,
-    first_wrong_batch,
-)
+from framework_parity.common.training.feeding import feeding_resolution
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record, RecordError
 
@@ -91,6 +90,20 @@ class FreeRunning:
     last: float
     loss: float
     val_loss: float
+
+    @classmethod
+    def measured(
+        cls,
+        epochs: Floats,
+        losses: Floats,
+        moved: Mapping[int, float],
+        val_loss: float,
+        thresholds: Thresholds,
+    ) -> FreeRunning:
+        """By how far rounding moves losses and parameters; see :func:`grades.comparable_steps`."""
+        steps, parameters = comparable_steps(epochs, losses, moved, thresholds), [*moved.values()]
+        ends = parameters[0], parameters[-1]
+        return cls(steps == losses.size, steps, *ends, float(epochs.max()), float(val_loss))
 
 
 @dataclass(frozen=True)
@@ -141,6 +154,19 @@ class Judgement:
     def unexplained_flips(self) -> int:
         """How many flips the error of the run's logits does not cover."""
         return sum(flip["explained"] is False for flip in self.flips)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report states of it."""
+        names = (
+            *("grade", "reason", "flips", "unexplained_flips"),
+            *("loss_error", "parameter_error", "logits_error"),
+            *("loss_envelopes", "parameter_envelopes", "logits_envelopes", "lockstep_envelopes"),
+        )
+        return {name: getattr(self, name) for name in names} | {
+            "divergence": self.divergence and asdict(self.divergence),
+            "stages": {stage: asdict(found) for stage, found in self.stages.items()},
+            "prediction_flips": len(self.flips),
+        }
 
 
 @dataclass(frozen=True)
@@ -210,19 +236,12 @@ class Judge:
         epochs = np.maximum(
             envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
         )
-        steps = comparable_steps(
+        return FreeRunning.measured(
             epochs,
             envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
             dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            envelope.val_loss[-1],
             self.thresholds,
-        )
-        return FreeRunning(
-            informative=steps == self.plan.num_steps,
-            steps=steps,
-            first=float(moved[0]),
-            last=float(moved[-1]),
-            loss=float(epochs.max()),
-            val_loss=float(envelope.val_loss[-1]),
         )
 
     @cached_property
@@ -276,14 +295,7 @@ class Judge:
             grade="rounding",
             reason=None,
             divergence=None,
-            stages={
-                stage: max(
-                    (f for f in [*findings, *metrics] if f.stage == stage),
-                    key=lambda f: f.envelopes,
-                )
-                for stage in STAGES
-                if any(f.stage == stage for f in [*findings, *metrics])
-            },
+            stages=worst_of_stages([*findings, *metrics]),
             loss_error=float(max(loss_errors.max(), val_errors.max())),
             parameter_error=float(max(W_errors.max(), b_errors.max())),
             logits_error=logits_error,
@@ -324,9 +336,9 @@ class Judge:
     ) -> Finding | None:
         """The first divergence: by lock-step, else by what was fed, else by the free run."""
         limit = self.thresholds.envelopes
-        found, fed = self.ladder.locate(record, limit), self.feeding_finding(record)
+        found, fed = self.ladder.locate(record, limit), fed_finding(self.plan, record)
         sooner = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
-        if initial := self.fed_finding(record):
+        if initial := self.given_finding(record):
             return fed if fed and initial.tensor == "number of steps" else initial
         if sooner:
             return fed
@@ -339,26 +351,17 @@ class Judge:
             return replace(found, note="; ".join(filter(None, (earlier, found.note))))
         return found or free or first_divergence(metrics, limit)
 
-    def fed_finding(self, record: Record) -> Finding | None:
+    def given_finding(self, record: Record) -> Finding | None:
         """A difference in what training was given before its first step, or in its length."""
         for name, planned in self.plan.parameters.items():
             error = float(np.abs(record.arrays[f"initial/{name}"] - planned).max())
             if error:
                 ulps = error / (2 * unit_roundoff(self.plan))
-                return Finding(0, "data", f"initial {name}", "largest", error, ulps, WORST)
+                return unequal(0, "data", f"initial {name}", error, ulps)
         made, planned_steps = len(record.arrays["step_loss"]), self.plan.num_steps
         if made != planned_steps:
             first = int(min(made, planned_steps) // self.plan.recipe.max_epochs)
-            return Finding(
-                first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
-            )
-        return None
-
-    def feeding_finding(self, record: Record) -> Finding | None:
-        """The first step that was not fed the examples of the plan."""
-        if wrong := first_wrong_batch(self.plan, record.arrays):
-            step, count, words = wrong
-            return Finding(step, "data", words, "largest", count, WORST, WORST)
+            return unequal(first, "data", "number of steps", abs(made - planned_steps))
         return None
 
     def label_finding(self, record: Record) -> Finding | None:
@@ -373,7 +376,7 @@ class Judge:
         step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
         error = float(np.abs(fed.astype(np.float64) - planned).max())
         ulps = error / (2 * unit_roundoff(self.plan))
-        return Finding(step, "data", "labels", "largest", error, ulps, WORST)
+        return unequal(step, "data", "labels", error, ulps)
 
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
@@ -634,6 +637,12 @@ class Judge:
             above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
         return lifeless(run, self.liveness)
+
+
+def worst_of_stages(findings: Sequence[Finding]) -> dict[str, Finding]:
+    """The worst finding of each stage that has any, in the ladder's order."""
+    found = {stage: [f for f in findings if f.stage == stage] for stage in STAGES}
+    return {stage: max(some, key=lambda f: f.envelopes) for stage, some in found.items() if some}
 
 
 def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:

@@ -12,9 +12,8 @@ wrong by a part in 100,000, in a single step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from framework_parity.common.reference.ensemble import (
     unit_roundoff,
 )
 from framework_parity.common.reference.replay import WORST, Training, Trajectory, difference
+from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -144,9 +144,20 @@ class Finding:
         factor = self.statistic in ("gain", "spread", "decay")
         return self.error if factor else 2 * unit_roundoff(plan) * self.ulps
 
-    def to_json(self) -> dict[str, Any]:
-        """The finding as a JSON object."""
-        return asdict(self)
+
+def unequal(
+    step: int, stage: str, tensor: str, error: float = WORST, ulps: float = WORST
+) -> Finding:
+    """Of what must be equal, and is not."""
+    return Finding(step, stage, tensor, "largest", error, ulps, WORST)
+
+
+def fed_finding(plan: Plan, record: Record) -> Finding | None:
+    """The first step that was not fed the examples of the plan."""
+    if wrong := first_wrong_batch(plan, record.arrays):
+        step, count, words = wrong
+        return unequal(step, "data", words, count)
+    return None
 
 
 class Ladder:
@@ -394,7 +405,7 @@ class Ladder:
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
         if "data/missing" in probe or not {"data/X_error", "data/y_error"} <= set(probe):
-            yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
+            yield unequal(step, "data", "batch")
             return
         rows = self.plan.rows(step)
         planned = {"data/y": np.asarray(self.data.y_train[rows])}
@@ -426,7 +437,7 @@ class Ladder:
         exact = self.exact[step][key]
         label = key.removeprefix(f"{stage.replace(' ', '_')}/")
         if received is None or received.shape != exact.shape or not np.isfinite(received).all():
-            return Finding(step, stage, label, "largest", WORST, WORST, WORST)
+            return unequal(step, stage, label)
         values = self.statistics(step, key, received)
         if key == "metric/accuracy":
             borderline = self.borderline(step, kind)

@@ -7,7 +7,7 @@ import numpy as np
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.feeding import check_feeding
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import KNOWN, Record, RecordError
+from framework_parity.common.training.record import HISTORY, KNOWN, Record, RecordError
 
 
 def check_record(plan: Plan, data: DataModule, record: Record) -> None:
@@ -51,12 +51,21 @@ def check_record(plan: Plan, data: DataModule, record: Record) -> None:
         "fed/y_train": (data.num_train,),
     }
     for name, shape in expected.items():
-        if name not in record.arrays:
-            raise RecordError(name, f"shape {shape}", None)
-        if record.arrays[name].shape != shape:
-            raise RecordError(name, f"shape {shape}", record.arrays[name].shape)
+        check_shape(record, name, shape)
     check_feeding(plan, record.arrays)
-    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+    check_history(plan, record)
+
+
+def check_shape(record: Record, name: str, shape: tuple[int, ...]) -> None:
+    """Raise RecordError unless the record has an array of this name and shape."""
+    received = record.arrays[name].shape if name in record.arrays else None
+    if received != shape:
+        raise RecordError(name, f"shape {shape}", received)
+
+
+def check_history(plan: Plan, record: Record) -> None:
+    """Raise RecordError unless every metric has a finite number for each epoch."""
+    for name in HISTORY:
         values = record.facts["history"].get(name, ())
         if len(values) != plan.recipe.max_epochs or not np.isfinite(values).all():
             raise RecordError(name, f"{plan.recipe.max_epochs} finite numbers", values)

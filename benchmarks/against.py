@@ -78,12 +78,7 @@ def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(path: Path, facts: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Sentences for what is slower now, and notes on what could not be told.
-
-    Args:
-        path: the older result.
-        facts: the new one; ``series`` has for every row one value per run, the larger the slower.
-    """
+    """Sentences for what is slower now, and notes on what could not be told."""
     old = load(path, facts)
     slower, notes, judged = [], [], 0
     if machine := _other_machine(old["machine"], facts["machine"]):

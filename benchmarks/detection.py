@@ -246,14 +246,7 @@ def open_judge(folder: Path) -> Judge:
 def train(
     work: Path, runs: Sequence[Run], environments: dict[str, Environment], second: bool = False
 ) -> dict[str, str]:
-    """Run everything, several runs a process; the status of each by its name.
-
-    Args:
-        work: where plans are and records go.
-        runs: what is run.
-        environments: by backend.
-        second: whether these are second looks, which probe but do not train.
-    """
+    """Run everything, several runs a process; the status of each by its name."""
     statuses: dict[str, str] = {}
     groups = []
     for backend, environment in environments.items():

@@ -59,12 +59,7 @@ class ComparisonContext:
         return Execution(self.plan, self.folder, *how, **more)
 
     def finish(self, facts: dict[str, Any], **more: Any) -> Report:
-        """Write the report and its page.
-
-        Args:
-            facts: all but what follows.
-            more: how its processes ran, besides jobs, threads and timeout.
-        """
+        """Write the report, which says how its processes ran, and its page."""
         facts["notices"] += [self.notice] if self.notice else []
         facts["settings"] = {
             "jobs": self.options.slots,
@@ -81,10 +76,6 @@ class ComparisonContext:
 @contextlib.contextmanager
 def open_context(options: Running, folder: Path) -> Iterator[ComparisonContext]:
     """Have the data, make the plan, and turn a full disk into one line while it lasts.
-
-    Args:
-        options: what is asked for; the recipe's data set is then called as the data say.
-        folder: the report's.
 
     Raises:
         ParityError: if the data cannot be had, or nothing can be written.

@@ -153,14 +153,6 @@ def save_baseline(
     """Write golden records to a file, whole or not at all.
 
     Records of backends that were not trained this time are kept, and so is the history.
-
-    Args:
-        path: the file.
-        old: what it held before, if it was there.
-        plan: that was trained.
-        runs: the new records.
-        because: the reason, if one was given.
-        changes: what moved since the old records, a sentence each.
     """
     saved = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     new = []

@@ -164,10 +164,6 @@ def judge_arrays(judge: Judge, arrays: Mapping[str, Array]) -> Found:
 
     What they do not hold is left out: metrics are then computed from the parameters.
 
-    Args:
-        judge: of the whole plan.
-        arrays: as of :func:`load_arrays`.
-
     Raises:
         ParityError: if they do not fit the plan, or say too little to be judged.
     """

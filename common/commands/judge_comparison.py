@@ -56,17 +56,7 @@ def judge_comparison(
     repeats: int = 1,
     regression: Regression | None = None,
 ) -> dict[str, Any]:
-    """Judge every record of a comparison; the facts of its report.
-
-    Args:
-        execution: whose folder holds the records.
-        data: the examples of its plan.
-        contenders: in the order of the report.
-        outcomes: of the processes, by name.
-        thresholds: where the grades part.
-        repeats: how often each contender trained.
-        regression: golden records to compare with, and accepted differences.
-    """
+    """Judge every record of a comparison; the facts of its report."""
     regression, plan = regression or Regression(), execution.plan
     judge = load_judge(execution, data, outcomes, thresholds)
     judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))

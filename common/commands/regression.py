@@ -113,11 +113,7 @@ class Regression:
         return told
 
     def save(self, complete: bool) -> str | None:
-        """Save the golden records, if they are to be; what was done, as a sentence.
-
-        Args:
-            complete: whether everything that was asked for ran; else nothing is saved.
-        """
+        """Save the golden records, if they are to be and all ran; what was done, as a sentence."""
         if self.target is None:
             return None
         if not complete or self._plan is None:

@@ -47,15 +47,7 @@ def shared_seeds(
     contenders: Sequence[Contender],
     base: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Compare on further plans, one a seed; all contenders share each of them.
-
-    Args:
-        options: seeds, thresholds and the margins of the equivalence tests.
-        execution: of the first seed, which is done; the others go to ``seed-N`` in its folder.
-        data: the examples.
-        contenders: what is compared.
-        base: the facts of the first comparison.
-    """
+    """Compare on further plans, one a seed, in ``seed-N``; all contenders share each of them."""
     comparisons = [base]
     for seed in options.seeds[1:]:
         other = _execution(execution, data, seed)

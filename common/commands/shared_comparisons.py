@@ -115,12 +115,6 @@ class Shared:
     ) -> Shared:
         """Make the plan of a recipe.
 
-        Args:
-            folder: that all comparisons share.
-            workers: that stay from plan to plan; None for new ones.
-            data, data_dir: as of ``compare.py``.
-            recipe: the other hyperparameters of :class:`recipe.Recipe`.
-
         Raises:
             ParityError: for unusable input.
         """
@@ -173,11 +167,6 @@ class Shared:
 def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
     """Judge the arrays of other code by the reference of a plan, which is shared.
 
-    Args:
-        shared: the plan.
-        run: as of :func:`judge_arrays.load_arrays`.
-        thresholds: where the grades part.
-
     Raises:
         ParityError: if the arrays cannot be used.
     """
@@ -194,13 +183,6 @@ def compare_shared(
     files: Mapping[str, Any],
 ) -> Comparison:
     """Compare backends on a plan, by trainings that are shared.
-
-    Args:
-        shared: the plan.
-        backends: every framework if none is named.
-        implementations: all if none is named.
-        thresholds: where the grades part.
-        files: ``baseline`` and ``accepted`` of :class:`regression.Regression`.
 
     Raises:
         ParityError: for unusable input.

@@ -82,15 +82,7 @@ def compare_with_golden(
     run: Mapping[str, Any],
     surroundings: Mapping[str, Any],
 ) -> Moved:
-    """Compare a run with its golden record.
-
-    Args:
-        judge: of the plan that both trained.
-        golden: as :func:`golden_record.golden_record` made it.
-        record: what the run's worker left.
-        run: its row of the report.
-        surroundings: of the run; see :func:`commands.golden_records.surroundings`.
-    """
+    """Compare a run with its golden record."""
     limit = TWO_RUNS * judge.thresholds.envelopes
     kept, differing = golden.facts, differing_bits(judge, golden, record)
     histories = (kept["history"][name] == list(record.facts["history"][name]) for name in HISTORY)

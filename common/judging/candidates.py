@@ -119,13 +119,7 @@ class Candidate:
 
 
 def digits(value: float, unchanged: float, uncertainty: float) -> str:
-    """A value with the digits that tell it from no change, and no more than its fit supports.
-
-    Args:
-        value: what is shown.
-        unchanged: the value that would change nothing.
-        uncertainty: how far the value may be off.
-    """
+    """A value with the digits that tell it from no change, and no more than its fit supports."""
     change = abs(value - unchanged)
     if not (change and value):
         return f"{value:g}"

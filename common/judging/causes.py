@@ -47,13 +47,7 @@ SAME_PRECISION = ("float16 products", "TF32 products")
 
 
 def find_cause(judge: Judge, record: Record, judgement: Judgement) -> Diagnosis | None:
-    """The one known discrepancy that reproduces a run, or None.
-
-    Args:
-        judge: of the run's plan.
-        record: the run.
-        judgement: what the judge said of it.
-    """
+    """The one known discrepancy that reproduces a run, or None."""
     if judgement.divergence is None:
         return None
     if judgement.divergence.stage == "metric":

@@ -45,11 +45,7 @@ def verdict(statuses: Sequence[str], grades: Sequence[str | None]) -> str:
 
 
 def over_seeds(seeds: Mapping[str, Any]) -> list[str]:
-    """The verdicts of a comparison over seeds: each plan's, and what the tests ask for.
-
-    Args:
-        seeds: the report's ``seeds``; empty without them.
-    """
+    """The verdicts of a comparison over seeds: each plan's, and what the tests ask for."""
     tests = [found for metrics in seeds.get("runs", {}).values() for found in metrics.values()]
     return [
         *seeds.get("verdicts", ()),
@@ -162,10 +158,6 @@ def lifeless(run: Liveness, reference: Liveness) -> str | None:
 
     A plan may teach nothing: labels may be random, a rate too small. So a sign counts as missing
     only if the reference shows it, by more than rounding.
-
-    Args:
-        run: the signs of the run.
-        reference: those that the reference shows by more than rounding.
     """
     for sign, words in LIFELESS.items():
         if getattr(reference, sign) and not getattr(run, sign):
@@ -174,11 +166,7 @@ def lifeless(run: Liveness, reference: Liveness) -> str | None:
 
 
 def unlearned(reference: Liveness) -> str | None:
-    """What a reader should know of a plan by which even the reference learns nothing, or None.
-
-    Args:
-        reference: the signs that it shows by more than rounding.
-    """
+    """What a reader should know of a plan by which even the reference learns nothing, or None."""
     missing = [words for sign, words in LIFELESS.items() if not getattr(reference, sign)]
     if not missing:
         return None

@@ -201,12 +201,7 @@ class Judge:
     ) -> Judge:
         """The judge of a plan, its rounding measured: the one place where a judge is put together.
 
-        Args:
-            plan: what was to be trained.
-            data: its examples.
-            oracle: its reference; trained here if not given.
-            members: its ensemble; likewise.
-            thresholds: where the grades part.
+        A reference, or an ensemble, that is not given is trained here.
         """
         oracle = oracle or reference(plan, data).run()
         members = members or [member(plan, data, i).run() for i in range(ENSEMBLE_MEMBERS)]

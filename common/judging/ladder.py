@@ -77,14 +77,7 @@ def order_rounding(rounding: float, kind: str, unit: float) -> float:
 
 
 def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> int:
-    """How many examples have two best logits nearer than :func:`order_rounding`.
-
-    Args:
-        logits: of the reference, shape ``(n, num_outputs)``.
-        rounding: as of :func:`order_rounding`.
-        kind: likewise.
-        unit: likewise.
-    """
+    """How many examples have two best logits nearer than :func:`order_rounding`."""
     if logits.shape[1] == 1:
         return 0
     best = np.sort(logits, axis=1)[:, -2:]
@@ -93,12 +86,7 @@ def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> 
 
 
 def rounding_of_entries(rounding: Array, exact: Array) -> dict[str, float]:
-    """What each statistic of a tensor is where every entry is off by its rounding, on its own.
-
-    Args:
-        rounding: of every entry, none negative.
-        exact: the tensor, of the same shape.
-    """
+    """What each statistic of a tensor is where every entry is off by its rounding, on its own."""
     return {
         "largest": float(rounding.max()),
         "gain": _noise(rounding, exact),
@@ -136,11 +124,7 @@ class Finding:
     note: str = ""
 
     def relative(self, plan: Plan) -> float:
-        """The error relative to the tensor: of the statistic if it is a factor, else in ulps.
-
-        Args:
-            plan: says in which dtype the unit in the last place is.
-        """
+        """The error relative to the tensor: of the statistic if it is a factor, else in ulps."""
         factor = self.statistic in ("gain", "spread", "decay")
         return self.error if factor else 2 * unit_roundoff(plan) * self.ulps
 
@@ -304,12 +288,6 @@ class Ladder:
         """The parts of values that entries have in common, signed, in every way that is looked at.
 
         They are linear: of a difference they are the differences of the parts.
-
-        Args:
-            step: a probed step.
-            tensor: one of :data:`TENSORS`.
-            values: an error of the tensor, or the tensor.
-            exact: the tensor as it should be; the reference's if not given.
         """
         exact = (self.exact[step][tensor] if exact is None else exact).astype(np.float64)
         parts = {}
@@ -358,10 +336,6 @@ class Ladder:
         it at that step, and does show one at another. An error of 1e-6 in the loss is a coherent
         part of the gradient from the first step on, where the losses themselves, of nearly
         uniform predictions, round by as much; they show it when the predictions are confident.
-
-        Args:
-            record: of the run.
-            threshold: how many envelopes are still rounding.
         """
         findings = list(self.findings(record))
         first = first_divergence(findings, threshold)
@@ -422,12 +396,7 @@ class Ladder:
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)
 
     def borderline(self, step: int, kind: str) -> int:
-        """How many examples of a step's batch may be classified either way.
-
-        Args:
-            step: a probed step.
-            kind: ``logits`` or ``probabilities``, by whose largest entry a run classifies.
-        """
+        """How many examples of a step's batch may be classified either way."""
         rounding = self.envelopes[step, "forward/logits", "largest"]
         return count_borderline(self.exact[step]["forward/logits"], rounding, kind, self.unit)
 
@@ -468,12 +437,7 @@ def may_begin_in(stages: Sequence[str]) -> str:
 
 
 def seen_in_loss(loss: Finding, update: Finding) -> Finding:
-    """An update that is wrong, at the step before the first loss that is.
-
-    Args:
-        loss: of the first step whose loss is off.
-        update: the finding about the parameters, which are on record less often.
-    """
+    """An update that is wrong, at the step before the first loss that is."""
     alone = f"or step {loss.step} itself is wrong, in its forward pass or its loss"
     tensor = f"the next loss{update.tensor[update.tensor.index(',') :]}"
     note = "; ".join(filter(None, (alone, update.note)))

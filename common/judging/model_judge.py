@@ -264,12 +264,7 @@ class ModelJudge:
     ) -> Finding:
         """An accuracy against the reference's: only examples near to a tie may fall otherwise.
 
-        Args:
-            step: which.
-            name: of the metric.
-            error: of the accuracy.
-            scores: what ``forward`` gives for its examples in the reference.
-            rounding: the envelope of one of these.
+        The scores are what ``forward`` gives for its examples in the reference.
         """
         unit, n = unit_roundoff(self.plan), len(scores)
         near = count_borderline(scores, rounding, "logits", unit)

@@ -81,10 +81,6 @@ class Fragment:
 def choose_step(step: str, implementation: str | None) -> tuple[str, ...]:
     """The implementations whose code for a step is meant: several if they share it.
 
-    Args:
-        step: one of :data:`STEPS`.
-        implementation: ``scratch`` or ``concise``; the first that has the step if not given.
-
     Raises:
         ParityError: if there is no such step, or not in that implementation.
     """
@@ -104,14 +100,7 @@ def choose_step(step: str, implementation: str | None) -> tuple[str, ...]:
 
 
 def cut_step(folder: Path, step: str, implementation: str, docstrings: bool) -> list[Fragment]:
-    """A backend's definitions for a step, file by file; none if it lacks the step.
-
-    Args:
-        folder: the backend's.
-        step: one of :data:`STEPS`.
-        implementation: one that has it.
-        docstrings: keep them; else they are left out, and nothing else is.
-    """
+    """A backend's definitions for a step, file by file; none if it lacks the step."""
     found: list[Fragment] = []
     for places in STEPS[step][implementation]:
         for place in places:

@@ -10,11 +10,7 @@ from framework_parity.common.report.findings import count, how_far, is_boundless
 
 
 def bisection_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The pair of releases, what was passed over, and for each implementation what changed.
-
-    Args:
-        facts: ``bisection`` of a report.
-    """
+    """The pair of releases, what was passed over, and for each implementation what changed."""
     name, before, after = facts["backend"], facts["last_alike"], facts["first_different"]
     releases, tried = facts["releases"], facts["tried"]
     for release, reason in facts["skipped"].items():

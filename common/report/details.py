@@ -158,10 +158,6 @@ class Details:
 def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
     """Read what a comparison left in its folder.
 
-    Args:
-        folder: the comparison's.
-        runs: of its report.
-
     Raises:
         ParityError: if plan, reference or envelope are gone. A run whose record is gone, and a
             data set that is, are named in ``missing`` instead.

@@ -38,11 +38,6 @@ def chosen_exports(options: object) -> dict[str, Path]:
 def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None:
     """Write a report to files.
 
-    Args:
-        report: of a finished comparison.
-        files: by format, one of :data:`FORMATS`.
-        fail_on: as of :meth:`ReportFacts.exit_status`.
-
     Raises:
         ParityError: if one cannot be written.
     """

@@ -30,12 +30,7 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def junit_xml(report: ReportFacts, fail_on: str = "disagree") -> str:
-    """The report in JUnit's common schema.
-
-    Args:
-        report: of a finished comparison.
-        fail_on: as of :meth:`ReportFacts.exit_status`.
-    """
+    """The report in JUnit's common schema."""
     cases = list(_cases(report, fail_on))
     count = {kind: str(sum(len(c.findall(kind)) for c in cases)) for kind in ("failure", "error")}
     seconds = sum(float(case.get("time", "0")) for case in cases)

@@ -96,14 +96,7 @@ def write_page(report: Figures) -> None:
 def render(
     report: Figures, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
 ) -> str:
-    """The page's HTML.
-
-    Args:
-        report: the report.
-        details: what is drawn and not in its facts; None if that is gone.
-        missing: what could not be had, a line each.
-        pictures: of what: ``examples``, ``weights``.
-    """
+    """The page's HTML, with pictures of ``examples``, ``weights``, both or none."""
     text = template("report.html").render(
         **shared(report),
         missing=missing,

@@ -38,7 +38,7 @@ def write_report(facts: dict[str, Any], out: Path) -> None:
     ran = [row for row in facts["runs"] if not row["status"].startswith("failed")]
     facts = facts | {"runs": ran}
     (out / "detection.md").write_text(
-        "".join(f"{line.rstrip()}\n" for line in lines(facts)), encoding="utf-8"
+        "".join(f"{line.rstrip(' ')}\n" for line in lines(facts)), encoding="utf-8"
     )
     draw([row for row in ran if not is_drawn(row)], out / "detection.png")
 
@@ -168,14 +168,12 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The page."""
     rows = [row for row in facts["runs"] if not is_drawn(row)]
     drawn = [row for row in facts["runs"] if is_drawn(row)]
-    yield "# The suite tests itself"
-    yield ""
+    yield "# The suite tests itself\n"
     yield f"Made by `{facts['command']}` in {facts['seconds'] / 60:.0f} min on "
     yield f"{facts['machine']['cpus']} cores ({facts['machine']['processor']}), with "
     yield ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "."
     yield "Every run is in `detection.json`; `python -m benchmarks.detection_report` makes this "
-    yield "page and `detection.png` from it."
-    yield ""
+    yield "page and `detection.png` from it.\n"
     yield from summary(rows, drawn)
     yield from family_table(rows)
     yield from fault_table(rows)
@@ -199,8 +197,7 @@ def summary(rows: Sequence[Row], drawn: Sequence[Row]) -> Iterator[str]:
     with_name = [row for row in found if named(row)]
     judged = [row for row in drawn if row["status"] == "done"]
     unsettled = [row for row in judged if not apart(row, rows)]
-    yield "## Summary"
-    yield ""
+    yield "## Summary\n"
     yield "| goal | reached |"
     yield "|---|---|"
     must = f"every fault that moves anything by more than {CHANGED:g} envelopes is detected"
@@ -217,21 +214,18 @@ def summary(rows: Sequence[Row], drawn: Sequence[Row]) -> Iterator[str]:
     yield f"| *for comparison:* all faults detected | {share(faulty, is_detected)} |"
     yield f"| … by fixed tolerances | {share(faulty, by_fixed)} |"
     yield f"| … false alarms of fixed tolerances | {share(clean, by_fixed)} |"
-    yield f"| … on drawn plans | {share(unsettled, by_fixed)} |"
-    yield ""
+    yield f"| … on drawn plans | {share(unsettled, by_fixed)} |\n"
     yield "*Anything*: a parameter, a loss, an accuracy (whose envelope is half an example), a "
     yield "value of `predict`, against the same backend's clean run. Of a fault that has no name "
     yield "it is right to name none. Fixed tolerances are rtol = atol = 1e-3 on the final "
     yield "parameters, 1e-5 on each epoch's validation loss, and the last accuracy equal to three "
-    yield "digits. A run whose numbers are not finite counts as detected, without a stage."
-    yield ""
+    yield "digits. A run whose numbers are not finite counts as detected, without a stage.\n"
 
 
 def family_table(rows: Sequence[Row]) -> Iterator[str]:
     """Each family of faults."""
     faulty = planted(rows)
-    yield "## Families of faults"
-    yield ""
+    yield "## Families of faults\n"
     heads = ("family", "runs", "found, of those that must be", "… of the others", "stage right")
     heads += ("cause named, and right", "none named", "**wrong cause named**")
     yield f"| {' | '.join(heads)} |"
@@ -253,8 +247,7 @@ def family_table(rows: Sequence[Row]) -> Iterator[str]:
             yield "| " + " | ".join(cells) + " |"
     yield ""
     yield f"*{KNOWN.capitalize()}* faults are those that the suite has a name for. Of the others "
-    yield "it has a name for a part of some; to name none of them is right, too."
-    yield ""
+    yield "it has a name for a part of some; to name none of them is right, too.\n"
 
 
 def is_broken(row: Row) -> bool:
@@ -265,12 +258,10 @@ def is_broken(row: Row) -> bool:
 def fault_table(rows: Sequence[Row]) -> Iterator[str]:
     """Every fault and size, over backends, implementations and plans."""
     usable = planted(rows)
-    yield "## Faults"
-    yield ""
+    yield "## Faults\n"
     yield "*Moved* is the largest change of anything against the same backend's clean run, in "
     yield "rounding envelopes, least to most over the runs. *Weights*, *losses*, *accuracy*: how "
-    yield "many runs each fixed tolerance flags."
-    yield ""
+    yield "many runs each fixed tolerance flags.\n"
     yield (
         "| fault | size | moved | detected | weights | losses | accuracy | first divergence | "
         "stage right | cause right | fitted |"
@@ -282,13 +273,11 @@ def fault_table(rows: Sequence[Row]) -> Iterator[str]:
             if own:
                 yield fault_line(fault, size, own)
     yield ""
-    yield "Where each fault ought to be found, and why:"
-    yield ""
+    yield "Where each fault ought to be found, and why:\n"
     for fault in CATALOGUE:
         yield f"- {fault.name}: {' or '.join(fault.stages) or 'nowhere'} ({fault.reason})"
     yield ""
-    yield "Left out, because a backend cannot express the fault: " + left_out(rows) + "."
-    yield ""
+    yield "Left out, because a backend cannot express the fault: " + left_out(rows) + ".\n"
 
 
 def fault_line(fault: Fault, size: Any, own: Sequence[Row]) -> str:
@@ -347,8 +336,7 @@ def failures(rows: Sequence[Row]) -> Iterator[str]:
         ("Wrong cause named", [row for row in found if cause_is_wrong(row)]),
         ("Cause not named", [row for row in found if cause_is_missing(row)]),
     ):
-        yield f"## {title}"
-        yield ""
+        yield f"## {title}\n"
         counted = Counter((*identity(row), said(row)) for row in listed)
         for (fault, size, where, words), count in counted.items():
             yield f"- {fault}{size}, {where}: {words}" + (f" ({count} runs)" if count > 1 else "")
@@ -382,10 +370,8 @@ def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
     names = sorted({(row["backend"], row["implementation"]) for row in clean})
     apart = unsound(rows)
     statistics = sorted({name for row in clean for name in row.get("ratios", ())}, key=rank)
-    yield "## Clean runs"
-    yield ""
-    yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs."
-    yield ""
+    yield "## Clean runs\n"
+    yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs.\n"
     yield "| backend | runs | flagged | by fixed tolerances | " + " | ".join(statistics) + " |"
     yield "|---" * (4 + len(statistics)) + "|"
     for name in names:
@@ -416,11 +402,9 @@ def apart(row: Row, rows: Sequence[Row]) -> bool:
 
 def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]) -> Iterator[str]:
     """The drawn plans: what is flagged without a fault, run by run."""
-    yield "## Drawn plans"
-    yield ""
+    yield "## Drawn plans\n"
     yield f"{len({row['plan'] for row in drawn})} faultless plans, drawn by a seed from all that "
-    yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others."
-    yield ""
+    yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others.\n"
     yield (
         "| backend | plans | runs | not finite | chaotic | flagged | … for an underflow | "
         "by fixed tolerances |"
@@ -471,8 +455,7 @@ def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
     faulty, clean = planted(rows), clean_rows(rows)
     large = [row for row in faulty if is_large(row)]
     limit = Thresholds().envelopes
-    yield f"## The threshold: {limit:g} envelopes"
-    yield ""
+    yield f"## The threshold: {limit:g} envelopes\n"
     yield "| threshold | all faults | those that move anything by more | false alarms |"
     yield "|---|---|---|---|"
     for threshold in THRESHOLDS:
@@ -483,8 +466,7 @@ def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {threshold:g} | " + " | ".join(cells) + " |"
     yield ""
     worst = max((score(row) for row in clean), default=0.0)
-    yield f"The largest score of a clean run is {worst:.3g}. ![trade-off](detection.png)"
-    yield ""
+    yield f"The largest score of a clean run is {worst:.3g}. ![trade-off](detection.png)\n"
 
 
 def score(row: Row) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from framework_parity.benchmarks import against, measure, scaling
+from framework_parity.benchmarks import measure, scaling
 from framework_parity.benchmarks.measure import say
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
@@ -52,12 +52,7 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
     facts = measure.document(
         "scaling_large", options, tasks, settings, points=points, series=series
     )
-    text = write_large(facts)
-    measure.save(options.out, facts, text)
-    path = options.out / "scaling_large.png"
-    measure.draw(path, lambda figure: plot_large(figure, facts), figsize=(8, 3))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write_large(facts), plot_large, (8, 3))
 
 
 def write_large(facts: Mapping[str, Any]) -> str:

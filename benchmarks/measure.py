@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from framework_parity.benchmarks import against
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
@@ -301,6 +302,13 @@ def document(
     }
 
 
+def add_runs(parser: argparse.ArgumentParser, runs: int, of: str = "row") -> None:
+    """The option that says how often everything is measured."""
+    parser.add_argument(
+        "--runs", type=int, default=runs, metavar="N", help=f"processes per {of}; default: {runs}"
+    )
+
+
 def told(arguments: Sequence[str]) -> list[str]:
     """The options that change what is run: not where interpreters and results are."""
     kept = []
@@ -316,11 +324,12 @@ def told(arguments: Sequence[str]) -> list[str]:
 
 def plain(task: Task) -> dict[str, Any]:
     """A task for JSON."""
-    dropped = {"parameters"}
     return {
         "name": task.name,
         "settings": {k: v for k, v in task.settings.items() if k not in ("plan", "peers")},
-        "samples": [{k: v for k, v in facts.items() if k not in dropped} for facts in task.samples],
+        "samples": [
+            {k: v for k, v in facts.items() if k != "parameters"} for facts in task.samples
+        ],
     }
 
 
@@ -331,6 +340,21 @@ def save(out: Path, facts: Mapping[str, Any], text: str) -> None:
     content = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     (out / f"{name}.json").write_text(content, encoding="utf-8")
     (out / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def finish(
+    options: argparse.Namespace,
+    facts: Mapping[str, Any],
+    text: str,
+    plot: Callable[[Any, Mapping[str, Any]], None],
+    figsize: tuple[float, float],
+) -> int:
+    """Write ``NAME.json``, ``NAME.md`` and ``NAME.png``; 1 if ``--compare`` finds it slower."""
+    save(options.out, facts, text)
+    path = options.out / f"{facts['benchmark']}.png"
+    draw(path, lambda figure: plot(figure, facts), figsize=figsize)
+    print(text)
+    return against.status(options, facts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task, make_plan, quartiles, ratio, say
 from framework_parity.benchmarks.peers import KERAS_BACKENDS, peers_folder
 from framework_parity.benchmarks.programs import Program
@@ -48,9 +48,7 @@ SHIPPED = ("fit", "program")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
-    )
+    measure.add_runs(parser, 3)
     parser.add_argument("--no-keras", action="store_true", help="leave Keras 3 out")
     parser.add_argument("--no-loader", action="store_true", help="leave the data loader out")
     parser.add_argument(
@@ -75,11 +73,7 @@ def main(options: argparse.Namespace) -> int:
         grades = find_grades(options, usable)
         judge_peers(plan, tasks.values())
     facts = summarize(plan, tasks, grades, options)
-    text = write(facts)
-    measure.save(options.out, facts, text)
-    measure.draw(options.out / "speed.png", lambda figure: draw(figure, facts), figsize=(9, 5))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write(facts), draw, (9, 5))
 
 
 def make_tasks(

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from typing import Any
 
 from framework_parity.common.commands.bisection_state import STATE_FILE, State, Trial
+from framework_parity.common.commands.comparison_context import prepare_environment
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Backend, Environment
-from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.environments.specifier import label
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
@@ -109,13 +109,8 @@ class Bisection:
 
     def _environment(self, release: str) -> Environment:
         if release not in self.environments:
-            name = label(self.backend.name, release)
-            found = find_environment(
-                self.backend.at(release, self.question.find_links),
-                tell=lambda what: self.execution.tell(name, {"event": what}),
-            )
-            self.execution.tell(name, {"event": "unavailable" if found.python is None else "ready"})
-            self.environments[release] = found
+            backend = self.backend.at(release, self.question.find_links)
+            self.environments[release] = prepare_environment(backend, self.execution.tell)
         return self.environments[release]
 
     def _contenders(self, release: str) -> list[Contender]:

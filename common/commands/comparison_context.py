@@ -17,6 +17,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import Backend, Environment
 from framework_parity.common.environments.discovery import choose, find_environment
+from framework_parity.common.execution.launcher import Tell
 from framework_parity.common.execution.processes import Execution
 from framework_parity.common.execution.progress import Display
 from framework_parity.common.report.page import write_page
@@ -125,6 +126,22 @@ def check_pythons(
             )
 
 
+def prepare_environment(
+    backend: Backend,
+    tell: Tell,
+    python: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Environment:
+    """Find or build the environment of a backend, and tell what became of it."""
+
+    def say(event: str) -> None:
+        tell(backend.label, {"event": event})
+
+    environment = find_environment(backend, python, tell=say, stop=stop)
+    say("unavailable" if environment.python is None else "ready")
+    return environment
+
+
 def prepare_environments(
     backends: Sequence[Backend], pythons: Mapping[str, Path], display: Display
 ) -> dict[str, Environment]:
@@ -132,15 +149,7 @@ def prepare_environments(
     stop = threading.Event()
 
     def prepare(backend: Backend) -> Environment:
-        def tell(what: str) -> None:
-            display.tell(backend.label, {"event": what})
-
-        environment = find_environment(backend, pythons.get(backend.label), tell=tell, stop=stop)
-        if environment.python is None:
-            display.tell(backend.label, {"event": "unavailable"})
-        else:
-            display.tell(backend.label, {"event": "ready"})
-        return environment
+        return prepare_environment(backend, display.tell, pythons.get(backend.label), stop)
 
     with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
         try:

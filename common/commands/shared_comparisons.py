@@ -32,11 +32,9 @@ from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.wording import (
-    accepted_lines,
-    baseline_lines,
     comparable_lines,
-    run_lines,
-    run_name,
+    lines_of_runs,
+    lines_over_time,
 )
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
@@ -75,15 +73,8 @@ class Comparison:
 
 def failure_lines(report: Report) -> list[str]:
     """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
-    facts = report.facts
-    runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
-    return [
-        report.sentence,
-        *runs,
-        *comparable_lines(facts),
-        *baseline_lines(facts),
-        *accepted_lines(facts),
-    ]
+    lines = (lines_of_runs, comparable_lines, lines_over_time)
+    return [report.sentence, *(line for of in lines for line in of(report.facts))]
 
 
 @dataclass(frozen=True)

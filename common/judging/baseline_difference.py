@@ -23,7 +23,7 @@ from framework_parity.common.judging.golden_record import (
 )
 from framework_parity.common.judging.grades import GRADES
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, unequal
+from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, off, unequal
 from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
 from framework_parity.common.judging.record_difference import (
     REPORTED,
@@ -188,9 +188,8 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
         }
         for tensor, (error, bound) in moved.items():
             scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
-            ulps = in_ulps(plan, error, float(scale))
             ratio = min(error / float(bound[i]), WORST)
-            yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
+            yield off(plan, updates - 1, tensor, error, float(scale), ratio)
     steps = judge.free_running.steps
     errors, ratios = found["step_loss"].errors[:steps], found["step_loss"].envelopes[:steps]
     if not len(errors):
@@ -198,8 +197,7 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
     outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
     step = int(outside[0]) if len(outside) else int(ratios.argmax())
     error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
-    ulps = in_ulps(plan, error, float(judge.oracle.step_loss[step]))
-    yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+    yield off(plan, step, "loss", error, float(judge.oracle.step_loss[step]), ratio)
 
 
 def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:

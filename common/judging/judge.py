@@ -23,11 +23,12 @@ from framework_parity.common.judging.ladder import (
     STAGES,
     Finding,
     Ladder,
+    carried,
     count_borderline,
     fed_finding,
     first_divergence,
-    in_ulps,
     may_begin_in,
+    off,
     order_rounding,
     seen_in_loss,
     unequal,
@@ -387,30 +388,20 @@ class Judge:
         outside = np.flatnonzero(ratios > limit)
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
-            ratio = float(ratios[i])
-            errors = {
-                name: float(
-                    np.abs(
-                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
-                        - getattr(self.oracle, name)[i]
-                    ).max()
-                )
-                for name in "Wb"
-            }
+            ratio, errors = float(ratios[i]), {}
+            for name in "Wb":
+                run = record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                errors[name] = float(np.abs(run - getattr(self.oracle, name)[i]).max())
             name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
             magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
-            ulps = in_ulps(self.plan, errors[name], magnitude)
-            step, note, carried = self.plan.snapshots[i] - 1, "", ", carried over steps"
-            if "fed/examples" not in record.arrays:
-                carried += " (what was fed is not on record)"
-            else:
+            step, note = self.plan.snapshots[i] - 1, ""
+            if "fed/examples" in record.arrays:
                 start = self.plan.parameters[name]
                 moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
                     note = may_begin_in(["data"])
-            found = Finding(
-                step, "update", name + carried, "largest", errors[name], ulps, ratio, note
-            )
+            tensor = carried(name, record)
+            found = off(self.plan, step, tensor, errors[name], magnitude, ratio, note)
             if not len(wrong_losses) or wrong_losses[0] > step:
                 return found
             loss = self.loss_finding(judgement, int(wrong_losses[0]))
@@ -421,9 +412,8 @@ class Judge:
     def loss_finding(self, judgement: Judgement, step: int) -> Finding:
         """How far the loss of a step of the free run is off."""
         error = float(judgement.loss_errors_per_step[step])
-        ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
-        ratio = float(judgement.loss_envelopes_per_step[step])
-        return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+        exact, ratio = self.oracle.step_loss[step], judgement.loss_envelopes_per_step[step]
+        return off(self.plan, step, "loss", error, float(exact), float(ratio))
 
     def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
         """What the run reported of itself against what its parameters and steps say.

@@ -136,6 +136,20 @@ def unequal(
     return Finding(step, stage, tensor, "largest", error, ulps, WORST)
 
 
+def off(
+    plan: Plan, step: int, tensor: str, error: float, exact: float, ratio: float, note: str = ""
+) -> Finding:
+    """Of the ``loss``, or of a parameter after its update: the largest error, and largest entry."""
+    stage = "loss" if tensor == "loss" else "update"
+    return Finding(step, stage, tensor, "largest", error, in_ulps(plan, error, exact), ratio, note)
+
+
+def carried(name: str, record: Record) -> str:
+    """How a parameter is called that no single step shows to be off."""
+    fed = " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
+    return f"{name}, carried over steps{fed}"
+
+
 def fed_finding(plan: Plan, record: Record) -> Finding | None:
     """The first step that was not fed the examples of the plan."""
     if wrong := first_wrong_batch(plan, record.arrays):

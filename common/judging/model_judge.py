@@ -21,11 +21,12 @@ from framework_parity.common.judging.ladder import (
     EXAMPLE,
     STAGES,
     Finding,
+    carried,
     count_borderline,
     fed_finding,
     first_divergence,
-    in_ulps,
     may_begin_in,
+    off,
     seen_in_loss,
     unequal,
 )
@@ -398,19 +399,18 @@ class ModelJudge:
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
         scale = float(np.abs(self.reference.arrays[name][place]).max())
-        error = float(errors[name][place])
-        ulps = in_ulps(self.plan, error, scale)
-        tensor = f"{name.removeprefix('parameters/')}, carried over steps"
-        tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
+        error, tensor = (
+            float(errors[name][place]),
+            carried(name.removeprefix("parameters/"), record),
+        )
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        found = Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        found = off(self.plan, step, tensor, error, scale, float(ratios[place]))
         wrong = np.flatnonzero(losses > self.thresholds.envelopes)
         if not len(wrong) or wrong[0] > step:
             return found
         first, exact = int(wrong[0]), self.reference.arrays["step_loss"]
         error = float(abs(record.arrays["step_loss"][first] - exact[first]))
-        ulps, ratio = in_ulps(self.plan, error, float(exact[first])), float(losses[first])
-        loss = Finding(first, "loss", "loss", "largest", error, ulps, ratio)
+        loss = off(self.plan, first, "loss", error, float(exact[first]), float(losses[first]))
         right = {0, *self.reference.arrays["points"][:place][ratios[:place] <= 1].tolist()}
         return loss if first in right else seen_in_loss(loss, found)
 

@@ -106,7 +106,7 @@ def is_false_alarm(row: Row) -> bool:
 
 def is_large(row: Row) -> bool:
     """Whether the fault moves anything by so much that it must be detected."""
-    return is_broken(row) or (row.get("change_envelopes") or 0) > CHANGED
+    return row["status"] != "done" or (row.get("change_envelopes") or 0) > CHANGED
 
 
 def is_drawn(row: Row) -> bool:
@@ -182,6 +182,17 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     yield from drawn_table(rows, drawn, facts.get("drawn", {}))
 
 
+def cells_of(cells: Sequence[str]) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def head(*titles: str) -> Iterator[str]:
+    """The lines that a table begins with."""
+    yield cells_of(titles)
+    yield "|---" * len(titles) + "|"
+
+
 def share(rows: Sequence[Row], of: Callable[[Row], bool]) -> str:
     """How many of the rows, and what part."""
     count = sum(map(of, rows))
@@ -198,8 +209,7 @@ def summary(rows: Sequence[Row], drawn: Sequence[Row]) -> Iterator[str]:
     judged = [row for row in drawn if row["status"] == "done"]
     unsettled = [row for row in judged if not apart(row, rows)]
     yield "## Summary\n"
-    yield "| goal | reached |"
-    yield "|---|---|"
+    yield from head("goal", "reached")
     must = f"every fault that moves anything by more than {CHANGED:g} envelopes is detected"
     yield f"| {must} | {share(large, is_detected)} |"
     yield f"| a learning rate wrong by 1e-5 is detected | {share(small, is_detected)} |"
@@ -228,8 +238,7 @@ def family_table(rows: Sequence[Row]) -> Iterator[str]:
     yield "## Families of faults\n"
     heads = ("family", "runs", "found, of those that must be", "… of the others", "stage right")
     heads += ("cause named, and right", "none named", "**wrong cause named**")
-    yield f"| {' | '.join(heads)} |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield from head(*heads)
     for family in dict.fromkeys(fault.family for fault in CATALOGUE):
         own = [row for row in faulty if FAULTS[row["fault"]].family == family]
         found = [row for row in own if is_detected(row)]
@@ -244,15 +253,10 @@ def family_table(rows: Sequence[Row]) -> Iterator[str]:
             share(found, cause_is_wrong),
         ]
         if own:
-            yield "| " + " | ".join(cells) + " |"
+            yield cells_of(cells)
     yield ""
     yield f"*{KNOWN.capitalize()}* faults are those that the suite has a name for. Of the others "
     yield "it has a name for a part of some; to name none of them is right, too.\n"
-
-
-def is_broken(row: Row) -> bool:
-    """Whether the run left nothing that could be judged."""
-    return row["status"] != "done"
 
 
 def fault_table(rows: Sequence[Row]) -> Iterator[str]:
@@ -262,11 +266,8 @@ def fault_table(rows: Sequence[Row]) -> Iterator[str]:
     yield "*Moved* is the largest change of anything against the same backend's clean run, in "
     yield "rounding envelopes, least to most over the runs. *Weights*, *losses*, *accuracy*: how "
     yield "many runs each fixed tolerance flags.\n"
-    yield (
-        "| fault | size | moved | detected | weights | losses | accuracy | first divergence | "
-        "stage right | cause right | fitted |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    heads = ("fault", "size", "moved", "detected", "weights", "losses", "accuracy")
+    yield from head(*heads, "first divergence", "stage right", "cause right", "fitted")
     for fault in CATALOGUE:
         for size in fault.sizes:
             own = [r for r in usable if (r["fault"], r["size"]) == (fault.name, size)]
@@ -303,7 +304,7 @@ def fault_line(fault: Fault, size: Any, own: Sequence[Row]) -> str:
         f"{sum(map(cause_is_right, found))}/{len(found)}",
         interval(fitted, "{:.7g}"),
     ]
-    return "| " + " | ".join(cells) + " |"
+    return cells_of(cells)
 
 
 def interval(values: Sequence[float], form: str = "{:.2g}") -> str:
@@ -372,8 +373,7 @@ def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
     statistics = sorted({name for row in clean for name in row.get("ratios", ())}, key=rank)
     yield "## Clean runs\n"
     yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs.\n"
-    yield "| backend | runs | flagged | by fixed tolerances | " + " | ".join(statistics) + " |"
-    yield "|---" * (4 + len(statistics)) + "|"
+    yield from head("backend", "runs", "flagged", "by fixed tolerances", *statistics)
     for name in names:
         own = [row for row in clean if (row["backend"], row["implementation"]) == name]
         label = " ".join(name) + (" *(unsound, listed apart)*" if name in apart else "")
@@ -382,7 +382,7 @@ def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
         cells += [
             extremes([ratio(r, s) for r in own if ratio(r, s) is not None]) for s in statistics
         ]
-        yield "| " + " | ".join(cells) + " |"
+        yield cells_of(cells)
     yield ""
     yield "Loss, parameters, logits and metric count where free runs can be compared at all."
     overflowed = [row for row in clean if row["status"] != "done"]
@@ -405,11 +405,8 @@ def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]
     yield "## Drawn plans\n"
     yield f"{len({row['plan'] for row in drawn})} faultless plans, drawn by a seed from all that "
     yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others.\n"
-    yield (
-        "| backend | plans | runs | not finite | chaotic | flagged | … for an underflow | "
-        "by fixed tolerances |"
-    )
-    yield "|---|---|---|---|---|---|---|---|"
+    heads = ("backend", "plans", "runs", "not finite", "chaotic", "flagged", "… for an underflow")
+    yield from head(*heads, "by fixed tolerances")
     for name in sorted({(row["backend"], row["implementation"]) for row in drawn}):
         own = [row for row in drawn if (row["backend"], row["implementation"]) == name]
         done = [row for row in own if row["status"] == "done"]
@@ -423,7 +420,7 @@ def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]
             str(sum(map(underflows, done))),
             str(sum(map(by_fixed, done))),
         ]
-        yield "| " + " | ".join(cells) + " |"
+        yield cells_of(cells)
     yield ""
     for row in drawn:
         if row["status"] == "done" and is_detected(row):
@@ -456,8 +453,7 @@ def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
     large = [row for row in faulty if is_large(row)]
     limit = Thresholds().envelopes
     yield f"## The threshold: {limit:g} envelopes\n"
-    yield "| threshold | all faults | those that move anything by more | false alarms |"
-    yield "|---|---|---|---|"
+    yield from head("threshold", "all faults", "those that move anything by more", "false alarms")
     for threshold in THRESHOLDS:
         cells = [
             share(group, lambda r, t=threshold: score(r) > t)  # type: ignore[misc]

@@ -262,6 +262,14 @@ def quartiles(values: Sequence[float]) -> dict[str, Any] | None:
     return {"median": middle, "q1": low, "q3": high, "runs": len(values)}
 
 
+def spread(found: Mapping[str, Any] | None, scale: float, digits: int) -> str | None:
+    """Median and quartiles in the cell of a table."""
+    if found is None:
+        return None
+    low, middle, high = (f"{scale * found[name]:.{digits}f}" for name in ("q1", "median", "q3"))
+    return f"{middle} [{low}–{high}]"
+
+
 def ratio(task: Task, other: Task | None, fact: str) -> float | None:
     """Median over the rounds of one task's value by the other's in the same round."""
     if other is None:

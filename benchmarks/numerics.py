@@ -90,15 +90,10 @@ def write(facts: Mapping[str, Any]) -> str:
         if row["failed"] or row["ratio"] is None:
             lines.append([row["name"], f"failed: {row['failed']}", "", "", ""])
             continue
-        micro = [_micro(row[form]) for form in FORMS]
+        micro = [measure.spread(row[form], 1e6, 0) for form in FORMS]
         lines.append([row["name"], *micro, f"{row['ratio']:.2f}", f"{row['difference']:.1e}"])
     header = ["backend, examples × classes", "indexed µs", "one-hot µs", "one-hot ÷ indexed", "Δ"]
     return text + measure.table(header, lines)
-
-
-def _micro(spread: Mapping[str, Any]) -> str:
-    low, middle, high = (f"{1e6 * spread[name]:.0f}" for name in ("q1", "median", "q3"))
-    return f"{middle} [{low}–{high}]"
 
 
 def plot(figure: Any, facts: Mapping[str, Any]) -> None:

@@ -279,19 +279,12 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
     return [
         row["name"],
         row["grade"] if ranked(row) else f"**{row['grade']}**, not ranked",
-        *(_spread(row[name], 1, 2) for name in ("import_seconds", "first_step_seconds")),
-        *(_spread(row[name], 1000, 1) for name in ("epoch_seconds", "epoch_cpu_seconds")),
+        *(measure.spread(row[name], 1, 2) for name in ("import_seconds", "first_step_seconds")),
+        *(measure.spread(row[name], 1000, 1) for name in ("epoch_seconds", "epoch_cpu_seconds")),
         f"{rate:,.0f}" if ranked(row) and rate else None,
         f"{memory['median'] / 1e6:.0f}" if memory else None,
         *(None if value is None or not ranked(row) else f"{value:.2f}" for value in ratios),
     ]
-
-
-def _spread(values: Mapping[str, Any] | None, scale: float, digits: int) -> str | None:
-    if values is None:
-        return None
-    low, middle, high = (scale * values[name] for name in ("q1", "median", "q3"))
-    return f"{middle:.{digits}f} [{low:.{digits}f}–{high:.{digits}f}]"
 
 
 def goals(facts: Mapping[str, Any]) -> str:

@@ -107,12 +107,8 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
         return [f"failed: {row['failed'][:200]}", *[""] * (1 + len(row["reached"]))]
     cells = [f"{row['import_seconds']['median']:.1f}"]
     for found in row["reached"].values():
-        spread = found["seconds"]
-        cells.append(
-            f"{spread['median']:.1f} [{spread['q1']:.1f}–{spread['q3']:.1f}] ({found['epoch']})"
-            if spread
-            else "not reached"
-        )
+        shown = measure.spread(found["seconds"], 1, 1)
+        cells.append(f"{shown} ({found['epoch']})" if shown else "not reached")
     return [*cells, f"{row['best']:.4f}"]
 
 

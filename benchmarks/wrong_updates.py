@@ -81,11 +81,6 @@ def now_and_then(step: int) -> bool:
     return step % 10 == 9
 
 
-def in_odd_epochs(step: int) -> bool:
-    """In every other epoch of the digits."""
-    return step // 23 % 2 == 1
-
-
 # Rules without a state
 
 
@@ -212,7 +207,9 @@ FAULTS: dict[Fault, Planter] = {
         ),
         fault(LATE, "learning rate at one step", 2.0): when(at(50), rate),
         fault(LATE, "learning rate now and then", 1.1): when(now_and_then, rate),
-        fault(LATE, "learning rate in odd epochs", 1.01): when(in_odd_epochs, rate),
+        fault(LATE, "learning rate in odd epochs", 1.01): when(
+            lambda step: step // 23 % 2 == 1, rate
+        ),
         fault(LATE, "a weight corrupted at step 50", 1e-3, 1e-1): when(at(50), corrupted),
         fault(LATE, "a weight corrupted at step 2", 1e-4): when(at(2), corrupted),
         fault(LATE, "weight decay from the third epoch on", 1e-2, causes=("weight decay",)): when(

@@ -22,7 +22,7 @@ from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.model_file import OwnModel
-from framework_parity.common.training.record import OtherRowError, Record, RecordError
+from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
 from framework_parity.common.worker.request import Request
 
@@ -206,7 +206,10 @@ class ModelComparison:
             },
             "machine": machine_facts(),
             "thresholds": vars(judge.thresholds).copy(),
-            "reference": {**judge.reference_facts(), "by": reference["backend"]},
+            "reference": {
+                **{name: list(reference["history"][name]) for name in HISTORY},
+                "by": reference["backend"],
+            },
             "envelope": {
                 "loss": float(judge.envelope["step_loss"][-1]),
                 "parameters": float(max(judge.envelope[n][-1] for n in judge.parameters)),

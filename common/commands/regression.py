@@ -50,7 +50,7 @@ class Regression:
         because: str | None = None,
         accepted: str | Path | None = None,
     ) -> None:
-        self.because = because.strip() or None if because is not None else None
+        self.because = (because or "").strip() or None
         self.target = None if target is None else Path(target)
         self.old: Baseline | None = None
         if self.target is not None:

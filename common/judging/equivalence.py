@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -88,7 +88,10 @@ def equivalence(
         low = high = difference
         p = 0.0 if abs(difference) < margin else 1.0
     else:
-        result = _paired if paired else _welch
+        # It takes longer to import than a small comparison, and only seeds need it.
+        from scipy import stats  # type: ignore[import-untyped]
+
+        result = stats.ttest_rel if paired else partial(stats.ttest_ind, equal_var=False)
         with warnings.catch_warnings():
             # Outcomes over seeds may be all but equal, and SciPy warns of that.
             warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
@@ -109,18 +112,3 @@ def equivalence(
         p=p,
         equivalent=bool(p < level),
     )
-
-
-# SciPy's statistics take longer to import than a small comparison, and only seeds need them.
-
-
-def _paired(x: Any, y: Any, **options: Any) -> Any:
-    from scipy import stats  # type: ignore[import-untyped]
-
-    return stats.ttest_rel(x, y, **options)
-
-
-def _welch(x: Any, y: Any, **options: Any) -> Any:
-    from scipy import stats
-
-    return stats.ttest_ind(x, y, equal_var=False, **options)

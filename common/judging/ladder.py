@@ -409,11 +409,6 @@ class Ladder:
             ulps = min(error / (2 * self.unit), WORST)
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)
 
-    def borderline(self, step: int, kind: str) -> int:
-        """How many examples of a step's batch may be classified either way."""
-        rounding = self.envelopes[step, "forward/logits", "largest"]
-        return count_borderline(self.exact[step]["forward/logits"], rounding, kind, self.unit)
-
     def _finding(
         self, step: int, stage: str, key: str, received: Array | None, kind: str
     ) -> Finding:
@@ -423,8 +418,10 @@ class Ladder:
             return unequal(step, stage, label)
         values = self.statistics(step, key, received)
         if key == "metric/accuracy":
-            borderline = self.borderline(step, kind)
-            values["largest"] = max(values["largest"] - borderline / len(self.plan.rows(step)), 0.0)
+            logits = self.exact[step]["forward/logits"]
+            rounding = self.envelopes[step, "forward/logits", "largest"]
+            near = count_borderline(logits, rounding, kind, self.unit)
+            values["largest"] = max(values["largest"] - near / len(logits), 0.0)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         parameter = self.parameters[step].get(key, exact)  # an update's, before it: zero, perhaps

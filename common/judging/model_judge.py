@@ -399,12 +399,11 @@ class ModelJudge:
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
         scale = float(np.abs(self.reference.arrays[name][place]).max())
-        error, tensor = (
-            float(errors[name][place]),
-            carried(name.removeprefix("parameters/"), record),
-        )
+        tensor = carried(name.removeprefix("parameters/"), record)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        found = off(self.plan, step, tensor, error, scale, float(ratios[place]))
+        found = off(
+            self.plan, step, tensor, float(errors[name][place]), scale, float(ratios[place])
+        )
         wrong = np.flatnonzero(losses > self.thresholds.envelopes)
         if not len(wrong) or wrong[0] > step:
             return found
@@ -459,21 +458,12 @@ class ModelJudge:
     def _liveness(self, record: Record) -> Liveness:
         stacks = [record.arrays[name] for name in self.parameters]
         informative = self.free_running.informative  # else rounding may decide the outcome
-        accuracy = record.facts["history"]["val_accuracy"][-1]
+        history, first = record.facts["history"], record.arrays["step_loss"][0]
         return Liveness(
             moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
-            fell=not informative or _fell(record),
-            above_chance=not informative or accuracy > 1 / self.num_outputs,
+            fell=not informative or bool(history["train_loss"][-1] < first),
+            above_chance=not informative or history["val_accuracy"][-1] > 1 / self.num_outputs,
         )
-
-    def reference_facts(self) -> dict[str, list[float]]:
-        """The reference's numbers per epoch."""
-        return {name: list(self.reference.facts["history"][name]) for name in HISTORY}
-
-
-def _fell(record: Record) -> bool:
-    """Whether a run's loss ends below where it began."""
-    return bool(record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0])
 
 
 def _history(record: Record, name: str) -> Floats:

@@ -83,7 +83,11 @@ def activate(name: str, python: str | Path | None = None, threads: int | None = 
                 "restart the kernel and activate first",
             )
         named = None if python is None else Path(python)
-        environment = find_environment(backend, named, tell=lambda what: _say(backend.label, what))
+
+        def say(what: str) -> None:
+            print(f"{backend.label}: {what}", file=sys.stderr)
+
+        environment = find_environment(backend, named, tell=say)
         if environment.python is None:
             raise NotRunError(
                 backend.label,
@@ -170,7 +174,3 @@ def _unfit(own: list[str], lent: list[str]) -> dict[str, str]:
                 for module in {Path(str(file)).parts[0] for file in distribution.files or ()}:
                     found[module] = f"{reason}, and the framework has numpy {version}"
     return found
-
-
-def _say(label: str, what: str) -> None:
-    print(f"{label}: {what}", file=sys.stderr)

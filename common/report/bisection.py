@@ -34,7 +34,8 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     name = change["implementation"]
     before, after = change["grades"]
     if before != after:
-        yield f"{name}: {before} → {after}{_because(change['reason'])}"
+        because = f": {change['reason']}" if change["reason"] else ""
+        yield f"{name}: {before} → {after}{because}"
     if found := change["divergence"]:
         yield f"{name}: first divergence at {where(found)}: {how_far(found)}"
     if change["cause"]:
@@ -52,7 +53,3 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     moved = [f"{library} {old} → {new}" for library, (old, new) in change["versions"].items()]
     if moved:
         yield f"{name}: libraries: {', '.join(moved)}"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""

@@ -163,7 +163,12 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
             data set that is, are named in ``missing`` instead.
     """
     plan = Plan.load(folder / "plan")
-    oracle, envelope = _trajectory(folder), _envelope(folder)
+    path = folder / "reference" / REFERENCE
+    with _left(path):
+        oracle = Trajectory.load(path)
+    path = path.with_name(f"{ENVELOPE}.npz")
+    with _left(path), np.load(path, allow_pickle=False) as archive:
+        envelope = {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
     missing: list[str] = []
     found: dict[str, RunDetails] = {}
     for run in runs:
@@ -213,19 +218,6 @@ def thinned(values: Floats, points: int = CURVE_POINTS) -> tuple[Ints, Floats]:
         edges = np.arange(1, len(values) + 1)
     parts = pairwise([0, *edges.tolist()])
     return edges, np.array([values[start:end].max() for start, end in parts])
-
-
-def _trajectory(folder: Path) -> Trajectory:
-    path = folder / "reference" / REFERENCE
-    with _left(path):
-        return Trajectory.load(path)
-
-
-def _envelope(folder: Path) -> dict[str, Floats]:
-    """The envelopes that are drawn, as the judge had them."""
-    path = folder / "reference" / f"{ENVELOPE}.npz"
-    with _left(path), np.load(path, allow_pickle=False) as archive:
-        return {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
 
 
 @contextmanager

@@ -45,11 +45,10 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
         try:
             found = Record.read(record).facts
         except RecordError:
-            reason = outcome.reason or "exit status 0"
             raise ParityError(
                 path,
                 "a file that can be imported",
-                f"the end of its process ({reason}) before all was read",
+                f"the end of its process ({outcome.reason or 'exit status 0'}) before all was read",
                 "take out what ends it",
             ) from None
     if "refused" in found:

@@ -58,7 +58,7 @@ def check_record(plan: Plan, data: DataModule, record: Record) -> None:
 
 def check_shape(record: Record, name: str, shape: tuple[int, ...]) -> None:
     """Raise RecordError unless the record has an array of this name and shape."""
-    received = record.arrays[name].shape if name in record.arrays else None
+    received = record.arrays[name].shape if name in record.arrays else "none"
     if received != shape:
         raise RecordError(name, f"shape {shape}", received)
 

@@ -60,12 +60,14 @@ def load(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise ParityError(
-            f"{path}: expected a result of {facts['benchmark']}; received {what}; name another file"
+            path, f"a result of {facts['benchmark']}", what, "name another file"
         ) from None
     if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
         raise ParityError(
-            f"{path}: expected a result with the same settings; received another "
-            f"{', '.join(sorted(other))}; measure again with those of the old result"
+            path,
+            "a result with the same settings",
+            f"another {', '.join(sorted(other))}",
+            "measure again with those of the old result",
         )
     return dict(old)
 
@@ -76,12 +78,7 @@ def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(path: Path, facts: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Sentences for what is slower now, and notes on what could not be told.
-
-    Args:
-        path: the older result.
-        facts: the new one; ``series`` has for every row one value per run, the larger the slower.
-    """
+    """Sentences for what is slower now, and notes on what could not be told."""
     old = load(path, facts)
     slower, notes, judged = [], [], 0
     if machine := _other_machine(old["machine"], facts["machine"]):

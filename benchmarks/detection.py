@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import compress, product
 from pathlib import Path
 from typing import Any
@@ -246,14 +246,7 @@ def open_judge(folder: Path) -> Judge:
 def train(
     work: Path, runs: Sequence[Run], environments: dict[str, Environment], second: bool = False
 ) -> dict[str, str]:
-    """Run everything, several runs a process; the status of each by its name.
-
-    Args:
-        work: where plans are and records go.
-        runs: what is run.
-        environments: by backend.
-        second: whether these are second looks, which probe but do not train.
-    """
+    """Run everything, several runs a process; the status of each by its name."""
     statuses: dict[str, str] = {}
     groups = []
     for backend, environment in environments.items():
@@ -350,7 +343,7 @@ def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
         "grade": found.grade,
         "reason": found.reason,
         "informative": judge.free_running.informative,
-        "divergence": where and where.to_json(),
+        "divergence": where and asdict(where),
         "score": WORST if found.unexplained_flips else score,
         "ratios": {
             "loss": found.loss_envelopes,
@@ -370,7 +363,7 @@ def diagnosed(judge: Judge, record: Record, found: Judgement) -> dict[str, Any]:
     """The cause that the suite names, and how long it took to find."""
     started = time.perf_counter()
     cause = find_cause(judge, record, found)
-    facts = None if cause is None else cause.to_json()
+    facts = None if cause is None else asdict(cause)
     return {"cause": facts, "cause_seconds": time.perf_counter() - started}
 
 
@@ -504,11 +497,11 @@ def find_environments(
     environments = {}
     for name in names or found:
         if name not in found:
-            raise ParityError(f"--backends: expected some of {', '.join(found)}; received {name}")
+            raise ParityError("--backends", f"some of {', '.join(found)}", name)
         path = Path(named[name]) if name in named else None
         environment = find_environment(found[name], path)
         if environment.python is None:
-            raise ParityError(f"{name}: expected an environment; received {environment.reason}")
+            raise ParityError(name, "an environment", environment.reason)
         environments[name] = environment
     return environments
 
@@ -518,9 +511,7 @@ def choose_faults(names: Sequence[str] | None, quick: bool) -> list[Fault]:
     wanted = names or (FEW if quick else [fault.name for fault in CATALOGUE])
     known = [fault.name for fault in CATALOGUE]
     if unknown := set(wanted) - set(known):
-        raise ParityError(
-            f"--faults: expected some of {', '.join(known)}; received {', '.join(unknown)}"
-        )
+        raise ParityError("--faults", f"some of {', '.join(known)}", ", ".join(unknown))
     return [fault for fault in CATALOGUE if fault.name in wanted]
 
 

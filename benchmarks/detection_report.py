@@ -38,7 +38,7 @@ def write_report(facts: dict[str, Any], out: Path) -> None:
     ran = [row for row in facts["runs"] if not row["status"].startswith("failed")]
     facts = facts | {"runs": ran}
     (out / "detection.md").write_text(
-        "".join(f"{line.rstrip()}\n" for line in lines(facts)), encoding="utf-8"
+        "".join(f"{line.rstrip(' ')}\n" for line in lines(facts)), encoding="utf-8"
     )
     draw([row for row in ran if not is_drawn(row)], out / "detection.png")
 
@@ -106,7 +106,7 @@ def is_false_alarm(row: Row) -> bool:
 
 def is_large(row: Row) -> bool:
     """Whether the fault moves anything by so much that it must be detected."""
-    return is_broken(row) or (row.get("change_envelopes") or 0) > CHANGED
+    return row["status"] != "done" or (row.get("change_envelopes") or 0) > CHANGED
 
 
 def is_drawn(row: Row) -> bool:
@@ -168,20 +168,29 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The page."""
     rows = [row for row in facts["runs"] if not is_drawn(row)]
     drawn = [row for row in facts["runs"] if is_drawn(row)]
-    yield "# The suite tests itself"
-    yield ""
+    yield "# The suite tests itself\n"
     yield f"Made by `{facts['command']}` in {facts['seconds'] / 60:.0f} min on "
     yield f"{facts['machine']['cpus']} cores ({facts['machine']['processor']}), with "
     yield ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "."
     yield "Every run is in `detection.json`; `python -m benchmarks.detection_report` makes this "
-    yield "page and `detection.png` from it."
-    yield ""
+    yield "page and `detection.png` from it.\n"
     yield from summary(rows, drawn)
     yield from family_table(rows)
     yield from fault_table(rows)
     yield from failures(rows)
     yield from false_alarms(rows)
     yield from drawn_table(rows, drawn, facts.get("drawn", {}))
+
+
+def cells_of(cells: Sequence[str]) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def head(*titles: str) -> Iterator[str]:
+    """The lines that a table begins with."""
+    yield cells_of(titles)
+    yield "|---" * len(titles) + "|"
 
 
 def share(rows: Sequence[Row], of: Callable[[Row], bool]) -> str:
@@ -199,10 +208,8 @@ def summary(rows: Sequence[Row], drawn: Sequence[Row]) -> Iterator[str]:
     with_name = [row for row in found if named(row)]
     judged = [row for row in drawn if row["status"] == "done"]
     unsettled = [row for row in judged if not apart(row, rows)]
-    yield "## Summary"
-    yield ""
-    yield "| goal | reached |"
-    yield "|---|---|"
+    yield "## Summary\n"
+    yield from head("goal", "reached")
     must = f"every fault that moves anything by more than {CHANGED:g} envelopes is detected"
     yield f"| {must} | {share(large, is_detected)} |"
     yield f"| a learning rate wrong by 1e-5 is detected | {share(small, is_detected)} |"
@@ -217,25 +224,21 @@ def summary(rows: Sequence[Row], drawn: Sequence[Row]) -> Iterator[str]:
     yield f"| *for comparison:* all faults detected | {share(faulty, is_detected)} |"
     yield f"| … by fixed tolerances | {share(faulty, by_fixed)} |"
     yield f"| … false alarms of fixed tolerances | {share(clean, by_fixed)} |"
-    yield f"| … on drawn plans | {share(unsettled, by_fixed)} |"
-    yield ""
+    yield f"| … on drawn plans | {share(unsettled, by_fixed)} |\n"
     yield "*Anything*: a parameter, a loss, an accuracy (whose envelope is half an example), a "
     yield "value of `predict`, against the same backend's clean run. Of a fault that has no name "
     yield "it is right to name none. Fixed tolerances are rtol = atol = 1e-3 on the final "
     yield "parameters, 1e-5 on each epoch's validation loss, and the last accuracy equal to three "
-    yield "digits. A run whose numbers are not finite counts as detected, without a stage."
-    yield ""
+    yield "digits. A run whose numbers are not finite counts as detected, without a stage.\n"
 
 
 def family_table(rows: Sequence[Row]) -> Iterator[str]:
     """Each family of faults."""
     faulty = planted(rows)
-    yield "## Families of faults"
-    yield ""
+    yield "## Families of faults\n"
     heads = ("family", "runs", "found, of those that must be", "… of the others", "stage right")
     heads += ("cause named, and right", "none named", "**wrong cause named**")
-    yield f"| {' | '.join(heads)} |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield from head(*heads)
     for family in dict.fromkeys(fault.family for fault in CATALOGUE):
         own = [row for row in faulty if FAULTS[row["fault"]].family == family]
         found = [row for row in own if is_detected(row)]
@@ -250,45 +253,32 @@ def family_table(rows: Sequence[Row]) -> Iterator[str]:
             share(found, cause_is_wrong),
         ]
         if own:
-            yield "| " + " | ".join(cells) + " |"
+            yield cells_of(cells)
     yield ""
     yield f"*{KNOWN.capitalize()}* faults are those that the suite has a name for. Of the others "
-    yield "it has a name for a part of some; to name none of them is right, too."
-    yield ""
-
-
-def is_broken(row: Row) -> bool:
-    """Whether the run left nothing that could be judged."""
-    return row["status"] != "done"
+    yield "it has a name for a part of some; to name none of them is right, too.\n"
 
 
 def fault_table(rows: Sequence[Row]) -> Iterator[str]:
     """Every fault and size, over backends, implementations and plans."""
     usable = planted(rows)
-    yield "## Faults"
-    yield ""
+    yield "## Faults\n"
     yield "*Moved* is the largest change of anything against the same backend's clean run, in "
     yield "rounding envelopes, least to most over the runs. *Weights*, *losses*, *accuracy*: how "
-    yield "many runs each fixed tolerance flags."
-    yield ""
-    yield (
-        "| fault | size | moved | detected | weights | losses | accuracy | first divergence | "
-        "stage right | cause right | fitted |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "many runs each fixed tolerance flags.\n"
+    heads = ("fault", "size", "moved", "detected", "weights", "losses", "accuracy")
+    yield from head(*heads, "first divergence", "stage right", "cause right", "fitted")
     for fault in CATALOGUE:
         for size in fault.sizes:
             own = [r for r in usable if (r["fault"], r["size"]) == (fault.name, size)]
             if own:
                 yield fault_line(fault, size, own)
     yield ""
-    yield "Where each fault ought to be found, and why:"
-    yield ""
+    yield "Where each fault ought to be found, and why:\n"
     for fault in CATALOGUE:
         yield f"- {fault.name}: {' or '.join(fault.stages) or 'nowhere'} ({fault.reason})"
     yield ""
-    yield "Left out, because a backend cannot express the fault: " + left_out(rows) + "."
-    yield ""
+    yield "Left out, because a backend cannot express the fault: " + left_out(rows) + ".\n"
 
 
 def fault_line(fault: Fault, size: Any, own: Sequence[Row]) -> str:
@@ -314,7 +304,7 @@ def fault_line(fault: Fault, size: Any, own: Sequence[Row]) -> str:
         f"{sum(map(cause_is_right, found))}/{len(found)}",
         interval(fitted, "{:.7g}"),
     ]
-    return "| " + " | ".join(cells) + " |"
+    return cells_of(cells)
 
 
 def interval(values: Sequence[float], form: str = "{:.2g}") -> str:
@@ -347,8 +337,7 @@ def failures(rows: Sequence[Row]) -> Iterator[str]:
         ("Wrong cause named", [row for row in found if cause_is_wrong(row)]),
         ("Cause not named", [row for row in found if cause_is_missing(row)]),
     ):
-        yield f"## {title}"
-        yield ""
+        yield f"## {title}\n"
         counted = Counter((*identity(row), said(row)) for row in listed)
         for (fault, size, where, words), count in counted.items():
             yield f"- {fault}{size}, {where}: {words}" + (f" ({count} runs)" if count > 1 else "")
@@ -382,12 +371,9 @@ def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
     names = sorted({(row["backend"], row["implementation"]) for row in clean})
     apart = unsound(rows)
     statistics = sorted({name for row in clean for name in row.get("ratios", ())}, key=rank)
-    yield "## Clean runs"
-    yield ""
-    yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs."
-    yield ""
-    yield "| backend | runs | flagged | by fixed tolerances | " + " | ".join(statistics) + " |"
-    yield "|---" * (4 + len(statistics)) + "|"
+    yield "## Clean runs\n"
+    yield "Largest ratio to the rounding envelope, and in brackets the 99th percentile over runs.\n"
+    yield from head("backend", "runs", "flagged", "by fixed tolerances", *statistics)
     for name in names:
         own = [row for row in clean if (row["backend"], row["implementation"]) == name]
         label = " ".join(name) + (" *(unsound, listed apart)*" if name in apart else "")
@@ -396,7 +382,7 @@ def false_alarms(rows: Sequence[Row]) -> Iterator[str]:
         cells += [
             extremes([ratio(r, s) for r in own if ratio(r, s) is not None]) for s in statistics
         ]
-        yield "| " + " | ".join(cells) + " |"
+        yield cells_of(cells)
     yield ""
     yield "Loss, parameters, logits and metric count where free runs can be compared at all."
     overflowed = [row for row in clean if row["status"] != "done"]
@@ -416,16 +402,11 @@ def apart(row: Row, rows: Sequence[Row]) -> bool:
 
 def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]) -> Iterator[str]:
     """The drawn plans: what is flagged without a fault, run by run."""
-    yield "## Drawn plans"
-    yield ""
+    yield "## Drawn plans\n"
     yield f"{len({row['plan'] for row in drawn})} faultless plans, drawn by a seed from all that "
-    yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others."
-    yield ""
-    yield (
-        "| backend | plans | runs | not finite | chaotic | flagged | … for an underflow | "
-        "by fixed tolerances |"
-    )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "are legitimate (`benchmarks/drawn_plans.py`): NumPy trains all, each framework others.\n"
+    heads = ("backend", "plans", "runs", "not finite", "chaotic", "flagged", "… for an underflow")
+    yield from head(*heads, "by fixed tolerances")
     for name in sorted({(row["backend"], row["implementation"]) for row in drawn}):
         own = [row for row in drawn if (row["backend"], row["implementation"]) == name]
         done = [row for row in own if row["status"] == "done"]
@@ -439,7 +420,7 @@ def drawn_table(rows: Sequence[Row], drawn: Sequence[Row], words: dict[str, str]
             str(sum(map(underflows, done))),
             str(sum(map(by_fixed, done))),
         ]
-        yield "| " + " | ".join(cells) + " |"
+        yield cells_of(cells)
     yield ""
     for row in drawn:
         if row["status"] == "done" and is_detected(row):
@@ -471,10 +452,8 @@ def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
     faulty, clean = planted(rows), clean_rows(rows)
     large = [row for row in faulty if is_large(row)]
     limit = Thresholds().envelopes
-    yield f"## The threshold: {limit:g} envelopes"
-    yield ""
-    yield "| threshold | all faults | those that move anything by more | false alarms |"
-    yield "|---|---|---|---|"
+    yield f"## The threshold: {limit:g} envelopes\n"
+    yield from head("threshold", "all faults", "those that move anything by more", "false alarms")
     for threshold in THRESHOLDS:
         cells = [
             share(group, lambda r, t=threshold: score(r) > t)  # type: ignore[misc]
@@ -483,8 +462,7 @@ def threshold_table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {threshold:g} | " + " | ".join(cells) + " |"
     yield ""
     worst = max((score(row) for row in clean), default=0.0)
-    yield f"The largest score of a clean run is {worst:.3g}. ![trade-off](detection.png)"
-    yield ""
+    yield f"The largest score of a clean run is {worst:.3g}. ![trade-off](detection.png)\n"
 
 
 def score(row: Row) -> float:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -289,7 +289,7 @@ def judge_drawn(drawn: Drawn, members: int) -> list[dict[str, Any]]:
                 row |= {
                     "grade": found.grade,
                     "reason": found.reason,
-                    "divergence": found.divergence and found.divergence.to_json(),
+                    "divergence": found.divergence and asdict(found.divergence),
                     "score": judge.worst(found),
                     "informative": judge.free_running.informative,
                 }

@@ -250,12 +250,10 @@ def each_bound(
 
 def drawn_section(rows: Sequence[Mapping[str, Any]], seed: int) -> Iterator[str]:
     """What the whole judge says of drawn plans."""
-    yield "## Drawn plans"
-    yield ""
+    yield "## Drawn plans\n"
     yield f"Plans drawn by the seed {seed} from all that are legitimate"
     yield f"(`benchmarks/drawn_plans.py`), {DRAWN_MEMBERS} fresh trainings on each, judged as a"
-    yield f"framework's run is, with the whole envelope: {drawn_plans.counted(rows)}."
-    yield ""
+    yield f"framework's run is, with the whole envelope: {drawn_plans.counted(rows)}.\n"
     yield from (f"- {drawn_plans.said(row)}" for row in rows if drawn_plans.is_flagged(row))
     yield ""
 
@@ -300,16 +298,13 @@ def main(arguments: Sequence[str]) -> int:
     show("", "")
     threshold, machine = Thresholds().envelopes, machine_facts()
     page = [
-        "# What each part of the envelope is for",
-        "",
+        "# What each part of the envelope is for\n",
         f"Made by `python -m benchmarks.envelope{' --quick' * options.quick}` in "
         f"{(time.perf_counter() - started) / 60:.0f} min on "
-        f"{machine['cpus']} cores ({machine['processor']}), NumPy {np.__version__}.",
-        "",
+        f"{machine['cpus']} cores ({machine['processor']}), NumPy {np.__version__}.\n",
         f"{len(FRESH)} fresh trainings in NumPy, faultless by construction, not of the ensemble,",
         f"on each of {len(recipes)} plans, judged by the envelope (threshold {threshold:g}), whole",
-        "and with a part missing. No framework takes part.",
-        "",
+        "and with a part missing. No framework takes part.\n",
         *table(rows, threshold),
         "",
         *drawn_section(drawn, options.draw),

@@ -47,12 +47,7 @@ def plot(figure: Any, facts: Mapping[str, Any]) -> None:
 
 
 def save(facts: Mapping[str, Any], path: Path) -> None:
-    """Write the figure.
-
-    Args:
-        facts: what ``envelope.json`` holds.
-        path: of the PNG.
-    """
+    """Write the figure of what ``envelope.json`` holds."""
     draw(path, lambda figure: plot(figure, facts), figsize=(10, 4))
 
 

@@ -30,18 +30,11 @@ def train(
     size: float | str | None = None,
     probe_only: bool = False,
 ) -> Record:
-    """Train, or only probe; arguments as of :func:`worker.train.train`.
-
-    Args:
-        worker, plan, backend, implementation, reference: as there.
-        fault, size: what is planted; None for a clean run.
-        probe_only: do not train.
-    """
+    """Train as :func:`worker.train.train` does, or only probe, with a fault if one is named."""
     face, made = worker.backend(backend), Plan.load(plan)
     setup = Setup(face, made, RecordingData, list(made.order), made.parameters)
     if fault is not None:
-        planted = plant(fault, size, setup, backend)
-        if planted is None:
+        if (planted := plant(fault, size, setup, backend)) is None:
             worker.say(UNKNOWN)
             return Record({}, {})
         setup = planted

@@ -94,13 +94,8 @@ def fit(
 ) -> Record:
     """``Trainer.fit`` of a shipped implementation, from the plan's initial parameters.
 
-    Args:
-        worker: the process.
-        plan: folder of the plan.
-        backend: a folder of ``backends/``.
-        implementation: ``scratch`` or ``concise``.
-        accuracies: of validation; when each was reached is noted.
-        chunked: as if the memory were too small for any data.
+    When each accuracy of validation was reached is noted; ``chunked`` is as if the memory were too
+    small for any data.
     """
     measurement = Measurement(worker, plan, backend)
     model = build_model(measurement.backend, implementation, measurement.plan, measurement.data)
@@ -178,11 +173,7 @@ def loop(worker: Worker, plan: Path, backend: str, loop: str, epochs: int | None
 def keras(worker: Worker, plan: Path, backend: str, peers: str = "") -> Record:
     """Keras 3's ``fit`` on the same backend, in its own random order of the same examples.
 
-    Args:
-        worker: the process.
-        plan: folder of the plan.
-        backend: a folder of ``backends/``.
-        peers: a folder of packages that the environment lacks.
+    ``peers`` is a folder of packages that the environment lacks.
     """
     measurement = Measurement(worker, plan, backend)
     os.environ["KERAS_BACKEND"] = backend

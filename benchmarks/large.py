@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from framework_parity.benchmarks import against, measure, scaling
+from framework_parity.benchmarks import measure, scaling
 from framework_parity.benchmarks.measure import say
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
@@ -24,14 +24,16 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
         rows, features = map(int, options.large.split("x"))
     except ValueError:
         raise ParityError(
-            f"large: expected ROWSxFEATURES; received {options.large!r}; give for example 1000x784"
+            "large", "ROWSxFEATURES", repr(options.large), "give for example 1000x784"
         ) from None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if shutil.disk_usage(folder).free < rows * features * 1.1:
             raise ParityError(
-                f"large: expected {rows * features / 1e9:.1f} GB of free disk; received less in "
-                f"{folder}; set TMPDIR to another folder"
+                "large",
+                f"{rows * features / 1e9:.1f} GB of free disk",
+                f"less in {folder}",
+                "set TMPDIR to another folder",
             )
         say(f"writing {rows:,} × {features} uint8")
         data_folder = scaling.make_data(folder / "data", rows, features, 10)
@@ -50,12 +52,7 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
     facts = measure.document(
         "scaling_large", options, tasks, settings, points=points, series=series
     )
-    text = write_large(facts)
-    measure.save(options.out, facts, text)
-    path = options.out / "scaling_large.png"
-    measure.draw(path, lambda figure: plot_large(figure, facts), figsize=(8, 3))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write_large(facts), plot_large, (8, 3))
 
 
 def write_large(facts: Mapping[str, Any]) -> str:

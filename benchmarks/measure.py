@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from framework_parity.benchmarks import against
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
@@ -123,7 +124,7 @@ def environments(
         else:
             usable[backend.name] = (backend, environment)
     if not usable:
-        raise ParityError("backends: expected one that runs; received none; try compare.py setup")
+        raise ParityError("backends", "one that runs", "none", "try compare.py setup")
     return usable
 
 
@@ -261,6 +262,14 @@ def quartiles(values: Sequence[float]) -> dict[str, Any] | None:
     return {"median": middle, "q1": low, "q3": high, "runs": len(values)}
 
 
+def spread(found: Mapping[str, Any] | None, scale: float, digits: int) -> str | None:
+    """Median and quartiles in the cell of a table."""
+    if found is None:
+        return None
+    low, middle, high = (f"{scale * found[name]:.{digits}f}" for name in ("q1", "median", "q3"))
+    return f"{middle} [{low}–{high}]"
+
+
 def ratio(task: Task, other: Task | None, fact: str) -> float | None:
     """Median over the rounds of one task's value by the other's in the same round."""
     if other is None:
@@ -301,6 +310,13 @@ def document(
     }
 
 
+def add_runs(parser: argparse.ArgumentParser, runs: int, of: str = "row") -> None:
+    """The option that says how often everything is measured."""
+    parser.add_argument(
+        "--runs", type=int, default=runs, metavar="N", help=f"processes per {of}; default: {runs}"
+    )
+
+
 def told(arguments: Sequence[str]) -> list[str]:
     """The options that change what is run: not where interpreters and results are."""
     kept = []
@@ -316,11 +332,12 @@ def told(arguments: Sequence[str]) -> list[str]:
 
 def plain(task: Task) -> dict[str, Any]:
     """A task for JSON."""
-    dropped = {"parameters"}
     return {
         "name": task.name,
         "settings": {k: v for k, v in task.settings.items() if k not in ("plan", "peers")},
-        "samples": [{k: v for k, v in facts.items() if k not in dropped} for facts in task.samples],
+        "samples": [
+            {k: v for k, v in facts.items() if k != "parameters"} for facts in task.samples
+        ],
     }
 
 
@@ -331,6 +348,21 @@ def save(out: Path, facts: Mapping[str, Any], text: str) -> None:
     content = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     (out / f"{name}.json").write_text(content, encoding="utf-8")
     (out / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def finish(
+    options: argparse.Namespace,
+    facts: Mapping[str, Any],
+    text: str,
+    plot: Callable[[Any, Mapping[str, Any]], None],
+    figsize: tuple[float, float],
+) -> int:
+    """Write ``NAME.json``, ``NAME.md`` and ``NAME.png``; 1 if ``--compare`` finds it slower."""
+    save(options.out, facts, text)
+    path = options.out / f"{facts['benchmark']}.png"
+    draw(path, lambda figure: plot(figure, facts), figsize=figsize)
+    print(text)
+    return against.status(options, facts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

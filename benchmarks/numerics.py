@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task, make_plan, quartiles
 
 FORMS = ("indexed", "one-hot")
@@ -23,9 +23,7 @@ MINUTES = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
-    )
+    measure.add_runs(parser, 3)
     parser.add_argument(
         "--repeats",
         type=int,
@@ -49,12 +47,7 @@ def main(options: argparse.Namespace) -> int:
             tasks.append(Task(name, environment, settings))
         measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(tasks, options)
-    text = write(facts)
-    measure.save(options.out, facts, text)
-    draw = lambda figure: plot(figure, facts)  # noqa: E731
-    measure.draw(options.out / "numerics.png", draw, figsize=(8, 4))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write(facts), plot, (8, 4))
 
 
 def summarize(tasks: list[Task], options: argparse.Namespace) -> dict[str, Any]:
@@ -97,15 +90,10 @@ def write(facts: Mapping[str, Any]) -> str:
         if row["failed"] or row["ratio"] is None:
             lines.append([row["name"], f"failed: {row['failed']}", "", "", ""])
             continue
-        micro = [_micro(row[form]) for form in FORMS]
+        micro = [measure.spread(row[form], 1e6, 0) for form in FORMS]
         lines.append([row["name"], *micro, f"{row['ratio']:.2f}", f"{row['difference']:.1e}"])
     header = ["backend, examples × classes", "indexed µs", "one-hot µs", "one-hot ÷ indexed", "Δ"]
     return text + measure.table(header, lines)
-
-
-def _micro(spread: Mapping[str, Any]) -> str:
-    low, middle, high = (f"{1e6 * spread[name]:.0f}" for name in ("q1", "median", "q3"))
-    return f"{middle} [{low}–{high}]"
 
 
 def plot(figure: Any, facts: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Program(Task):
         facts = contender.read(folder / "sample").facts
         seconds, losses = facts["seconds"], facts["history"].get("train_loss")
         if not losses:
-            raise RecordError("history lacks train_loss")
+            raise RecordError("history", "train_loss", "none")
         return {
             "import_seconds": seconds["import"],
             "first_step_seconds": seconds["compile"],

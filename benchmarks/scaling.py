@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task, say
 from framework_parity.common.core.device import DEVICES
 from framework_parity.common.data.data_module import ARRAYS, DataModule
@@ -48,9 +48,7 @@ MINUTES = 15.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument(
-        "--runs", type=int, default=1, metavar="N", help="processes per point; default: %(default)s"
-    )
+    measure.add_runs(parser, 1, of="point")
     parser.add_argument(
         "--axes",
         nargs="+",
@@ -86,12 +84,7 @@ def main(options: argparse.Namespace) -> int:
                 points += [point(task, axis, value, size, device) for task, size in measured]
                 tasks += [task for task, _ in measured]
     facts = summarize(points, tasks, options)
-    text = write(facts)
-    measure.save(options.out, facts, text)
-    path = options.out / "scaling.png"
-    measure.draw(path, lambda figure: plot(figure, facts), figsize=(11, 7))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write(facts), plot, (11, 7))
 
 
 # Points

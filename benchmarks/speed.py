@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task, make_plan, quartiles, ratio, say
 from framework_parity.benchmarks.peers import KERAS_BACKENDS, peers_folder
 from framework_parity.benchmarks.programs import Program
@@ -48,9 +48,7 @@ SHIPPED = ("fit", "program")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
-    )
+    measure.add_runs(parser, 3)
     parser.add_argument("--no-keras", action="store_true", help="leave Keras 3 out")
     parser.add_argument("--no-loader", action="store_true", help="leave the data loader out")
     parser.add_argument(
@@ -75,11 +73,7 @@ def main(options: argparse.Namespace) -> int:
         grades = find_grades(options, usable)
         judge_peers(plan, tasks.values())
     facts = summarize(plan, tasks, grades, options)
-    text = write(facts)
-    measure.save(options.out, facts, text)
-    measure.draw(options.out / "speed.png", lambda figure: draw(figure, facts), figsize=(9, 5))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write(facts), draw, (9, 5))
 
 
 def make_tasks(
@@ -285,19 +279,12 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
     return [
         row["name"],
         row["grade"] if ranked(row) else f"**{row['grade']}**, not ranked",
-        *(_spread(row[name], 1, 2) for name in ("import_seconds", "first_step_seconds")),
-        *(_spread(row[name], 1000, 1) for name in ("epoch_seconds", "epoch_cpu_seconds")),
+        *(measure.spread(row[name], 1, 2) for name in ("import_seconds", "first_step_seconds")),
+        *(measure.spread(row[name], 1000, 1) for name in ("epoch_seconds", "epoch_cpu_seconds")),
         f"{rate:,.0f}" if ranked(row) and rate else None,
         f"{memory['median'] / 1e6:.0f}" if memory else None,
         *(None if value is None or not ranked(row) else f"{value:.2f}" for value in ratios),
     ]
-
-
-def _spread(values: Mapping[str, Any] | None, scale: float, digits: int) -> str | None:
-    if values is None:
-        return None
-    low, middle, high = (scale * values[name] for name in ("q1", "median", "q3"))
-    return f"{middle:.{digits}f} [{low:.{digits}f}–{high:.{digits}f}]"
 
 
 def goals(facts: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from framework_parity.benchmarks import against, measure
+from framework_parity.benchmarks import measure
 from framework_parity.benchmarks.measure import Task, make_plan, quartiles
 
 MINUTES = 4.0
@@ -17,9 +17,7 @@ MINUTES = 4.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """This benchmark's own options."""
-    parser.add_argument(
-        "--runs", type=int, default=3, metavar="N", help="processes per row; default: %(default)s"
-    )
+    measure.add_runs(parser, 3)
     parser.add_argument(
         "--accuracies",
         type=float,
@@ -46,12 +44,7 @@ def main(options: argparse.Namespace) -> int:
                 tasks.append(Task(f"{name} {implementation}", environment, settings))
         measure.run(tasks, options.runs, options.budget, options.threads, options.device)
     facts = summarize(plan.recipe.data, tasks, options)
-    text = write(facts)
-    measure.save(options.out, facts, text)
-    path = options.out / "time_to_accuracy.png"
-    measure.draw(path, lambda figure: plot(figure, facts), figsize=(8, 4))
-    print(text)
-    return against.status(options, facts)
+    return measure.finish(options, facts, write(facts), plot, (8, 4))
 
 
 def summarize(data: str, tasks: list[Task], options: argparse.Namespace) -> dict[str, Any]:
@@ -114,12 +107,8 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
         return [f"failed: {row['failed'][:200]}", *[""] * (1 + len(row["reached"]))]
     cells = [f"{row['import_seconds']['median']:.1f}"]
     for found in row["reached"].values():
-        spread = found["seconds"]
-        cells.append(
-            f"{spread['median']:.1f} [{spread['q1']:.1f}–{spread['q3']:.1f}] ({found['epoch']})"
-            if spread
-            else "not reached"
-        )
+        shown = measure.spread(found["seconds"], 1, 1)
+        cells.append(f"{shown} ({found['epoch']})" if shown else "not reached")
     return [*cells, f"{row['best']:.4f}"]
 
 

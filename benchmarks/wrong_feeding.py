@@ -94,16 +94,6 @@ def prefetched(plan: Plan, rows: Rows, step: int, _: None) -> Rows:
     return found if len(found) == len(rows) else rows
 
 
-def rotated(plan: Plan, rows: Rows, step: int, by: int) -> Rows:
-    """Rotate the order of an epoch."""
-    return slice_of(plan, np.roll(plan.order[epoch(plan, step)], by), step)
-
-
-def reversed_order(plan: Plan, rows: Rows, step: int, _: None) -> Rows:
-    """Go through the order of an epoch backwards."""
-    return slice_of(plan, plan.order[epoch(plan, step)][::-1], step)
-
-
 def in_order(plan: Plan, rows: Rows, step: int, since: int) -> Rows:
     """Do not shuffle, from an epoch on."""
     return (
@@ -115,16 +105,6 @@ def padded(plan: Plan, rows: Rows, step: int, _: None) -> Rows:
     """Fill the short last batch up with the epoch's first examples."""
     missing = plan.recipe.batch_size - len(rows)
     return np.append(rows, plan.order[epoch(plan, step)][:missing])
-
-
-def with_replacement(plan: Plan, rows: Rows, step: int, _: None) -> Rows:
-    """Draw the examples of a batch with replacement."""
-    return np.random.default_rng(step).choice(rows, len(rows))
-
-
-def one_for_another(plan: Plan, rows: Rows, step: int, count: int) -> Rows:
-    """Never use the first so many examples, but others in their place."""
-    return np.where(rows < count, rows + count, rows)
 
 
 def epoch(plan: Plan, step: int) -> int:
@@ -179,12 +159,22 @@ FAULTS: dict[Fault, Planter] = {
     fault("two rows swapped", 5, 60, causes=(AS_FED,)): orders(rows_swapped),
     fault("order lagged by an epoch", 1, causes=("order reused", AS_FED)): orders(lagged),
     fault("prefetched batch one behind", None, causes=(AS_FED,)): orders(prefetched),
-    fault("order rotated", 1, 640, causes=(AS_FED,)): orders(rotated),
-    fault("order reversed", None, causes=(AS_FED,)): orders(reversed_order),
+    fault("order rotated", 1, 640, causes=(AS_FED,)): orders(
+        lambda plan, rows, step, by: slice_of(
+            plan, np.roll(plan.order[epoch(plan, step)], by), step
+        )
+    ),
+    fault("order reversed", None, causes=(AS_FED,)): orders(
+        lambda plan, rows, step, _: slice_of(plan, plan.order[epoch(plan, step)][::-1], step)
+    ),
     fault("not shuffled", 0, 2, causes=("batches shuffled", AS_FED)): orders(in_order),
     fault("short batch padded", None, causes=(AS_FED,)): orders(padded),
-    fault("drawn with replacement", None, causes=(AS_FED,)): orders(with_replacement),
-    fault("examples never used", 1, 30, causes=(AS_FED,)): orders(one_for_another),
+    fault("drawn with replacement", None, causes=(AS_FED,)): orders(
+        lambda plan, rows, step, _: np.random.default_rng(step).choice(rows, len(rows))
+    ),
+    fault("examples never used", 1, 30, causes=(AS_FED,)): orders(
+        lambda plan, rows, step, count: np.where(rows < count, rows + count, rows)
+    ),
     fault("labels rolled against features", 1): examples(rolled, since(0)),
     fault("labels rolled from the third epoch on", 1): examples(rolled, since(LATER)),
     fault("labels rolled at one step", 1): examples(rolled, at(30)),

@@ -92,36 +92,6 @@ def predictions(change: Callable[[Array, Any], Array]) -> Planter:
 # Of the validation
 
 
-def in_bits(trainer: Any, loss: float, accuracy: float, _: None) -> Pair:
-    """The loss to the base of two."""
-    return loss / float(np.log(2)), accuracy
-
-
-def rounded(trainer: Any, loss: float, accuracy: float, digits: int) -> Pair:
-    """Few digits."""
-    return round(loss, digits), round(accuracy, digits)
-
-
-def errors(trainer: Any, loss: float, accuracy: float, _: None) -> Pair:
-    """The share of errors for the accuracy."""
-    return loss, 1 - accuracy
-
-
-def percent(trainer: Any, loss: float, accuracy: float, _: None) -> Pair:
-    """The accuracy in percent."""
-    return loss, 100 * accuracy
-
-
-def of_training(trainer: Any, loss: float, accuracy: float, _: None) -> Pair:
-    """The training accuracy in place of the validation's."""
-    return loss, trainer.history["train_accuracy"][-1]
-
-
-def loss_of_training(trainer: Any, loss: float, accuracy: float, _: None) -> Pair:
-    """The training loss in place of the validation's."""
-    return trainer.history["train_loss"][-1], accuracy
-
-
 def smoothed(trainer: Any, loss: float, accuracy: float, part: float) -> Pair:
     """A running mean over the epochs."""
     if trainer.history["val_loss"]:
@@ -203,14 +173,22 @@ STEPS = ("loss", "metric")
 OUTPUT = ("metric", "forward")
 AVERAGED = ("metric averaged over batches",)
 FAULTS: dict[Fault, Planter] = {
-    fault("loss in bits", None): reports(in_bits),
-    fault("metrics of few digits", 3): reports(rounded),
-    fault("errors for accuracy", None): reports(errors),
-    fault("accuracy in percent", None): reports(percent),
-    fault("accuracy of the training", None, causes=("metric on the training data",)): reports(
-        of_training
+    fault("loss in bits", None): reports(
+        lambda t, loss, accuracy, _: (loss / float(np.log(2)), accuracy)
     ),
-    fault("loss of the training", None): reports(loss_of_training),
+    fault("metrics of few digits", 3): reports(
+        lambda t, loss, accuracy, digits: (round(loss, digits), round(accuracy, digits))
+    ),
+    fault("errors for accuracy", None): reports(lambda t, loss, accuracy, _: (loss, 1 - accuracy)),
+    fault("accuracy in percent", None): reports(
+        lambda t, loss, accuracy, _: (loss, 100 * accuracy)
+    ),
+    fault("accuracy of the training", None, causes=("metric on the training data",)): reports(
+        lambda t, loss, accuracy, _: (loss, t.history["train_accuracy"][-1])
+    ),
+    fault("loss of the training", None): reports(
+        lambda t, loss, accuracy, _: (t.history["train_loss"][-1], accuracy)
+    ),
     fault("running mean over epochs", 0.1): reports(smoothed),
     fault("stale metrics from an epoch on", 3): reports(late),
     fault("last examples not validated", 1, 20): evaluated(without_last),

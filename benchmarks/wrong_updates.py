@@ -81,11 +81,6 @@ def now_and_then(step: int) -> bool:
     return step % 10 == 9
 
 
-def in_odd_epochs(step: int) -> bool:
-    """In every other epoch of the digits."""
-    return step // 23 % 2 == 1
-
-
 # Rules without a state
 
 
@@ -102,41 +97,6 @@ def corrupted(s: Any, W: Array, g: Array) -> Array:
     return change
 
 
-def decayed(s: Any, W: Array, g: Array) -> Array:
-    """Weight decay."""
-    return -s.lr * (g + s.size * W)
-
-
-def decoupled(s: Any, W: Array, g: Array) -> Array:
-    """Weight decay that the learning rate does not scale."""
-    return -s.lr * g - s.size * W
-
-
-def decayed_weights_only(s: Any, W: Array, g: Array) -> Array:
-    """Weight decay that spares the biases."""
-    return -s.lr * (g + s.size * W * (s.name == "W"))
-
-
-def sparse(s: Any, W: Array, g: Array) -> Array:
-    """Decay by the sign."""
-    return -s.lr * (g + s.size * np.sign(W))
-
-
-def narrowed(s: Any, W: Array, g: Array) -> Array:
-    """Parameters that went through half precision."""
-    return (W - s.lr * g).astype(np.float16).astype(np.float64) - W
-
-
-def skipped(s: Any, W: Array, g: Array) -> Array:
-    """No update."""
-    return 0 * W
-
-
-def frozen(s: Any, W: Array, g: Array) -> Array | None:
-    """No update of the biases."""
-    return 0 * W if s.name == "b" else None
-
-
 def flipped(s: Any, W: Array, g: Array) -> Array:
     """The wrong sign in one class."""
     change = -s.lr * g
@@ -151,24 +111,9 @@ def one_class(s: Any, W: Array, g: Array) -> Array:
     return change
 
 
-def one_parameter(s: Any, W: Array, g: Array) -> Array:
-    """Another learning rate of the biases."""
-    return -s.lr * g * (s.size if s.name == "b" else 1)
-
-
-def clipped(s: Any, W: Array, g: Array) -> Array:
-    """Every entry of the gradient clipped by itself."""
-    return -s.lr * np.clip(g, -s.size, s.size)
-
-
 def clipped_by_norm(s: Any, W: Array, g: Array) -> Array:
     """Each gradient clipped by its own norm."""
     return -s.lr * g * min(1.0, s.size / max(float(np.sqrt((g * g).sum())), 1e-30))
-
-
-def centralized(s: Any, W: Array, g: Array) -> Array:
-    """Gradients less their mean over the features."""
-    return -s.lr * (g - g.mean(axis=0)) if s.name == "W" else -s.lr * g
 
 
 def bounded(s: Any, W: Array, g: Array) -> Array:
@@ -184,26 +129,6 @@ def noisy(s: Any, W: Array, g: Array) -> Array:
     """Noise on the gradient."""
     random = np.random.default_rng([s.step, len(s.name), W.ndim])
     return -s.lr * (g + s.size * random.standard_normal(g.shape))
-
-
-def decaying_rate(s: Any, W: Array, g: Array) -> Array:
-    """A learning rate that falls a little with every step."""
-    return -s.lr * g / (1 + s.size * s.step)
-
-
-def rate_by_epoch(s: Any, W: Array, g: Array) -> Array:
-    """A learning rate that falls with every epoch."""
-    return -s.lr * g * s.size**s.epoch
-
-
-def cosine(s: Any, W: Array, g: Array) -> Array:
-    """A learning rate along a half wave of so many steps."""
-    return -s.lr * g * (1 + np.cos(np.pi * min(1.0, s.step / s.size))) / 2
-
-
-def warmed_up(s: Any, W: Array, g: Array) -> Array | None:
-    """A learning rate that grows over the first so many steps."""
-    return -s.lr * g * (s.step + 1) / s.size if s.step + 1 < s.size else None
 
 
 # Rules with a state
@@ -282,40 +207,58 @@ FAULTS: dict[Fault, Planter] = {
         ),
         fault(LATE, "learning rate at one step", 2.0): when(at(50), rate),
         fault(LATE, "learning rate now and then", 1.1): when(now_and_then, rate),
-        fault(LATE, "learning rate in odd epochs", 1.01): when(in_odd_epochs, rate),
+        fault(LATE, "learning rate in odd epochs", 1.01): when(
+            lambda step: step // 23 % 2 == 1, rate
+        ),
         fault(LATE, "a weight corrupted at step 50", 1e-3, 1e-1): when(at(50), corrupted),
         fault(LATE, "a weight corrupted at step 2", 1e-4): when(at(2), corrupted),
         fault(LATE, "weight decay from the third epoch on", 1e-2, causes=("weight decay",)): when(
-            since(46), decayed
+            since(46), lambda s, W, g: -s.lr * (g + s.size * W)
         ),
-        fault(LATE, "parameters through float16 once", None): when(at(45), narrowed),
-        fault(LATE, "an update skipped", None): when(at(30), skipped),
+        fault(LATE, "parameters through float16 once", None): when(
+            at(45), lambda s, W, g: (W - s.lr * g).astype(np.float16).astype(np.float64) - W
+        ),
+        fault(LATE, "an update skipped", None): when(at(30), lambda s, W, g: 0 * W),
         fault(LATE, "an update made twice", 2.0): when(at(10), rate),
         fault(
             LATE, "biases frozen from the second epoch on", None, causes=("bias never updated",)
-        ): when(since(23), frozen),
+        ): when(since(23), lambda s, W, g: 0 * W if s.name == "b" else None),
         fault(LATE, "momentum from the third epoch on", 0.9, causes=("momentum",)): when(
             since(46), momentum()
         ),
         fault(LATE, "a column's sign at one step", None): when(at(20), flipped),
         fault(LATE, "noise in the last epoch", 1e-3): when(since(92), noisy),
-        fault(ALIKE, "decoupled decay", 1e-4, causes=("weight decay",)): decoupled,
-        fault(ALIKE, "decay of the weights only", 1e-3, causes=("weight decay",)): (
-            decayed_weights_only
+        fault(ALIKE, "decoupled decay", 1e-4, causes=("weight decay",)): lambda s, W, g: (
+            -s.lr * g - s.size * W
         ),
-        fault(ALIKE, "decay by the sign", 1e-4): sparse,
+        fault(ALIKE, "decay of the weights only", 1e-3, causes=("weight decay",)): (
+            lambda s, W, g: -s.lr * (g + s.size * W * (s.name == "W"))
+        ),
+        fault(ALIKE, "decay by the sign", 1e-4): lambda s, W, g: -s.lr * (g + s.size * np.sign(W)),
         fault(ALIKE, "a column's sign", None): flipped,
         fault(ALIKE, "learning rate of one class", 1.01): one_class,
-        fault(ALIKE, "learning rate of the biases", 1.01, 2.0): one_parameter,
-        fault(ALIKE, "gradient clipped by entry", 0.02, causes=CLIPPED): clipped,
+        fault(ALIKE, "learning rate of the biases", 1.01, 2.0): lambda s, W, g: (
+            -s.lr * g * (s.size if s.name == "b" else 1)
+        ),
+        fault(ALIKE, "gradient clipped by entry", 0.02, causes=CLIPPED): lambda s, W, g: (
+            -s.lr * np.clip(g, -s.size, s.size)
+        ),
         fault(ALIKE, "gradients clipped by their own norms", 0.3, causes=CLIPPED): clipped_by_norm,
-        fault(ALIKE, "gradients centralized", None): centralized,
+        fault(ALIKE, "gradients centralized", None): lambda s, W, g: (
+            -s.lr * (g - g.mean(axis=0)) if s.name == "W" else -s.lr * g
+        ),
         fault(ALIKE, "columns kept from growing", 0.5): bounded,
         fault(ALIKE, "gradient noise", 1e-4, 1e-2): noisy,
-        fault(ALIKE, "learning rate that decays", 1e-5, 1e-2): decaying_rate,
-        fault(ALIKE, "learning rate by epoch", 0.5): rate_by_epoch,
-        fault(ALIKE, "learning rate along a cosine", 115): cosine,
-        fault(ALIKE, "warm-up", 10): warmed_up,
+        fault(ALIKE, "learning rate that decays", 1e-5, 1e-2): lambda s, W, g: (
+            -s.lr * g / (1 + s.size * s.step)
+        ),
+        fault(ALIKE, "learning rate by epoch", 0.5): lambda s, W, g: -s.lr * g * s.size**s.epoch,
+        fault(ALIKE, "learning rate along a cosine", 115): lambda s, W, g: (
+            -s.lr * g * (1 + np.cos(np.pi * min(1.0, s.step / s.size))) / 2
+        ),
+        fault(ALIKE, "warm-up", 10): lambda s, W, g: (
+            -s.lr * g * (s.step + 1) / s.size if s.step + 1 < s.size else None
+        ),
         fault(ALIKE, "a stale gradient", None): stale,
         fault(ALIKE, "one update from two batches", None): accumulated,
         fault(ALIKE, "averaged parameters", None): averaged_in_epoch,

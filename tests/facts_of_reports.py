@@ -1,5 +1,6 @@
 """Facts as a report states them, made up: of runs, findings, baselines, seeds, bisections."""
 
+from dataclasses import asdict
 from itertools import product
 
 from framework_parity.common.judging.ladder import (
@@ -51,7 +52,7 @@ def findings():
     yield finding("update", "W, carried over steps") | {"note": may_begin_in(["data"])}, True
     loss = Finding(10, "loss", "loss", "largest", 1e-6, 1.0, 15.8)
     update = Finding(14, "update", "W, carried over steps", "largest", 1e-5, 12.0, 10.4)
-    yield seen_in_loss(loss, update).to_json(), True
+    yield asdict(seen_in_loss(loss, update)), True
     yield finding("update", "b, carried over steps (what was fed is not on record)"), True
     yield finding("metric", "accuracy"), False
     for tensor in ("train_loss", "val_loss", "step_accuracy", "val_accuracy", "val_y_hat"):

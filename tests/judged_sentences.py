@@ -99,7 +99,7 @@ def elsewhere():
 
 
 def _raise(*_):
-    raise RecordError("record lacks the array step_loss")
+    raise RecordError("step_loss", "shape (60,)", "none")
 
 
 def feeding():
@@ -260,7 +260,7 @@ def models():
             thresholds=Thresholds(),
             reference=record,
             plan=SimpleNamespace(steps_per_epoch=10, num_steps=10),
-            free_running={"informative": informative, "steps": 10 if informative else 4},
+            free_running=SimpleNamespace(informative=informative, steps=10 if informative else 4),
             _lifeless=lambda _, dead=dead: dead,
         )
         parts = [f"{name}, 50 ×" for name in of.OWN_MODEL_PARTS] * (far > 4)
@@ -282,8 +282,8 @@ def model_notices(record):
         envelope=wide,
         parameters=["parameters/W1"],
         _envelope=lambda _: plain,
-        _free_running=lambda _: {"steps": 10},
-        free_running={"steps": 4},
+        _free_running=lambda _: SimpleNamespace(steps=10),
+        free_running=SimpleNamespace(steps=4),
         ladder={("gradient/W1", "largest"): 0.01},
         reference=record,
         thresholds=Thresholds(),

@@ -69,6 +69,7 @@ def templates(names=JUDGE):
             literal = [part.value if isinstance(part, ast.Constant) else None for part in parts]
             if any(PROSE.search(text) for text in literal if text):
                 text = re.sub(r"\s+", " ", "".join(VALUE if t is None else t for t in literal))
+                text = text.replace("{}", VALUE)
                 pattern = ".*?".join(re.escape(text) for text in text.strip().split(VALUE))
                 yield f"{name}.py:{node.lineno}", pattern
 

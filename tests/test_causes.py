@@ -292,7 +292,7 @@ def test_what_begins_late_is_put_down_to_its_step(judge, start):
     if start + 1 not in judge.plan.snapshots:
         assert found.tensor.startswith("the next loss")
         assert f"or step {start + 1} itself is wrong" in found.note
-        sentence = divergence_line({"divergence": found.to_json(), "stages": {}})
+        sentence = divergence_line({"divergence": dataclasses.asdict(found), "stages": {}})
         assert f"step {start}, stage update, the next loss: differs by" in sentence
         assert count(found.envelopes) in sentence
 

@@ -333,7 +333,7 @@ def test_draws_that_a_program_does_not_make_are_a_reason(mishaps, tmp_path):
     assert "Traceback" not in process.stderr
     failed = Report.load(out).facts["seeds"]["failed"]
     assert "draws nothing itself" in failed["good-concise"]
-    assert "history lacks val_loss" in failed["no_history-concise"]
+    assert "expected a history of val_loss; received none" in failed["no_history-concise"]
 
 
 def test_nothing_is_overwritten(mishaps):

@@ -9,7 +9,7 @@ from tests.facts_of_reports import finding, findings, run
 from tests.sentences import page
 from tests.templates import templates
 
-MARK = re.compile(r"[.*?Wb]*, carried over steps|\(what was fed is not on record\)")
+MARK = re.compile(r"[.*?Wb]*, carried over steps[.*?]*|\(what was fed is not on record\)")
 """Marks of a tensor's name, which :mod:`report.findings` puts into words."""
 
 NO_SENTENCES = {

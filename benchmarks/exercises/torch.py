@@ -12,14 +12,6 @@ TYPES = {
 
 
 def exp(values, number_format):
-    """e to the power of each value, computed in a number format.
-
-    Args:
-        values: float64, shape ``(n,)``, numbers that the format holds.
-        number_format: a key of :data:`TYPES`.
-
-    Returns:
-        The powers as float64, and the name of the type in which they came.
-    """
+    """e to the power of each value in a number format, as float64, and the name of its type."""
     powers = torch.exp(torch.from_numpy(values).to(TYPES[number_format]))
     return powers.double().numpy(), str(powers.dtype).removeprefix("torch.")

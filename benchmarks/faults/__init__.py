@@ -302,31 +302,17 @@ def bfloat16_inputs(data: DataModule, X: Array, y: Array, train: bool, _: None) 
 # What is reported
 
 
-def averaged_over_batches(setup: Setup, _: None) -> Setup:
+def averaged_over_batches(trainer: Any, *_: Any) -> tuple[float, float]:
     """Validation metrics as the mean over batches, of which the last one is short."""
-
-    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
-        def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
-            batches = self.validation_batches(self.batch_size)
-            loss, accuracy = np.mean([self.evaluate(X, y) for X, y in batches], axis=0)
-            return float(loss), float(accuracy)
-
-    return faces(setup, Trainer=Faulty)
+    batches = trainer.validation_batches(trainer.batch_size)
+    loss, accuracy = np.mean([trainer.evaluate(X, y) for X, y in batches], axis=0)
+    return float(loss), float(accuracy)
 
 
-def on_training_data(setup: Setup, _: None) -> Setup:
-    """Validation metrics of the training examples."""
-
-    class Faulty(setup.backend.Trainer):  # type: ignore[name-defined,misc]
-        def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
-            sums = np.zeros(3)
-            for start in range(0, len(self.X), EVALUATION_EXAMPLES):
-                rows = slice(start, start + EVALUATION_EXAMPLES)
-                X, y = self.X[rows], self.y[rows]
-                sums += len(y) * np.array([*self.evaluate(X, y), 1.0])
-            return float(sums[0] / sums[2]), float(sums[1] / sums[2])
-
-    return faces(setup, Trainer=Faulty)
+def of_training_data(trainer: Any, _: None) -> list[tuple[Any, Any]]:
+    """The training examples in place of the validation's."""
+    X, y, size = trainer.X, trainer.y, EVALUATION_EXAMPLES
+    return [(X[i : i + size], y[i : i + size]) for i in range(0, len(X), size)]
 
 
 def before_the_epoch(setup: Setup, _: None) -> Setup:
@@ -358,8 +344,8 @@ PLANTERS: dict[str, Planter] = {
     "random labels": examples(random_labels),
     "float16 inputs": examples(float16_inputs),
     "bfloat16 inputs": examples(bfloat16_inputs),
-    "metric averaged over batches": averaged_over_batches,
-    "metric on the training data": on_training_data,
+    "metric averaged over batches": wrong_metrics.reports(averaged_over_batches),
+    "metric on the training data": wrong_metrics.evaluated(of_training_data),
     "metric before the epoch": before_the_epoch,
 }
 PLANTERS |= {

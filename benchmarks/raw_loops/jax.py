@@ -35,11 +35,8 @@ def _idiomatic_step(loss, optimizer, carry, X, y):
     return (optax.apply_updates(parameters, updates), state), (value, correct)
 
 
-def _idiomatic_scan(loss, optimizer, carry, X, y, batches):
-    def step(carry, rows):
-        return _idiomatic_step(loss, optimizer, carry, X[rows], y[rows])
-
-    return lax.scan(step, carry, batches)
+def _scan(step, carry, X, y, batches):
+    return lax.scan(lambda carry, rows: step(carry, X[rows], y[rows]), carry, batches)
 
 
 class Concise:
@@ -52,7 +49,8 @@ class Concise:
         held = jax.device_put((parameters["W"], parameters["b"]))
         optimizer = optax.sgd(lr)
         self.carry = held, optimizer.init(held)
-        self.scan = jax.jit(functools.partial(_idiomatic_scan, self.loss, optimizer))
+        step = functools.partial(_idiomatic_step, self.loss, optimizer)
+        self.scan = jax.jit(functools.partial(_scan, step))
         self.batch_size = batch_size
 
     def epoch(self, order):
@@ -87,34 +85,18 @@ def _step(lr, parameters, X, y):
     return new, (loss, correct)
 
 
-def _scan(lr, parameters, X, y, batches):
-    def step(parameters, rows):
-        return _step(lr, parameters, X[rows], y[rows])
-
-    return lax.scan(step, parameters, batches)
-
-
-class Scan:
+class Scan(Concise):
     """All full batches in one compiled ``lax.scan``; the short last one in a program of its own."""
 
     def __init__(self, X, y, parameters, lr, batch_size):
         self.X, self.y = jax.device_put((X, y))
-        self.parameters = jax.device_put((parameters["W"].T, parameters["b"]))
-        self.scan = jax.jit(functools.partial(_scan, lr))
-        self.step = jax.jit(functools.partial(_step, lr))
+        self.carry = jax.device_put((parameters["W"].T, parameters["b"]))
+        step = functools.partial(_step, lr)
+        self.scan, self.step = jax.jit(functools.partial(_scan, step)), jax.jit(step)
         self.batch_size = batch_size
 
-    def epoch(self, order):
-        full = len(order) - len(order) % self.batch_size
-        results = []
-        for rows in (order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)):
-            if rows.size:
-                self.parameters, values = self.scan(self.parameters, self.X, self.y, rows)
-                results.append([np.asarray(value).reshape(-1) for value in values])
-        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
-
     def get_parameters(self):
-        W, b = self.parameters
+        W, b = self.carry
         return {"W": np.asarray(W).T, "b": np.asarray(b)}
 
 
@@ -140,7 +122,7 @@ class Loader(Scan):
             rows = order[start : start + self.batch_size].tolist()
             X, y = zip(*[self[index] for index in rows], strict=True)
             batch = np.stack(X), np.array(y, np.int32)
-            self.parameters, (loss, right) = self.step(self.parameters, *batch)
+            self.carry, (loss, right) = self.step(self.carry, *batch)
             losses.append(float(loss))
             correct.append(np.asarray(right))
         return np.array(losses), np.concatenate(correct)

@@ -83,7 +83,7 @@ class Scratch(Concise):
             variable.assign_sub(self.lr * gradient)
 
 
-class Graph:
+class Graph(Concise):
     """The batches of an epoch in one loop of one graph, the parameters updated in place."""
 
     jit_compile = False
@@ -113,18 +113,6 @@ class Graph:
 
         kinds = (self.W.dtype, tf.bool)
         return tf.map_fn(step, batches, fn_output_signature=kinds, parallel_iterations=1)
-
-    def epoch(self, order):
-        full = len(order) - len(order) % self.batch_size
-        results = []
-        for rows in (order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)):
-            if rows.size:
-                results.append(self._epoch(rows))
-        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
-
-    def _epoch(self, rows):
-        values = self.run(self.X, self.y, tf.constant(rows))
-        return [value.numpy().reshape(-1) for value in values]
 
     def get_parameters(self):
         return {"W": self.W.numpy().T, "b": self.b.numpy()}

@@ -98,20 +98,14 @@ class Accepted:
             ``unmatched`` or ``not compared``.
         """
         states = [self._state(entry, runs, today) for entry in self.entries]
+        in_force = [e for e, state in zip(self.entries, states, strict=True) if state == "accepted"]
         for run in runs:
             covering = [
-                next(
-                    (
-                        entry
-                        for entry, state in zip(self.entries, states, strict=True)
-                        if state == "accepted" and entry.fits(run, difference)
-                    ),
-                    None,
-                )
+                next((entry for entry in in_force if entry.fits(run, difference)), None)
                 for difference in differences(run)
             ]
             if covering and None not in covering:
-                first = min((e for e in covering if e is not None), key=lambda e: e.expires)
+                first = min(filter(None, covering), key=lambda entry: entry.expires)
                 run["accepted"] = {"until": first.expires.isoformat(), "reason": first.reason}
         return [
             vars(entry) | {"expires": entry.expires.isoformat(), "state": state}
@@ -170,6 +164,4 @@ def _entry(path: Path, number: int, table: Any) -> Entry:
 
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
-    raise ParityError(
-        f"{path}: expected accepted differences; received {received}; {mend}"
-    ) from None
+    raise ParityError(path, "accepted differences", received, mend) from None

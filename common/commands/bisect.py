@@ -62,9 +62,11 @@ def _bisect(options: BisectOptions) -> Report:
         found = list_releases(backend.requirements[0].name, wanted, places)
         if len(found) < 2:
             raise ParityError(
-                "bisect: expected a range with two releases or more; received "
-                f"{options.releases!r}, which holds {', '.join(found) or 'none'} of those that pip "
-                "finds; widen it"
+                "bisect",
+                "a range with two releases or more",
+                f"{options.releases!r}, which holds {', '.join(found) or 'none'} of those that "
+                "pip finds",
+                "widen it",
             )
     with open_context(options, folder) as context:
         trained, numbers = options.implementations_of(backend), vars(thresholds).values()

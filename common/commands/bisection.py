@@ -12,12 +12,12 @@ from dataclasses import asdict
 from typing import Any
 
 from framework_parity.common.commands.bisection_state import STATE_FILE, State, Trial
+from framework_parity.common.commands.comparison_context import prepare_environment
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Backend, Environment
-from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.environments.specifier import label
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
@@ -109,13 +109,8 @@ class Bisection:
 
     def _environment(self, release: str) -> Environment:
         if release not in self.environments:
-            name = label(self.backend.name, release)
-            found = find_environment(
-                self.backend.at(release, self.question.find_links),
-                tell=lambda what: self.execution.tell(name, {"event": what}),
-            )
-            self.execution.tell(name, {"event": "unavailable" if found.python is None else "ready"})
-            self.environments[release] = found
+            backend = self.backend.at(release, self.question.find_links)
+            self.environments[release] = prepare_environment(backend, self.execution.tell)
         return self.environments[release]
 
     def _contenders(self, release: str) -> list[Contender]:
@@ -131,8 +126,10 @@ class Bisection:
         for contender, run in zip(contenders, runs, strict=True):
             if run["repeats"] and run["repeats"].get("identical") is False:
                 raise ParityError(
-                    f"--by bits: expected a release that repeats itself bit for bit; "
-                    f"received {contender.name}, which does not; bisect by grade"
+                    "--by bits",
+                    "a release that repeats itself bit for bit",
+                    f"{contender.name}, which does not",
+                    "bisect by grade",
                 )
         return Trial(
             {name: (o.status, o.reason, o.seconds) for name, o in outcomes.items()},
@@ -160,14 +157,15 @@ class Bisection:
         low = next((i for i in places if self._sign(self.releases[i]) is not None), None)
         if low is None:
             raise NotRunError(
-                f"bisect: expected releases of {self.backend.name} that install; received none "
-                f"of {len(self.releases)}: {self.skipped[self.releases[-1]]}; see to pip"
+                "bisect",
+                f"releases of {self.backend.name} that install",
+                f"none of {len(self.releases)}: {self.skipped[self.releases[-1]]}",
+                "see to pip",
             )
         oldest = label(self.backend.name, self.releases[low])
         if failure := self.trials[self.releases[low]].failure:
             raise NotRunError(
-                f"{oldest}: expected an oldest release that trains; received {failure}; begin "
-                "with a later one"
+                oldest, "an oldest release that trains", failure, "begin with a later one"
             )
         high = next(i for i in reversed(places) if self._sign(self.releases[i]) is not None)
         if self._sign(self.releases[high]) == self._sign(self.releases[low]):
@@ -175,9 +173,10 @@ class Bisection:
             alike = "bit for bit the same" if self.question.by == "bits" else grades
             finer = "" if self.question.by == "bits" else " or bisect by bits"
             raise ParityError(
-                f"bisect: expected ends that differ; received {oldest} and "
-                f"{label(self.backend.name, self.releases[high])}, both {alike}; widen the "
-                f"range{finer}"
+                "bisect",
+                "ends that differ",
+                f"{oldest} and {label(self.backend.name, self.releases[high])}, both {alike}",
+                f"widen the range{finer}",
             )
         return low, high
 
@@ -232,8 +231,10 @@ class Bisection:
         for contender, run, before in zip(contenders, runs, said, strict=True):
             if before != (run["grade"] or run["status"], self._digest(contender)):
                 raise ParityError(
-                    f"{contender.name}: expected the record that was bisected by; received another "
-                    "or none; bisect anew with --overwrite"
+                    contender.name,
+                    "the record that was bisected by",
+                    "another or none",
+                    "bisect anew with --overwrite",
                 )
 
     @staticmethod
@@ -252,5 +253,5 @@ class Bisection:
                 records = self._record(old), self._record(new)
                 change = change.measured(judge, *records)
             if change.differs(self.question.by):
-                changes.append(change.to_json())
+                changes.append(asdict(change))
         return changes

@@ -78,8 +78,10 @@ class State:
         """Raise ParityError unless it is the state of this question."""
         if self.question != question:
             raise ParityError(
-                f"{path}: expected a bisection of the same releases and recipe; received another; "
-                "repeat its options, name another --out or add --overwrite"
+                path,
+                "a bisection of the same releases and recipe",
+                "another",
+                "repeat its options, name another --out or add --overwrite",
             )
 
 
@@ -110,6 +112,5 @@ def load_state(path: Path) -> State | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ParityError(
-            f"{path}: expected the state of a bisection; received {error!r}; name another --out "
-            "or add --overwrite"
+            path, "the state of a bisection", repr(error), "name another --out or add --overwrite"
         ) from None

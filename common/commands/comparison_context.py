@@ -17,6 +17,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import Backend, Environment
 from framework_parity.common.environments.discovery import choose, find_environment
+from framework_parity.common.execution.launcher import Tell
 from framework_parity.common.execution.processes import Execution
 from framework_parity.common.execution.progress import Display
 from framework_parity.common.report.page import write_page
@@ -59,12 +60,7 @@ class ComparisonContext:
         return Execution(self.plan, self.folder, *how, **more)
 
     def finish(self, facts: dict[str, Any], **more: Any) -> Report:
-        """Write the report and its page.
-
-        Args:
-            facts: all but what follows.
-            more: how its processes ran, besides jobs, threads and timeout.
-        """
+        """Write the report, which says how its processes ran, and its page."""
         facts["notices"] += [self.notice] if self.notice else []
         facts["settings"] = {
             "jobs": self.options.slots,
@@ -81,10 +77,6 @@ class ComparisonContext:
 @contextlib.contextmanager
 def open_context(options: Running, folder: Path) -> Iterator[ComparisonContext]:
     """Have the data, make the plan, and turn a full disk into one line while it lasts.
-
-    Args:
-        options: what is asked for; the recipe's data set is then called as the data say.
-        folder: the report's.
 
     Raises:
         ParityError: if the data cannot be had, or nothing can be written.
@@ -110,8 +102,10 @@ def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataM
     result = open_data(options.data, batch_size, options.data_dir, tell)
     if (examples := result[1]).num_outputs < 2:
         raise ParityError(
-            f"{options.data or examples.name}: expected examples of two classes or more; received "
-            "one; add examples of another class"
+            options.data or examples.name,
+            "examples of two classes or more",
+            "one",
+            "add examples of another class",
         )
     display.tell("data", {"event": "ready"})
     return result
@@ -125,9 +119,27 @@ def check_pythons(
     for backend in choose(named, found) if named else []:
         if backend.version is not None and backend.label not in labels:
             raise ParityError(
-                f"--python: expected an interpreter of {', '.join(labels)}; received one of "
-                f"{backend.label}; name {backend.label} among the backends, too"
+                "--python",
+                f"an interpreter of {', '.join(labels)}",
+                f"one of {backend.label}",
+                f"name {backend.label} among the backends, too",
             )
+
+
+def prepare_environment(
+    backend: Backend,
+    tell: Tell,
+    python: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Environment:
+    """Find or build the environment of a backend, and tell what became of it."""
+
+    def say(event: str) -> None:
+        tell(backend.label, {"event": event})
+
+    environment = find_environment(backend, python, tell=say, stop=stop)
+    say("unavailable" if environment.python is None else "ready")
+    return environment
 
 
 def prepare_environments(
@@ -137,15 +149,7 @@ def prepare_environments(
     stop = threading.Event()
 
     def prepare(backend: Backend) -> Environment:
-        def tell(what: str) -> None:
-            display.tell(backend.label, {"event": what})
-
-        environment = find_environment(backend, pythons.get(backend.label), tell=tell, stop=stop)
-        if environment.python is None:
-            display.tell(backend.label, {"event": "unavailable"})
-        else:
-            display.tell(backend.label, {"event": "ready"})
-        return environment
+        return prepare_environment(backend, display.tell, pythons.get(backend.label), stop)
 
     with ThreadPoolExecutor(max_workers=max(1, len(backends))) as pool:
         try:

@@ -153,14 +153,6 @@ def save_baseline(
     """Write golden records to a file, whole or not at all.
 
     Records of backends that were not trained this time are kept, and so is the history.
-
-    Args:
-        path: the file.
-        old: what it held before, if it was there.
-        plan: that was trained.
-        runs: the new records.
-        because: the reason, if one was given.
-        changes: what moved since the old records, a sentence each.
     """
     saved = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     new = []
@@ -233,7 +225,7 @@ def _changed(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[str]
 
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
-    raise ParityError(f"{path}: expected a baseline; received {received}; {mend}") from None
+    raise ParityError(path, "a baseline", received, mend) from None
 
 
 def _no_number(name: str) -> NoReturn:

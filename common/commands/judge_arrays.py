@@ -75,22 +75,11 @@ class Found:
 
     def lines(self) -> Iterator[str]:
         """The finding in a few lines."""
-        found = self.judgement
-        run = {
-            "reason": None if found.grade == "rounding" else found.reason,
-            "divergence": found.divergence and found.divergence.to_json(),
+        run = self.judgement.to_json() | {
             "cause": self.cause and {"sentence": self.cause},
-            "flips": found.flips,
-            "prediction_flips": len(found.flips),
-            "unexplained_flips": found.unexplained_flips,
-            "grade": found.grade,
             "envelopes": self.envelopes,
-            "stages": {stage: each.to_json() for stage, each in found.stages.items()},
-            "loss_envelopes": found.loss_envelopes,
-            "parameter_envelopes": found.parameter_envelopes,
-            "logits_envelopes": found.logits_envelopes,
         }
-        yield f"{found.grade}: {tile(run)}, against the float64 reference"
+        yield f"{self.grade}: {tile(run)}, against the float64 reference"
         yield from run_lines(run)
         if self.not_given:
             yield f"not given, hence not judged: {', '.join(self.not_given)}"
@@ -134,8 +123,10 @@ def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
     names = (REFERENCE, *MEMBERS)
     if missing := [name for name in names if not execution.reference_folder(name).exists()]:
         raise ParityError(
-            f"{folder}: expected a plan with its reference; received none of "
-            f"{', '.join(missing)}; write it with compare.py plan"
+            folder,
+            "a plan with its reference",
+            f"none of {', '.join(missing)}",
+            "write it with compare.py plan",
         )
     done = dict.fromkeys(names, Outcome("done", None, 0.0))
     return load_judge(execution, data, done, thresholds)
@@ -155,19 +146,16 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
             arrays = read_arrays(Path(run))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise ParityError(
-                f"{name}: expected an .npz of arrays; received {error!r}; write it with np.savez"
+                name, "an .npz of arrays", repr(error), "write it with np.savez"
             ) from None
     written = {f"history/{name}" for name in HISTORY}
     if unknown := [key for key in arrays if not KNOWN.fullmatch(key) and key not in written]:
         raise ParityError(
-            f"{name}: expected the arrays of docs/record.md; received {', '.join(unknown)}; "
-            "rename or drop them"
+            name, "the arrays of docs/record.md", ", ".join(unknown), "rename or drop them"
         )
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise ParityError(
-                f"{name}: expected finite numbers; received others in {key}; the training failed"
-            )
+            raise ParityError(name, "finite numbers", f"others in {key}", "the training failed")
     return arrays
 
 
@@ -175,10 +163,6 @@ def judge_arrays(judge: Judge, arrays: Mapping[str, Array]) -> Found:
     """Judge a training by the arrays that it left.
 
     What they do not hold is left out: metrics are then computed from the parameters.
-
-    Args:
-        judge: of the whole plan.
-        arrays: as of :func:`load_arrays`.
 
     Raises:
         ParityError: if they do not fit the plan, or say too little to be judged.
@@ -304,7 +288,7 @@ def _kind_of_y_hat(given: Mapping[str, Array]) -> str:
 
 
 def _refuse(received: str, mend: str) -> NoReturn:
-    raise ParityError(f"arrays: expected those of the plan; received {received}; {mend}") from None
+    raise ParityError("arrays", "those of the plan", received, mend) from None
 
 
 def main(arguments: list[str] | None = None) -> int:

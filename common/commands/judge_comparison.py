@@ -56,17 +56,7 @@ def judge_comparison(
     repeats: int = 1,
     regression: Regression | None = None,
 ) -> dict[str, Any]:
-    """Judge every record of a comparison; the facts of its report.
-
-    Args:
-        execution: whose folder holds the records.
-        data: the examples of its plan.
-        contenders: in the order of the report.
-        outcomes: of the processes, by name.
-        thresholds: where the grades part.
-        repeats: how often each contender trained.
-        regression: golden records to compare with, and accepted differences.
-    """
+    """Judge every record of a comparison; the facts of its report."""
     regression, plan = regression or Regression(), execution.plan
     judge = load_judge(execution, data, outcomes, thresholds)
     judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
@@ -188,8 +178,10 @@ def load_trajectories(
     for name in not_done(outcomes, names):
         full = shutil.disk_usage(execution.folder).free <= LITTLE_ROOM_BYTES
         raise ParityError(
-            f"{name}: expected a finished training in NumPy; received {outcomes[name].status}: "
-            f"{outcomes[name].reason}{' (the disk is full)' * full}; try again"
+            name,
+            "a finished training in NumPy",
+            f"{outcomes[name].status}: {outcomes[name].reason}{' (the disk is full)' * full}",
+            "try again",
         )
     found = []
     for name in names:
@@ -197,14 +189,15 @@ def load_trajectories(
             found.append(Trajectory.load(execution.reference_folder(name)))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
             raise ParityError(
-                f"{name}: expected the trajectory of a training in NumPy; received none: "
-                f"{error!r}; try again"
+                name, "the trajectory of a training in NumPy", f"none: {error!r}", "try again"
             ) from None
     for name, values in vars(found[0]).items():
         if not np.isfinite(values).all():
             raise ParityError(
-                f"reference: expected a training in finite numbers; received {name} beyond them, "
-                "even in float64; lower --lr or --sigma"
+                "reference",
+                "a training in finite numbers",
+                f"{name} beyond them, even in float64",
+                "lower --lr or --sigma",
             )
     return found
 

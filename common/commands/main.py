@@ -92,11 +92,11 @@ def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
     name = next((name for name in spoken if name in COMMANDS), "")
     longer = [each for each in COMMANDS if words and each.startswith(f"{words[0]} ")]
     if longer and not name:
-        raise ParityError(f"expected {' or '.join(longer)}; received {words[0]}; name one of them")
+        raise ParityError("", " or ".join(longer), words[0], "name one of them")
     rest = words[len(name.split()) :]
     for word in [] if name else rest:
         if word.startswith("--") and (old := word[2:].partition("=")[0]) in COMMANDS:
-            raise ParityError(f"expected a command; received {word}; use: {PROGRAM} {old}")
+            raise ParityError("", "a command", word, f"use: {PROGRAM} {old}")
     module, function = COMMANDS[name or DEFAULT][0].split(":")
     place = importlib.import_module(f"framework_parity.common.commands.{module}")
     do, description, epilog = getattr(place, function), str(place.__doc__), ""

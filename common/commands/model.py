@@ -45,8 +45,10 @@ def compare_model(options: ModelOptions) -> Report:
         by = environments[reference.label]
         if by.python is None:
             raise NotRunError(
-                f"{reference.label}: expected the framework of the reference; received none: "
-                f"{by.reason}; mend that or name another --python"
+                reference.label,
+                "the framework of the reference",
+                f"none: {by.reason}",
+                "mend that or name another --python",
             )
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
         comparison = ModelComparison(model, context.execution(), context.data, by, contenders)

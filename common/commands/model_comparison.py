@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
-from framework_parity.common.commands.run_facts import RUN_FACTS
+from framework_parity.common.commands.run_facts import row, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
@@ -22,7 +22,7 @@ from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.model_file import OwnModel
-from framework_parity.common.training.record import OtherRowError, Record, RecordError
+from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
 from framework_parity.common.worker.request import Request
 
@@ -45,10 +45,11 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
         try:
             found = Record.read(record).facts
         except RecordError:
-            reason = outcome.reason or "exit status 0"
             raise ParityError(
-                f"{path}: expected a file that can be imported; received the end of its process "
-                f"({reason}) before all was read; take out what ends it"
+                path,
+                "a file that can be imported",
+                f"the end of its process ({outcome.reason or 'exit status 0'}) before all was read",
+                "take out what ends it",
             ) from None
     if "refused" in found:
         raise ParityError(f"{path}{found['refused']}")
@@ -161,30 +162,33 @@ class ModelComparison:
     def _check(self, outcomes: Mapping[str, Outcome]) -> None:
         for name in not_done(outcomes, outcomes):
             raise NotRunError(
-                f"{name} ({self.reference.label}): expected a finished training of "
-                f"{self.model.path}; received {outcomes[name].status}: {outcomes[name].reason}; "
-                "mend the model"
+                f"{name} ({self.reference.label})",
+                f"a finished training of {self.model.path}",
+                f"{outcomes[name].status}: {outcomes[name].reason}",
+                "mend the model",
             )
         for name in outcomes:
             if not self._place(name).exists():
-                raise NotRunError(f"{name} ({self.reference.label}): {self._ended_early()}")
+                raise self._ended_early(f"{name} ({self.reference.label})")
             try:
                 self._record(name)
             except RecordError as error:
                 raise self._unusable(name, error) from None
 
-    def _ended_early(self) -> str:
-        return (
-            f"expected a record; received none, exit status 0: {self.model.path} ended its "
-            "process; take out what does"
-        )
+    def _ended_early(self, name: str = "") -> NotRunError:
+        received = f"none, exit status 0: {self.model.path} ended its process"
+        return NotRunError(name, "a record", received, "take out what does")
 
     def _unusable(self, name: str, error: RecordError) -> ParityError:
         if isinstance(error, OtherRowError):
-            return NotRunError(f"{name}: {error}; name the interpreter of that release")
+            return NotRunError(
+                name, error.expected, error.received, "name the interpreter of that release"
+            )
         return ParityError(
-            f"{name} ({self.reference.label}): expected a training that can be judged; received "
-            f"{error}; lower --lr if its numbers are not finite"
+            f"{name} ({self.reference.label})",
+            "a training that can be judged",
+            error,
+            "lower --lr if its numbers are not finite",
         )
 
     def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -201,14 +205,17 @@ class ModelComparison:
             },
             "machine": machine_facts(),
             "thresholds": vars(judge.thresholds).copy(),
-            "reference": {**judge.reference_facts(), "by": reference["backend"]},
+            "reference": {
+                **{name: list(reference["history"][name]) for name in HISTORY},
+                "by": reference["backend"],
+            },
             "envelope": {
                 "loss": float(judge.envelope["step_loss"][-1]),
                 "parameters": float(max(judge.envelope[n][-1] for n in judge.parameters)),
                 "members": len(MEMBERS),
                 "orders": list(reference["orders"]),
             },
-            "free_running": judge.free_running,
+            "free_running": vars(judge.free_running).copy(),
             "runs": runs,
         }
 
@@ -243,36 +250,16 @@ class ModelComparison:
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
-        environment = contender.environment
-        missing = Outcome("unavailable", environment.reason, 0.0)
-        outcome = outcomes.get(contender.name, missing)
-        facts: dict[str, Any] = {
-            "backend": contender.backend,
-            "implementation": contender.implementation,
-            "version": environment.version or environment.asked,
-            "asked_version": environment.asked,
-            **dict.fromkeys(RUN_FACTS),
-            "status": outcome.status,
-            "reason": outcome.reason,
-        }
+        outcome = outcomes.get(contender.name, unavailable(contender))
+        facts = row(contender, outcome)
         if outcome.status != "done":
             return facts
         if not self._place(contender.name).exists():
-            return facts | {"status": "failed", "reason": self._ended_early()}
+            return facts | {"status": "failed", "reason": str(self._ended_early())}
         try:
             place, dtype = self._place(contender.name), self.plan.recipe.dtype
             record = contender.read(place, self.plan.sha256, dtype)
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}
-        return (
-            facts
-            | {
-                "versions": record.facts["versions"],
-                "fed_sha256": record.facts["fed_sha256"],
-                **record.facts["history"],
-                "seconds": {**record.facts["seconds"], "total": outcome.seconds},
-                "peak_rss_bytes": record.facts["peak_rss_bytes"],
-            }
-            | judged
-        )
+        return row(contender, outcome, record) | judged

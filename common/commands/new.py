@@ -48,8 +48,10 @@ def new(name: str, folder: Path = ROOT / "backends", version: str | None = None)
     place = folder / name
     if not name.isidentifier() or place.exists():
         raise ParityError(
-            f"new: expected an import name without a folder of its own in {folder}; received "
-            f"{name!r}; choose another or remove the folder"
+            "new",
+            f"an import name without a folder of its own in {folder}",
+            repr(name),
+            "choose another or remove the folder",
         )
     required = [r for b in python_backends(folder).values() for r in b.requirements]
     required.sort(key=lambda r: Version(next(iter(r.specifier)).version))  # the newest pin is last

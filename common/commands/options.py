@@ -65,17 +65,14 @@ class Help:
         given = [value] if isinstance(value, str) else value or ()
         if self.choices and (odd := [each for each in given if each not in self.choices]):
             raise ParityError(
-                f"{option}: expected {' or '.join(self.choices)}; received {', '.join(odd)}; "
-                "choose among them"
+                option, " or ".join(self.choices), ", ".join(odd), "choose among them"
             )
         if self.most is None or value is None:
             return
         if not value > 0:
-            raise ParityError(f"{option}: expected a number above zero; received {value}; raise it")
+            raise ParityError(option, "a number above zero", value, "raise it")
         if value > self.most:
-            raise ParityError(
-                f"{option}: expected at most {self.most:g}; received {value:g}; lower it"
-            )
+            raise ParityError(option, f"at most {self.most:g}", f"{value:g}", "lower it")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -222,8 +219,10 @@ class FindLinks(Options):
             path = os.path.expanduser(place)
             if "://" not in place and not os.path.isdir(path):
                 raise ParityError(
-                    f"--find-links: expected a folder or an address; received {place!r}; name "
-                    "where the releases are"
+                    "--find-links",
+                    "a folder or an address",
+                    repr(place),
+                    "name where the releases are",
                 )
             found.append(place if "://" in place else str(Path(path).absolute()))
         return found
@@ -336,15 +335,18 @@ class SeedsOptions(CompareOptions):
             check_extra("seeds", ["scipy"], "seeds")
         if self.independent and self.count < LEAST_SEEDS:
             raise ParityError(
-                f"--independent: expected --count {LEAST_SEEDS} or more with it; received "
-                f"{self.count}; one training has no distribution"
+                "--independent",
+                f"--count {LEAST_SEEDS} or more with it",
+                self.count,
+                "one training has no distribution",
             )
         widths = (self.margin_loss, self.margin_accuracy)
         if not (all(0 < width < math.inf for width in widths) and 0 < self.level < 0.5):
             raise ParityError(
-                "--margin-loss, --margin-accuracy, --level: expected finite margins above 0 and a "
-                f"level between 0 and 0.5; received {widths[0]:g}, {widths[1]:g} and "
-                f"{self.level:g}; mend them"
+                "--margin-loss, --margin-accuracy, --level",
+                "finite margins above 0 and a level between 0 and 0.5",
+                f"{widths[0]:g}, {widths[1]:g} and {self.level:g}",
+                "mend them",
             )
 
     @property

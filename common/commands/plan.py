@@ -27,8 +27,7 @@ def write_plan(options: PlanOptions) -> int:
     check_place(folder / "plan.json", "plan")
     if folder.exists() and any(folder.iterdir()):
         raise ParityError(
-            f"plan: expected a new folder; received {folder}, which holds something; name "
-            "another one"
+            "plan", "a new folder", f"{folder}, which holds something", "name another one"
         )
     with open_context(options, folder) as context:
         folder = folder.absolute()

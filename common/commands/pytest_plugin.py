@@ -182,7 +182,7 @@ class Parity:
             return Thresholds(envelopes=float(given))
         except ValueError:
             raise ParityError(
-                f"threshold: expected a number of envelopes; received {given!r}; 4 is the default"
+                "threshold", "a number of envelopes", repr(given), "4 is the default"
             ) from None
 
 

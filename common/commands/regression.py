@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Regression:
         because: str | None = None,
         accepted: str | Path | None = None,
     ) -> None:
-        self.because = because.strip() or None if because is not None else None
+        self.because = (because or "").strip() or None
         self.target = None if target is None else Path(target)
         self.old: Baseline | None = None
         if self.target is not None:
@@ -96,13 +97,13 @@ class Regression:
             if found is None or isinstance(found, str):
                 continue
             if moved := self._moved(self.baseline, judge, found[0], run, around):
-                run["baseline"] = moved.to_json()
+                run["baseline"] = asdict(moved)
                 if moved.grade == "exact" and run["grade"] == "rounding":
                     run["grade"] = "exact"
             if self.target is not None:
                 self._golden.append(golden_record(judge, found[0], run, around))
                 if (old := self._moved(self.old, judge, found[0], run, around)) is not None:
-                    self._changes.append(moved_sentence(run, old.to_json()))
+                    self._changes.append(moved_sentence(run, asdict(old)))
         told: dict[str, Any] = {}
         if self.baseline is not None:
             told["baseline"] = self._baseline_facts(runs)
@@ -112,11 +113,7 @@ class Regression:
         return told
 
     def save(self, complete: bool) -> str | None:
-        """Save the golden records, if they are to be; what was done, as a sentence.
-
-        Args:
-            complete: whether everything that was asked for ran; else nothing is saved.
-        """
+        """Save the golden records, if they are to be and all ran; what was done, as a sentence."""
         if self.target is None:
             return None
         if not complete or self._plan is None:

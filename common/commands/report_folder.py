@@ -44,32 +44,43 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Raise ParityError unless a report can be written to the folder. Writes nothing that stays."""
     if os.path.exists(folder / FILE) and not overwrite:
         raise ParityError(
-            f"{folder}: expected a folder without a report; received one that holds {FILE}; name "
-            "another --out or add --overwrite"
+            folder,
+            "a folder without a report",
+            f"one that holds {FILE}",
+            "name another --out or add --overwrite",
         )
-    try:
+    with _writable(folder):
         has_plan = (folder / PLAN).exists()
         if has_plan and (folder / STEPS_FILE).exists():
             raise ParityError(
-                f"{folder}: expected a folder for a report; received one that compare.py plan "
-                "wrote, whose plan and reference are still to judge by; name another --out"
+                folder,
+                "a folder for a report",
+                "one that compare.py plan wrote, whose plan and reference are still to judge by",
+                "name another --out",
             )
         others = [] if has_plan else [name for name in OWN_FOLDERS if (folder / name).exists()]
         others += [path.name for path in seed_folders(folder) if not (path / PLAN).exists()]
         for name in others:
             raise ParityError(
-                f"{folder}: expected a folder for a report; received one with a {name} that no "
-                "comparison left there; name another --out"
+                folder,
+                "a folder for a report",
+                f"one with a {name} that no comparison left there",
+                "name another --out",
             )
         ancestor = folder
         while not ancestor.exists():
             ancestor = ancestor.parent
         with tempfile.TemporaryFile(dir=ancestor):
             pass
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ParityError(
-            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
-            "; name another --out"
+            folder, "a folder that can be written", error.strerror or error, "name another --out"
         ) from None
 
 
@@ -86,18 +97,22 @@ def writing(folder: Path) -> Iterator[None]:
         where, reason = error.filename or folder, error.strerror or error
         if error.errno in NO_ROOM or (error.errno == errno.ENOENT and not folder.exists()):
             raise ParityError(
-                f"{where}: expected room and permission to write; received {reason}; free space "
-                "there or name another --out"
+                where,
+                "room and permission to write",
+                reason,
+                "free space there or name another --out",
             ) from None
         raise NotRunError(
-            f"{where}: expected the system to do what a comparison asks of it; received {reason}; "
-            "mend that and try again"
+            where,
+            "the system to do what a comparison asks of it",
+            reason,
+            "mend that and try again",
         ) from error
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Create the report's folder; with ``overwrite``, without what an earlier run left there."""
-    try:
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         seeds = [path for path in seed_folders(folder) if (path / PLAN).exists()]
         for old in [*(folder / name for name in OWN_FOLDERS), *seeds]:
@@ -106,8 +121,3 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         if overwrite:
             for name in (FILE, PAGE, STATE_FILE):
                 (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ParityError(
-            f"{folder}: expected a folder that can be written; received {error.strerror or error}"
-            "; name another --out"
-        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,33 +30,29 @@ def second_look(
     probed steps, or the first of them in which it matters. The run's worker is started again,
     without training, to compute the steps between its last sound snapshot and the first sign.
     """
-    judges: dict[str, Judge] = {}
+    asked: list[tuple[Contender, Judge, Record]] = []
     for contender in contenders:
         found = judged.get(contender.name)
         if found is None or isinstance(found, str):
             continue
         if steps := steps_to_probe(judge, *found):
+            other = judge_of_steps(judge, steps)
             place = execution.folder / "second_look" / contender.name
-            judges[contender.name] = judge_of_steps(judge, steps)
             shutil.rmtree(place, ignore_errors=True)  # a bisection judges a run twice
-            judges[contender.name].plan.save(place / "plan")
-            judges[contender.name].oracle.record().save(place / "reference")
-    asked = {c.name: c for c in contenders if c.name in judges}
-    outcomes = execution.look_again(list(asked.values()))
+            other.plan.save(place / "plan")
+            other.oracle.record().save(place / "reference")
+            asked.append((contender, other, found[0]))
+    outcomes = execution.look_again([contender for contender, _, _ in asked])
     seen = {}
-    for name, other in judges.items():
-        found = judged[name]
-        assert not isinstance(found, str)
-        if outcomes[name].status == "done":
-            try:
-                folder = execution.folder / "second_look" / name / "record"
-                plan = other.plan
-                seen_again = asked[name].read(folder, plan.sha256, plan.recipe.dtype).arrays
-                probes = {n: array for n, array in seen_again.items() if n.startswith("probe/")}
-                record = replace(found[0], arrays={**probes, **found[0].arrays})
-                seen[name] = record, other.judge(record)
-            except RecordError:
-                continue  # what was found without it stands
+    for contender, other, record in asked:
+        if outcomes[contender.name].status != "done":
+            continue
+        with contextlib.suppress(RecordError):  # what was found without it stands
+            folder = execution.folder / "second_look" / contender.name / "record"
+            again = contender.read(folder, other.plan.sha256, other.plan.recipe.dtype).arrays
+            probes = {name: array for name, array in again.items() if name.startswith("probe/")}
+            whole = replace(record, arrays={**probes, **record.arrays})
+            seen[contender.name] = whole, other.judge(whole)
     return seen
 
 

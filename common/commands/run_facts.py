@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from framework_parity.common.commands.reprobe import judge_of_steps
@@ -42,6 +43,26 @@ def run_facts(
 ) -> dict[str, Any]:
     """The facts of one run: as its record and its judgement say, or why there is none."""
     outcome = outcomes.get(contender.name, unavailable(contender))
+    if judged is None:
+        return row(contender, outcome)
+    if isinstance(judged, str):
+        return row(contender, outcome) | {"status": "failed", "reason": judged}
+    record, found = judged
+    diagnosis = diagnose(judge, record, found)
+    return (
+        row(contender, outcome, record)
+        | found.to_json()
+        | {
+            "envelopes": judge.worst(found),
+            "cause": diagnosis and asdict(diagnosis),
+            "flips": found.flips[:MAX_FLIPS],
+            "earlier_in_process": record.facts.get("earlier_in_process", []),
+        }
+    )
+
+
+def row(contender: Contender, outcome: Outcome, record: Record | None = None) -> dict[str, Any]:
+    """What a report states of a run before it is judged: whose it is, and what its record says."""
     facts: dict[str, Any] = {
         "backend": contender.backend,
         "implementation": contender.implementation,
@@ -51,35 +72,12 @@ def run_facts(
         "status": outcome.status,
         "reason": outcome.reason,
     }
-    if judged is None:
+    if record is None:
         return facts
-    if isinstance(judged, str):
-        return facts | {"status": "failed", "reason": judged}
-    record, found = judged
-    diagnosis = diagnose(judge, record, found)
     return facts | {
-        "reason": found.reason,
-        "grade": found.grade,
-        "versions": record.facts["versions"],
-        "fed_sha256": record.facts["fed_sha256"],
+        **{name: record.facts[name] for name in ("versions", "fed_sha256", "peak_rss_bytes")},
         **record.facts["history"],
-        "loss_error": found.loss_error,
-        "parameter_error": found.parameter_error,
-        "logits_error": found.logits_error,
-        "loss_envelopes": found.loss_envelopes,
-        "parameter_envelopes": found.parameter_envelopes,
-        "logits_envelopes": found.logits_envelopes,
-        "lockstep_envelopes": found.lockstep_envelopes,
-        "envelopes": judge.worst(found),
-        "divergence": found.divergence and found.divergence.to_json(),
-        "cause": diagnosis and diagnosis.to_json(),
-        "stages": {stage: finding.to_json() for stage, finding in found.stages.items()},
-        "prediction_flips": len(found.flips),
-        "flips": found.flips[:MAX_FLIPS],
-        "unexplained_flips": found.unexplained_flips,
         "seconds": {**record.facts["seconds"], "total": outcome.seconds},
-        "peak_rss_bytes": record.facts["peak_rss_bytes"],
-        "earlier_in_process": record.facts.get("earlier_in_process", []),
     }
 
 

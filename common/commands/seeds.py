@@ -11,7 +11,7 @@ draws initial parameters and orders itself, as its users do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,7 @@ def shared_seeds(
     contenders: Sequence[Contender],
     base: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Compare on further plans, one a seed; all contenders share each of them.
-
-    Args:
-        options: seeds, thresholds and the margins of the equivalence tests.
-        execution: of the first seed, which is done; the others go to ``seed-N`` in its folder.
-        data: the examples.
-        contenders: what is compared.
-        base: the facts of the first comparison.
-    """
+    """Compare on further plans, one a seed, in ``seed-N``; all contenders share each of them."""
     comparisons = [base]
     for seed in options.seeds[1:]:
         other = _execution(execution, data, seed)
@@ -138,12 +130,12 @@ def _finals(
         name = seed_name(contender, seed)
         if name not in outcomes or outcomes[name].status != "done":
             reason = outcomes[name].reason if name in outcomes else contender.environment.reason
-            raise RecordError(f"seed {seed}: {reason}")
+            raise RecordError(f"seed {seed}", "a finished training", reason)
         folder = execution.record_folder(name)
         history = contender.read(folder, execution.plan.sha256).facts["history"]
         for metric in METRICS:
             if not history.get(metric):
-                raise RecordError(f"seed {seed}: bad record: history lacks {metric}")
+                raise RecordError(f"seed {seed}", f"a history of {metric}", "none")
             finals[metric].append(float(history[metric][-1]))
     return finals
 
@@ -158,14 +150,16 @@ def _distributions(
                 metric: {
                     "values": values,
                     "median": float(np.median(values)),
-                    **equivalence(
-                        metric,
-                        values,
-                        reference[metric],
-                        getattr(margins, f"margin_{metric.removeprefix('val_')}"),
-                        margins.level,
-                        paired,
-                    ).to_json(),
+                    **asdict(
+                        equivalence(
+                            metric,
+                            values,
+                            reference[metric],
+                            getattr(margins, f"margin_{metric.removeprefix('val_')}"),
+                            margins.level,
+                            paired,
+                        )
+                    ),
                 }
                 for metric, values in outcomes.items()
             }

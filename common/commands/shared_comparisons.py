@@ -32,11 +32,9 @@ from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.wording import (
-    accepted_lines,
-    baseline_lines,
     comparable_lines,
-    run_lines,
-    run_name,
+    lines_of_runs,
+    lines_over_time,
 )
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
@@ -75,15 +73,8 @@ class Comparison:
 
 def failure_lines(report: Report) -> list[str]:
     """What is wrong, in a few lines: the verdict; of each run step, stage, tensor and cause."""
-    facts = report.facts
-    runs = [f"{run_name(run)}: {line}" for run in report.runs for line in run_lines(run)]
-    return [
-        report.sentence,
-        *runs,
-        *comparable_lines(facts),
-        *baseline_lines(facts),
-        *accepted_lines(facts),
-    ]
+    lines = (lines_of_runs, comparable_lines, lines_over_time)
+    return [report.sentence, *(line for of in lines for line in of(report.facts))]
 
 
 @dataclass(frozen=True)
@@ -115,20 +106,13 @@ class Shared:
     ) -> Shared:
         """Make the plan of a recipe.
 
-        Args:
-            folder: that all comparisons share.
-            workers: that stay from plan to plan; None for new ones.
-            data, data_dir: as of ``compare.py``.
-            recipe: the other hyperparameters of :class:`recipe.Recipe`.
-
         Raises:
             ParityError: for unusable input.
         """
         known = [name for name in vars(Recipe()) if name != "data"]
         if unknown := [name for name in recipe if name not in known]:
             raise ParityError(
-                f"recipe: expected some of {', '.join(known)}; received {', '.join(unknown)}; "
-                "choose among them"
+                "recipe", f"some of {', '.join(known)}", ", ".join(unknown), "choose among them"
             )
         wanted = Recipe(data or Recipe.data, **recipe)
         data_folder, examples, notice = open_data(
@@ -174,11 +158,6 @@ class Shared:
 def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
     """Judge the arrays of other code by the reference of a plan, which is shared.
 
-    Args:
-        shared: the plan.
-        run: as of :func:`judge_arrays.load_arrays`.
-        thresholds: where the grades part.
-
     Raises:
         ParityError: if the arrays cannot be used.
     """
@@ -196,13 +175,6 @@ def compare_shared(
 ) -> Comparison:
     """Compare backends on a plan, by trainings that are shared.
 
-    Args:
-        shared: the plan.
-        backends: every framework if none is named.
-        implementations: all if none is named.
-        thresholds: where the grades part.
-        files: ``baseline`` and ``accepted`` of :class:`regression.Regression`.
-
     Raises:
         ParityError: for unusable input.
     """
@@ -210,8 +182,10 @@ def compare_shared(
     names = list(implementations) or list(IMPLEMENTATIONS)
     if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
         raise ParityError(
-            f"implementations: expected some of {', '.join(IMPLEMENTATIONS)}; received "
-            f"{', '.join(unknown)}; choose among them"
+            "implementations",
+            f"some of {', '.join(IMPLEMENTATIONS)}",
+            ", ".join(unknown),
+            "choose among them",
         )
     regression = Regression(**files)
     regression.check_plan(shared.plan)

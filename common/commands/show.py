@@ -38,8 +38,7 @@ def show(options: ShowOptions) -> int:
         export(report, files, options.fail_on)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ParityError(
-            f"{folder / FILE}: expected a report; received a broken one ({error!r}); run the "
-            "comparison again"
+            folder / FILE, "a report", f"a broken one ({error!r})", "run the comparison again"
         ) from None
     if not options.quiet:
         with reader_may_leave():

@@ -14,13 +14,13 @@ class Complaint(Exception):  # noqa: N818 - the form of others
     """
 
     def __init__(
-        self, what: str, expected: str | None = None, received: object = None, remedy: str = ""
+        self, what: object, expected: str | None = None, received: object = None, remedy: str = ""
     ) -> None:
         if expected is None:  # a sentence that is still made by hand
             super().__init__(what)
             return
         self.what, self.expected, self.received, self.remedy = what, expected, received, remedy
-        about, mend = f"{what}: " if what else "", f"; {remedy}" if remedy else ""
+        about, mend = f"{what}: " if what != "" else "", f"; {remedy}" if remedy else ""
         super().__init__(f"{about}expected {expected}; received {received}{mend}")
 
 

@@ -23,7 +23,7 @@ from framework_parity.common.judging.golden_record import (
 )
 from framework_parity.common.judging.grades import GRADES
 from framework_parity.common.judging.judge import Judge
-from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps
+from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, off, unequal
 from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
 from framework_parity.common.judging.record_difference import (
     REPORTED,
@@ -74,10 +74,6 @@ class Moved:
     was: str
     gone: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """The facts as a JSON object."""
-        return vars(self) | {"divergence": self.divergence and self.divergence.to_json()}
-
 
 def compare_with_golden(
     judge: Judge,
@@ -86,15 +82,7 @@ def compare_with_golden(
     run: Mapping[str, Any],
     surroundings: Mapping[str, Any],
 ) -> Moved:
-    """Compare a run with its golden record.
-
-    Args:
-        judge: of the plan that both trained.
-        golden: as :func:`golden_record.golden_record` made it.
-        record: what the run's worker left.
-        run: its row of the report.
-        surroundings: of the run; see :func:`commands.golden_records.surroundings`.
-    """
+    """Compare a run with its golden record."""
     limit = TWO_RUNS * judge.thresholds.envelopes
     kept, differing = golden.facts, differing_bits(judge, golden, record)
     histories = (kept["history"][name] == list(record.facts["history"][name]) for name in HISTORY)
@@ -163,7 +151,7 @@ def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Fin
         before = golden.arrays.get(f"probe/{step}/{tensor}")
         now = entries(values)
         if entry is None or before is None or before.shape != now.shape:
-            yield Finding(step, stage, name, "largest", WORST, WORST, WORST)
+            yield unequal(step, stage, name)
             continue
         parts = ladder.coherent_parts(step, tensor, values)
         moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
@@ -184,7 +172,7 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
     loss, loss_before = record.arrays["step_loss"], golden.arrays["step_loss"]
     if len(loss) != len(loss_before) or len(W) != len(rows):
         step = min(len(loss), len(loss_before))
-        yield Finding(step, "data", "number of steps", "largest", WORST, WORST, WORST)
+        yield unequal(step, "data", "number of steps")
         return
     now = {**record.arrays, "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)], "final/W": W[-1:]}
     bounds = {"rows": envelope.W, "parameters/b": envelope.b, "step_loss": envelope.loss}
@@ -200,9 +188,8 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
         }
         for tensor, (error, bound) in moved.items():
             scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
-            ulps = in_ulps(plan, error, float(scale))
             ratio = min(error / float(bound[i]), WORST)
-            yield Finding(updates - 1, "update", tensor, "largest", error, ulps, ratio)
+            yield off(plan, updates - 1, tensor, error, float(scale), ratio)
     steps = judge.free_running.steps
     errors, ratios = found["step_loss"].errors[:steps], found["step_loss"].envelopes[:steps]
     if not len(errors):
@@ -210,8 +197,7 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
     outside = np.flatnonzero(ratios > TWO_RUNS * judge.thresholds.envelopes)
     step = int(outside[0]) if len(outside) else int(ratios.argmax())
     error, ratio = float(errors[step]), min(float(ratios[step]), WORST)
-    ulps = in_ulps(plan, error, float(judge.oracle.step_loss[step]))
-    yield Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+    yield off(plan, step, "loss", error, float(judge.oracle.step_loss[step]), ratio)
 
 
 def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -79,7 +79,7 @@ class Candidate:
         scale: the derivative's step in a fit, at least.
         least: the smallest value that deserves the cause's name.
         most: the largest.
-        describe: the cause in words, from the value as :func:`digits` shows it.
+        text: the cause in words, with ``{}`` for the value; its name if empty.
         envelopes: how well it fits.
         metric_envelopes: how well the validation metrics fit.
         through: how many steps it explains.
@@ -98,7 +98,7 @@ class Candidate:
     fitted: bool = True
     least: float = -np.inf
     most: float = np.inf
-    describe: Callable[[str], str] = lambda _: ""
+    text: str = ""
     envelopes: float = WORST
     metric_envelopes: float = 0.0
     through: int = 0
@@ -115,17 +115,11 @@ class Candidate:
     def words(self) -> str:
         """The cause in words."""
         shown = digits(self.value or 0.0, self.unchanged, self.uncertainty)
-        return self.describe(shown) or self.name
+        return self.text.format(shown) or self.name
 
 
 def digits(value: float, unchanged: float, uncertainty: float) -> str:
-    """A value with the digits that tell it from no change, and no more than its fit supports.
-
-    Args:
-        value: what is shown.
-        unchanged: the value that would change nothing.
-        uncertainty: how far the value may be off.
-    """
+    """A value with the digits that tell it from no change, and no more than its fit supports."""
     change = abs(value - unchanged)
     if not (change and value):
         return f"{value:g}"
@@ -186,6 +180,12 @@ class Clues:
         """A candidate with nothing to fit."""
         return Candidate(name, self.of(kind))
 
+    def sized(
+        self, name: str, make: partial[Variation], value: float, scale: float, text: str
+    ) -> Candidate:
+        """A candidate whose size is fitted, and is none below zero."""
+        return Candidate(name, make, value, scale, least=0.0, text=text)
+
     def of(self, kind: type[Variation], **attributes: Any) -> partial[Variation]:
         """What makes a replay of this kind; attributes stand for what the record showed."""
         cls = type(kind.__name__, (kind,), attributes) if attributes else kind
@@ -193,32 +193,15 @@ class Clues:
 
     def update_candidates(self) -> Iterator[Candidate]:
         """What may be wrong with the update: learning rate, decay, momentum, clipping."""
+        rate = self.of(LearningRate)
         yield Candidate(
-            "learning rate",
-            self.of(LearningRate),
-            self.gain(),
-            1e-6,
-            unchanged=1.0,
-            describe=lambda v: f"learning rate × {v}",
+            "learning rate", rate, self.gain(), 1e-6, unchanged=1.0, text="learning rate × {}"
         )
         for decay in (WeightDecay, WeightDecayOfWeights):
-            yield Candidate(
-                "weight decay",
-                self.of(decay),
-                0.0,
-                1e-7,
-                least=0.0,
-                describe=lambda v: f"weight decay {v}",
-            )
+            yield self.sized("weight decay", self.of(decay), 0.0, 1e-7, "weight decay {}")
         for name, kind in (("momentum", Momentum), ("Nesterov momentum", Nesterov)):
-            yield Candidate(
-                name,
-                self.of(kind),
-                0.5,
-                least=LEAST_MOMENTUM,
-                most=1.0,
-                describe=_naming(name),
-            )
+            make, text = self.of(kind), f"{name} {{}}"
+            yield Candidate(name, make, 0.5, least=LEAST_MOMENTUM, most=1.0, text=text)
         yield self.simple("bias never updated", BiasNeverUpdated)
         clippings: tuple[tuple[type[Variation], float], ...] = (
             (Clipped, self.largest_update(joint=True)),
@@ -231,50 +214,24 @@ class Clues:
             self.judgement.divergence.stage == "gradient"
         )
         for clipping, bound in clippings:
-            yield Candidate(
-                "gradient clipping",
-                self.of(clipping, in_place=in_place),
-                bound,
-                1e-6,
-                least=0.0,
-                describe=lambda v: f"gradient clipping at {v}",
-            )
+            make = self.of(clipping, in_place=in_place)
+            yield self.sized("gradient clipping", make, bound, 1e-6, "gradient clipping at {}")
 
     def loss_candidates(self) -> Iterator[Candidate]:
         """What may be wrong with the loss: its reduction, its form."""
         yield self.simple("sum instead of mean", Sum)
         yield self.simple("last batch over batch_size", LastBatchOverBatchSize)
         yield self.simple("last batch over batch_size", LastBatchGradientOverBatchSize)
-        yield Candidate(
-            "label smoothing",
-            self.of(LabelSmoothing),
-            0.0,
-            1e-6,
-            least=0.0,
-            describe=lambda v: f"label smoothing {v}",
-        )
-        largest = self.largest_loss()
-        yield Candidate(
-            "log clipped",
-            self.of(ClippedLog),
-            float(np.exp(-largest)),
-            1e-9,
-            least=0.0,
-            describe=lambda v: f"logarithm clipped at {v}",
-        )
-        yield Candidate(
-            "log clipped",
-            self.of(ShiftedLog),
-            0.0,
-            1e-9,
-            least=0.0,
-            describe=lambda v: f"logarithm of p + {v}",
-        )
+        smoothed, clipped, shifted = map(self.of, (LabelSmoothing, ClippedLog, ShiftedLog))
+        bound = float(np.exp(-self.largest_loss()))
+        yield self.sized("label smoothing", smoothed, 0.0, 1e-6, "label smoothing {}")
+        yield self.sized("log clipped", clipped, bound, 1e-9, "logarithm clipped at {}")
+        yield self.sized("log clipped", shifted, 0.0, 1e-9, "logarithm of p + {}")
         if self.record.facts["y_hat"] == "probabilities":
             ways = ("derived", "quotients", "factor")
             for flushed, backward in product((False, True), ways):
                 make = self.of(PlainSoftmax, flushed=flushed, backward=backward)
-                yield Candidate(UNDERFLOW, make, describe=lambda _: f"{UNDERFLOW} {REMEDY}")
+                yield Candidate(UNDERFLOW, make, text=f"{UNDERFLOW} {REMEDY}")
         yield self.simple("softmax applied twice", SoftmaxTwice)
         yield self.simple("softmax applied twice", SoftmaxTwiceInForward)
 
@@ -313,7 +270,7 @@ class Clues:
         if fed.shape == planned.shape and (wrong := int(np.count_nonzero(fed != planned))):
             name = "permuted classes" if is_permutation(planned, fed) else "wrong labels"
             make = self.of(ChangedLabels, fed=fed)
-            yield Candidate(name, make, describe=lambda _: f"{name} ({wrong} differ)")
+            yield Candidate(name, make, text=f"{name} ({wrong} differ)")
         yield from self.feature_candidates()
 
     def feature_candidates(self) -> Iterator[Candidate]:
@@ -347,7 +304,7 @@ class Clues:
             float(factor),
             unchanged=1.0,
             fitted=False,
-            describe=lambda v: f"{name} (features × {v}{shifted})",
+            text=f"{name} (features × {{}}{shifted})",
         )
 
     def scaling_name(self, factor: float, shift: float) -> str:
@@ -398,11 +355,12 @@ class Clues:
 
     def largest_update(self, joint: bool) -> float:
         """The largest norm of a probed update, as a gradient's."""
-        norms = []
-        for probe in self.probes.values():
-            if "update/W" in probe and "update/b" in probe:
-                squares = [float((probe[f"update/{name}"] ** 2).sum()) for name in "Wb"]
-                norms.append(np.sqrt(sum(squares) if joint else max(squares)))
+        of_all = sum if joint else max
+        norms = [
+            np.sqrt(of_all([float((probe[f"update/{name}"] ** 2).sum()) for name in "Wb"]))
+            for probe in self.probes.values()
+            if {"update/W", "update/b"} <= set(probe)
+        ]
         return float(max(norms, default=1.0)) / max(self.plan.recipe.lr, 1e-30)
 
     def largest_entry(self) -> float:
@@ -432,7 +390,3 @@ def fed_batches(record: Record) -> list[Array]:
     if rows is None:
         return []
     return np.split(rows, np.cumsum(record.arrays["fed/examples"])[:-1])
-
-
-def _naming(name: str) -> Callable[[str], str]:
-    return lambda value: f"{name} {value}"

@@ -47,13 +47,7 @@ SAME_PRECISION = ("float16 products", "TF32 products")
 
 
 def find_cause(judge: Judge, record: Record, judgement: Judgement) -> Diagnosis | None:
-    """The one known discrepancy that reproduces a run, or None.
-
-    Args:
-        judge: of the run's plan.
-        record: the run.
-        judgement: what the judge said of it.
-    """
+    """The one known discrepancy that reproduces a run, or None."""
     if judgement.divergence is None:
         return None
     if judgement.divergence.stage == "metric":
@@ -84,7 +78,7 @@ class _Search(ReplayFit):
         candidates = list(self.clues.candidates())
         in_threads(self.try_out, candidates)
         rivals = [c for c in candidates if c.through >= FIT_STEPS[-1] or c.envelopes <= self.limit]
-        in_threads(self.follow, rivals)
+        in_threads(partial(self.measure, horizon=None), rivals)
         fitting = [c for c in rivals if c.is_whole and c.envelopes <= self.limit]
         whole = [c for c in fitting if self.is_evident(c)]
         if whole:
@@ -109,10 +103,6 @@ class _Search(ReplayFit):
             self.measure(candidate, FIT_STEPS[-1])
             if candidate.envelopes <= self.limit or not candidate.fitted or start is None:
                 return
-
-    def follow(self, candidate: Candidate) -> None:
-        """See how far a candidate that fits the first steps reproduces the run."""
-        self.measure(candidate, None)
 
     def is_evident(self, candidate: Candidate) -> bool:
         """Whether the run is nearer to the candidate than to the plan, where they are compared."""

@@ -36,10 +36,6 @@ class Diagnosis:
     num_steps: int | None = None
     then: dict[str, Any] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The diagnosis as a JSON object."""
-        return vars(self).copy()
-
 
 def short(envelopes: float) -> str:
     """A number of envelopes in a sentence."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -52,10 +52,6 @@ class Equivalence:
     p: float
     equivalent: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as a JSON object."""
-        return asdict(self)
-
 
 def equivalence(
     metric: str,
@@ -81,9 +77,10 @@ def equivalence(
     x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if min(len(x), len(y)) < LEAST_SEEDS or not 0 < level < 0.5 or not margin > 0:
         raise ParityError(
-            f"equivalence: expected {LEAST_SEEDS} seeds or more, a margin above 0 and a level "
-            f"between 0 and 0.5; received {min(len(x), len(y))} seeds, margin {margin:g}, level "
-            f"{level:g}; mend --count, --margin-loss, --margin-accuracy or --level"
+            "equivalence",
+            f"{LEAST_SEEDS} seeds or more, a margin above 0 and a level between 0 and 0.5",
+            f"{min(len(x), len(y))} seeds, margin {margin:g}, level {level:g}",
+            "mend --count, --margin-loss, --margin-accuracy or --level",
         )
     difference = float(x.mean() - y.mean())
     if (paired and np.ptp(x - y) == 0) or (not paired and np.ptp(x) == 0 and np.ptp(y) == 0):
@@ -91,7 +88,10 @@ def equivalence(
         low = high = difference
         p = 0.0 if abs(difference) < margin else 1.0
     else:
-        result = _paired if paired else _welch
+        # It takes longer to import than a small comparison, and only seeds need it.
+        from scipy import stats  # type: ignore[import-untyped]
+
+        result = stats.ttest_rel if paired else partial(stats.ttest_ind, equal_var=False)
         with warnings.catch_warnings():
             # Outcomes over seeds may be all but equal, and SciPy warns of that.
             warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
@@ -112,18 +112,3 @@ def equivalence(
         p=p,
         equivalent=bool(p < level),
     )
-
-
-# SciPy's statistics take longer to import than a small comparison, and only seeds need them.
-
-
-def _paired(x: Any, y: Any, **options: Any) -> Any:
-    from scipy import stats  # type: ignore[import-untyped]
-
-    return stats.ttest_rel(x, y, **options)
-
-
-def _welch(x: Any, y: Any, **options: Any) -> Any:
-    from scipy import stats
-
-    return stats.ttest_ind(x, y, equal_var=False, **options)

@@ -70,14 +70,7 @@ def state_digests(judge: Judge) -> dict[str, str]:
 def golden_record(
     judge: Judge, record: Record, run: Mapping[str, Any], surroundings: Mapping[str, Any]
 ) -> Record:
-    """What is kept of one run: a record of some of its facts and arrays.
-
-    Args:
-        judge: of its plan.
-        record: what its worker left.
-        run: its row of the report.
-        surroundings: of the run; see :func:`commands.golden_records.surroundings`.
-    """
+    """What is kept of one run: a record of some of its facts and arrays."""
     W, stages = record.arrays["parameters/W"], list(stages_of(judge, record))
     cause, classes = run["cause"], W.shape[2]
     facts = {

@@ -45,11 +45,7 @@ def verdict(statuses: Sequence[str], grades: Sequence[str | None]) -> str:
 
 
 def over_seeds(seeds: Mapping[str, Any]) -> list[str]:
-    """The verdicts of a comparison over seeds: each plan's, and what the tests ask for.
-
-    Args:
-        seeds: the report's ``seeds``; empty without them.
-    """
+    """The verdicts of a comparison over seeds: each plan's, and what the tests ask for."""
     tests = [found for metrics in seeds.get("runs", {}).values() for found in metrics.values()]
     return [
         *seeds.get("verdicts", ()),
@@ -74,8 +70,10 @@ def failing(fail_on: str) -> tuple[str, ...]:
     """
     if fail_on not in FAIL_ON:
         raise ParityError(
-            f"fail_on: expected {', '.join(FAIL_ON[:-1])} or {FAIL_ON[-1]}; received {fail_on!r}; "
-            "choose one of them"
+            "fail_on",
+            f"{', '.join(FAIL_ON[:-1])} or {FAIL_ON[-1]}",
+            repr(fail_on),
+            "choose one of them",
         )
     return (*FAIL_ON[FAIL_ON.index(fail_on) :], NOT_SHOWN)
 
@@ -160,10 +158,6 @@ def lifeless(run: Liveness, reference: Liveness) -> str | None:
 
     A plan may teach nothing: labels may be random, a rate too small. So a sign counts as missing
     only if the reference shows it, by more than rounding.
-
-    Args:
-        run: the signs of the run.
-        reference: those that the reference shows by more than rounding.
     """
     for sign, words in LIFELESS.items():
         if getattr(reference, sign) and not getattr(run, sign):
@@ -172,11 +166,7 @@ def lifeless(run: Liveness, reference: Liveness) -> str | None:
 
 
 def unlearned(reference: Liveness) -> str | None:
-    """What a reader should know of a plan by which even the reference learns nothing, or None.
-
-    Args:
-        reference: the signs that it shows by more than rounding.
-    """
+    """What a reader should know of a plan by which even the reference learns nothing, or None."""
     missing = [words for sign, words in LIFELESS.items() if not getattr(reference, sign)]
     if not missing:
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,12 +23,15 @@ from framework_parity.common.judging.ladder import (
     STAGES,
     Finding,
     Ladder,
+    carried,
     count_borderline,
+    fed_finding,
     first_divergence,
-    in_ulps,
     may_begin_in,
+    off,
     order_rounding,
     seen_in_loss,
+    unequal,
 )
 from framework_parity.common.judging.metrics import (
     accuracy_findings,
@@ -58,10 +61,7 @@ from framework_parity.common.reference.replay import (
     losses_from_logits,
     reference_dtype,
 )
-from framework_parity.common.training.feeding import (
-    feeding_resolution,
-    first_wrong_batch,
-)
+from framework_parity.common.training.feeding import feeding_resolution
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record, RecordError
 
@@ -91,6 +91,20 @@ class FreeRunning:
     last: float
     loss: float
     val_loss: float
+
+    @classmethod
+    def measured(
+        cls,
+        epochs: Floats,
+        losses: Floats,
+        moved: Mapping[int, float],
+        val_loss: float,
+        thresholds: Thresholds,
+    ) -> FreeRunning:
+        """By how far rounding moves losses and parameters; see :func:`grades.comparable_steps`."""
+        steps, parameters = comparable_steps(epochs, losses, moved, thresholds), [*moved.values()]
+        ends = parameters[0], parameters[-1]
+        return cls(steps == losses.size, steps, *ends, float(epochs.max()), float(val_loss))
 
 
 @dataclass(frozen=True)
@@ -142,6 +156,19 @@ class Judgement:
         """How many flips the error of the run's logits does not cover."""
         return sum(flip["explained"] is False for flip in self.flips)
 
+    def to_json(self) -> dict[str, Any]:
+        """What a report states of it."""
+        names = (
+            *("grade", "reason", "flips", "unexplained_flips"),
+            *("loss_error", "parameter_error", "logits_error"),
+            *("loss_envelopes", "parameter_envelopes", "logits_envelopes", "lockstep_envelopes"),
+        )
+        return {name: getattr(self, name) for name in names} | {
+            "divergence": self.divergence and asdict(self.divergence),
+            "stages": {stage: asdict(found) for stage, found in self.stages.items()},
+            "prediction_flips": len(self.flips),
+        }
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -175,12 +202,7 @@ class Judge:
     ) -> Judge:
         """The judge of a plan, its rounding measured: the one place where a judge is put together.
 
-        Args:
-            plan: what was to be trained.
-            data: its examples.
-            oracle: its reference; trained here if not given.
-            members: its ensemble; likewise.
-            thresholds: where the grades part.
+        A reference, or an ensemble, that is not given is trained here.
         """
         oracle = oracle or reference(plan, data).run()
         members = members or [member(plan, data, i).run() for i in range(ENSEMBLE_MEMBERS)]
@@ -210,19 +232,12 @@ class Judge:
         epochs = np.maximum(
             envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
         )
-        steps = comparable_steps(
+        return FreeRunning.measured(
             epochs,
             envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
             dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            envelope.val_loss[-1],
             self.thresholds,
-        )
-        return FreeRunning(
-            informative=steps == self.plan.num_steps,
-            steps=steps,
-            first=float(moved[0]),
-            last=float(moved[-1]),
-            loss=float(epochs.max()),
-            val_loss=float(envelope.val_loss[-1]),
         )
 
     @cached_property
@@ -276,14 +291,7 @@ class Judge:
             grade="rounding",
             reason=None,
             divergence=None,
-            stages={
-                stage: max(
-                    (f for f in [*findings, *metrics] if f.stage == stage),
-                    key=lambda f: f.envelopes,
-                )
-                for stage in STAGES
-                if any(f.stage == stage for f in [*findings, *metrics])
-            },
+            stages=worst_of_stages([*findings, *metrics]),
             loss_error=float(max(loss_errors.max(), val_errors.max())),
             parameter_error=float(max(W_errors.max(), b_errors.max())),
             logits_error=logits_error,
@@ -312,7 +320,7 @@ class Judge:
         """Raise RecordError if a run was fed something else and none of its arrays shows what."""
         received = record.facts["fed_sha256"]
         if self.fed_sha256 not in (None, received):
-            raise RecordError(f"fed_sha256: expected {self.fed_sha256}, received {received}")
+            raise RecordError("fed_sha256", self.fed_sha256, received)
 
     # Where
 
@@ -324,9 +332,9 @@ class Judge:
     ) -> Finding | None:
         """The first divergence: by lock-step, else by what was fed, else by the free run."""
         limit = self.thresholds.envelopes
-        found, fed = self.ladder.locate(record, limit), self.feeding_finding(record)
+        found, fed = self.ladder.locate(record, limit), fed_finding(self.plan, record)
         sooner = fed and (found is None or (fed.step, fed.stage) < (found.step, found.stage))
-        if initial := self.fed_finding(record):
+        if initial := self.given_finding(record):
             return fed if fed and initial.tensor == "number of steps" else initial
         if sooner:
             return fed
@@ -339,26 +347,17 @@ class Judge:
             return replace(found, note="; ".join(filter(None, (earlier, found.note))))
         return found or free or first_divergence(metrics, limit)
 
-    def fed_finding(self, record: Record) -> Finding | None:
+    def given_finding(self, record: Record) -> Finding | None:
         """A difference in what training was given before its first step, or in its length."""
         for name, planned in self.plan.parameters.items():
             error = float(np.abs(record.arrays[f"initial/{name}"] - planned).max())
             if error:
                 ulps = error / (2 * unit_roundoff(self.plan))
-                return Finding(0, "data", f"initial {name}", "largest", error, ulps, WORST)
+                return unequal(0, "data", f"initial {name}", error, ulps)
         made, planned_steps = len(record.arrays["step_loss"]), self.plan.num_steps
         if made != planned_steps:
             first = int(min(made, planned_steps) // self.plan.recipe.max_epochs)
-            return Finding(
-                first, "data", "number of steps", "largest", abs(made - planned_steps), WORST, WORST
-            )
-        return None
-
-    def feeding_finding(self, record: Record) -> Finding | None:
-        """The first step that was not fed the examples of the plan."""
-        if wrong := first_wrong_batch(self.plan, record.arrays):
-            step, count, words = wrong
-            return Finding(step, "data", words, "largest", count, WORST, WORST)
+            return unequal(first, "data", "number of steps", abs(made - planned_steps))
         return None
 
     def label_finding(self, record: Record) -> Finding | None:
@@ -373,7 +372,7 @@ class Judge:
         step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
         error = float(np.abs(fed.astype(np.float64) - planned).max())
         ulps = error / (2 * unit_roundoff(self.plan))
-        return Finding(step, "data", "labels", "largest", error, ulps, WORST)
+        return unequal(step, "data", "labels", error, ulps)
 
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
@@ -389,30 +388,20 @@ class Judge:
         outside = np.flatnonzero(ratios > limit)
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
-            ratio = float(ratios[i])
-            errors = {
-                name: float(
-                    np.abs(
-                        record.arrays[f"parameters/{name}"][i].astype(np.float64)
-                        - getattr(self.oracle, name)[i]
-                    ).max()
-                )
-                for name in "Wb"
-            }
+            ratio, errors = float(ratios[i]), {}
+            for name in "Wb":
+                run = record.arrays[f"parameters/{name}"][i].astype(np.float64)
+                errors[name] = float(np.abs(run - getattr(self.oracle, name)[i]).max())
             name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
             magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
-            ulps = in_ulps(self.plan, errors[name], magnitude)
-            step, note, carried = self.plan.snapshots[i] - 1, "", ", carried over steps"
-            if "fed/examples" not in record.arrays:
-                carried += " (what was fed is not on record)"
-            else:
+            step, note = self.plan.snapshots[i] - 1, ""
+            if "fed/examples" in record.arrays:
                 start = self.plan.parameters[name]
                 moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
                     note = may_begin_in(["data"])
-            found = Finding(
-                step, "update", name + carried, "largest", errors[name], ulps, ratio, note
-            )
+            tensor = carried(name, record)
+            found = off(self.plan, step, tensor, errors[name], magnitude, ratio, note)
             if not len(wrong_losses) or wrong_losses[0] > step:
                 return found
             loss = self.loss_finding(judgement, int(wrong_losses[0]))
@@ -423,9 +412,8 @@ class Judge:
     def loss_finding(self, judgement: Judgement, step: int) -> Finding:
         """How far the loss of a step of the free run is off."""
         error = float(judgement.loss_errors_per_step[step])
-        ulps = in_ulps(self.plan, error, float(self.oracle.step_loss[step]))
-        ratio = float(judgement.loss_envelopes_per_step[step])
-        return Finding(step, "loss", "loss", "largest", error, ulps, ratio)
+        exact, ratio = self.oracle.step_loss[step], judgement.loss_envelopes_per_step[step]
+        return off(self.plan, step, "loss", error, float(exact), float(ratio))
 
     def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
         """What the run reported of itself against what its parameters and steps say.
@@ -634,6 +622,12 @@ class Judge:
             above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
         return lifeless(run, self.liveness)
+
+
+def worst_of_stages(findings: Sequence[Finding]) -> dict[str, Finding]:
+    """The worst finding of each stage that has any, in the ladder's order."""
+    found = {stage: [f for f in findings if f.stage == stage] for stage in STAGES}
+    return {stage: max(some, key=lambda f: f.envelopes) for stage, some in found.items() if some}
 
 
 def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:

@@ -12,9 +12,8 @@ wrong by a part in 100,000, in a single step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from framework_parity.common.reference.ensemble import (
     unit_roundoff,
 )
 from framework_parity.common.reference.replay import WORST, Training, Trajectory, difference
+from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -77,14 +77,7 @@ def order_rounding(rounding: float, kind: str, unit: float) -> float:
 
 
 def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> int:
-    """How many examples have two best logits nearer than :func:`order_rounding`.
-
-    Args:
-        logits: of the reference, shape ``(n, num_outputs)``.
-        rounding: as of :func:`order_rounding`.
-        kind: likewise.
-        unit: likewise.
-    """
+    """How many examples have two best logits nearer than :func:`order_rounding`."""
     if logits.shape[1] == 1:
         return 0
     best = np.sort(logits, axis=1)[:, -2:]
@@ -93,12 +86,7 @@ def count_borderline(logits: Array, rounding: float, kind: str, unit: float) -> 
 
 
 def rounding_of_entries(rounding: Array, exact: Array) -> dict[str, float]:
-    """What each statistic of a tensor is where every entry is off by its rounding, on its own.
-
-    Args:
-        rounding: of every entry, none negative.
-        exact: the tensor, of the same shape.
-    """
+    """What each statistic of a tensor is where every entry is off by its rounding, on its own."""
     return {
         "largest": float(rounding.max()),
         "gain": _noise(rounding, exact),
@@ -136,17 +124,38 @@ class Finding:
     note: str = ""
 
     def relative(self, plan: Plan) -> float:
-        """The error relative to the tensor: of the statistic if it is a factor, else in ulps.
-
-        Args:
-            plan: says in which dtype the unit in the last place is.
-        """
+        """The error relative to the tensor: of the statistic if it is a factor, else in ulps."""
         factor = self.statistic in ("gain", "spread", "decay")
         return self.error if factor else 2 * unit_roundoff(plan) * self.ulps
 
-    def to_json(self) -> dict[str, Any]:
-        """The finding as a JSON object."""
-        return asdict(self)
+
+def unequal(
+    step: int, stage: str, tensor: str, error: float = WORST, ulps: float = WORST
+) -> Finding:
+    """Of what must be equal, and is not."""
+    return Finding(step, stage, tensor, "largest", error, ulps, WORST)
+
+
+def off(
+    plan: Plan, step: int, tensor: str, error: float, exact: float, ratio: float, note: str = ""
+) -> Finding:
+    """Of the ``loss``, or of a parameter after its update: the largest error, and largest entry."""
+    stage = "loss" if tensor == "loss" else "update"
+    return Finding(step, stage, tensor, "largest", error, in_ulps(plan, error, exact), ratio, note)
+
+
+def carried(name: str, record: Record) -> str:
+    """How a parameter is called that no single step shows to be off."""
+    fed = " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
+    return f"{name}, carried over steps{fed}"
+
+
+def fed_finding(plan: Plan, record: Record) -> Finding | None:
+    """The first step that was not fed the examples of the plan."""
+    if wrong := first_wrong_batch(plan, record.arrays):
+        step, count, words = wrong
+        return unequal(step, "data", words, count)
+    return None
 
 
 class Ladder:
@@ -293,12 +302,6 @@ class Ladder:
         """The parts of values that entries have in common, signed, in every way that is looked at.
 
         They are linear: of a difference they are the differences of the parts.
-
-        Args:
-            step: a probed step.
-            tensor: one of :data:`TENSORS`.
-            values: an error of the tensor, or the tensor.
-            exact: the tensor as it should be; the reference's if not given.
         """
         exact = (self.exact[step][tensor] if exact is None else exact).astype(np.float64)
         parts = {}
@@ -347,10 +350,6 @@ class Ladder:
         it at that step, and does show one at another. An error of 1e-6 in the loss is a coherent
         part of the gradient from the first step on, where the losses themselves, of nearly
         uniform predictions, round by as much; they show it when the predictions are confident.
-
-        Args:
-            record: of the run.
-            threshold: how many envelopes are still rounding.
         """
         findings = list(self.findings(record))
         first = first_divergence(findings, threshold)
@@ -394,7 +393,7 @@ class Ladder:
     def _data_findings(self, step: int, probe: Mapping[str, Array]) -> Iterator[Finding]:
         """The batch itself, of which every bit counts."""
         if "data/missing" in probe or not {"data/X_error", "data/y_error"} <= set(probe):
-            yield Finding(step, "data", "batch", "largest", WORST, WORST, WORST)
+            yield unequal(step, "data", "batch")
             return
         rows = self.plan.rows(step)
         planned = {"data/y": np.asarray(self.data.y_train[rows])}
@@ -410,27 +409,19 @@ class Ladder:
             ulps = min(error / (2 * self.unit), WORST)
             yield Finding(step, "data", tensor, "largest", error, ulps, worst)
 
-    def borderline(self, step: int, kind: str) -> int:
-        """How many examples of a step's batch may be classified either way.
-
-        Args:
-            step: a probed step.
-            kind: ``logits`` or ``probabilities``, by whose largest entry a run classifies.
-        """
-        rounding = self.envelopes[step, "forward/logits", "largest"]
-        return count_borderline(self.exact[step]["forward/logits"], rounding, kind, self.unit)
-
     def _finding(
         self, step: int, stage: str, key: str, received: Array | None, kind: str
     ) -> Finding:
         exact = self.exact[step][key]
         label = key.removeprefix(f"{stage.replace(' ', '_')}/")
         if received is None or received.shape != exact.shape or not np.isfinite(received).all():
-            return Finding(step, stage, label, "largest", WORST, WORST, WORST)
+            return unequal(step, stage, label)
         values = self.statistics(step, key, received)
         if key == "metric/accuracy":
-            borderline = self.borderline(step, kind)
-            values["largest"] = max(values["largest"] - borderline / len(self.plan.rows(step)), 0.0)
+            logits = self.exact[step]["forward/logits"]
+            rounding = self.envelopes[step, "forward/logits", "largest"]
+            near = count_borderline(logits, rounding, kind, self.unit)
+            values["largest"] = max(values["largest"] - near / len(logits), 0.0)
         ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
         worst = max(ratios, key=lambda name: ratios[name])
         parameter = self.parameters[step].get(key, exact)  # an update's, before it: zero, perhaps
@@ -457,12 +448,7 @@ def may_begin_in(stages: Sequence[str]) -> str:
 
 
 def seen_in_loss(loss: Finding, update: Finding) -> Finding:
-    """An update that is wrong, at the step before the first loss that is.
-
-    Args:
-        loss: of the first step whose loss is off.
-        update: the finding about the parameters, which are on record less often.
-    """
+    """An update that is wrong, at the step before the first loss that is."""
     alone = f"or step {loss.step} itself is wrong, in its forward pass or its loss"
     tensor = f"the next loss{update.tensor[update.tensor.index(',') :]}"
     note = "; ".join(filter(None, (alone, update.note)))

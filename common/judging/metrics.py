@@ -38,17 +38,7 @@ def accuracy_findings(
     num_val: int,
     steps: int,
 ) -> Iterator[Finding]:
-    """The accuracies of a free run that can be compared, against the reference's.
-
-    Args:
-        plan: what was trained.
-        record: what the run left; of as many steps as the plan has.
-        oracle: the plan's reference.
-        envelope: its rounding.
-        limit: how many envelopes are rounding.
-        num_val: how many validation examples there are.
-        steps: how many steps free runs can be compared in.
-    """
+    """The accuracies of a free run against the reference's, in the steps that can be compared."""
     sizes = step_sizes(plan)
     least = order_rounding(0.0, record.facts["y_hat"], unit_roundoff(plan))
     near = borderline(oracle.margins, np.maximum(limit * envelope.margin, least), sizes)
@@ -74,12 +64,7 @@ def accuracy_findings(
 
 
 def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
-    """Whether the training metrics of each epoch are the means of its steps'.
-
-    Args:
-        plan: what was trained.
-        record: what the run left; of as many steps as the plan has.
-    """
+    """Whether the training metrics of each epoch are the means of its steps'."""
     for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
         means = epoch_means(record.arrays[values], plan)
         errors = np.abs(np.array(record.facts["history"][name]) - means)
@@ -92,13 +77,7 @@ def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
 
 
 def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding]:
-    """Whether each accuracy of a run is a count of its examples, chaotic or not.
-
-    Args:
-        plan: what was trained.
-        record: what the run left; of as many steps as the plan has.
-        num_val: how many validation examples there are.
-    """
+    """Whether each accuracy of a run is a count of its examples, chaotic or not."""
     steps, history = np.arange(plan.num_steps), record.facts["history"]
     ends = (np.arange(plan.recipe.max_epochs) + 1) * plan.steps_per_epoch - 1
     for name, received, sizes, places in (
@@ -115,15 +94,7 @@ def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding
 def prediction_finding(
     plan: Plan, record: Record, logits: Floats, oracle: Trajectory, envelope: Envelope
 ) -> Finding:
-    """What ``predict`` gave against the forward pass of the run's own last parameters.
-
-    Args:
-        plan: what was trained.
-        record: what the run left.
-        logits: of the validation examples, in float64 from the parameters that the run ended with.
-        oracle: the plan's reference.
-        envelope: its rounding; that of logits grows with them.
-    """
+    """What ``predict`` gave against the forward pass of the run's own last parameters: logits."""
     scale = float(np.abs(logits).max()) / max(float(np.abs(oracle.val_logits).max()), 1e-30)
     bound, exact = envelope.forward * max(1.0, min(scale, WORST)), logits
     if record.facts["y_hat"] == "probabilities":

@@ -8,47 +8,40 @@ rounding from the records of its ensemble.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, largest_in_each
-from framework_parity.common.judging.grades import (
-    Liveness,
-    comparable_steps,
-    lifeless,
-    not_comparable,
-)
-from framework_parity.common.judging.judge import how_far_outside
+from framework_parity.common.judging.grades import Liveness, lifeless, not_comparable
+from framework_parity.common.judging.judge import FreeRunning, how_far_outside, worst_of_stages
 from framework_parity.common.judging.ladder import (
     EXAMPLE,
     STAGES,
     Finding,
+    carried,
     count_borderline,
+    fed_finding,
     first_divergence,
-    in_ulps,
     may_begin_in,
+    off,
     seen_in_loss,
+    unequal,
 )
 from framework_parity.common.judging.metrics import count_findings, mean_findings
+from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
-from framework_parity.common.training.feeding import (
-    COUNTS,
-    ROWS,
-    check_feeding,
-    first_wrong_batch,
-)
+from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.training.record import HISTORY, Record, RecordError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 LOSSES = ("train_loss", "val_loss")
 ACCURACIES = ("train_accuracy", "val_accuracy")
-HISTORY = (*LOSSES, *ACCURACIES)
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
 others may stray before that is said. It decides no grade."""
@@ -124,14 +117,11 @@ class ModelJudge:
         return [name for name in self.reference.arrays if name.startswith("parameters/")]
 
     @cached_property
-    def free_running(self) -> dict[str, Any]:
-        """What rounding alone does to this training, and how far free runs can be compared.
-
-        As :class:`judge.FreeRunning`, in the largest of all parameters.
-        """
+    def free_running(self) -> FreeRunning:
+        """How far rounding alone carries this training, in the largest of all parameters."""
         return self._free_running(self.envelope)
 
-    def _free_running(self, envelope: Mapping[str, Floats]) -> dict[str, Any]:
+    def _free_running(self, envelope: Mapping[str, Floats]) -> FreeRunning:
         exact = {name: np.maximum(_history(self.reference, name), 1e-3) for name in LOSSES}
         epochs = np.max([envelope[name] / exact[name] for name in LOSSES], axis=0)
         moved = np.max(
@@ -143,20 +133,13 @@ class ModelJudge:
             axis=0,
         )
         points = self.reference.arrays["points"].tolist()
-        steps = comparable_steps(
+        return FreeRunning.measured(
             epochs,
             envelope["unshared_loss"] / np.repeat(exact["train_loss"], self.plan.steps_per_epoch),
             dict(zip(points[1:], moved[1:].tolist(), strict=True)),
+            envelope["val_loss"][-1],
             self.thresholds,
         )
-        return {
-            "informative": steps == self.plan.num_steps,
-            "steps": steps,
-            "first": float(moved[1]),
-            "last": float(moved[-1]),
-            "loss": float(epochs.max()),
-            "val_loss": float(envelope["val_loss"][-1]),
-        }
 
     def notices(self) -> Iterator[str]:
         """What to say of an envelope that is wider than one would take it to be."""
@@ -169,7 +152,7 @@ class ModelJudge:
                 f"in {self.plan.recipe.dtype} ({worst.removeprefix('parameters/')}, at the end): "
                 "a difference within it may be more than rounding."
             )
-        if self._free_running(plain)["steps"] > self.free_running["steps"]:
+        if self._free_running(plain).steps > self.free_running.steps:
             yield (
                 "It is the ensemble alone that makes these trainings incomparable so early: the "
                 f"plan's own in {self.plan.recipe.dtype} stays comparable for longer."
@@ -221,11 +204,7 @@ class ModelJudge:
 
     def _tensor(self, record: Record, step: int, tensor: str) -> Array:
         """A tensor of a probed step in float64, an update as the change of its parameter."""
-        received = record.arrays.get(f"probe/{step}/{tensor}")
-        exact = self.reference.arrays[f"probe/{step}/{tensor}"]
-        if received is None or received.shape != exact.shape:
-            raise RecordError(f"expected {tensor} of step {step} with shape {exact.shape}")
-        found = np.asarray(received, dtype=np.float64)
+        found = record.arrays[f"probe/{step}/{tensor}"].astype(np.float64)
         return found - self._state(step, tensor) if tensor.startswith("update/") else found
 
     def _state(self, step: int, tensor: str) -> Array:
@@ -248,21 +227,21 @@ class ModelJudge:
 
     def findings(self, record: Record) -> Iterator[Finding]:
         """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
-        wrong = first_wrong_batch(self.plan, record.arrays)
+        fed = fed_finding(self.plan, record)
         for found in self._probed(record):
-            if wrong and wrong[0] <= found.step:
-                yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
-                wrong = None
+            if fed and fed.step <= found.step:
+                yield fed
+                fed = None
             yield found
-        if wrong:
-            yield Finding(wrong[0], "data", wrong[2], "largest", wrong[1], WORST, WORST)
+        if fed:
+            yield fed
 
     def _probed(self, record: Record) -> Iterator[Finding]:
         unit = unit_roundoff(self.plan)
         for step in self.plan.probes:
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
-                yield Finding(step, "data", "labels", "largest", WORST, WORST, WORST)
+                yield unequal(step, "data", "labels")
             for tensor, stage in self.tensors():
                 if stage == "metric":
                     scores = self._tensor(self.reference, step, "forward/y_hat")
@@ -286,12 +265,7 @@ class ModelJudge:
     ) -> Finding:
         """An accuracy against the reference's: only examples near to a tie may fall otherwise.
 
-        Args:
-            step: which.
-            name: of the metric.
-            error: of the accuracy.
-            scores: what ``forward`` gives for its examples in the reference.
-            rounding: the envelope of one of these.
+        The scores are what ``forward`` gives for its examples in the reference.
         """
         unit, n = unit_roundoff(self.plan), len(scores)
         near = count_borderline(scores, rounding, "logits", unit)
@@ -306,7 +280,7 @@ class ModelJudge:
         """
         yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
         yield from mean_findings(self.plan, record)
-        if self.free_running["informative"]:
+        if self.free_running.informative:
             error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
             scores = self.reference.arrays["val_y_hat"]
             rounding = float(self.envelope["val_y_hat"].max())
@@ -323,8 +297,8 @@ class ModelJudge:
         """
         self.check(record)
         limit, exact, envelope = self.thresholds.envelopes, self.reference.arrays, self.envelope
-        free = self.free_running["steps"]
-        epochs, informative = free // self.plan.steps_per_epoch, self.free_running["informative"]
+        free, informative = self.free_running.steps, self.free_running.informative
+        epochs = free // self.plan.steps_per_epoch
         of_steps = {
             name: largest_in_each(record.arrays[name] - exact[name])
             for name in ("step_loss", "step_accuracy")
@@ -370,16 +344,12 @@ class ModelJudge:
         grade, reason = self._grade(
             record, worst, divergence, history, float(flips.mean()), outside
         )
-        found = [*findings, *metrics]
-        stages = {
-            stage: max((f for f in found if f.stage == stage), key=lambda f: f.envelopes)
-            for stage in dict.fromkeys(finding.stage for finding in found)
-        }
+        stages = worst_of_stages([*findings, *metrics])
         return {
             "grade": grade,
             "reason": reason,
-            "divergence": divergence and divergence.to_json(),
-            "stages": {stage: finding.to_json() for stage, finding in stages.items()},
+            "divergence": divergence and asdict(divergence),
+            "stages": {stage: asdict(finding) for stage, finding in stages.items()},
             "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
             "loss_envelopes": loss_ratio,
             "parameter_error": float(max(values.max() for values in errors.values())),
@@ -394,22 +364,16 @@ class ModelJudge:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
         check_feeding(self.plan, record.arrays)
         if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
-            raise RecordError(f"{min(unknown)}: expected the arrays of the reference, nothing else")
+            raise RecordError(min(unknown), "the arrays of the reference", "one more")
         for name, expected in self.reference.arrays.items():
             if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
                 continue
-            received = record.arrays.get(name)
-            if received is None or received.shape != expected.shape:
-                shape = None if received is None else received.shape
-                raise RecordError(f"{name}: expected shape {expected.shape}, received {shape}")
-            if not np.isfinite(received).all():
-                raise RecordError(f"{name}: expected finite numbers")
+            check_shape(record, name, expected.shape)
+            if not np.isfinite(record.arrays[name]).all():
+                raise RecordError(name, "finite numbers", "others")
         if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
-            raise RecordError("points: expected those of the reference")
-        for name in HISTORY:
-            values = record.facts["history"].get(name, [])
-            if len(values) != self.plan.recipe.max_epochs or not np.isfinite(values).all():
-                raise RecordError(f"{name}: expected a finite number for each epoch: {values}")
+            raise RecordError("points", "those of the reference", record.arrays["points"].tolist())
+        check_history(self.plan, record)
 
     def _noted(self, first: Finding | None) -> Finding | None:
         """With the stages before it that would not show an error as small as it is."""
@@ -435,19 +399,17 @@ class ModelJudge:
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
         scale = float(np.abs(self.reference.arrays[name][place]).max())
-        error = float(errors[name][place])
-        ulps = in_ulps(self.plan, error, scale)
-        tensor = f"{name.removeprefix('parameters/')}, carried over steps"
-        tensor += " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
+        tensor = carried(name.removeprefix("parameters/"), record)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        found = Finding(step, "update", tensor, "largest", error, ulps, float(ratios[place]))
+        found = off(
+            self.plan, step, tensor, float(errors[name][place]), scale, float(ratios[place])
+        )
         wrong = np.flatnonzero(losses > self.thresholds.envelopes)
         if not len(wrong) or wrong[0] > step:
             return found
         first, exact = int(wrong[0]), self.reference.arrays["step_loss"]
         error = float(abs(record.arrays["step_loss"][first] - exact[first]))
-        ulps, ratio = in_ulps(self.plan, error, float(exact[first])), float(losses[first])
-        loss = Finding(first, "loss", "loss", "largest", error, ulps, ratio)
+        loss = off(self.plan, first, "loss", error, float(exact[first]), float(losses[first]))
         right = {0, *self.reference.arrays["points"][:place][ratios[:place] <= 1].tolist()}
         return loss if first in right else seen_in_loss(loss, found)
 
@@ -462,15 +424,14 @@ class ModelJudge:
     ) -> tuple[str, str | None]:
         if dead := self._lifeless(record):
             return "disagree", f"it learned nothing, though the reference did: {dead}"
-        limits, informative = self.thresholds, self.free_running["informative"]
+        limits, informative = self.thresholds, self.free_running.informative
         if worst <= limits.envelopes:
             if informative:
                 return "rounding", None
-            steps = self.free_running["steps"]
-            return "chaotic", not_comparable(steps, self.plan.num_steps)
+            return "chaotic", not_comparable(self.free_running.steps, self.plan.num_steps)
         outside = how_far_outside(divergence, worst, limits.envelopes)
         outside += f" (in its own training: {'; '.join(free)})" * bool(free)
-        epochs = self.free_running["steps"] // self.plan.steps_per_epoch
+        epochs = self.free_running.steps // self.plan.steps_per_epoch
         relative = max(
             float(
                 (history[n] / np.maximum(_history(self.reference, n), 1e-12))[:epochs].max(
@@ -496,23 +457,13 @@ class ModelJudge:
 
     def _liveness(self, record: Record) -> Liveness:
         stacks = [record.arrays[name] for name in self.parameters]
-        informative = self.free_running["informative"]  # else rounding may decide the outcome
-        accuracy = record.facts["history"]["val_accuracy"][-1]
+        informative = self.free_running.informative  # else rounding may decide the outcome
+        history, first = record.facts["history"], record.arrays["step_loss"][0]
         return Liveness(
             moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
-            fell=not informative or _fell(record),
-            above_chance=not informative or accuracy > 1 / self.num_outputs,
+            fell=not informative or bool(history["train_loss"][-1] < first),
+            above_chance=not informative or history["val_accuracy"][-1] > 1 / self.num_outputs,
         )
-
-    def reference_facts(self) -> dict[str, list[float]]:
-        """The reference's numbers per epoch."""
-        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        return {name: list(self.reference.facts["history"][name]) for name in names}
-
-
-def _fell(record: Record) -> bool:
-    """Whether a run's loss ends below where it began."""
-    return bool(record.facts["history"]["train_loss"][-1] < record.arrays["step_loss"][0])
 
 
 def _history(record: Record, name: str) -> Floats:

@@ -46,10 +46,7 @@ def moves(
 ) -> dict[str, Move]:
     """How far the named arrays of two records are apart, as far as both go.
 
-    Args:
-        one: arrays by name.
-        other: likewise.
-        bounds: the envelope of each slice along the first axis, or one of all, by the array's name.
+    A bound is the envelope of each slice along the first axis, or one of all.
     """
     found = {}
     for name, bound in bounds.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from framework_parity.common.judging.judge import Judge
@@ -70,7 +70,3 @@ class Change:
         """Whether this implementation is one in which the two releases differ."""
         differ = self.grades[0] != self.grades[1]
         return differ or (by == "bits" and (self.first is not None or self.parameter_error != 0))
-
-    def to_json(self) -> dict[str, Any]:
-        """The change as a JSON object."""
-        return asdict(self)

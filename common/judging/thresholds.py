@@ -36,8 +36,7 @@ class Thresholds:
             if not (least <= value <= most and math.isfinite(value)):
                 limits = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g}"
                 raise ParityError(
-                    f"{option}: expected a number {limits}; received {value}; give for example "
-                    f"{option} {example}"
+                    option, f"a number {limits}", value, f"give for example {option} {example}"
                 )
 
     def sentence(self, own_model: bool = False) -> str:

@@ -69,21 +69,31 @@ def activate(name: str, python: str | Path | None = None, threads: int | None = 
     (backend,) = choose([name], found)
     if _active and _active != [backend.label]:
         raise ParityError(
-            f"activate: expected one framework in a process; received {backend.label} after "
-            f"{_active[0]}; restart the kernel"
+            "activate",
+            "one framework in a process",
+            f"{backend.label} after {_active[0]}",
+            "restart the kernel",
         )
     if not _active:
         if taken := sorted(set(found) & set(sys.modules)):  # numpy is among them
             raise ParityError(
-                f"activate: expected a process that has imported no framework and no NumPy yet; "
-                f"received one with {', '.join(taken)}; restart the kernel and activate first"
+                "activate",
+                "a process that has imported no framework and no NumPy yet",
+                f"one with {', '.join(taken)}",
+                "restart the kernel and activate first",
             )
         named = None if python is None else Path(python)
-        environment = find_environment(backend, named, tell=lambda what: _say(backend.label, what))
+
+        def say(what: str) -> None:
+            print(f"{backend.label}: {what}", file=sys.stderr)
+
+        environment = find_environment(backend, named, tell=say)
         if environment.python is None:
             raise NotRunError(
-                f"{backend.label}: expected an environment that has it; received none: "
-                f"{environment.reason}; mend that or name an interpreter: python=…"
+                backend.label,
+                "an environment that has it",
+                f"none: {environment.reason}",
+                "mend that or name an interpreter: python=…",
             )
         if environment.python != Path(sys.executable):
             _lend(_packages(environment))
@@ -101,14 +111,15 @@ def _packages(environment: Environment) -> list[str]:
         answer = run_program(command, None, "asking for its packages", threading.Event())
     except BuildError as error:
         raise NotRunError(
-            f"{environment.python}: expected a Python interpreter; received {error}; name another"
+            environment.python, "a Python interpreter", error, "name another"
         ) from None
     kind, version, path = json.loads(answer)
     if kind != sys.implementation.cache_tag:
         raise ParityError(
-            f"activate: expected an interpreter of this process's kind, "
-            f"{sys.implementation.cache_tag}; received Python {version}, {kind}; name another, or "
-            "run the kernel with that one"
+            "activate",
+            f"an interpreter of this process's kind, {sys.implementation.cache_tag}",
+            f"Python {version}, {kind}",
+            "name another, or run the kernel with that one",
         )
     return [place for place in path if place.endswith(PACKAGES)]
 
@@ -163,7 +174,3 @@ def _unfit(own: list[str], lent: list[str]) -> dict[str, str]:
                 for module in {Path(str(file)).parts[0] for file in distribution.files or ()}:
                     found[module] = f"{reason}, and the framework has numpy {version}"
     return found
-
-
-def _say(label: str, what: str) -> None:
-    print(f"{label}: {what}", file=sys.stderr)

@@ -81,37 +81,26 @@ class Fragment:
 def choose_step(step: str, implementation: str | None) -> tuple[str, ...]:
     """The implementations whose code for a step is meant: several if they share it.
 
-    Args:
-        step: one of :data:`STEPS`.
-        implementation: ``scratch`` or ``concise``; the first that has the step if not given.
-
     Raises:
         ParityError: if there is no such step, or not in that implementation.
     """
     if step not in STEPS:
-        raise ParityError(
-            f"step: expected one of {', '.join(STEPS)}; received {step!r}; choose among them"
-        )
+        raise ParityError("step", f"one of {', '.join(STEPS)}", repr(step), "choose among them")
     has = STEPS[step]
     if implementation is None:
         implementation = next(name for name in IMPLEMENTATIONS if name in has)
     if implementation not in has:
         raise ParityError(
-            f"implementation: expected {' or '.join(has)} for the step {step}; received "
-            f"{implementation!r}; choose one that has it"
+            "implementation",
+            f"{' or '.join(has)} for the step {step}",
+            repr(implementation),
+            "choose one that has it",
         )
     return tuple(name for name in has if has[name] == has[implementation])
 
 
 def cut_step(folder: Path, step: str, implementation: str, docstrings: bool) -> list[Fragment]:
-    """A backend's definitions for a step, file by file; none if it lacks the step.
-
-    Args:
-        folder: the backend's.
-        step: one of :data:`STEPS`.
-        implementation: one that has it.
-        docstrings: keep them; else they are left out, and nothing else is.
-    """
+    """A backend's definitions for a step, file by file; none if it lacks the step."""
     found: list[Fragment] = []
     for places in STEPS[step][implementation]:
         for place in places:

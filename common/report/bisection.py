@@ -10,11 +10,7 @@ from framework_parity.common.report.findings import count, how_far, is_boundless
 
 
 def bisection_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The pair of releases, what was passed over, and for each implementation what changed.
-
-    Args:
-        facts: ``bisection`` of a report.
-    """
+    """The pair of releases, what was passed over, and for each implementation what changed."""
     name, before, after = facts["backend"], facts["last_alike"], facts["first_different"]
     releases, tried = facts["releases"], facts["tried"]
     for release, reason in facts["skipped"].items():
@@ -38,7 +34,8 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     name = change["implementation"]
     before, after = change["grades"]
     if before != after:
-        yield f"{name}: {before} → {after}{_because(change['reason'])}"
+        because = f": {change['reason']}" if change["reason"] else ""
+        yield f"{name}: {before} → {after}{because}"
     if found := change["divergence"]:
         yield f"{name}: first divergence at {where(found)}: {how_far(found)}"
     if change["cause"]:
@@ -56,7 +53,3 @@ def _change_lines(change: dict[str, Any]) -> Iterator[str]:
     moved = [f"{library} {old} → {new}" for library, (old, new) in change["versions"].items()]
     if moved:
         yield f"{name}: libraries: {', '.join(moved)}"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""

@@ -114,12 +114,7 @@ def cells(run: Run, names: Sequence[str]) -> Iterator[str]:
 
 
 def since(run: Run, styled: Callable[[str], str]) -> str:
-    """The column of a comparison with a baseline.
-
-    Args:
-        run: a row of the report.
-        styled: how a grade is written.
-    """
+    """The column of a comparison with a baseline, its grade as it is to be written."""
     if not (moved := run.get("baseline")):
         return "new" if run["status"] == "done" else ""
     far = "" if moved["grade"] == "exact" else f" ({count(number(moved))})"

@@ -158,16 +158,17 @@ class Details:
 def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
     """Read what a comparison left in its folder.
 
-    Args:
-        folder: the comparison's.
-        runs: of its report.
-
     Raises:
         ParityError: if plan, reference or envelope are gone. A run whose record is gone, and a
             data set that is, are named in ``missing`` instead.
     """
     plan = Plan.load(folder / "plan")
-    oracle, envelope = _trajectory(folder), _envelope(folder)
+    path = folder / "reference" / REFERENCE
+    with _left(path):
+        oracle = Trajectory.load(path)
+    path = path.with_name(f"{ENVELOPE}.npz")
+    with _left(path), np.load(path, allow_pickle=False) as archive:
+        envelope = {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
     missing: list[str] = []
     found: dict[str, RunDetails] = {}
     for run in runs:
@@ -219,27 +220,13 @@ def thinned(values: Floats, points: int = CURVE_POINTS) -> tuple[Ints, Floats]:
     return edges, np.array([values[start:end].max() for start, end in parts])
 
 
-def _trajectory(folder: Path) -> Trajectory:
-    path = folder / "reference" / REFERENCE
-    with _left(path):
-        return Trajectory.load(path)
-
-
-def _envelope(folder: Path) -> dict[str, Floats]:
-    """The envelopes that are drawn, as the judge had them."""
-    path = folder / "reference" / f"{ENVELOPE}.npz"
-    with _left(path), np.load(path, allow_pickle=False) as archive:
-        return {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
-
-
 @contextmanager
 def _left(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile, RecordError) as error:
         raise ParityError(
-            f"{path}: expected what the comparison left there; received {error}; run the "
-            "comparison again"
+            path, "what the comparison left there", error, "run the comparison again"
         ) from None
 
 

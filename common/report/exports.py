@@ -31,19 +31,12 @@ def chosen_exports(options: object) -> dict[str, Path]:
         check_place(path, f"--{name}")
     if len({path.resolve() for path in files.values()}) < len(files):
         options_named = ", ".join(f"--{name}" for name in files)
-        raise ParityError(
-            f"{options_named}: expected a file for each; received one for several; name others"
-        )
+        raise ParityError(options_named, "a file for each", "one for several", "name others")
     return files
 
 
 def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None:
     """Write a report to files.
-
-    Args:
-        report: of a finished comparison.
-        files: by format, one of :data:`FORMATS`.
-        fail_on: as of :meth:`ReportFacts.exit_status`.
 
     Raises:
         ParityError: if one cannot be written.
@@ -58,6 +51,8 @@ def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None
             write_whole(path, texts[name]())
         except OSError as error:
             raise ParityError(
-                f"--{name}: expected room and permission to write; received {path}, "
-                f"{error.strerror or error}; name another file"
+                f"--{name}",
+                "room and permission to write",
+                f"{path}, {error.strerror or error}",
+                "name another file",
             ) from None

@@ -229,13 +229,11 @@ class ReportFacts:
             schema = facts["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParityError(
-                f"{folder}: expected a report; received {error!r}; name the --out of a finished "
-                "comparison"
+                folder, "a report", repr(error), "name the --out of a finished comparison"
             ) from None
         if schema != SCHEMA:
             raise ParityError(
-                f"{folder / FILE}: expected schema {SCHEMA}; received {schema!r}; use the release "
-                "that wrote it"
+                folder / FILE, f"schema {SCHEMA}", repr(schema), "use the release that wrote it"
             )
         return cls(facts, folder)
 

@@ -44,9 +44,10 @@ class Figures(ReportFacts):
         """
         if model := self.facts.get("model"):
             raise ParityError(
-                f"{model['file']}: expected the classifier of this suite; received a model of "
-                "one's own, of which only losses, accuracies and timings are drawn; look at its "
-                "table"
+                model["file"],
+                "the classifier of this suite",
+                "a model of one's own, of which only losses, accuracies and timings are drawn",
+                "look at its table",
             )
         return load_details(self.folder, self.facts["runs"])
 
@@ -266,14 +267,16 @@ class Figures(ReportFacts):
     def _known(self, run: str) -> str:
         if run not in self.details.runs:
             raise ParityError(
-                f"run: expected one of {', '.join(self.details.runs) or 'none, all failed'}; "
-                f"received {run!r}; choose among them"
+                "run",
+                f"one of {', '.join(self.details.runs) or 'none, all failed'}",
+                repr(run),
+                "choose among them",
             )
         return run
 
     def _predicted(self, run: str | None) -> Any:
         if self.details.y_val is None:
-            raise ParityError(self.details.missing[-1])
+            self.details.plan.data()  # raises what is amiss
         return (
             self.details.predicted if run is None else self.details.runs[self._known(run)].predicted
         )
@@ -281,8 +284,10 @@ class Figures(ReportFacts):
     def _images(self) -> Any:
         if self.details.images is None:
             raise ParityError(
-                f"{self.facts['data']['name']}: expected a data set of images; received "
-                f"{self.facts['data']['num_inputs']} features; there are no pictures to draw"
+                self.facts["data"]["name"],
+                "a data set of images",
+                f"{self.facts['data']['num_inputs']} features",
+                "there are no pictures to draw",
             )
         return self.details.images
 

@@ -14,9 +14,6 @@ def flip_lines(run: Mapping[str, Any]) -> Iterator[str]:
 
     Those that do not follow from the error of the run's logits come first, then the widest margins.
     None where outcomes cannot be compared: they tell nothing there.
-
-    Args:
-        run: of a report's ``runs``, done.
     """
     flips = run["flips"]
     if not flips or flips[0]["explained"] is None:

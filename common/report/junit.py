@@ -30,12 +30,7 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def junit_xml(report: ReportFacts, fail_on: str = "disagree") -> str:
-    """The report in JUnit's common schema.
-
-    Args:
-        report: of a finished comparison.
-        fail_on: as of :meth:`ReportFacts.exit_status`.
-    """
+    """The report in JUnit's common schema."""
     cases = list(_cases(report, fail_on))
     count = {kind: str(sum(len(c.findall(kind)) for c in cases)) for kind in ("failure", "error")}
     seconds = sum(float(case.get("time", "0")) for case in cases)
@@ -80,70 +75,61 @@ def _cases(report: ReportFacts, fail_on: str) -> Iterator[ET.Element]:
     for run in report.runs:
         yield _run_case(run, failed)
         if moved := run.get("baseline"):
+            fails = moved["grade"] in BEYOND and not run.get("accepted")
+            name = f"{run['implementation']} since the baseline"
             said = moved_sentence(run, moved)
-            case = _case(run["backend"], f"{run['implementation']} since the baseline")
-            if moved["grade"] in BEYOND and not run.get("accepted"):
-                _say(case, "failure", said, said, moved["grade"])
-            else:
-                _say(case, "system-out", said)
-            yield case
+            yield _case(run["backend"], name, said, moved["grade"] if fails else None)
     for entry in (report.facts.get("accepted") or {}).get("entries", ()):
-        case = _case("accepted", f"{run_name(entry)}, stage {entry['stage']}")
-        ending = accepted_sentence(entry) or "its run was not compared"
-        if entry["state"] in ("expired", "exceeded"):
-            _say(case, "failure", ending, ending, entry["state"])
-        else:
-            _say(case, "system-out", ending)
-        yield case
+        fails, name = entry["state"] in ("expired", "exceeded"), run_name(entry)
+        said = accepted_sentence(entry) or "its run was not compared"
+        kind = entry["state"] if fails else None
+        yield _case("accepted", f"{name}, stage {entry['stage']}", said, kind)
     seeds = report.facts.get("seeds") or {}
     for name, metric, found in seed_tests(report.facts):
-        case, said = _case("over seeds", f"{name} {metric}"), equivalence_sentence(metric, found)
-        if found["equivalent"]:
-            _say(case, "system-out", said)
-        else:
-            _say(case, "failure", said, said, NOT_SHOWN)
-        yield case
+        said, kind = equivalence_sentence(metric, found), None if found["equivalent"] else NOT_SHOWN
+        yield _case("over seeds", f"{name} {metric}", said, kind)
     for name, reason in seeds.get("failed", {}).items():
-        case = _case("over seeds", name)
-        _say(case, "error", reason, reason, "failed")
-        yield case
+        yield _case("over seeds", name, reason, "failed", "error")
     if verdicts := seeds.get("verdicts"):
-        case = _case("over seeds", "verdict")
         worst = worst_verdict(verdicts)
-        if worst in failed:
-            _say(case, "failure", worst, worst, worst)
-        elif worst == "incomplete":
-            _say(case, "error", worst, worst, worst)
-        yield case
+        fails, missing = worst in failed, worst == "incomplete"
+        kind = worst if fails or missing else None
+        yield _case("over seeds", "verdict", kind or "", kind, "failure" if fails else "error")
 
 
 def _run_case(run: Mapping[str, Any], failed: tuple[str, ...]) -> ET.Element:
-    seconds = (run["seconds"] or {}).get("total", 0.0)
-    case = _case(run["backend"], run["implementation"], seconds)
     lines = list(run_lines(run))
     if accepted := run.get("accepted"):
         lines.append(f"accepted until {accepted['until']}: {accepted['reason']}")
     first = lines[0] if lines else run["grade"] or run["status"]
+    who, text = (run["backend"], run["implementation"]), "\n".join(lines)
+    seconds = (run["seconds"] or {}).get("total", 0.0)
     if run["status"] != "done":
-        _say(case, "error", "\n".join(lines), first, run["status"])
-    elif run["grade"] in failed and not run.get("accepted"):
-        _say(case, "failure", "\n".join(lines), first, run["grade"])
-    elif lines:
-        _say(case, "system-out", "\n".join([f"grade: {run['grade']}", *lines]))
-    return case
+        return _case(*who, text, run["status"], "error", first, seconds)
+    if run["grade"] in failed and not run.get("accepted"):
+        return _case(*who, text, run["grade"], "failure", first, seconds)
+    said = f"grade: {run['grade']}\n{text}" if lines else ""
+    return _case(*who, said, seconds=seconds)
 
 
-def _case(classname: str, name: str, seconds: float = 0.0) -> ET.Element:
+def _case(
+    classname: str,
+    name: str,
+    said: str,
+    kind: str | None = None,
+    tag: str = "failure",
+    message: str | None = None,
+    seconds: float = 0.0,
+) -> ET.Element:
+    """A case that fails, or errs, in a way; without one it only says something, or nothing."""
     facts = {"classname": clean(classname), "name": clean(name), "time": f"{seconds:.3f}"}
-    return ET.Element("testcase", facts)
-
-
-def _say(
-    case: ET.Element, tag: str, text: str, message: str | None = None, kind: str | None = None
-) -> None:
-    given = {"message": message, "type": kind}
-    attributes = {name: clean(value) for name, value in given.items() if value is not None}
-    ET.SubElement(case, tag, attributes).text = clean(text)
+    case = ET.Element("testcase", facts)
+    if kind is not None:
+        told = {"message": clean(said if message is None else message), "type": clean(kind)}
+        ET.SubElement(case, tag, told).text = clean(said)
+    elif said:
+        ET.SubElement(case, "system-out").text = clean(said)
+    return case
 
 
 def _written(report: ReportFacts) -> str:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from framework_parity.common.judging.grades import FAIL_ON
 from framework_parity.common.report.columns import COMPARED, WHO, cells, chosen, since
 from framework_parity.common.report.facts import ReportFacts
 from framework_parity.common.report.findings import cell
 from framework_parity.common.report.wording import (
-    accepted_lines,
-    baseline_lines,
     comparable_lines,
-    run_lines,
-    run_name,
+    lines_of_runs,
+    lines_over_time,
     seed_lines,
 )
 
@@ -74,13 +71,15 @@ def _lines(report: ReportFacts) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield f"|{'|'.join(['---'] * 3 + ['--:'] * 6 + ['---'] * (len(heads) - 9))}|"
     for run in report.runs:
-        row = [*_row(run), *([since(run, _grade)] if with_baseline else [])]
-        yield f"| {' | '.join(row)} |"
+        done, accepted = run["status"] == "done", run.get("accepted")
+        who = (escaped(column.value(run) or "?") for column in chosen(WHO))
+        grade = _grade(run["grade"]) if done else f"**{escaped(run['status'])}**"
+        grade += f" (accepted until {accepted['until']})" if accepted else ""
+        over_time = [since(run, _grade)] if with_baseline else []
+        yield f"| {' | '.join([*who, *cells(run, NUMBERS), grade, cell(run), *over_time])} |"
     yield ""
     yield from (f"{escaped(line)}\n" for line in comparable_lines(facts))
-    for run in report.runs:
-        yield from (f"- {escaped(f'{run_name(run)}: {line}')}" for line in run_lines(run))
-    for line in (*baseline_lines(facts), *accepted_lines(facts), *seed_lines(facts)):
+    for line in (*lines_of_runs(facts), *lines_over_time(facts), *seed_lines(facts)):
         yield f"- {escaped(line)}"
     recipe, data = facts["recipe"], facts["data"]
     yield (
@@ -89,15 +88,6 @@ def _lines(report: ReportFacts) -> Iterator[str]:
         f"{recipe['lr']:g}, sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}; "
         f"plan `{facts['plan_sha256'][:12]}`"
     )
-
-
-def _row(run: Mapping[str, Any]) -> list[str]:
-    facts = [*(escaped(column.value(run) or "?") for column in chosen(WHO)), *cells(run, NUMBERS)]
-    if run["status"] != "done":
-        return [*facts, f"**{escaped(run['status'])}**", ""]
-    accepted = run.get("accepted")
-    until = f" (accepted until {accepted['until']})" if accepted else ""
-    return [*facts, _grade(run["grade"]) + until, cell(run)]
 
 
 def _grade(grade: str) -> str:

@@ -24,12 +24,7 @@ from framework_parity.common.report.details import Details
 from framework_parity.common.report.figures import Figures
 from framework_parity.common.report.pictures import Sheet, room, sheet, weight_picture
 from framework_parity.common.report.style import GLYPHS, NEUTRAL, looks
-from framework_parity.common.report.wording import (
-    accepted_lines,
-    baseline_lines,
-    comparable_lines,
-    run_name,
-)
+from framework_parity.common.report.wording import comparable_lines, lines_over_time, run_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -96,14 +91,7 @@ def write_page(report: Figures) -> None:
 def render(
     report: Figures, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
 ) -> str:
-    """The page's HTML.
-
-    Args:
-        report: the report.
-        details: what is drawn and not in its facts; None if that is gone.
-        missing: what could not be had, a line each.
-        pictures: of what: ``examples``, ``weights``.
-    """
+    """The page's HTML, with pictures of ``examples``, ``weights``, both or none."""
     text = template("report.html").render(
         **shared(report),
         missing=missing,
@@ -169,7 +157,7 @@ def shared(report: Figures) -> dict[str, Any]:
         "grid": _grid(facts["runs"]),
         "done": [run for run in facts["runs"] if run["status"] == "done"],
         "comparable": list(comparable_lines(facts)),
-        "since": [*baseline_lines(facts), *accepted_lines(facts)],
+        "since": list(lines_over_time(facts)),
     }
 
 
@@ -269,14 +257,12 @@ def _weights(details: Details) -> list[dict[str, Any]]:
     if not (picture := weight_picture(exact, shape)):
         return []
     rows = [{"name": "reference", "picture": picture, "difference": None, "largest": 0.0}]
-    for name, run in details.runs.items():
-        difference = run.W - exact
-        rows.append(
-            {
-                "name": name,
-                "picture": weight_picture(run.W, shape),
-                "difference": weight_picture(difference, shape),
-                "largest": float(np.abs(difference).max()),
-            }
-        )
-    return rows
+    return rows + [
+        {
+            "name": name,
+            "picture": weight_picture(run.W, shape),
+            "difference": weight_picture(run.W - exact, shape),
+            "largest": float(np.abs(run.W - exact).max()),
+        }
+        for name, run in details.runs.items()
+    ]

@@ -63,12 +63,7 @@ def room(data: DataModule) -> int:
 
 
 def sheet(data: DataModule, examples: Sequence[int]) -> Sheet | None:
-    """A sheet of validation images; None if there are none to show.
-
-    Args:
-        data: a data set of images.
-        examples: rows of its validation examples.
-    """
+    """A sheet of validation images; None if there are none to show."""
     kept = list(dict.fromkeys(examples))[: room(data)]
     if not kept or data.image_shape is None:
         return None

@@ -29,13 +29,7 @@ PHASES = {"import": "#595959", "compile": "#7d7d7d", "fit": "#a3a3a3", "evaluate
 
 
 def epoch_plot(facts: dict[str, Any], metric: str, digits: int) -> Plot:
-    """A number per epoch, all runs over the reference.
-
-    Args:
-        facts: of the report.
-        metric: such as ``val_loss``.
-        digits: shown of a value.
-    """
+    """A number per epoch, all runs over the reference."""
     exact = facts["reference"][metric]
     epochs = list(range(1, len(exact) + 1))
     shown = f"%{{y:.{digits}f}}"
@@ -49,13 +43,7 @@ def epoch_plot(facts: dict[str, Any], metric: str, digits: int) -> Plot:
 
 
 def error_plot(facts: dict[str, Any], details: Details, what: str) -> Plot:
-    """Errors against the float64 reference per step, over the rounding envelope as a band.
-
-    Args:
-        facts: of the report.
-        details: of the same.
-        what: ``loss``, ``W`` or ``b``.
-    """
+    """Errors against the float64 reference per step, over the rounding envelope as a band."""
     limit = facts["thresholds"]["envelopes"]
     envelope: Floats = getattr(details, f"{what}_envelope")
     snapshots = np.array(details.plan.snapshots)

@@ -16,10 +16,9 @@ from framework_parity.common.report.columns import COMPARED, WHO, cells, chosen,
 from framework_parity.common.report.facts import ReportFacts
 from framework_parity.common.report.findings import cell, count
 from framework_parity.common.report.wording import (
-    accepted_lines,
-    baseline_lines,
     comparable_lines,
-    run_lines,
+    lines_of_runs,
+    lines_over_time,
     run_name,
     seed_lines,
 )
@@ -79,8 +78,8 @@ def _table(report: ReportFacts) -> Table:
         table.add_column(column.head, no_wrap=True)
     for column in chosen(NUMBERS):
         table.add_column(column.head, justify="right", no_wrap=True)
-    table.add_column("grade", no_wrap=True)
-    table.add_column("first\ndivergence", no_wrap=True)
+    for head in ("grade", "first\ndivergence"):
+        table.add_column(head, no_wrap=True)
     with_baseline = bool(report.facts.get("baseline"))
     if with_baseline:
         table.add_column("baseline")
@@ -95,15 +94,12 @@ def _table(report: ReportFacts) -> Table:
             end_section=True,
         )
     for run in report.runs:
-        table.add_row(*_row(run), *([since(run, _styled)] if with_baseline else []))
+        status = f"[bold magenta]{escape(run['status'])}[/]"
+        grade = status if run["status"] != "done" else _styled(run["grade"])
+        who = (escape(column.value(run) or "?") for column in chosen(WHO))
+        over_time = [since(run, _styled)] if with_baseline else []
+        table.add_row(*who, *cells(run, NUMBERS), grade, cell(run), *over_time)
     return table
-
-
-def _row(run: dict[str, Any]) -> list[str]:
-    facts = [*(escape(column.value(run) or "?") for column in chosen(WHO)), *cells(run, NUMBERS)]
-    if run["status"] != "done":
-        return [*facts, f"[bold magenta]{escape(run['status'])}[/]", ""]
-    return [*facts, _styled(run["grade"]), cell(run)]
 
 
 def _styled(grade: str) -> str:
@@ -113,10 +109,8 @@ def _styled(grade: str) -> str:
 def _explanations(report: ReportFacts) -> Iterator[str]:
     """How far it could be compared; of every run that is not within rounding how bad, where."""
     yield from comparable_lines(report.facts)
-    for run in report.runs:
-        yield from (f"{run_name(run)}: {line}" for line in run_lines(run))
-    yield from baseline_lines(report.facts)
-    yield from accepted_lines(report.facts)
+    yield from lines_of_runs(report.facts)
+    yield from lines_over_time(report.facts)
     if saved := report.facts.get("baseline_saved"):
         yield saved
 

@@ -40,6 +40,18 @@ def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     yield from flip_lines(run)
 
 
+def lines_of_runs(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The same of every run, under its name."""
+    for run in facts["runs"]:
+        yield from (f"{run_name(run)}: {line}" for line in run_lines(run))
+
+
+def lines_over_time(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the runs since the baseline, and of the accepted differences."""
+    yield from baseline_lines(facts)
+    yield from accepted_lines(facts)
+
+
 def runs_of_seeds(facts: Mapping[str, Any]) -> Iterator[tuple[str, int, str | None]]:
     """Name, seed and grade of every run on a further seed's plan; None if it did not run."""
     seeds = facts.get("seeds") or {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framework_parity.common.core.errors import Complaint
 from framework_parity.common.core.files import new_folder_beside, read_arrays
 
 SCHEMA = 1
@@ -50,7 +51,7 @@ COMPUTED = re.compile(
 SECONDS = ("import", "compile", "fit", "evaluate")
 
 
-class RecordError(Exception):
+class RecordError(Complaint):
     """A record that cannot be judged: unreadable, incomplete, or of another plan."""
 
 

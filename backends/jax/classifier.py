@@ -125,8 +125,10 @@ class Classifier(nn.Module, AbstractClassifier):
     def get_parameters(self):
         if self.held is None:
             raise ParityError(
-                f"{type(self).__name__}: expected a model with parameters; received one neither "
-                "trained nor set; call set_parameters or Trainer.fit first"
+                f"{type(self).__name__}",
+                "a model with parameters",
+                "one neither trained nor set",
+                "call set_parameters or Trainer.fit first",
             )
         return self.name_leaves(self.held)
 

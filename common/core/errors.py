@@ -14,7 +14,7 @@ class Complaint(Exception):  # noqa: N818 - the form of others
     """
 
     def __init__(
-        self, what: str, expected: str | None = None, received: object = None, remedy: str = ""
+        self, what: object, expected: str | None = None, received: object = None, remedy: str = ""
     ) -> None:
         if expected is None:  # a sentence that is still made by hand
             super().__init__(what)

@@ -62,8 +62,10 @@ def open_data(
         folder = fetch_fashion_mnist(data_dir, progress)
     elif data_dir is not None:
         raise ParityError(
-            f"data-dir: expected the data set fashion-mnist with it; received {name}; leave out "
-            "--data-dir or name fashion-mnist"
+            "data-dir",
+            "the data set fashion-mnist with it",
+            name,
+            "leave out --data-dir or name fashion-mnist",
         )
     elif name == "digits":
         folder = _store(Digits())
@@ -74,7 +76,7 @@ def open_data(
     elif name.endswith(".npz"):
         folder = _store(load_npz(Path(os.path.expanduser(name))))
     else:
-        raise ParityError(f"data: expected {DATA_SETS}; received {name!r}; choose one of these")
+        raise ParityError("data", f"{DATA_SETS}", repr(name), "choose one of these")
     return folder, DataModule.open(folder, batch_size), notice
 
 
@@ -88,8 +90,10 @@ def _synthetic(name: str, num_examples: int, num_inputs: int, num_outputs: int) 
         return Synthetic(num_examples, num_inputs, num_outputs)
     except (MemoryError, OverflowError, ValueError) as error:
         raise ParityError(
-            f"{name}: expected a data set that fits in memory; received {one_line(str(error))}; "
-            "ask for fewer examples or features"
+            name,
+            "a data set that fits in memory",
+            one_line(str(error)),
+            "ask for fewer examples or features",
         ) from None
 
 

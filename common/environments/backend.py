@@ -140,8 +140,10 @@ def _requirements(path: Path) -> tuple[Requirement, ...]:
         pins = []
     if pins != ["=="]:
         raise ParityError(
-            f"{path}: expected lines of NAME==VERSION, the framework's first; received "
-            f"{'; '.join(given) or 'none'}; pin a release of it"
+            path,
+            "lines of NAME==VERSION, the framework's first",
+            "; ".join(given) or "none",
+            "pin a release of it",
         )
     return parsed
 

@@ -54,8 +54,10 @@ def choose(
     named = [parse_backend(name) for name in dict.fromkeys(names)]
     if unknown := [name for name, _ in named if name not in found]:
         raise ParityError(
-            f"backend: expected some of {', '.join(found)}; received {', '.join(unknown)}; "
-            "compare.py list shows what there is"
+            "backend",
+            f"some of {', '.join(found)}",
+            ", ".join(unknown),
+            "compare.py list shows what there is",
         )
     chosen = [
         found[name] if version is None else found[name].at(version, find_links)

@@ -56,8 +56,10 @@ class ExternalBackend(Backend):
     def at(self, version: str, find_links: Sequence[str] = ()) -> Backend:
         """Raise ParityError: only its own files know how to set another release up."""
         raise ParityError(
-            f"{self.name}=={version}: expected a backend in Python; received one whose release, "
-            f"{self.command.release}, its {COMMAND_FILE} sets up; copy its folder and change that"
+            f"{self.name}=={version}",
+            "a backend in Python",
+            f"one whose release, {self.command.release}, its {COMMAND_FILE} sets up",
+            "copy its folder and change that",
         )
 
 
@@ -120,7 +122,7 @@ def find_external(
             lines = run_program(words, folder, what, stop, IMPORT_SECONDS).splitlines()
             if lines[-1:] != [command.release]:
                 received = lines[-1][:80] if lines else "nothing"
-                raise BuildError(f"{what}: expected {command.release}; received {received}")
+                raise BuildError(what, command.release, received)
             return command.release
 
         def make() -> dict[str, str]:
@@ -171,7 +173,7 @@ def _find_program(
         place = Path(os.path.expanduser(named)).absolute()
         found = shutil.which(named if len(named.parts) == 1 else place)
         if found is None:
-            raise BuildError(f"{named}: expected a program; received none that can be run")
+            raise BuildError(named, "a program", "none that can be run")
         return Path(found).absolute(), {}
     if (found := shutil.which(command.program)) is not None:
         return Path(found).absolute(), {}

@@ -36,7 +36,7 @@ def list_releases(package: str, wanted: SpecifierSet, find_links: Sequence[str] 
         output = run_program(command, None, "pip index", threading.Event(), LIST_SECONDS)
     except (BuildError, OSError) as error:
         raise NotRunError(
-            f"bisect: expected releases of {package}; received {error}; see whether pip finds it"
+            "bisect", f"releases of {package}", error, "see whether pip finds it"
         ) from None
     lines = [line for line in output.splitlines() if line.startswith(HEAD)]
     found = [name.strip() for line in lines for name in line.removeprefix(HEAD).split(",")]

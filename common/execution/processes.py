@@ -73,17 +73,17 @@ class Contender:
         record = Record.load(folder, plan_sha256)
         for name, ours in (("backend", self.backend), ("implementation", self.implementation)):
             if (received := record.facts[name]) != ours:
-                raise OtherRowError(f"expected the {name} {ours}; received {received}")
+                raise OtherRowError("", f"the {name} {ours}", received)
         trained = record.facts["versions"].get(self.backend)
         said = trained if isinstance(trained, str) and trained else f"no version of {self.backend}"
         for named in (self.environment.version, self.environment.asked):
             if named is not None and not same_release(said, named):
                 raise OtherRowError(
-                    f"expected a training with {self.backend} {named}; received one with {said}"
+                    "", f"a training with {self.backend} {named}", f"one with {said}"
                 )
         for name, array in record.arrays.items():
             if dtype is not None and COMPUTED.fullmatch(name) and array.dtype != dtype:
-                raise RecordError(f"{name}: expected {dtype}, received {array.dtype}")
+                raise RecordError(name, dtype, array.dtype)
         return record
 
 

@@ -99,8 +99,10 @@ class EagerTrainer(Trainer):
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:
         if dtype not in self.dtypes:
             raise ParityError(
-                f"dtype: expected {' or '.join(self.dtypes)}, all that this backend computes in; "
-                f"received {dtype}; leave the backend or --dtype away"
+                "dtype",
+                f"{' or '.join(self.dtypes)}, all that this backend computes in",
+                dtype,
+                "leave the backend or --dtype away",
             )
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))

@@ -163,7 +163,7 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
             or (values < 0).any()
         ):
             shape = None if values is None else values.shape
-            raise RecordError(f"{name}: expected whole numbers of shape {steps}, received {shape}")
+            raise RecordError(name, f"whole numbers of shape {steps}", shape)
     examples, *wrong = (found[name] for name in COUNTS)
     sizes = [len(plan.rows(step)) for step in range(plan.num_steps)]
     if (

@@ -56,14 +56,20 @@ class OwnModel:
         found = [name for name in vars(module) if name in known and callable(vars(module)[name])]
         if not found:
             raise ParityError(
-                f"{path}: expected a function for each framework, such as {known[0]}(d2l, "
-                "num_inputs, num_outputs, lr); received none; define some"
+                path,
+                f"a function for each framework, such as {known[0]}(d2l, num_inputs, num_outputs, "
+                "lr)",
+                "none",
+                "define some",
             )
         shapes: Any = getattr(module, "PARAMETERS", None)
         if not _are_shapes(shapes):
             raise ParityError(
-                f"{path}: expected PARAMETERS, a shape for each name, such as "
-                f"{{'W': ('inputs', 'outputs'), 'b': ('outputs',)}}; received {shapes!r}; define it"
+                path,
+                "PARAMETERS, a shape for each name, such as {'W': ('inputs', 'outputs'), 'b': "
+                "('outputs',)}",
+                repr(shapes),
+                "define it",
             )
         names = tuple(name.removesuffix(SUFFIX) for name in found)
         return cls(path, {name: tuple(shape) for name, shape in shapes.items()}, names, module)
@@ -72,8 +78,10 @@ class OwnModel:
         """Raise ParityError unless the file has a model for each of these backends."""
         if missing := [name for name in names if name not in self.backends]:
             raise ParityError(
-                f"{self.path}: expected a model for {', '.join(missing)}; received those for "
-                f"{', '.join(self.backends)}; define {missing[0]}{SUFFIX} or leave it out"
+                self.path,
+                f"a model for {', '.join(missing)}",
+                f"those for {', '.join(self.backends)}",
+                f"define {missing[0]}{SUFFIX} or leave it out",
             )
 
     def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
@@ -119,15 +127,17 @@ def _import(path: Path) -> types.ModuleType:
     try:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.is_file():
-            raise ParityError(f"{path}: expected a Python file; received none; name one that is")
+            raise ParityError(path, "a Python file", "none", "name one that is")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except ParityError:
         raise
     except BaseException as error:  # whatever the user's code raises, SystemExit included
         raise ParityError(
-            f"{path}: expected a file that can be imported with NumPy alone; received {error!r}; "
-            "import a framework inside the function that needs it"
+            path,
+            "a file that can be imported with NumPy alone",
+            repr(error),
+            "import a framework inside the function that needs it",
         ) from None
     return module
 

@@ -59,8 +59,10 @@ class Plan:
             order = np.empty((recipe.max_epochs, data.num_train), np.int32)
         except (MemoryError, ValueError):
             raise ParityError(
-                f"max_epochs: expected an order of the examples that fits in memory; received "
-                f"{recipe.max_epochs} epochs of {data.num_train} examples; lower --max-epochs"
+                "max_epochs",
+                "an order of the examples that fits in memory",
+                f"{recipe.max_epochs} epochs of {data.num_train} examples",
+                "lower --max-epochs",
             ) from None
         weights, *epochs = np.random.SeedSequence(recipe.seed).spawn(1 + recipe.max_epochs)
         W = np.random.default_rng(weights).standard_normal((data.num_inputs, data.num_outputs))
@@ -71,8 +73,10 @@ class Plan:
             lr = np.dtype(recipe.dtype).type(recipe.lr)
         if not (np.isfinite(W).all() and np.isfinite(lr)):
             raise ParityError(
-                f"sigma, lr: expected initial weights and a learning rate that {recipe.dtype} "
-                f"holds; received {recipe.sigma:g} and {recipe.lr:g}; lower them"
+                "sigma, lr",
+                f"initial weights and a learning rate that {recipe.dtype} holds",
+                f"{recipe.sigma:g} and {recipe.lr:g}",
+                "lower them",
             )
         return cls(
             recipe=recipe,
@@ -212,12 +216,12 @@ class Plan:
             )
             expected = facts["sha256"]
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ParityError(
-                f"{folder}: expected a plan; received {error!r}; run the comparison again"
-            ) from None
+            raise ParityError(folder, "a plan", repr(error), "run the comparison again") from None
         if plan.sha256 != expected:
             raise ParityError(
-                f"{folder}: expected a plan with SHA-256 {expected}; received "
-                f"{plan.sha256}; run the comparison again"
+                folder,
+                f"a plan with SHA-256 {expected}",
+                plan.sha256,
+                "run the comparison again",
             )
         return plan

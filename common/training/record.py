@@ -113,7 +113,7 @@ class Record:
             raise RecordError(f"unreadable record: {error!r}") from None
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
             received = repr(schema) if isinstance(facts, dict) else "no record"
-            raise RecordError(f"expected a record of schema {SCHEMA}, received {received}")
+            raise RecordError("", f"a record of schema {SCHEMA}", received)
         return cls(facts, arrays)
 
     def _check(self, plan_sha256: str | None) -> None:
@@ -122,22 +122,20 @@ class Record:
         if missing := [name for name in FACTS if name not in facts]:
             raise RecordError(f"record lacks {', '.join(missing)}")
         if plan_sha256 is not None and facts["plan_sha256"] != plan_sha256:
-            raise RecordError(
-                f"record of another plan: expected {plan_sha256}, received {facts['plan_sha256']}"
-            )
+            raise RecordError("record of another plan", f"{plan_sha256}", facts["plan_sha256"])
         for name, kind in FACTS.items():
             if not isinstance(facts[name], kind):
-                raise RecordError(f"{name}: expected {kind.__name__}, received {facts[name]!r}")
+                raise RecordError(name, kind.__name__, repr(facts[name]))
         _check_numbers(facts["seconds"], "seconds")
         for name, values in facts["history"].items():
             if not isinstance(values, list):
-                raise RecordError(f"{name}: expected a list, received {values!r}")
+                raise RecordError(name, "a list", repr(values))
             _check_numbers(dict(enumerate(values)), name)
         if missing := [name for name in SECONDS if name not in facts["seconds"]]:
             raise RecordError(f"seconds lack {', '.join(missing)}")
         for name, array in self.arrays.items():
             if array.dtype.kind not in "fiu":
-                raise RecordError(f"{name}: expected numbers, received dtype {array.dtype}")
+                raise RecordError(name, "numbers", f"dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RecordError(f"{name} holds numbers that are not finite")
 
@@ -159,4 +157,4 @@ class Record:
 def _check_numbers(values: Mapping[Any, object], name: str) -> None:
     for value in values.values():
         if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise RecordError(f"{name}: expected finite numbers, received {value!r}")
+            raise RecordError(name, "finite numbers", repr(value))

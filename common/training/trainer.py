@@ -125,8 +125,10 @@ class Trainer(ABC):
         """
         if device != DEVICES[0]:
             raise ParityError(
-                f"device: expected {DEVICES[0]}, all that this backend can use; received {device}; "
-                "leave the backend or --device away"
+                "device",
+                f"{DEVICES[0]}, all that this backend can use",
+                device,
+                "leave the backend or --device away",
             )
 
     @abstractmethod

@@ -39,6 +39,6 @@ def find_kind(name: str) -> Kind:
         found: Kind = getattr(importlib.import_module(f"framework_parity.{module}"), function)
     except (ValueError, ImportError, AttributeError) as error:
         raise ParityError(
-            f"kind: expected {', '.join(KINDS)}, or module:function; received {error!r}; choose one"
+            "kind", f"{', '.join(KINDS)}, or module:function", repr(error), "choose one"
         ) from None
     return found

@@ -151,8 +151,10 @@ class States(Recorder):
         odd += [n for n in shapes if n in received and len(shapes[n]) != received[n].ndim]
         if odd:
             raise ParityError(
-                f"{self.model.path}: expected the parameters {', '.join(shapes)}; received "
-                f"{', '.join(received)}; name them alike, with the shapes of PARAMETERS"
+                self.model.path,
+                f"the parameters {', '.join(shapes)}",
+                ", ".join(received),
+                "name them alike, with the shapes of PARAMETERS",
             )
 
 

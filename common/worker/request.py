@@ -53,8 +53,10 @@ class Request:
             return cls(str(kind), Path(record), Path(log), facts)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ParityError(
-                f"{path}: expected a request, a JSON object with kind, record and log; received "
-                f"{error!r}; write it with Request.write"
+                path,
+                "a request, a JSON object with kind, record and log",
+                repr(error),
+                "write it with Request.write",
             ) from None
 
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
@@ -71,8 +73,10 @@ class Request:
             received = [f"{name} = {self.fields[name]!r}" for name in wrong]
             received += [f"no {name}" for name in sorted(missing)]
             raise ParityError(
-                f"{self.kind}: expected a request with {', '.join(str(p) for p in known)}; "
-                f"received {', '.join(received)}; mend it"
+                self.kind,
+                f"a request with {', '.join(str(p) for p in known)}",
+                ", ".join(received),
+                "mend it",
             )
         return {
             name: Path(value) if isinstance(value, str) and _is_path(hints[name]) else value

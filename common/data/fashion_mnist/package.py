@@ -38,7 +38,7 @@ def fetch_package(progress: Progress | None = None) -> Contents:
     """
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
-            raise SourceError(f"expected the program {program}; received nothing on the PATH")
+            raise SourceError("", f"the program {program}", "nothing on the PATH")
     report = progress or (lambda what, fraction: None)
     what = f"fashion-mnist: fetching the package {PACKAGE}"
     deadline = time.monotonic() + APT_SECONDS
@@ -53,9 +53,7 @@ def fetch_package(progress: Progress | None = None) -> Contents:
             report(what, 1.0)
             return contents
     except OSError as error:
-        raise SourceError(
-            f"expected to run apt-get in a temporary folder; received {error}"
-        ) from None
+        raise SourceError("", "to run apt-get in a temporary folder", error) from None
 
 
 def _apt_download(folder: Path, deadline: float) -> Path:
@@ -83,7 +81,7 @@ def _apt_download(folder: Path, deadline: float) -> Path:
         _output([*private, *download], folder, deadline)
     packages = sorted(folder.glob(f"{PACKAGE}_*.deb"))
     if not packages:
-        raise SourceError("expected a package from apt-get; received none")
+        raise SourceError("", "a package from apt-get", "none")
     return packages[0]
 
 
@@ -106,16 +104,14 @@ def _output(command: list[str], folder: Path, deadline: float) -> bytes:
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise SourceError(
-                    f"expected an end of {program} in time; received none in {APT_SECONDS:.0f} s"
+                    "", f"an end of {program} in time", f"none in {APT_SECONDS:.0f} s"
                 ) from None
             raise
     if process.returncode:
         lines = errors.decode(errors="replace").splitlines()
         failures = [line for line in lines if line.startswith("E:")] or lines[-1:]
         said = failures[-1] if failures else "nothing on standard error"
-        raise SourceError(
-            f"expected success of {program}; received exit status {process.returncode}: {said}"
-        )
+        raise SourceError("", f"success of {program}", f"exit status {process.returncode}: {said}")
     return output
 
 
@@ -138,9 +134,7 @@ def read_archive(archive: bytes) -> Contents:
                 if name and file:
                     contents[name] = unpack(name, file)
     except tarfile.TarError as error:
-        raise SourceError(f"expected a tar archive in the package; received {error}") from None
+        raise SourceError("", "a tar archive in the package", error) from None
     if missing := [name for name in FILES if name not in contents]:
-        raise SourceError(
-            f"expected four files in the package; received none named {missing[0]}.gz"
-        )
+        raise SourceError("", "four files in the package", f"none named {missing[0]}.gz")
     return contents

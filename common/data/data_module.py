@@ -1,7 +1,4 @@
-"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once.
-
-Standard library and NumPy only: workers import this module.
-"""
+"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once."""
 
 from __future__ import annotations
 
@@ -143,10 +140,13 @@ class DataModule(HyperParameters):
             ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``: both
             new, writable and aligned, so that a framework can share their memory.
         """
-        stored, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        stored, y = self._stored(train)
         X = empty_aligned(stored.shape, "float32")
         np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
         return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
+
+    def _stored(self, train: bool) -> tuple[Array, Array]:
+        return (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
 
     @property
     def is_large(self) -> bool:
@@ -242,7 +242,7 @@ class DataModule(HyperParameters):
 
     def get_dataloader(self, train: bool) -> Iterator[tuple[Any, Any]]:
         """Batches of ``batch_size`` examples; the training examples in a new random order."""
-        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        X, y = self._stored(train)
         order = self._random.permutation(len(X)) if train else np.arange(len(X))
         for start in range(0, len(X), self.batch_size):
             rows = order[start : start + self.batch_size]
@@ -339,7 +339,7 @@ class DataModule(HyperParameters):
         """Memory-map a data set that :meth:`save` wrote.
 
         Args:
-            folder: the folder.
+            folder: where it did.
             batch_size: examples per batch.
             verify: read everything once and compare it with the digest in the facts.
 

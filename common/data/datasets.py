@@ -49,10 +49,7 @@ class Digits(DataModule):
         X, y = load_digits(return_X_y=True)
         X, y = X.astype(np.uint8), y.astype(np.uint8)
         super().__init__(
-            X[:-360],
-            y[:-360],
-            X[-360:],
-            y[-360:],
+            *(X[:-360], y[:-360], X[-360:], y[-360:]),
             batch_size=batch_size,
             name="digits",
             divisor=16.0,
@@ -96,10 +93,7 @@ class Synthetic(DataModule):
         logits = X @ map_ + noise * random.standard_normal((len(X), num_outputs))
         y = logits.argmax(axis=1).astype(np.int32)
         super().__init__(
-            X[:num_examples],
-            y[:num_examples],
-            X[num_examples:],
-            y[num_examples:],
+            *(X[:num_examples], y[:num_examples], X[num_examples:], y[num_examples:]),
             batch_size=batch_size,
             name=f"synthetic:{num_examples}x{num_inputs}x{num_outputs}",
             num_outputs=num_outputs,
@@ -121,11 +115,10 @@ def load_npz(path: Path) -> DataModule:
         # Opened here: np.load leaves the file of a broken archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             large = path.stat().st_size > memory_limit() // 4
-            arrays = dict[str, Array](map_arrays(path, ARRAYS) if large else {})
-            arrays |= {
-                name: archive[name] for name in ARRAYS if name in archive if name not in arrays
-            }
+            mapped = map_arrays(path, ARRAYS) if large else {}
             held = sorted(archive)
+            read = {name: archive[name] for name in ARRAYS if name in held if name not in mapped}
+            arrays = mapped | read
     except FileNotFoundError:
         raise ParityError(path, "an .npz file", "nothing there", "check the path") from None
     except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
@@ -159,21 +152,16 @@ def load_npz(path: Path) -> DataModule:
             f"{X_train.shape[1:]} {X_train.dtype} and {X_val.shape[1:]} {X_val.dtype}",
             "build both the same way",
         )
-    image_shape = X_train.shape[1:] if X_train.ndim == 3 else None
-    divisor = 255.0 if pixels[0] else 1.0
     try:
         return DataModule(
-            _features(X_train),
-            arrays["y_train"],
-            _features(X_val),
-            arrays["y_val"],
+            *(_features(X_train), arrays["y_train"], _features(X_val), arrays["y_val"]),
             name=path.stem,
-            divisor=divisor,
-            image_shape=image_shape,
+            divisor=255.0 if pixels[0] else 1.0,
+            image_shape=X_train.shape[1:] if X_train.ndim == 3 else None,
             source=str(path),
         )
     except ParityError as error:
-        raise ParityError(f"{path}: {error}") from None
+        raise error.inside(path) from None
 
 
 def _features(X: Array) -> Array:

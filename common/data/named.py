@@ -76,7 +76,7 @@ def open_data(
     elif name.endswith(".npz"):
         folder = _store(load_npz(Path(os.path.expanduser(name))))
     else:
-        raise ParityError("data", f"{DATA_SETS}", repr(name), "choose one of these")
+        raise ParityError("data", DATA_SETS, repr(name), "choose one of these")
     return folder, DataModule.open(folder, batch_size), notice
 
 

@@ -159,4 +159,4 @@ def _no_others(path: Path, table: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _wrong(path: Path, expected: str, received: str, remedy: str) -> ParityError:
-    return ParityError(path, expected, received, f"{remedy}")
+    return ParityError(path, expected, received, remedy)

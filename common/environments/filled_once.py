@@ -10,17 +10,16 @@ from typing import Any
 
 import filelock
 
+from framework_parity.common.core.errors import Complaint
 from framework_parity.common.core.files import write_whole
 
 COMPLETE = "complete.json"
 
 
-class BuildError(Exception):
-    """Why there is no environment; ``output`` is all that the failed program said."""
+class BuildError(Complaint):
+    """Why there is no environment; ``output`` is all that a program said that failed."""
 
-    def __init__(self, reason: str, output: str = "") -> None:
-        super().__init__(reason)
-        self.output = output
+    output = ""
 
 
 def is_complete(folder: Path) -> bool:
@@ -49,9 +48,8 @@ def build_once(
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     tell("waiting for another installation")
-    lock = filelock.FileLock(f"{folder}.lock")
     try:
-        held = lock.acquire(cancel_check=stop.is_set)
+        held = filelock.FileLock(f"{folder}.lock").acquire(cancel_check=stop.is_set)
     except filelock.Timeout:
         raise BuildError("interrupted") from None
     with held:

@@ -76,7 +76,9 @@ def run_program(
             process.wait()
             raise
     if process.returncode:
-        raise BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
+        error = BuildError(f"{what} failed: {_gist(errors or output)}")
+        error.output = output + errors
+        raise error
     return output
 
 

@@ -1,8 +1,7 @@
 """What the loop of a training was fed, step by step, against the plan.
 
 Every batch is projected on one vector inside the framework's own loop, from the tensors that it
-trains on. A projection tells a row from the others, and costs next to nothing. Needs NumPy and
-the standard library only: workers import this module.
+trains on. A projection tells a row from the others, and costs next to nothing.
 """
 
 from __future__ import annotations
@@ -127,9 +126,8 @@ def with_counts(plan: Plan, data: DataModule, record: Record) -> Record:
     sizes = arrays.get(COUNTS[0], none)
     whole = sizes.dtype.kind == labels.dtype.kind == "i" and not (sizes < 0).any()
     if not whole or {projections.shape, labels.shape} != {(int(sizes.sum()),)} or sizes.ndim != 1:
-        raise RecordError(
-            f"{', '.join(PROJECTED)}: expected one number for each of the {COUNTS[0]}"
-        )
+        shapes = f"shapes {projections.shape} and {labels.shape}"
+        raise RecordError(", ".join(PROJECTED), f"one number for each of the {COUNTS[0]}", shapes)
     feeding = Feeding(plan, data)
     feeding.add(projections.astype(np.float64), labels, sizes)
     return replace(record, arrays=arrays | feeding.arrays())
@@ -174,7 +172,8 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
         return
     rows, shape = found.get(ROWS), (int(examples.sum()),)
     if rows is None or rows.shape != shape or rows.dtype.kind != "i":
-        raise RecordError(f"{ROWS}: expected the row of each example that was fed, shape {shape}")
+        received = None if rows is None else rows.shape
+        raise RecordError(ROWS, f"the row of each example that was fed, shape {shape}", received)
 
 
 def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int, str] | None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from framework_parity.common.core.errors import Complaint
+
 Progress = Callable[[str, float], None]
 """A progress callback: what is being done, and the part done, 0 to 1."""
 
@@ -58,11 +60,11 @@ Contents = dict[str, bytes]
 """The unpacked, verified files by name."""
 
 
-class SourceError(Exception):
+class SourceError(Complaint):
     """Why one source gave nothing: one line for the list in :class:`DataUnavailable`."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(one_line(reason))
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class TransientError(SourceError):
@@ -79,19 +81,15 @@ def read_folder(folder: Path) -> Contents:
         raise SourceError(folder, f"a folder with {', '.join(FILES)}", "nothing there")
     contents = {}
     for name in FILES:
-        places = [
-            folder / subfolder / f"{name}{suffix}"
-            for subfolder in SUBFOLDERS
-            for suffix in ("", ".gz")
-        ]
-        path = next((path for path in places if os.path.isfile(path)), None)
+        places = (folder / sub / f"{name}{end}" for sub in SUBFOLDERS for end in ("", ".gz"))
+        path = next(filter(os.path.isfile, places), None)
         if path is None:
             raise SourceError(folder / name, "this file, with or without .gz", "nothing there")
         try:
             with path.open("rb") as file:
                 contents[name] = unpack(name, file, packed=path.suffix == ".gz")
         except SourceError as reason:
-            raise SourceError(f"{path}: {reason}") from None
+            raise reason.inside(path) from None
         except OSError as error:
             raise SourceError(path, "a readable file", error) from None
     return contents

@@ -98,7 +98,7 @@ def download(
                 wait = BACKOFF_SECONDS * 2 ** (TRIES - 1 - remaining)
                 last = not remaining or time.monotonic() + wait >= deadline
                 if last or not isinstance(reason, TransientError):
-                    raise SourceError(f"{name}.gz: {reason}") from None
+                    raise reason.inside(f"{name}.gz") from None
                 time.sleep(wait)
         report(name, 1.0)
         got[name] = content
@@ -134,13 +134,13 @@ def _get(
     except urllib.error.HTTPError as error:
         error.close()
         kind = TransientError if error.code >= 500 or error.code in (408, 429) else SourceError
-        raise kind(f"expected the file; received HTTP {error.code} {error.reason}") from None
+        raise kind("", "the file", f"HTTP {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         # An unknown host; an untrusted certificate, which is a ValueError; an unusable redirection.
         permanent = isinstance(cause, (socket.gaierror, ValueError, InvalidURL))
         kind = SourceError if permanent else TransientError
-        raise kind(f"expected an answer; received {cause or type(cause).__name__}") from None
+        raise kind("", "an answer", cause or type(cause).__name__) from None
     if len(body) < whole:
         raise TransientError("", f"{whole} bytes", len(body))
     return bytes(body)

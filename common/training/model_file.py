@@ -1,7 +1,4 @@
-"""A user's own model: what the file of ``model`` must hold, and the parameters drawn for it.
-
-Needs NumPy and the standard library only: workers read the file, too.
-"""
+"""A user's own model: what the file of ``model`` must hold, and the parameters drawn for it."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class OwnModel:
     """A file that gives the same model in several frameworks.
 
     Args:
-        path: the file.
+        path: where it is.
         shapes: shape of each parameter by name, with ``"inputs"`` and ``"outputs"`` for the
             numbers of features and classes.
         backends: those that the file has a ``BACKEND_model`` for, in the file's order.
@@ -42,11 +39,7 @@ class OwnModel:
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
-        """Read a file.
-
-        Args:
-            path: the file.
-            backends: names of all backends that there are.
+        """Read a file; ``backends`` are the names of all that there are.
 
         Raises:
             ParityError: if it cannot be imported, or holds no model or no shapes.
@@ -92,11 +85,7 @@ class OwnModel:
     def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
         """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
 
-        Args:
-            num_inputs: features of an example.
-            num_outputs: classes.
-            seed: of the generator; the order of ``PARAMETERS`` counts.
-            dtype: floating-point type.
+        The generator draws in the order of ``PARAMETERS``.
         """
         sizes = {"inputs": num_inputs, "outputs": num_outputs}
         generator = np.random.default_rng(np.random.SeedSequence(seed))
@@ -111,8 +100,9 @@ class OwnModel:
         """Parameters for examples whose features, and classes, are in another order."""
         orders = {"inputs": features, "outputs": classes}
         permuted = {}
-        for name, value in parameters.items():
-            for axis, size in enumerate(self.shapes[name]):
+        for name, sizes in self.shapes.items():
+            value = parameters[name]
+            for axis, size in enumerate(sizes):
                 if isinstance(size, str):
                     value = np.take(value, orders[size], axis=axis)
             permuted[name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,11 +137,14 @@ class Plan:
         ends = [divmod(step, self.steps_per_epoch) for step in self.snapshots]
         return {epoch: place for place, (epoch, rest) in enumerate(ends) if epoch and not rest}
 
-    def rows(self, step: int) -> npt.NDArray[np.int32]:
-        """The rows of a step's batch, counted from 0."""
+    def rows(
+        self, step: int, orders: Sequence[npt.NDArray[np.int32]] | None = None
+    ) -> npt.NDArray[np.int32]:
+        """The rows of a step's batch, counted from 0; in other ``orders`` than the plan's."""
         epoch, place = divmod(step, self.steps_per_epoch)
         size = self.recipe.batch_size
-        return np.asarray(self.order[epoch][place * size : (place + 1) * size])
+        order = self.order[epoch] if orders is None else orders[epoch]
+        return np.asarray(order[place * size : (place + 1) * size])
 
     def batches(self, epoch: int) -> Iterator[npt.NDArray[np.int32]]:
         """The rows of each batch of an epoch (counted from 0)."""

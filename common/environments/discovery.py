@@ -23,30 +23,24 @@ from framework_parity.common.environments.specifier import parse_backend
 
 
 def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[str, Backend]:
-    """The backends by name, in alphabetical order.
+    """The backends in a folder by name, in alphabetical order.
 
-    Args:
-        folder: where they are.
-        external: also those that hold a ``command.toml`` and are not imported but called.
+    Those that are ``external`` hold a ``command.toml``, and are not imported but called.
 
     Raises:
         ParityError: if a backend's requirements cannot be read, or do not pin its framework.
     """
-    found = python_backends(folder)
-    if not external:
-        return found
-    return dict(sorted((found | discover_external(folder)).items()))
+    found = python_backends(folder) | (discover_external(folder) if external else {})
+    return dict(sorted(found.items()))
 
 
 def choose(
     names: Iterable[str], found: Mapping[str, Backend], find_links: Sequence[str] = ()
 ) -> list[Backend]:
-    """The backends of these names; every framework if none is named.
+    """Those of the backends found that are named; every framework if none is.
 
-    Args:
-        names: ``NAME`` or ``NAME==VERSION``.
-        found: what there is.
-        find_links: where pip looks for releases besides its index.
+    Names are ``NAME`` or ``NAME==VERSION``; ``find_links`` is where pip looks for releases besides
+    its index.
 
     Raises:
         ParityError: if a name is not a backend's, or a version is malformed.

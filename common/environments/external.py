@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +21,13 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend, Environment
 from framework_parity.common.environments.environment import IMPORT_SECONDS
 from framework_parity.common.environments.external_command import COMMAND_FILE, Command, fill
-from framework_parity.common.environments.filled_once import BuildError, build_once, is_complete
+from framework_parity.common.environments.filled_once import BuildError, Tell, build_once
 from framework_parity.common.environments.program import run_program
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalBackend(Backend):
-    """A folder of ``backends/`` that holds a ``command.toml``.
-
-    Args:
-        folder: the folder.
-        command: what the file says.
-    """
+    """A folder of ``backends/`` that holds a ``command.toml``: the folder, what the file says."""
 
     folder: Path
     command: Command
@@ -67,8 +60,7 @@ class ExternalBackend(Backend):
 class ExternalEnvironment(Environment):
     """The program that runs an external backend; it stands for the interpreter.
 
-    Args:
-        arguments: of the program, with the placeholders of a run.
+    Its arguments hold the placeholders of a run.
     """
 
     arguments: tuple[str, ...] = ()
@@ -91,9 +83,6 @@ def discover_external(folder: Path) -> dict[str, Backend]:
             command=command,
         )
     return found
-
-
-# Setting up
 
 
 def find_external(
@@ -135,9 +124,7 @@ def find_external(
             tell("starting for the first time")
             return {"version": check()}
 
-        if not is_complete(folder) and not build:
-            raise BuildError("not built yet: compare.py setup")
-        build_once(folder, make, tell, stop)
+        build_once(folder, build and make, tell, stop)
         if named is not None:
             check()
     except (BuildError, OSError) as error:
@@ -194,7 +181,5 @@ def _find_program(
         version = run_program([program, "--version"], folder, command.program, stop)
         return {"version": version.strip()}
 
-    if not is_complete(folder) and not build:
-        raise BuildError(f"{absent}: compare.py setup")
-    build_once(folder, make, tell, stop)
+    build_once(folder, build and make, tell, stop, absent)
     return Path(program), programs

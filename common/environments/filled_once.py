@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 
@@ -22,30 +22,35 @@ class BuildError(Complaint):
     output = ""
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a folder was filled to the end."""
-    return (folder / COMPLETE).exists()
+Tell = Callable[[str], None]
+"""Told what is being done."""
 
 
 def build_once(
     folder: Path,
-    make: Callable[[], Mapping[str, Any]],
-    tell: Callable[[str], None],
+    make: Callable[[], Mapping[str, Any]] | Literal[False],
+    tell: Tell,
     stop: threading.Event,
+    absent: str = "not built yet",
 ) -> None:
     """Fill a folder, under a lock, unless it is complete; nothing is left of a failure.
 
     Args:
         folder: empty when ``make`` is called.
-        make: fills it; gives what :data:`COMPLETE` says of it, among it the ``version``.
+        make: fills it; gives what :data:`COMPLETE` says of it, among it the ``version``. False if
+            it is not to be filled now.
         tell: told what is being done.
         stop: when it is set, the lock is no longer waited for.
+        absent: what to say of a folder that is not to be filled and was not.
 
     Raises:
-        BuildError: if it was interrupted; and whatever ``make`` raises.
+        BuildError: if it was interrupted, or is absent; and whatever ``make`` raises.
     """
-    if is_complete(folder):
+    complete = folder / COMPLETE
+    if complete.exists():
         return
+    if not make:
+        raise BuildError(f"{absent}: compare.py setup")
     folder.parent.mkdir(parents=True, exist_ok=True)
     tell("waiting for another installation")
     try:
@@ -53,7 +58,7 @@ def build_once(
     except filelock.Timeout:
         raise BuildError("interrupted") from None
     with held:
-        if is_complete(folder):
+        if complete.exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -62,4 +67,4 @@ def build_once(
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        write_whole(folder / COMPLETE, facts)
+        write_whole(complete, facts)

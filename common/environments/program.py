@@ -96,11 +96,8 @@ def end_process_group(process: subprocess.Popen[str]) -> None:
 def _gist(text: str) -> str:
     """The line of an output that says what went wrong: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if re.match(r"(\w+ )?error", line, re.IGNORECASE) and "Ignored" not in line
-    ]
+    error = re.compile(r"(?!.*Ignored)(\w+ )?error", re.IGNORECASE)
+    errors = [line for line in lines if error.match(line)]
     said = (errors or lines[-1:] or ["it said nothing"])[0]
     # pip lists every release that there is.
     return re.sub(r"\(from versions: .*, (.*?, .*?, .*?)\)", r"(from versions: …, \1)", said)

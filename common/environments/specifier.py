@@ -73,12 +73,7 @@ def parse_python(pair: str) -> tuple[str, str]:
 
 
 def is_release(version: str, asked: str) -> bool:
-    """Whether an installed version is the release asked for; a local part such as +cpu may differ.
-
-    Args:
-        version: as the installation states it.
-        asked: as the user named it.
-    """
+    """Whether a version is the release asked for; a local part such as +cpu may differ."""
     try:
         return Specifier(f"=={asked}").contains(Version(version), prereleases=True)
     except InvalidVersion:

@@ -89,7 +89,7 @@ class OwnProcess(Process):
 
     Args:
         command: the program and its arguments; run from the project's root, without a shell.
-        log: the file that takes its standard error.
+        log: takes its standard error.
         variables: added to its environment.
         cpus: the processors that it keeps to; None for all.
 

@@ -11,11 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Display:
-    """Shows what every job is doing; safe to be told from several threads.
+    """Shows what every job is doing, unless quiet; safe to be told from several threads.
 
-    Args:
-        quiet: show nothing.
-        console: where to; standard error if not given.
+    On standard error if no console is given.
     """
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:

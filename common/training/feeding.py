@@ -31,12 +31,7 @@ ROWS = "fed/rows"
 
 
 class Feeding:
-    """Compares what a trainer was fed with the plan, as the training goes on.
-
-    Args:
-        plan: says which rows each step should have.
-        data: the examples as they are stored.
-    """
+    """Compares what a trainer was fed with the plan, as the training goes on."""
 
     def __init__(self, plan: Plan, data: DataModule) -> None:
         self.plan, self.v = plan, plan.direction
@@ -109,11 +104,8 @@ class Feeding:
 def with_counts(plan: Plan, data: DataModule, record: Record) -> Record:
     """The record with counts in place of the projections that a program of its own left.
 
-    Args:
-        plan: says which rows each step should have.
-        data: the examples as they are stored.
-        record: with ``fed/projections`` and ``fed/labels``, each example's in the order of use, and
-            ``fed/examples``, the size of each batch; any other record is given back as it is.
+    These are ``fed/projections`` and ``fed/labels``, each example's in the order of use, and
+    ``fed/examples``, the size of each batch; any other record is given back as it is.
 
     Raises:
         RecordError: if their lengths do not fit each other.
@@ -153,27 +145,25 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
     if not found:
         return
     for name in COUNTS:
-        values, steps = found.get(name), found[next(iter(found))].shape[:1]
-        if (
-            values is None
-            or values.shape != steps
-            or values.dtype.kind != "i"
-            or (values < 0).any()
-        ):
-            shape = None if values is None else values.shape
-            raise RecordError(name, f"whole numbers of shape {steps}", shape)
+        steps = found[next(iter(found))].shape[:1]
+        values = _whole_numbers(found, name, steps, f"whole numbers of shape {steps}")
+        if (values < 0).any():
+            raise RecordError(name, f"whole numbers of shape {steps}", steps)
     examples, *wrong = (found[name] for name in COUNTS)
     sizes = [len(plan.rows(step)) for step in range(plan.num_steps)]
-    if (
-        examples.tolist() == sizes
-        and not any(values.any() for values in wrong)
-        and ROWS not in found
-    ):
-        return
-    rows, shape = found.get(ROWS), (int(examples.sum()),)
-    if rows is None or rows.shape != shape or rows.dtype.kind != "i":
-        received = None if rows is None else rows.shape
-        raise RecordError(ROWS, f"the row of each example that was fed, shape {shape}", received)
+    planned = examples.tolist() == sizes and not any(values.any() for values in wrong)
+    if not planned or ROWS in found:
+        shape = (int(examples.sum()),)
+        _whole_numbers(found, ROWS, shape, f"the row of each example that was fed, shape {shape}")
+
+
+def _whole_numbers(
+    found: Mapping[str, Array], name: str, shape: tuple[int, ...], expected: str
+) -> Array:
+    values = found.get(name)
+    if values is None or values.shape != shape or values.dtype.kind != "i":
+        raise RecordError(name, expected, None if values is None else values.shape)
+    return values
 
 
 def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int, str] | None:

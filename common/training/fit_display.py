@@ -1,7 +1,4 @@
-"""What a reader sees of a fit: the book's board in a notebook, a bar in a terminal, else nothing.
-
-Workers import this module: NumPy and the standard library only.
-"""
+"""What a reader sees of a fit: the book's board in a notebook, a bar in a terminal, else nothing."""
 
 from __future__ import annotations
 
@@ -62,11 +59,7 @@ class FitDisplay(ABC):
 
 
 class FitBoard(FitDisplay):
-    """Training loss, validation loss and validation accuracy against the epoch, on a board.
-
-    Args:
-        board: where they are drawn.
-    """
+    """Training loss, validation loss and validation accuracy against the epoch, on a board."""
 
     def __init__(self, board: ProgressBoard) -> None:
         self.board = board
@@ -90,11 +83,7 @@ class FitBoard(FitDisplay):
 
 
 class TerminalBar(FitDisplay):
-    """A bar on one line of a terminal.
-
-    Args:
-        out: the terminal's stream.
-    """
+    """A bar on one line of a terminal."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -136,9 +125,7 @@ class TerminalBar(FitDisplay):
 def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitDisplay]]:
     """The callbacks that show a fit while the block runs; the last state is shown at its end.
 
-    Args:
-        board: whether to show it, or a board of the user's own.
-        max_epochs: how many epochs the fit has.
+    ``board`` says whether, or is a board of the user's own.
     """
     displays = _displays(board, max_epochs)
     try:

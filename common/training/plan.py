@@ -211,7 +211,7 @@ class Plan:
                 for name in ("W", "b", "order")
             }
             plan = cls(
-                recipe=Recipe.from_json(facts["recipe"]),
+                recipe=Recipe(**facts["recipe"]),
                 data_folder=Path(facts["data_folder"]),
                 data_sha256=facts["data_sha256"],
                 probed=tuple(facts["probed"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from framework_parity.common.core.errors import ParityError
@@ -64,11 +63,6 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as a JSON object."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Recipe:
-        """The recipe that :meth:`to_json` wrote."""
-        return cls(**facts)
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:

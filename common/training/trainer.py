@@ -52,8 +52,14 @@ def batch_means(values: npt.NDArray[Any], batch_size: int) -> Floats:
         float64, shape ``(ceil(n / batch_size),)``.
     """
     starts = np.arange(0, len(values), batch_size)
-    sizes = np.diff([*starts, len(values)])
-    return np.add.reduceat(values.astype(np.float64), starts) / sizes
+    sums = np.add.reduceat(values.astype(np.float64), starts)
+    return sums / batch_sizes(len(values), batch_size)
+
+
+def batch_sizes(num_examples: int, batch_size: int) -> Indices:
+    """How many examples each batch has: the last one may be short."""
+    starts = np.arange(0, num_examples, batch_size)
+    return np.diff([*starts, num_examples])
 
 
 Callback = Callable[["Trainer", Progress], None]
@@ -290,8 +296,7 @@ class Trainer(ABC):
         self.batch_size = data.batch_size
         self.num_train_batches = -(-data.num_train // data.batch_size)
         self.num_val_batches = -(-data.num_val // data.batch_size)
-        self.epoch = 0
-        self.step = 0
+        self.epoch = self.step = 0
         self.step_loss = self.step_accuracy = np.empty(0)
         self.fed = []
         self.seconds = dict.fromkeys(self.seconds, 0.0)
@@ -308,11 +313,10 @@ class Trainer(ABC):
     def _fit_epochs(self, orders: Sequence[Indices] | None) -> None:
         for epoch in range(self.max_epochs):
             self.epoch = epoch
-            order = (
-                np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
-                if orders is None
-                else np.asarray(orders[epoch])
-            )
+            if orders is None:
+                order = np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
+            else:
+                order = np.asarray(orders[epoch])
             self._fit_segments(order)
             loss, accuracy = self.evaluate_accuracy_and_loss()
             self.history["val_loss"].append(loss)
@@ -325,11 +329,11 @@ class Trainer(ABC):
         Args:
             dtype: floating-point type of the features.
         """
-        if not self.data.is_large:
-            X, y = self.data.examples(train=True, dtype=dtype)
-            return X, y
         self.dtype = dtype
-        X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        if self.data.is_large:
+            X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        else:
+            X, y = self.data.examples(train=True, dtype=dtype)
         return X, y
 
     def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
@@ -370,8 +374,7 @@ class Trainer(ABC):
         loss, accuracy = (np.concatenate(parts) for parts in zip(*segments, strict=True))
         self.step_loss = np.concatenate([self.step_loss, loss])
         self.step_accuracy = np.concatenate([self.step_accuracy, accuracy])
-        weights = np.full(num_steps, size)
-        weights[-1] = len(order) - size * (num_steps - 1)
+        weights = batch_sizes(len(order), size)
         self.history["train_loss"].append(float(np.average(loss, weights=weights)))
         self.history["train_accuracy"].append(float(np.average(accuracy, weights=weights)))
 

@@ -15,11 +15,7 @@ from framework_parity.common.training.classifier import Classifier as AbstractCl
 
 
 def tensor(values):
-    """An array.
-
-    Args:
-        values: numbers, nested lists or NumPy's array; fractions are float32.
-    """
+    """An array of ``values``: numbers, nested lists or NumPy's array; fractions are float32."""
     return jnp.array(values)
 
 

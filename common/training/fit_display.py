@@ -1,4 +1,4 @@
-"""What a reader sees of a fit: the book's board in a notebook, a bar in a terminal, else nothing."""
+"""What is seen of a fit: the book's board in a notebook, a bar in a terminal, else nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Answers of one framework to what the book's exercises ask, in its own environment.
 
-:mod:`notebook.exercises` asks every backend. NumPy and the standard library only.
+:mod:`notebook.exercises` asks every backend.
 """
 
 from __future__ import annotations

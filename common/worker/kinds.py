@@ -8,19 +8,13 @@ import re
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.worker.exercises import limits, sweep
 from framework_parity.common.worker.own_model import own_model, read_model
-from framework_parity.common.worker.reference import train_reference
+from framework_parity.common.worker.reference import reference
 from framework_parity.common.worker.train import independent, probe, train
 from framework_parity.common.worker.worker import Kind
 
 KINDS: dict[str, Kind] = {
-    "train": train,
-    "probe": probe,
-    "independent": independent,
-    "own_model": own_model,
-    "read_model": read_model,
-    "reference": train_reference,
-    "limits": limits,
-    "sweep": sweep,
+    kind.__name__: kind
+    for kind in (train, probe, independent, own_model, read_model, reference, limits, sweep)
 }
 
 

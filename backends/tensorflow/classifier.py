@@ -88,7 +88,7 @@ class Classifier(EagerClassifier):
         return {
             getattr(variable, "path", variable.name): variable.numpy().copy()
             for value in vars(self).values()
-            for variable in _states(value)
+            for variable in _variables(value, trainable=False)
         }
 
     def set_tensor(self, name, value):
@@ -99,12 +99,13 @@ class Classifier(EagerClassifier):
             held.assign(value)
 
 
-def _variables(value):
+def _variables(value, trainable=True):
     if isinstance(value, tf.Variable):
-        return [value] if value.trainable else []
+        return [value] if value.trainable == trainable else []
     if isinstance(value, list | tuple):
-        return [variable for item in value for variable in _variables(item)]
-    return getattr(value, "trainable_variables", [])  # a layer's, a module's
+        return [variable for item in value for variable in _variables(item, trainable)]
+    # a layer's, a module's
+    return getattr(value, "trainable_variables" if trainable else "non_trainable_variables", [])
 
 
 def _layers(value):
@@ -112,14 +113,6 @@ def _layers(value):
         return value._flatten_layers()
     items = value if isinstance(value, list | tuple) else ()
     return [layer for item in items for layer in _layers(item)]
-
-
-def _states(value):
-    if isinstance(value, tf.Variable):
-        return [] if value.trainable else [value]
-    if isinstance(value, list | tuple):
-        return [variable for item in value for variable in _states(item)]
-    return getattr(value, "non_trainable_variables", [])
 
 
 def _name(variable):

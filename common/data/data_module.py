@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -166,35 +165,15 @@ class DataModule(HyperParameters):
             ``X`` and ``y`` as of :meth:`examples`, always ``chunk_rows`` long, and how many of
             their rows count: all but in the last chunk.
         """
-        ready: queue.Queue[tuple[Array, Array, int] | BaseException | None] = queue.Queue(1)
-        ended = threading.Event()
-
-        def put(item: tuple[Array, Array, int] | BaseException | None) -> None:
-            while not ended.is_set():
-                with contextlib.suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    return
-
-        def read() -> None:
-            try:
-                for start in range(0, len(order), self.chunk_rows):
-                    if ended.is_set():
-                        return
-                    put(self._chunk(order[start : start + self.chunk_rows], dtype))
-                put(None)
-            except BaseException as error:  # raised where the chunks are used
-                put(error)
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            ended.set()
-            reader.join()
+        size = self.chunk_rows
+        pieces = (order[start : start + size] for start in range(0, len(order), size))
+        with ThreadPoolExecutor(1) as reader:
+            ready = reader.submit(self._chunk, next(pieces), dtype)
+            for rows in pieces:
+                ahead = reader.submit(self._chunk, rows, dtype)
+                yield ready.result()
+                ready = ahead
+            yield ready.result()
 
     def _chunk(self, rows: Array, dtype: str) -> tuple[Array, Array, int]:
         X = empty_aligned((self.chunk_rows, self.num_inputs), dtype)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
@@ -72,7 +73,7 @@ def open_data(
     elif name == "synthetic":
         folder = _store(Synthetic())
     elif sizes := re.fullmatch(r"synthetic:([0-9]+)x([0-9]+)x([0-9]+)", name):
-        folder = _store(_synthetic(name, *map(_whole, sizes.groups())))
+        folder = _store(_synthetic(name, sizes.groups()))
     elif name.endswith(".npz"):
         folder = _store(load_npz(Path(os.path.expanduser(name))))
     else:
@@ -80,14 +81,10 @@ def open_data(
     return folder, DataModule.open(folder, batch_size), notice
 
 
-def _whole(digits: str) -> int:
-    # int() refuses thousands of digits; anything so long is too large for memory all the same.
-    return int(digits[:20])
-
-
-def _synthetic(name: str, num_examples: int, num_inputs: int, num_outputs: int) -> DataModule:
+def _synthetic(name: str, sizes: Iterable[str]) -> DataModule:
     try:
-        return Synthetic(num_examples, num_inputs, num_outputs)
+        # int() refuses thousands of digits; anything so long is too large for memory all the same.
+        return Synthetic(*(int(digits[:20]) for digits in sizes))
     except (MemoryError, OverflowError, ValueError) as error:
         raise ParityError(
             name,

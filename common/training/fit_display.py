@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TextIO
@@ -46,19 +45,7 @@ class Shown(Protocol):
     history: dict[str, list[float]]
 
 
-class FitDisplay(ABC):
-    """A trainer's callback that shows where training stands."""
-
-    @abstractmethod
-    def __call__(self, trainer: Shown, progress: Progress) -> None:
-        """Take note of what a trainer tells."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Show the last state: the fit has ended, well or not."""
-
-
-class FitBoard(FitDisplay):
+class FitBoard:
     """Training loss, validation loss and validation accuracy against the epoch, on a board."""
 
     def __init__(self, board: ProgressBoard) -> None:
@@ -82,7 +69,7 @@ class FitBoard(FitDisplay):
         self.board.flush()
 
 
-class TerminalBar(FitDisplay):
+class TerminalBar:
     """A bar on one line of a terminal."""
 
     def __init__(self, out: TextIO) -> None:
@@ -122,7 +109,7 @@ class TerminalBar(FitDisplay):
 
 
 @contextmanager
-def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitDisplay]]:
+def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitBoard | TerminalBar]]:
     """The callbacks that show a fit while the block runs; the last state is shown at its end.
 
     ``board`` says whether, or is a board of the user's own.
@@ -135,7 +122,7 @@ def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitDisp
             display.close()
 
 
-def _displays(board: bool | ProgressBoard, max_epochs: int) -> list[FitDisplay]:
+def _displays(board: bool | ProgressBoard, max_epochs: int) -> list[FitBoard | TerminalBar]:
     if not board or not max_epochs:
         return []
     if isinstance(board, ProgressBoard):

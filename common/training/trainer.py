@@ -23,6 +23,7 @@ from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.fit_display import Progress, shown
 from framework_parity.common.training.forward_checks import Pass, unequal
 from framework_parity.common.training.progress_board import ProgressBoard
+from framework_parity.common.training.record import HISTORY
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -290,9 +291,7 @@ class Trainer(ABC):
             parameters: initial parameters; the model's own if not given.
             dtype: floating-point type of the examples.
         """
-        self.history = {
-            name: [] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        }
+        self.history = {name: [] for name in HISTORY}
         self.batch_size = data.batch_size
         self.num_train_batches = -(-data.num_train // data.batch_size)
         self.num_val_batches = -(-data.num_val // data.batch_size)

@@ -79,7 +79,7 @@ class Request:
                 "mend it",
             )
         return {
-            name: Path(value) if isinstance(value, str) and _is_path(hints[name]) else value
+            name: Path(value) if isinstance(value, str) and Path in _kinds(hints[name]) else value
             for name, value in self.fields.items()
         }
 
@@ -90,12 +90,11 @@ def _place(value: object) -> str:
     return str(value.absolute())
 
 
-def _is_path(hint: Any) -> bool:
-    return Path in (hint, *get_args(hint))
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def _fits(value: object, hint: Any) -> bool:
     """Whether a value of a JSON file is of a type; those of lists and objects are not looked at."""
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     held: dict[Any, Any] = {Path: str, float: (int, float)}  # what JSON has for them
-    return isinstance(value, tuple(held.get(k, get_origin(k) or k) for k in kinds))
+    return isinstance(value, tuple(held.get(k, get_origin(k) or k) for k in _kinds(hint)))

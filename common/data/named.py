@@ -54,7 +54,10 @@ def open_data(
             try:
                 folder = _store(Digits())
             except ParityError as error:
-                raise ParityError(f"{unavailable}; and digits instead: {error}") from None
+                remedy = f"{unavailable.remedy}; and digits instead: {error}"
+                raise ParityError(
+                    "fashion-mnist", unavailable.expected, unavailable.tried, remedy
+                ) from None
             notice = (
                 "This run used digits, because no data set was named and fashion-mnist could not "
                 f"be had: {unavailable.tried}."

@@ -94,9 +94,9 @@ def fetch_fashion_mnist(
         except SourceError as reason:
             remedy = f"unset {DATA_VARIABLE}" if data_dir is None else "leave out --data-dir"
             raise ParityError(
-                reason.what,
+                one_line(str(reason.what)),
                 reason.expected,
-                reason.received,
+                one_line(str(reason.received)),
                 f"put the publisher's file there, or {remedy} to have it fetched",
             ) from None
         if _refusal_of_stored(folder):

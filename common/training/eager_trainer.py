@@ -142,9 +142,8 @@ class EagerTrainer(Trainer):
 
     def training_batch(self, rows: Indices) -> tuple[Array, npt.NDArray[np.int32]]:
         order = self.tensor(np.ascontiguousarray(rows))
-        return np.array(self.numpy(self.gather(order))), self.numpy(
-            self.take(self.y, order)
-        ).astype(np.int32)
+        X, y = self.numpy(self.gather(order)), self.numpy(self.take(self.y, order))
+        return np.array(X), y.astype(np.int32)
 
     def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(self.X_val), size):

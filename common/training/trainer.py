@@ -101,18 +101,21 @@ class Trainer(ABC):
         self.callbacks = list(callbacks)
         self.pauses = sorted(set(pauses))
         self._displays: Sequence[Callback] = ()
-        self.history: dict[str, list[float]] = {}
-        self.step_loss: Floats = np.empty(0)
-        self.step_accuracy: Floats = np.empty(0)
-        self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
         self.model: Any = None
         self.data: Any = None
         self.optim: Any = None
-        self.watched: npt.NDArray[Any] | None = None
-        self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.X: Any = None
+        self.watched: npt.NDArray[Any] | None = None
         self.dtype = "float32"
         self.batch_size = self.num_train_batches = self.num_val_batches = 0
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.step_loss: Floats = np.empty(0)
+        self.step_accuracy: Floats = np.empty(0)
+        self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
+        self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.epoch = self.step = 0
 
     # The framework's half
@@ -291,14 +294,10 @@ class Trainer(ABC):
             parameters: initial parameters; the model's own if not given.
             dtype: floating-point type of the examples.
         """
-        self.history = {name: [] for name in HISTORY}
+        self._begin_anew()
         self.batch_size = data.batch_size
         self.num_train_batches = -(-data.num_train // data.batch_size)
         self.num_val_batches = -(-data.num_val // data.batch_size)
-        self.epoch = self.step = 0
-        self.step_loss = self.step_accuracy = np.empty(0)
-        self.fed = []
-        self.seconds = dict.fromkeys(self.seconds, 0.0)
         if parameters is not None:
             model.set_parameters(parameters)
         self.dtype = dtype

@@ -6,13 +6,13 @@ import contextlib
 import io
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 
+from framework_parity.common.core.programs import run_to_end
 from framework_parity.common.data.fashion_mnist.files import (
     FILES,
     Contents,
@@ -87,32 +87,19 @@ def _apt_download(folder: Path, deadline: float) -> Path:
 
 def _output(command: list[str], folder: Path, deadline: float) -> bytes:
     """Standard output of a program: no shell, no input, no time beyond the deadline."""
-    program = command[0]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # so that its helpers end with it
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise SourceError(
-                    "", f"an end of {program} in time", f"none in {APT_SECONDS:.0f} s"
-                ) from None
-            raise
+    program, seconds = command[0], deadline - time.monotonic()
+    try:
+        process = run_to_end(command, seconds, cwd=folder, env={**os.environ, "LC_ALL": "C"})
+    except subprocess.TimeoutExpired:
+        raise SourceError(
+            "", f"an end of {program} in time", f"none in {APT_SECONDS:.0f} s"
+        ) from None
     if process.returncode:
-        lines = errors.decode(errors="replace").splitlines()
+        lines = process.stderr.decode(errors="replace").splitlines()
         failures = [line for line in lines if line.startswith("E:")] or lines[-1:]
         said = failures[-1] if failures else "nothing on standard error"
         raise SourceError("", f"success of {program}", f"exit status {process.returncode}: {said}")
-    return output
+    return process.stdout
 
 
 def read_archive(archive: bytes) -> Contents:

@@ -69,7 +69,8 @@ class Classifier(EagerClassifier):
         named = {}
         for attribute, value in vars(self).items():
             for i, variable in enumerate(_variables(value)):
-                name = attribute if variable is value else f"{attribute}.{i}.{_name(variable)}"
+                inside = f"{attribute}.{i}.{variable.name.removesuffix(':0')}"
+                name = attribute if variable is value else inside
                 if not any(variable is other for other in named.values()):
                     named[name] = variable
         return named
@@ -113,7 +114,3 @@ def _layers(value):
         return value._flatten_layers()
     items = value if isinstance(value, list | tuple) else ()
     return [layer for item in items for layer in _layers(item)]
-
-
-def _name(variable):
-    return variable.name.removesuffix(":0")

@@ -23,8 +23,5 @@ def check_extra(what: str, names: Sequence[str], extra: str) -> None:
     """
     if lacking := lacking_packages(names):
         raise ParityError(
-            what,
-            ", ".join(names),
-            f"no {', '.join(lacking)}",
-            f"install framework-parity[{extra}]",
+            what, ", ".join(names), f"no {', '.join(lacking)}", f"install framework-parity[{extra}]"
         )

@@ -186,13 +186,10 @@ def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int
         rows, n = fed[step], len(fed[step])
         same = n == len(planned)
         other = int(np.count_nonzero(rows != planned)) if same else abs(n - len(planned))
-        count = max(int(wrong_rows[step]), other)
-        if not count and not wrong_labels[step]:
-            continue
-        if not count:
-            count = int(wrong_labels[step])
+        if count := max(int(wrong_rows[step]), other):
+            return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
+        if count := int(wrong_labels[step]):
             return step, count, f"{where}: {count} of {n} labels are not those of their examples"
-        return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
     return None
 
 

@@ -222,9 +222,6 @@ class Plan:
             raise ParityError(folder, "a plan", repr(error), "run the comparison again") from None
         if plan.sha256 != expected:
             raise ParityError(
-                folder,
-                f"a plan with SHA-256 {expected}",
-                plan.sha256,
-                "run the comparison again",
+                folder, f"a plan with SHA-256 {expected}", plan.sha256, "run the comparison again"
             )
         return plan

@@ -60,10 +60,7 @@ class DataUnavailable(ParityError):  # noqa: N818 - a state of the world
 
 
 def fetch_fashion_mnist(
-    data_dir: str | Path | None = None,
-    progress: Progress | None = None,
-    *,
-    https_only: bool = True,
+    data_dir: str | Path | None = None, progress: Progress | None = None, *, https_only: bool = True
 ) -> Path:
     """Find or fetch Fashion-MNIST, verify it, and keep it in the cache.
 

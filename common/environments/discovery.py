@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.backend import (
-    ROOT,
-    Backend,
-    Environment,
-    python_backends,
-)
+from framework_parity.common.environments.backend import ROOT, Backend, Environment, python_backends
 from framework_parity.common.environments.environment import find_interpreter
 from framework_parity.common.environments.external import (
     ExternalBackend,

@@ -23,12 +23,7 @@ from framework_parity.common.environments.backend import (
     Environment,
     read_text,
 )
-from framework_parity.common.environments.filled_once import (
-    COMPLETE,
-    BuildError,
-    Tell,
-    build_once,
-)
+from framework_parity.common.environments.filled_once import COMPLETE, BuildError, Tell, build_once
 from framework_parity.common.environments.program import run_program
 from framework_parity.common.environments.specifier import is_release
 
@@ -55,11 +50,7 @@ LENT: list[Path] = []
 
 
 def find_interpreter(
-    backend: Backend,
-    named: Path | None,
-    build: bool,
-    tell: Tell,
-    stop: threading.Event,
+    backend: Backend, named: Path | None, build: bool, tell: Tell, stop: threading.Event
 ) -> Environment:
     """The interpreter of a backend: the one named, else the current one, else one built for it.
 

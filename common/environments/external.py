@@ -86,11 +86,7 @@ def discover_external(folder: Path) -> dict[str, Backend]:
 
 
 def find_external(
-    backend: ExternalBackend,
-    named: Path | None,
-    build: bool,
-    tell: Tell,
-    stop: threading.Event,
+    backend: ExternalBackend, named: Path | None, build: bool, tell: Tell, stop: threading.Event
 ) -> Environment:
     """The program of an external backend and what is set up for it.
 

@@ -187,9 +187,7 @@ def measure_envelope(
     logits, forward, metric = zip(*in_threads(outcome, members), strict=True)
     # Logits of n examples that round independently: their mean loss by a √n-th of it.
     of_mean = max(
-        unit * max(1.0, float(oracle.val_loss.max())),
-        max(forward) / np.sqrt(len(y_val)),
-        *metric,
+        unit * max(1.0, float(oracle.val_loss.max())), max(forward) / np.sqrt(len(y_val)), *metric
     )
     return Envelope(
         loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),

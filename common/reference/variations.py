@@ -26,12 +26,7 @@ class Variation(Training):
     """Of the classes of another change that is made as well; see :func:`both`."""
 
     def __init__(
-        self,
-        plan: Plan,
-        data: DataModule,
-        value: float = 0.0,
-        nudge: float = 0.0,
-        **options: Any,
+        self, plan: Plan, data: DataModule, value: float = 0.0, nudge: float = 0.0, **options: Any
     ) -> None:
         self.values = {**dict.fromkeys(type(self).__mro__, value), **self.values_of_base}
         self.nudge = nudge

@@ -2,9 +2,9 @@
 
 import torch
 
-from framework_parity.backends.torch import device
 from framework_parity.backends.torch.classifier import Classifier, numpy, tensor
 from framework_parity.backends.torch.concise import SoftmaxRegression
+from framework_parity.backends.torch.device import in_use
 from framework_parity.backends.torch.optimizer import SGD
 from framework_parity.backends.torch.scratch import (
     SoftmaxRegressionScratch,
@@ -23,7 +23,7 @@ def seed(number):
 
 def _tensors(X, y):
     """A batch: images of shape ``(n, 1, h, w)``."""
-    X, y = (torch.as_tensor(array, device=device.in_use) for array in (X, y))
+    X, y = (torch.as_tensor(array, device=in_use()) for array in (X, y))
     return X.unsqueeze(1) if X.ndim == 3 else X, y.long()
 
 

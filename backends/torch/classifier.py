@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from framework_parity.backends.torch import device
+from framework_parity.backends.torch.device import in_use
 from framework_parity.backends.torch.optimizer import SGD
 from framework_parity.common.training.eager_classifier import EagerClassifier
 
@@ -14,7 +14,7 @@ def tensor(values):
 
     Fractions are float32 unless they say more.
     """
-    return torch.tensor(values, device=device.in_use)
+    return torch.tensor(values, device=in_use())
 
 
 def numpy(tensor):

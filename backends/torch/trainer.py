@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 
-from framework_parity.backends.torch import device as place
 from framework_parity.backends.torch.classifier import numpy
+from framework_parity.backends.torch.device import GPU, in_use, use
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -25,8 +25,8 @@ class Trainer(EagerTrainer):
         if device == "gpu":
             if not torch.cuda.is_available():
                 raise no_gpu("PyTorch", torch.__version__, "torch")
-            place.in_use = torch.device(place.GPU)
-            one = torch.ones(1, 1, device=place.in_use)
+            use(GPU)
+            one = torch.ones(1, 1, device=GPU)
             torch.mm(one, one)
             torch.cuda.synchronize()
 
@@ -46,7 +46,7 @@ class Trainer(EagerTrainer):
         # On the CPU it shares the memory. Labels get the type that PyTorch indexes with.
         if array.dtype.kind != "f":
             array = array.astype(np.int64)
-        return torch.as_tensor(array, device=place.in_use)
+        return torch.as_tensor(array, device=in_use())
 
     def build(self, dtype):
         _move(self.model, self.X.device)

@@ -121,7 +121,7 @@ class Classifier(nn.Module, AbstractClassifier):
     def get_parameters(self):
         if self.held is None:
             raise ParityError(
-                f"{type(self).__name__}",
+                type(self).__name__,
                 "a model with parameters",
                 "one neither trained nor set",
                 "call set_parameters or Trainer.fit first",

@@ -81,10 +81,8 @@ class Command:
         )
         if command.requirement and not command.programs.get(command.program):
             raise ParityError(path, f"programs.{command.program} in [package]", "none", "add it")
-        allowed = {"program", "arguments", "version", "release", "implementations", "default"}
-        entries.no_others(allowed | {"setup", "package"})
-        setup.no_others({"files", "commands"})
-        package.no_others({"requirement", "programs"})
+        for table in (entries, setup, package):
+            table.no_others()
         for words, names in (
             (command.arguments, SETUP_PLACEHOLDERS + RUN_PLACEHOLDERS),
             (command.version, SETUP_PLACEHOLDERS),
@@ -129,18 +127,20 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class _Entries:
-    """A table of the file."""
+    """A table of the file, which has no entries but those that are asked for."""
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        self.path, self.facts = path, facts
+        self.path, self.facts, self.known = path, facts, set[str]()
 
     def table(self, name: str) -> _Entries:
+        self.known.add(name)
         table = self.facts.get(name, {})
         if not isinstance(table, dict):
             raise ParityError(self.path, f"a table [{name}]", repr(table), "mend it")
         return _Entries(self.path, table)
 
     def get(self, name: str, kind: str, default: object = None) -> Any:
+        self.known.add(name)
         value, (fits, remedy) = self.facts.get(name, default), KINDS[kind]
         if not fits(value):
             raise ParityError(self.path, f"{name} = {kind}", repr(value), remedy)
@@ -149,7 +149,7 @@ class _Entries:
     def texts(self, name: str, default: object = None) -> tuple[str, ...]:
         return tuple(self.get(name, "a list of texts", default))
 
-    def no_others(self, known: set[str]) -> None:
-        if unknown := sorted(set(self.facts) - known):
-            expected = f"entries among {', '.join(sorted(known))}"
+    def no_others(self) -> None:
+        if unknown := sorted(set(self.facts) - self.known):
+            expected = f"entries among {', '.join(sorted(self.known))}"
             raise ParityError(self.path, expected, ", ".join(unknown), "drop")

@@ -148,9 +148,9 @@ def _refusal_of_stored(folder: Path) -> str | None:
         return "nothing there"
     try:
         facts = DataModule.open(folder, verify=True).facts()
+        for key, value in {**FACTS, "sha256": STORED_SHA256}.items():
+            if facts[key] != value:
+                raise ParityError(f"{folder}: {key}", str(value), facts[key])
     except ParityError as error:
         return one_line(str(error))
-    for key, value in {**FACTS, "sha256": STORED_SHA256}.items():
-        if facts[key] != value:
-            return f"{folder}: {key}: expected {value}; received {facts[key]}"
     return None

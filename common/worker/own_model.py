@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, aligned
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import Complaint, ParityError
 from framework_parity.common.core.files import read_arrays
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
@@ -318,10 +318,9 @@ def own_model(
         recorder = States(worker, found, backend, made, member)
         return Run(found, made, plan, dtype, member, reference).train(backend, recorder)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise RuntimeError(
-            f"{model}: expected a model that trains; received {error!r}, which ends "
-            "its process; take that out"
-        ) from error
+        received = f"{error!r}, which ends its process"
+        complaint = Complaint(model, "a model that trains", received, "take that out")
+        raise RuntimeError(complaint) from error
 
 
 def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,12 @@ class RecordingData(DataModule):
             yield X, y, count
 
 
-def fed_sha256(data: RecordingData, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
+def fed_sha256(
+    fed: Mapping[str, Array], parameters: Mapping[str, Array], orders: Iterable[Rows]
+) -> str:
     """Digest of what training is given: scaled examples, labels, parameters, order."""
-    return _sha256(data.fed, parameters, orders)
+    order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
+    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
 
 
 def planned_sha256(plan: Plan, data: DataModule) -> str:
@@ -70,9 +73,4 @@ def planned_sha256(plan: Plan, data: DataModule) -> str:
     given: dict[str, Array] = {}
     for train in (False, True):
         given[f"X_{train}"], given[f"y_{train}"] = data.examples(train, plan.recipe.dtype)
-    return _sha256(given, plan.parameters, plan.order)
-
-
-def _sha256(fed: dict[str, Array], parameters: dict[str, Array], orders: Iterable[Rows]) -> str:
-    order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
-    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
+    return fed_sha256(given, plan.parameters, plan.order)

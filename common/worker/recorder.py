@@ -69,7 +69,7 @@ class Recorder:
     def note_given(self, trainer: Trainer) -> None:
         """Note what training is given, and report that it begins."""
         self.initial = trainer.model.get_parameters()
-        self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
+        self.fed_sha256 = fed_sha256(trainer.data.fed, self.initial, self.orders)
         self.worker.say("compiling")
 
     def watch(self, trainer: Trainer) -> None:

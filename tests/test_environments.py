@@ -53,7 +53,7 @@ def cache(tmp_path, monkeypatch):
 def test_a_backend_is_a_folder_with_requirements(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "models.py").write_text("class SoftmaxRegressionScratch(Classifier):\n")
+    (tmp_path / "full" / "scratch.py").write_text("class SoftmaxRegressionScratch:\n    pass\n")
     (tmp_path / "full" / "requirements.txt").write_text(
         "# why\nfull==2.1  # pinned\n\nnumpy==1.0\n"
     )

@@ -27,7 +27,7 @@ quick = settings(deadline=None)
 @quick
 def test_recipes_go_through_json(**facts):
     recipe = Recipe("some.npz", **facts)
-    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert Recipe(**json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 @given(seed=st.integers(0, 2**70), max_epochs=st.integers(1, 4), num_train=st.integers(1, 40))

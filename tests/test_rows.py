@@ -328,7 +328,7 @@ def test_a_training_in_another_type_is_failed(folder, name, dtype):
     retyped(folder / "runs" / ROW.name, name, dtype)
     facts = Comparison(folder).facts()
     assert facts["verdict"] == "incomplete"
-    assert facts["runs"][0]["reason"] == f"bad record: {name}: expected float32, received {dtype}"
+    assert facts["runs"][0]["reason"] == f"bad record: {name}: expected float32; received {dtype}"
 
 
 def test_what_was_fed_is_the_plans(folder):

@@ -34,11 +34,7 @@ def versions():
 
 
 def seed(number):
-    """Seed the generator that keys, hence initial parameters and shuffles, are drawn from.
-
-    Args:
-        number: a whole number, zero or larger.
-    """
+    """Seed, with a ``number`` from zero up, what draws keys, hence parameters and shuffles."""
     random.seed(number)
 
 

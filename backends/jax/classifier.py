@@ -15,11 +15,7 @@ from framework_parity.common.training.classifier import Classifier as AbstractCl
 
 
 def tensor(values):
-    """An array.
-
-    Args:
-        values: numbers, nested lists or NumPy's array; fractions are float32.
-    """
+    """An array of ``values``: numbers, nested lists or NumPy's array; fractions are float32."""
     return jnp.array(values)
 
 
@@ -125,8 +121,10 @@ class Classifier(nn.Module, AbstractClassifier):
     def get_parameters(self):
         if self.held is None:
             raise ParityError(
-                f"{type(self).__name__}: expected a model with parameters; received one neither "
-                "trained nor set; call set_parameters or Trainer.fit first"
+                type(self).__name__,
+                "a model with parameters",
+                "one neither trained nor set",
+                "call set_parameters or Trainer.fit first",
             )
         return self.name_leaves(self.held)
 

@@ -30,11 +30,7 @@ def versions():
 
 
 def seed(number):
-    """Seed the generator that initial parameters and shuffles are drawn from.
-
-    Args:
-        number: a whole number, zero or larger.
-    """
+    """Seed, with a ``number`` from zero up, what draws initial parameters and shuffles."""
     mxnet.random.seed(number)
 
 

@@ -11,12 +11,9 @@ from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
 def tensor(values):
-    """An array.
+    """An array of ``values``: numbers, nested lists or NumPy's array; fractions are float32.
 
     MXNet alone would make float32 of whole numbers, too, which are no classes then.
-
-    Args:
-        values: numbers, nested lists or NumPy's array; fractions are float32.
     """
     values = onp.asarray(values)
     return np.array(values, dtype="float32" if values.dtype.kind == "f" else values.dtype)

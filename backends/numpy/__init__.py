@@ -16,11 +16,7 @@ from framework_parity.common.training.face import complete
 
 
 def seed(number):
-    """Seed the generator that initial parameters and shuffles are drawn from.
-
-    Args:
-        number: a whole number, zero or larger.
-    """
+    """Seed, with a ``number`` from zero up, what draws initial parameters and shuffles."""
     np.random.seed(number)
 
 

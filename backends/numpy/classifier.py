@@ -7,10 +7,9 @@ from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
 def tensor(values):
-    """An array.
+    """An array of ``values``: numbers or nested lists.
 
-    Args:
-        values: numbers or nested lists; fractions are float32 unless they say more.
+    Fractions are float32 unless they say more.
     """
     array = np.array(values)
     said = isinstance(values, np.ndarray)

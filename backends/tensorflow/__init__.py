@@ -22,11 +22,7 @@ def versions():
 
 
 def seed(number):
-    """Seed the generator that initial parameters and shuffles are drawn from.
-
-    Args:
-        number: a whole number, zero or larger.
-    """
+    """Seed, with a ``number`` from zero up, what draws initial parameters and shuffles."""
     tf.keras.utils.set_random_seed(number)
 
 

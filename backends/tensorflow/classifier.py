@@ -9,10 +9,9 @@ from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
 def tensor(values):
-    """A tensor.
+    """A tensor of ``values``: numbers, nested lists or an array.
 
-    Args:
-        values: numbers, nested lists or an array; fractions are float32 unless they say more.
+    Fractions are float32 unless they say more.
     """
     return tf.constant(values)
 
@@ -70,7 +69,8 @@ class Classifier(EagerClassifier):
         named = {}
         for attribute, value in vars(self).items():
             for i, variable in enumerate(_variables(value)):
-                name = attribute if variable is value else f"{attribute}.{i}.{_name(variable)}"
+                inside = f"{attribute}.{i}.{variable.name.removesuffix(':0')}"
+                name = attribute if variable is value else inside
                 if not any(variable is other for other in named.values()):
                     named[name] = variable
         return named
@@ -89,7 +89,7 @@ class Classifier(EagerClassifier):
         return {
             getattr(variable, "path", variable.name): variable.numpy().copy()
             for value in vars(self).values()
-            for variable in _states(value)
+            for variable in _variables(value, trainable=False)
         }
 
     def set_tensor(self, name, value):
@@ -100,12 +100,13 @@ class Classifier(EagerClassifier):
             held.assign(value)
 
 
-def _variables(value):
+def _variables(value, trainable=True):
     if isinstance(value, tf.Variable):
-        return [value] if value.trainable else []
+        return [value] if value.trainable == trainable else []
     if isinstance(value, list | tuple):
-        return [variable for item in value for variable in _variables(item)]
-    return getattr(value, "trainable_variables", [])  # a layer's, a module's
+        return [variable for item in value for variable in _variables(item, trainable)]
+    # a layer's, a module's
+    return getattr(value, "trainable_variables" if trainable else "non_trainable_variables", [])
 
 
 def _layers(value):
@@ -113,15 +114,3 @@ def _layers(value):
         return value._flatten_layers()
     items = value if isinstance(value, list | tuple) else ()
     return [layer for item in items for layer in _layers(item)]
-
-
-def _states(value):
-    if isinstance(value, tf.Variable):
-        return [] if value.trainable else [value]
-    if isinstance(value, list | tuple):
-        return [variable for item in value for variable in _states(item)]
-    return getattr(value, "non_trainable_variables", [])
-
-
-def _name(variable):
-    return variable.name.removesuffix(":0")

@@ -34,8 +34,10 @@ class Trainer(AbstractTrainer):
         received = model(self.X[:1]).dtype  # builds lazy layers
         if received != dtype:
             raise ParityError(
-                f"fit: expected a model that computes in {dtype}; received {received.name}; give "
-                f"parameters of dtype {dtype}, or make the model's layers with it"
+                "fit",
+                f"a model that computes in {dtype}",
+                received.name,
+                f"give parameters of dtype {dtype}, or make the model's layers with it",
             )
         self.optim = model.configure_optimizers()
         self._train_functions = {}

@@ -10,10 +10,9 @@ from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
 def tensor(values):
-    """A tensor.
+    """A tensor of ``values``: numbers, nested lists or an array.
 
-    Args:
-        values: numbers, nested lists or an array; fractions are float32 unless they say more.
+    Fractions are float32 unless they say more.
     """
     return torch.tensor(values, device=in_use())
 

@@ -1,7 +1,4 @@
-"""Arrays as bytes in memory: where they start, whether they stay, and their digest.
-
-Standard library and NumPy only: workers import this module.
-"""
+"""Arrays as bytes in memory: where they start, whether they stay, and their digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the suite keeps what it fetched and built. Standard library only: workers use it too."""
+"""Where the suite keeps what it fetched and built."""
 
 from __future__ import annotations
 

@@ -22,25 +22,24 @@ def asked_device() -> str:
 def check_device(device: str) -> None:
     """Raise ParityError unless this is a kind of device, and one that this machine may have."""
     if device not in DEVICES:
-        raise ParityError(
-            f"device: expected {' or '.join(DEVICES)}; received {device!r}; choose among them"
-        )
+        raise ParityError("device", " or ".join(DEVICES), repr(device), "choose among them")
     if device == "gpu" and not any(glob.glob(place) for place in DRIVERS):
         raise ParityError(
-            "device: expected a GPU; received a machine without one (no /dev/nvidia*, /dev/kfd, "
-            "/dev/dxg); leave --device away"
+            "device",
+            "a GPU",
+            "a machine without one (no /dev/nvidia*, /dev/kfd, /dev/dxg)",
+            "leave --device away",
         )
 
 
 def no_gpu(framework: str, version: str, option: str) -> ParityError:
     """What a backend says that is to compute on a GPU and sees none.
 
-    Args:
-        framework: its name.
-        version: of the framework, which tells a build for CPUs.
-        option: the backend's name on the command line.
+    The version tells a build for CPUs; the option is the backend's name on the command line.
     """
     return ParityError(
-        f"device: expected a GPU that {framework} sees; received {framework} {version}, which sees "
-        f"none; name an interpreter whose build can use it: --python {option}=PATH"
+        "device",
+        f"a GPU that {framework} sees",
+        f"{framework} {version}, which sees none",
+        f"name an interpreter whose build can use it: --python {option}=PATH",
     )

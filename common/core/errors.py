@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class Complaint(Exception):  # noqa: N818 - the form of others
     """One line: what it is about, what was expected, what was received and what to do.
@@ -22,6 +24,11 @@ class Complaint(Exception):  # noqa: N818 - the form of others
         self.what, self.expected, self.received, self.remedy = what, expected, received, remedy
         about, mend = f"{what}: " if what != "" else "", f"; {remedy}" if remedy else ""
         super().__init__(f"{about}expected {expected}; received {received}{mend}")
+
+    def inside(self, place: object) -> Self:
+        """The same complaint of a part of something, such as an array of a file."""
+        what = f"{place}: {self.what}" if self.what else place
+        return type(self)(what, self.expected, self.received, self.remedy)
 
 
 class ParityError(Complaint):

@@ -23,12 +23,8 @@ def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
     """Write a file by one rename, so that a reader never sees half of it.
 
     Folders above it are made. What is there and no regular file (a terminal, a pipe) is written
-    to as it is.
-
-    Args:
-        path: the file.
-        content: a text or bytes; a mapping, of arrays if the name ends in ``.npz``, else of facts
-            for a JSON file.
+    to as it is. The content is a text or bytes; or a mapping, of arrays if the name ends in
+    ``.npz``, else of facts for a JSON file.
 
     Raises:
         OSError: if there is no room or no permission; the file is then as it was.
@@ -111,8 +107,7 @@ def check_place(path: Path, option: str) -> None:
         reason = str(getattr(error, "strerror", None) or error)
     if reason:
         raise ParityError(
-            f"{option}: expected a file that can be written; received {path}, {reason}; "
-            "name another one"
+            option, "a file that can be written", f"{path}, {reason}", "name another one"
         )
 
 

@@ -22,9 +22,9 @@ class NumberFormat(ABC):
         """How many numbers are above zero."""
 
     @property
-    @abstractmethod
     def least(self) -> int:
         """How many numbers are below zero."""
+        return self.last
 
     @abstractmethod
     def value(self, index: int) -> float:
@@ -50,9 +50,7 @@ class NumberFormat(ABC):
 class Floating(NumberFormat):
     """A binary floating-point format with subnormals, as IEEE 754 has them.
 
-    Args:
-        exponent_bits: of a number.
-        mantissa_bits: those that are stored: one less than its precision.
+    ``mantissa_bits`` are those that are stored: one less than its precision.
     """
 
     exponent_bits: int
@@ -61,10 +59,6 @@ class Floating(NumberFormat):
     @property
     def last(self) -> int:
         return ((1 << self.exponent_bits) - 1 << self.mantissa_bits) - 1
-
-    @property
-    def least(self) -> int:
-        return self.last
 
     def value(self, index: int) -> float:
         exponent, mantissa = divmod(index, 1 << self.mantissa_bits)
@@ -81,11 +75,7 @@ class Floating(NumberFormat):
 
 @dataclass(frozen=True)
 class Whole(NumberFormat):
-    """Integers in two's complement.
-
-    Args:
-        bits: of a number.
-    """
+    """Integers in two's complement: one more below zero than above it."""
 
     bits: int
 
@@ -95,7 +85,7 @@ class Whole(NumberFormat):
 
     @property
     def least(self) -> int:
-        return 1 << self.bits - 1
+        return self.last + 1
 
     def value(self, index: int) -> float:
         return float(index)

@@ -1,7 +1,4 @@
-"""Threads for the judge's own arithmetic: NumPy computes without the interpreter's lock.
-
-Standard library only.
-"""
+"""Threads for the judge's own arithmetic: NumPy computes without the interpreter's lock."""
 
 from __future__ import annotations
 

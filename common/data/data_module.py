@@ -1,17 +1,13 @@
-"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once.
-
-Standard library and NumPy only: workers import this module.
-"""
+"""Data sets as arrays on disk: stored once, memory-mapped by every worker, scaled once."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,8 +46,10 @@ def memory_limit() -> int:
     named = os.environ.get(MEMORY_VARIABLE) or str(4 * 2**30)
     if not (named.isascii() and named.isdigit()):
         raise ParityError(
-            f"{MEMORY_VARIABLE}: expected a number of bytes; received {named!r}; set it to for "
-            "example 4294967296, or unset it"
+            MEMORY_VARIABLE,
+            "a number of bytes",
+            repr(named),
+            "set it to for example 4294967296, or unset it",
         )
     return int(named)
 
@@ -111,8 +109,10 @@ class DataModule(HyperParameters):
         largest = int(max(y_train.max(), y_val.max()))
         if num_outputs is None and largest > int(y_train.max()):
             raise ParityError(
-                f"y_val: expected only classes that y_train holds, up to {y_train.max()}; received "
-                f"{largest}; add training examples of it or drop it"
+                "y_val",
+                f"only classes that y_train holds, up to {y_train.max()}",
+                largest,
+                "add training examples of it or drop it",
             )
         self.num_outputs = num_outputs or largest + 1
         # A stray label would make the model as wide as itself: no guess at the number of classes
@@ -120,8 +120,10 @@ class DataModule(HyperParameters):
         limit = num_outputs or self.num_train + self.num_val
         if largest >= limit:
             raise ParityError(
-                f"{name}: expected labels from 0 to {limit - 1}; received {largest}; number the "
-                "classes from 0 without gaps"
+                name,
+                f"labels from 0 to {limit - 1}",
+                largest,
+                "number the classes from 0 without gaps",
             )
         self._random = np.random.default_rng(seed)
 
@@ -137,10 +139,13 @@ class DataModule(HyperParameters):
             ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``: both
             new, writable and aligned, so that a framework can share their memory.
         """
-        stored, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        stored, y = self._stored(train)
         X = empty_aligned(stored.shape, "float32")
         np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
         return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
+
+    def _stored(self, train: bool) -> tuple[Array, Array]:
+        return (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
 
     @property
     def is_large(self) -> bool:
@@ -160,35 +165,15 @@ class DataModule(HyperParameters):
             ``X`` and ``y`` as of :meth:`examples`, always ``chunk_rows`` long, and how many of
             their rows count: all but in the last chunk.
         """
-        ready: queue.Queue[tuple[Array, Array, int] | BaseException | None] = queue.Queue(1)
-        ended = threading.Event()
-
-        def put(item: tuple[Array, Array, int] | BaseException | None) -> None:
-            while not ended.is_set():
-                with contextlib.suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    return
-
-        def read() -> None:
-            try:
-                for start in range(0, len(order), self.chunk_rows):
-                    if ended.is_set():
-                        return
-                    put(self._chunk(order[start : start + self.chunk_rows], dtype))
-                put(None)
-            except BaseException as error:  # raised where the chunks are used
-                put(error)
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            ended.set()
-            reader.join()
+        size = self.chunk_rows
+        pieces = (order[start : start + size] for start in range(0, len(order), size))
+        with ThreadPoolExecutor(1) as reader:
+            ready = reader.submit(self._chunk, next(pieces), dtype)
+            for rows in pieces:
+                ahead = reader.submit(self._chunk, rows, dtype)
+                yield ready.result()
+                ready = ahead
+            yield ready.result()
 
     def _chunk(self, rows: Array, dtype: str) -> tuple[Array, Array, int]:
         X = empty_aligned((self.chunk_rows, self.num_inputs), dtype)
@@ -236,7 +221,7 @@ class DataModule(HyperParameters):
 
     def get_dataloader(self, train: bool) -> Iterator[tuple[Any, Any]]:
         """Batches of ``batch_size`` examples; the training examples in a new random order."""
-        X, y = (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
+        X, y = self._stored(train)
         order = self._random.permutation(len(X)) if train else np.arange(len(X))
         for start in range(0, len(X), self.batch_size):
             rows = order[start : start + self.batch_size]
@@ -322,8 +307,10 @@ class DataModule(HyperParameters):
                 _put(made, folder, facts)
         except OSError as error:
             raise ParityError(
-                f"{folder}: expected room and permission to store the data set; received {error}; "
-                f"free space there, or set {CACHE_VARIABLE} to another folder"
+                folder,
+                "room and permission to store the data set",
+                error,
+                f"free space there, or set {CACHE_VARIABLE} to another folder",
             ) from None
 
     @classmethod
@@ -331,7 +318,7 @@ class DataModule(HyperParameters):
         """Memory-map a data set that :meth:`save` wrote.
 
         Args:
-            folder: the folder.
+            folder: where it did.
             batch_size: examples per batch.
             verify: read everything once and compare it with the digest in the facts.
 
@@ -342,8 +329,10 @@ class DataModule(HyperParameters):
             data = cls(**given, batch_size=batch_size)
         if verify and (received := data.sha256()) != expected:
             raise ParityError(
-                f"{folder}: expected content with SHA-256 {expected}; received {received}; delete "
-                "the folder, it is made again"
+                folder,
+                f"content with SHA-256 {expected}",
+                received,
+                "delete the folder, it is made again",
             )
         return data
 
@@ -365,8 +354,10 @@ def stored(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
         yield {**arrays, **facts}, expected
     except BROKEN as error:
         raise ParityError(
-            f"{folder}: expected a stored data set; received {error or 'a broken file'} "
-            f"({type(error).__name__}); delete the folder, it is made again"
+            folder,
+            "a stored data set",
+            f"{error or 'a broken file'} ({type(error).__name__})",
+            "delete the folder, it is made again",
         ) from None
 
 
@@ -416,37 +407,40 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
     """Raise ParityError unless the four arrays are examples of one classification problem."""
     for split, X, y in (("train", X_train, y_train), ("val", X_val, y_val)):
         if X.ndim != 2 or not X.size:
-            raise ParityError(
-                f"X_{split}: expected examples × features; received shape {X.shape}; reshape it"
-            )
+            raise ParityError(f"X_{split}", "examples × features", f"shape {X.shape}", "reshape it")
         if X.dtype.kind not in "fiu":
             raise ParityError(
-                f"X_{split}: expected numbers; received dtype {X.dtype}; convert to float32 or "
-                "uint8"
+                f"X_{split}", "numbers", f"dtype {X.dtype}", "convert to float32 or uint8"
             )
         if y.ndim != 1 or y.dtype.kind not in "iu":
             raise ParityError(
-                f"y_{split}: expected one integer label per example; received dtype {y.dtype}, "
-                f"shape {y.shape}; convert the labels to integers"
+                f"y_{split}",
+                "one integer label per example",
+                f"dtype {y.dtype}, shape {y.shape}",
+                "convert the labels to integers",
             )
         if len(X) != len(y):
             raise ParityError(
-                f"X_{split}, y_{split}: expected equal lengths; received {len(X)} and {len(y)}; "
-                "drop what has no partner"
+                f"X_{split}, y_{split}",
+                "equal lengths",
+                f"{len(X)} and {len(y)}",
+                "drop what has no partner",
             )
         if int(y.min()) < 0:
-            raise ParityError(
-                f"y_{split}: expected labels from 0; received {y.min()}; number the classes from 0"
-            )
+            raise ParityError(f"y_{split}", "labels from 0", y.min(), "number the classes from 0")
         if X.dtype.kind == "f" and (wrong := _count_not_finite(X)):
             raise ParityError(
-                f"X_{split}: expected finite features; received {wrong} that are not finite, or "
-                "overflow float32; mend or drop those examples"
+                f"X_{split}",
+                "finite features",
+                f"{wrong} that are not finite, or overflow float32",
+                "mend or drop those examples",
             )
     if X_train.shape[1] != X_val.shape[1]:
         raise ParityError(
-            f"X_train, X_val: expected the same number of features; received {X_train.shape[1]} "
-            f"and {X_val.shape[1]}; build both the same way"
+            "X_train, X_val",
+            "the same number of features",
+            f"{X_train.shape[1]} and {X_val.shape[1]}",
+            "build both the same way",
         )
 
 

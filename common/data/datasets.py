@@ -44,16 +44,12 @@ class Digits(DataModule):
             from sklearn.datasets import load_digits  # type: ignore[import-untyped]
         except ImportError as error:
             raise ParityError(
-                f"digits: expected scikit-learn, which holds them; received {error}; install "
-                "scikit-learn"
+                "digits", "scikit-learn, which holds them", error, "install scikit-learn"
             ) from None
         X, y = load_digits(return_X_y=True)
         X, y = X.astype(np.uint8), y.astype(np.uint8)
         super().__init__(
-            X[:-360],
-            y[:-360],
-            X[-360:],
-            y[-360:],
+            *(X[:-360], y[:-360], X[-360:], y[-360:]),
             batch_size=batch_size,
             name="digits",
             divisor=16.0,
@@ -85,8 +81,10 @@ class Synthetic(DataModule):
     ) -> None:
         if min(num_examples, num_inputs, num_outputs) < 1:
             raise ParityError(
-                "synthetic: expected at least one example, feature and class; received "
-                f"{num_examples}x{num_inputs}x{num_outputs}; give for example synthetic:2000x20x5"
+                "synthetic",
+                "at least one example, feature and class",
+                f"{num_examples}x{num_inputs}x{num_outputs}",
+                "give for example synthetic:2000x20x5",
             )
         random = np.random.default_rng(seed)
         num_val = max(1, num_examples // 5)
@@ -95,10 +93,7 @@ class Synthetic(DataModule):
         logits = X @ map_ + noise * random.standard_normal((len(X), num_outputs))
         y = logits.argmax(axis=1).astype(np.int32)
         super().__init__(
-            X[:num_examples],
-            y[:num_examples],
-            X[num_examples:],
-            y[num_examples:],
+            *(X[:num_examples], y[:num_examples], X[num_examples:], y[num_examples:]),
             batch_size=batch_size,
             name=f"synthetic:{num_examples}x{num_inputs}x{num_outputs}",
             num_outputs=num_outputs,
@@ -120,54 +115,53 @@ def load_npz(path: Path) -> DataModule:
         # Opened here: np.load leaves the file of a broken archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             large = path.stat().st_size > memory_limit() // 4
-            arrays = dict[str, Array](map_arrays(path, ARRAYS) if large else {})
-            arrays |= {
-                name: archive[name] for name in ARRAYS if name in archive if name not in arrays
-            }
+            mapped = map_arrays(path, ARRAYS) if large else {}
             held = sorted(archive)
+            read = {name: archive[name] for name in ARRAYS if name in held if name not in mapped}
+            arrays = mapped | read
     except FileNotFoundError:
-        raise ParityError(
-            f"{path}: expected an .npz file; received nothing there; check the path"
-        ) from None
+        raise ParityError(path, "an .npz file", "nothing there", "check the path") from None
     except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
         raise ParityError(
-            f"{path}: expected an .npz archive of plain arrays; received {error or 'a broken file'}"
-            "; write it with numpy.savez and no objects in it"
+            path,
+            "an .npz archive of plain arrays",
+            error or "a broken file",
+            "write it with numpy.savez and no objects in it",
         ) from None
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise ParityError(
-            f"{path}: expected the arrays {', '.join(ARRAYS)}; received {', '.join(held) or 'none'}"
-            f"; add {', '.join(missing)}"
+            path,
+            f"the arrays {', '.join(ARRAYS)}",
+            ", ".join(held) or "none",
+            f"add {', '.join(missing)}",
         )
     X_train, X_val = arrays["X_train"], arrays["X_val"]
     for name, X in (("X_train", X_train), ("X_val", X_val)):
         if X.ndim < 2 or not X.size:
             raise ParityError(
-                f"{path}: {name}: expected examples × features, two axes or more; received shape "
-                f"{X.shape}; reshape it"
+                f"{path}: {name}",
+                "examples × features, two axes or more",
+                f"shape {X.shape}",
+                "reshape it",
             )
     pixels = [X.dtype == np.uint8 for X in (X_train, X_val)]
     if X_train.shape[1:] != X_val.shape[1:] or pixels[0] != pixels[1]:
         raise ParityError(
-            f"{path}: X_train, X_val: expected examples of one shape and dtype; received "
-            f"{X_train.shape[1:]} {X_train.dtype} and {X_val.shape[1:]} {X_val.dtype}; build both "
-            "the same way"
+            f"{path}: X_train, X_val",
+            "examples of one shape and dtype",
+            f"{X_train.shape[1:]} {X_train.dtype} and {X_val.shape[1:]} {X_val.dtype}",
+            "build both the same way",
         )
-    image_shape = X_train.shape[1:] if X_train.ndim == 3 else None
-    divisor = 255.0 if pixels[0] else 1.0
     try:
         return DataModule(
-            _features(X_train),
-            arrays["y_train"],
-            _features(X_val),
-            arrays["y_val"],
+            *(_features(X_train), arrays["y_train"], _features(X_val), arrays["y_val"]),
             name=path.stem,
-            divisor=divisor,
-            image_shape=image_shape,
+            divisor=255.0 if pixels[0] else 1.0,
+            image_shape=X_train.shape[1:] if X_train.ndim == 3 else None,
             source=str(path),
         )
     except ParityError as error:
-        raise ParityError(f"{path}: {error}") from None
+        raise error.inside(path) from None
 
 
 def _features(X: Array) -> Array:

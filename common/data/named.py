@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
@@ -53,7 +54,10 @@ def open_data(
             try:
                 folder = _store(Digits())
             except ParityError as error:
-                raise ParityError(f"{unavailable}; and digits instead: {error}") from None
+                remedy = f"{unavailable.remedy}; and digits instead: {error}"
+                raise ParityError(
+                    "fashion-mnist", unavailable.expected, unavailable.tried, remedy
+                ) from None
             notice = (
                 "This run used digits, because no data set was named and fashion-mnist could not "
                 f"be had: {unavailable.tried}."
@@ -62,34 +66,34 @@ def open_data(
         folder = fetch_fashion_mnist(data_dir, progress)
     elif data_dir is not None:
         raise ParityError(
-            f"data-dir: expected the data set fashion-mnist with it; received {name}; leave out "
-            "--data-dir or name fashion-mnist"
+            "data-dir",
+            "the data set fashion-mnist with it",
+            name,
+            "leave out --data-dir or name fashion-mnist",
         )
     elif name == "digits":
         folder = _store(Digits())
     elif name == "synthetic":
         folder = _store(Synthetic())
     elif sizes := re.fullmatch(r"synthetic:([0-9]+)x([0-9]+)x([0-9]+)", name):
-        folder = _store(_synthetic(name, *map(_whole, sizes.groups())))
+        folder = _store(_synthetic(name, sizes.groups()))
     elif name.endswith(".npz"):
         folder = _store(load_npz(Path(os.path.expanduser(name))))
     else:
-        raise ParityError(f"data: expected {DATA_SETS}; received {name!r}; choose one of these")
+        raise ParityError("data", DATA_SETS, repr(name), "choose one of these")
     return folder, DataModule.open(folder, batch_size), notice
 
 
-def _whole(digits: str) -> int:
-    # int() refuses thousands of digits; anything so long is too large for memory all the same.
-    return int(digits[:20])
-
-
-def _synthetic(name: str, num_examples: int, num_inputs: int, num_outputs: int) -> DataModule:
+def _synthetic(name: str, sizes: Iterable[str]) -> DataModule:
     try:
-        return Synthetic(num_examples, num_inputs, num_outputs)
+        # int() refuses thousands of digits; anything so long is too large for memory all the same.
+        return Synthetic(*(int(digits[:20]) for digits in sizes))
     except (MemoryError, OverflowError, ValueError) as error:
         raise ParityError(
-            f"{name}: expected a data set that fits in memory; received {one_line(str(error))}; "
-            "ask for fewer examples or features"
+            name,
+            "a data set that fits in memory",
+            one_line(str(error)),
+            "ask for fewer examples or features",
         ) from None
 
 

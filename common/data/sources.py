@@ -1,15 +1,13 @@
-"""Where data sets come from, and in which order Fashion-MNIST is looked for.
-
-Standard library and NumPy only: workers and notebooks reach this module through
-:class:`datasets.FashionMNIST`.
-"""
+"""Where data sets come from, and in which order Fashion-MNIST is looked for."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -31,6 +29,15 @@ from framework_parity.common.data.fashion_mnist.files import (
 STORED_SHA256 = "82b832ff99836bee1c9d8d49ac782ece3100a581c11374552753136851629f29"
 """What :meth:`DataModule.sha256` says of Fashion-MNIST in stored form."""
 
+FACTS: dict[str, Any] = {
+    "name": "fashion-mnist",
+    "divisor": 255.0,
+    "num_outputs": 10,
+    "image_shape": (28, 28),
+    "labels": LABELS,
+}
+"""What else :class:`DataModule` is told of it."""
+
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -44,20 +51,16 @@ class DataUnavailable(ParityError):  # noqa: N818 - a state of the world
     def __init__(self, reasons: Sequence[str]) -> None:
         self.tried = " ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, 1))
         super().__init__(
-            f"fashion-mnist: expected it from one of its sources; received {self.tried}; connect "
-            f"to the network, install the package {package.PACKAGE}, or give --data-dir a folder "
-            "with the publisher's four files"
+            "fashion-mnist",
+            "it from one of its sources",
+            self.tried,
+            f"connect to the network, install the package {package.PACKAGE}, or give --data-dir a "
+            "folder with the publisher's four files",
         )
 
 
-# Fashion-MNIST
-
-
 def fetch_fashion_mnist(
-    data_dir: str | Path | None = None,
-    progress: Progress | None = None,
-    *,
-    https_only: bool = True,
+    data_dir: str | Path | None = None, progress: Progress | None = None, *, https_only: bool = True
 ) -> Path:
     """Find or fetch Fashion-MNIST, verify it, and keep it in the cache.
 
@@ -88,14 +91,16 @@ def fetch_fashion_mnist(
         except SourceError as reason:
             remedy = f"unset {DATA_VARIABLE}" if data_dir is None else "leave out --data-dir"
             raise ParityError(
-                f"{reason}; put the publisher's file there, or {remedy} to have it fetched"
+                one_line(str(reason.what)),
+                reason.expected,
+                one_line(str(reason.received)),
+                f"put the publisher's file there, or {remedy} to have it fetched",
             ) from None
         if _refusal_of_stored(folder):
             _fashion_mnist(contents, str(path.absolute())).save(folder)
         return folder
 
-    broken = _refusal_of_stored(folder)
-    if not broken:
+    if not (broken := _refusal_of_stored(folder)):
         return folder
     reasons = [f"the cache: {broken}"]
     for place, read in _sources(progress, https_only):
@@ -116,16 +121,15 @@ def _sources(
     yield str(SYSTEM_FOLDER), lambda: read_folder(SYSTEM_FOLDER)
     deadline = time.monotonic() + publishers.DOWNLOAD_SECONDS
     got: Contents = {}
+
+    def download(base: str, hosts_left: int) -> Contents:
+        now = time.monotonic()
+        limit = now + (deadline - now) / hosts_left
+        return publishers.download(base, got, limit, progress, https_only)
+
     for number, base in enumerate(publishers.PUBLISHERS):
-
-        def download(
-            base: str = base, hosts_left: int = len(publishers.PUBLISHERS) - number
-        ) -> Contents:
-            now = time.monotonic()
-            limit = now + (deadline - now) / hosts_left
-            return publishers.download(base, got, limit, progress, https_only)
-
-        yield urlsplit(base).netloc, download
+        hosts_left = len(publishers.PUBLISHERS) - number
+        yield urlsplit(base).netloc, partial(download, base, hosts_left)
     yield f"the package {package.PACKAGE}", lambda: package.fetch_package(progress)
 
 
@@ -134,18 +138,8 @@ def _fashion_mnist(contents: Mapping[str, bytes], source: str) -> DataModule:
         np.frombuffer(contents[name], np.uint8, offset=file.header_bytes)
         for name, file in FILES.items()
     )
-    return DataModule(
-        X_train.reshape(-1, 784),
-        y_train,
-        X_val.reshape(-1, 784),
-        y_val,
-        name="fashion-mnist",
-        divisor=255.0,
-        num_outputs=10,
-        image_shape=(28, 28),
-        labels=LABELS,
-        source=source,
-    )
+    features = X_train.reshape(-1, 784), X_val.reshape(-1, 784)
+    return DataModule(features[0], y_train, features[1], y_val, **FACTS, source=source)
 
 
 def _refusal_of_stored(folder: Path) -> str | None:
@@ -154,17 +148,9 @@ def _refusal_of_stored(folder: Path) -> str | None:
         return "nothing there"
     try:
         facts = DataModule.open(folder, verify=True).facts()
+        for key, value in {**FACTS, "sha256": STORED_SHA256}.items():
+            if facts[key] != value:
+                raise ParityError(f"{folder}: {key}", str(value), facts[key])
     except ParityError as error:
         return one_line(str(error))
-    expected = {
-        "name": "fashion-mnist",
-        "divisor": 255.0,
-        "num_outputs": 10,
-        "image_shape": (28, 28),
-        "labels": LABELS,
-        "sha256": STORED_SHA256,
-    }
-    for key, value in expected.items():
-        if facts[key] != value:
-            return f"{folder}: {key}: expected {value}; received {facts[key]}"
     return None

@@ -59,6 +59,10 @@ class Backend:
         """The framework's version that the requirements pin."""
         return next(iter(self.requirements[0].specifier)).version
 
+    def missing(self) -> Environment:
+        """What it has without an interpreter."""
+        return Environment(self.name, None, asked=self.version)
+
     def at(self, version: str, find_links: Sequence[str] = ()) -> Backend:
         """The same backend with another release of its framework."""
         framework = Requirement(f"{self.requirements[0].name}=={version}")
@@ -140,8 +144,10 @@ def _requirements(path: Path) -> tuple[Requirement, ...]:
         pins = []
     if pins != ["=="]:
         raise ParityError(
-            f"{path}: expected lines of NAME==VERSION, the framework's first; received "
-            f"{'; '.join(given) or 'none'}; pin a release of it"
+            path,
+            "lines of NAME==VERSION, the framework's first",
+            "; ".join(given) or "none",
+            "pin a release of it",
         )
     return parsed
 

@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.backend import (
-    ROOT,
-    Backend,
-    Environment,
-    python_backends,
-)
+from framework_parity.common.environments.backend import ROOT, Backend, Environment, python_backends
 from framework_parity.common.environments.environment import find_interpreter
 from framework_parity.common.environments.external import (
     ExternalBackend,
@@ -23,30 +18,24 @@ from framework_parity.common.environments.specifier import parse_backend
 
 
 def discover(folder: Path = ROOT / "backends", external: bool = True) -> dict[str, Backend]:
-    """The backends by name, in alphabetical order.
+    """The backends in a folder by name, in alphabetical order.
 
-    Args:
-        folder: where they are.
-        external: also those that hold a ``command.toml`` and are not imported but called.
+    Those that are ``external`` hold a ``command.toml``, and are not imported but called.
 
     Raises:
         ParityError: if a backend's requirements cannot be read, or do not pin its framework.
     """
-    found = python_backends(folder)
-    if not external:
-        return found
-    return dict(sorted((found | discover_external(folder)).items()))
+    found = python_backends(folder) | (discover_external(folder) if external else {})
+    return dict(sorted(found.items()))
 
 
 def choose(
     names: Iterable[str], found: Mapping[str, Backend], find_links: Sequence[str] = ()
 ) -> list[Backend]:
-    """The backends of these names; every framework if none is named.
+    """Those of the backends found that are named; every framework if none is.
 
-    Args:
-        names: ``NAME`` or ``NAME==VERSION``.
-        found: what there is.
-        find_links: where pip looks for releases besides its index.
+    Names are ``NAME`` or ``NAME==VERSION``; ``find_links`` is where pip looks for releases besides
+    its index.
 
     Raises:
         ParityError: if a name is not a backend's, or a version is malformed.
@@ -54,8 +43,10 @@ def choose(
     named = [parse_backend(name) for name in dict.fromkeys(names)]
     if unknown := [name for name, _ in named if name not in found]:
         raise ParityError(
-            f"backend: expected some of {', '.join(found)}; received {', '.join(unknown)}; "
-            "compare.py list shows what there is"
+            "backend",
+            f"some of {', '.join(found)}",
+            ", ".join(unknown),
+            "compare.py list shows what there is",
         )
     chosen = [
         found[name] if version is None else found[name].at(version, find_links)

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,7 @@ from framework_parity.common.environments.backend import (
     Environment,
     read_text,
 )
-from framework_parity.common.environments.filled_once import (
-    COMPLETE,
-    BuildError,
-    build_once,
-    is_complete,
-)
+from framework_parity.common.environments.filled_once import COMPLETE, BuildError, Tell, build_once
 from framework_parity.common.environments.program import run_program
 from framework_parity.common.environments.specifier import is_release
 
@@ -55,37 +50,25 @@ LENT: list[Path] = []
 
 
 def find_interpreter(
-    backend: Backend,
-    named: Path | None,
-    build: bool,
-    tell: Callable[[str], None],
-    stop: threading.Event,
+    backend: Backend, named: Path | None, build: bool, tell: Tell, stop: threading.Event
 ) -> Environment:
     """The interpreter of a backend: the one named, else the current one, else one built for it.
 
-    Args:
-        backend: whose environment.
-        named: an interpreter that the user named; it is taken as it is.
-        build: build the environment if there is none yet.
-        tell: told what is being done.
-        stop: when it is set, from another thread, what is being done is given up.
+    Arguments as of :func:`discovery.find_environment`.
     """
     if named is not None:
         return _named(backend, named, stop)
-    missing = Environment(backend.name, None, asked=backend.version)
+    missing = backend.missing()
     if _satisfied_here(backend.requirements):
         version = _version_here(backend.requirements[0].name)
         return replace(missing, python=Path(sys.executable), version=version)
     folder = environment_folder(backend)
-    if not is_complete(folder):
-        if not build:
-            return replace(missing, reason="not built yet: compare.py setup")
-        try:
-            _build(backend, folder, tell, stop)
-        except BuildError as error:
-            return replace(missing, reason=str(error))
-        except OSError as error:
-            return replace(missing, reason=f"cannot build {folder}: {error}")
+    try:
+        _build(backend, folder, build, tell, stop)
+    except BuildError as error:
+        return replace(missing, reason=str(error))
+    except OSError as error:
+        return replace(missing, reason=f"cannot build {folder}: {error}")
     facts = json.loads(read_text(folder / COMPLETE))
     return replace(
         missing,
@@ -111,9 +94,7 @@ def environment_folder(backend: Backend) -> Path:
     return cache_directory() / "environments" / f"{backend.name}-{python}-{digest}"
 
 
-def _build(
-    backend: Backend, folder: Path, tell: Callable[[str], None], stop: threading.Event
-) -> None:
+def _build(backend: Backend, folder: Path, build: bool, tell: Tell, stop: threading.Event) -> None:
     def make() -> dict[str, Any]:
         tell("creating the environment")
         run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
@@ -125,7 +106,7 @@ def _build(
             facts["gave_way"] = _gave_way(backend, _python(folder), stop)
         return facts
 
-    build_once(folder, make, tell, stop)
+    build_once(folder, build and make, tell, stop)
 
 
 def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
@@ -133,7 +114,7 @@ def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
     pip = [str(_python(folder)), "-m", "pip", "install", "--no-input"]
     pip += ["--disable-pip-version-check", "-r", str(wanted)]
     pip += [word for place in backend.find_links for word in ("--find-links", place)]
-    *attempts, last = backend.attempts()
+    attempts = backend.attempts()
     for requirements in attempts:
         wanted.write_text("".join(f"{r}\n" for r in requirements), encoding="utf-8")
         try:
@@ -141,10 +122,8 @@ def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
             return
         except BuildError as error:
             # Only a conflict is mended by fewer pins; to compile in vain takes minutes each time.
-            if "ResolutionImpossible" not in error.output:
+            if requirements is attempts[-1] or "ResolutionImpossible" not in error.output:
                 raise
-    wanted.write_text("".join(f"{r}\n" for r in last), encoding="utf-8")
-    run_program(pip, folder, "pip", stop)
 
 
 def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str]:
@@ -167,7 +146,7 @@ def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment
     found = Path(os.path.expanduser(python)).absolute()
     if len(python.parts) == 1 and not found.is_file() and (on_path := shutil.which(python)):
         found = Path(on_path).absolute()
-    missing = Environment(backend.name, None, asked=backend.version)
+    missing = backend.missing()
     try:
         version = _version(backend, found, stop)
     except (BuildError, OSError) as error:
@@ -189,11 +168,8 @@ def _version(backend: Backend, python: Path, stop: threading.Event) -> str:
 
 def _satisfied_here(requirements: Iterable[Requirement]) -> bool:
     """Whether the current interpreter has what the requirements ask for."""
-    for requirement in requirements:
-        version = _version_here(requirement.name)
-        if version is None or version not in requirement.specifier:
-            return False
-    return True
+    versions = ((r.specifier, _version_here(r.name)) for r in requirements)
+    return all(version is not None and version in wanted for wanted, version in versions)
 
 
 def _version_here(package: str) -> str | None:

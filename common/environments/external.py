@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +21,13 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend, Environment
 from framework_parity.common.environments.environment import IMPORT_SECONDS
 from framework_parity.common.environments.external_command import COMMAND_FILE, Command, fill
-from framework_parity.common.environments.filled_once import BuildError, build_once, is_complete
+from framework_parity.common.environments.filled_once import BuildError, Tell, build_once
 from framework_parity.common.environments.program import run_program
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalBackend(Backend):
-    """A folder of ``backends/`` that holds a ``command.toml``.
-
-    Args:
-        folder: the folder.
-        command: what the file says.
-    """
+    """A folder of ``backends/`` that holds a ``command.toml``: the folder, what the file says."""
 
     folder: Path
     command: Command
@@ -56,8 +49,10 @@ class ExternalBackend(Backend):
     def at(self, version: str, find_links: Sequence[str] = ()) -> Backend:
         """Raise ParityError: only its own files know how to set another release up."""
         raise ParityError(
-            f"{self.name}=={version}: expected a backend in Python; received one whose release, "
-            f"{self.command.release}, its {COMMAND_FILE} sets up; copy its folder and change that"
+            f"{self.name}=={version}",
+            "a backend in Python",
+            f"one whose release, {self.command.release}, its {COMMAND_FILE} sets up",
+            "copy its folder and change that",
         )
 
 
@@ -65,8 +60,7 @@ class ExternalBackend(Backend):
 class ExternalEnvironment(Environment):
     """The program that runs an external backend; it stands for the interpreter.
 
-    Args:
-        arguments: of the program, with the placeholders of a run.
+    Its arguments hold the placeholders of a run.
     """
 
     arguments: tuple[str, ...] = ()
@@ -91,15 +85,8 @@ def discover_external(folder: Path) -> dict[str, Backend]:
     return found
 
 
-# Setting up
-
-
 def find_external(
-    backend: ExternalBackend,
-    named: Path | None,
-    build: bool,
-    tell: Tell,
-    stop: threading.Event,
+    backend: ExternalBackend, named: Path | None, build: bool, tell: Tell, stop: threading.Event
 ) -> Environment:
     """The program of an external backend and what is set up for it.
 
@@ -120,7 +107,7 @@ def find_external(
             lines = run_program(words, folder, what, stop, IMPORT_SECONDS).splitlines()
             if lines[-1:] != [command.release]:
                 received = lines[-1][:80] if lines else "nothing"
-                raise BuildError(f"{what}: expected {command.release}; received {received}")
+                raise BuildError(what, command.release, received)
             return command.release
 
         def make() -> dict[str, str]:
@@ -133,9 +120,7 @@ def find_external(
             tell("starting for the first time")
             return {"version": check()}
 
-        if not is_complete(folder) and not build:
-            raise BuildError("not built yet: compare.py setup")
-        build_once(folder, make, tell, stop)
+        build_once(folder, build and make, tell, stop)
         if named is not None:
             check()
     except (BuildError, OSError) as error:
@@ -171,7 +156,7 @@ def _find_program(
         place = Path(os.path.expanduser(named)).absolute()
         found = shutil.which(named if len(named.parts) == 1 else place)
         if found is None:
-            raise BuildError(f"{named}: expected a program; received none that can be run")
+            raise BuildError(named, "a program", "none that can be run")
         return Path(found).absolute(), {}
     if (found := shutil.which(command.program)) is not None:
         return Path(found).absolute(), {}
@@ -192,7 +177,5 @@ def _find_program(
         version = run_program([program, "--version"], folder, command.program, stop)
         return {"version": version.strip()}
 
-    if not is_complete(folder) and not build:
-        raise BuildError(f"{absent}: compare.py setup")
-    build_once(folder, make, tell, stop)
+    build_once(folder, build and make, tell, stop, absent)
     return Path(program), programs

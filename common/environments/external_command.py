@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,7 @@ class Command:
 
     @classmethod
     def read(cls, path: Path, known: tuple[str, ...]) -> Command:
-        """Read a ``command.toml``.
-
-        Args:
-            path: the file.
-            known: implementations that a backend can have.
+        """Read a ``command.toml``; ``known`` are the implementations that a backend can have.
 
         Raises:
             ParityError: if it is unreadable, or an entry is missing, unknown or malformed.
@@ -67,28 +63,26 @@ class Command:
         try:
             facts = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _wrong(path, "a TOML file", str(error), "mend it") from None
-        setup, package = _table(path, facts, "setup"), _table(path, facts, "package")
-        programs = _Entries(path, _table(path, package, "programs"))
+            raise ParityError(path, "a TOML file", str(error), "mend it") from None
         entries = _Entries(path, facts)
+        setup, package = entries.table("setup"), entries.table("package")
+        programs = package.table("programs")
         command = cls(
-            program=entries.text("program"),
+            program=entries.get("program", "a text"),
             arguments=entries.texts("arguments"),
             version=entries.texts("version"),
-            release=entries.text("release"),
+            release=entries.get("release", "a text"),
             implementations=entries.texts("implementations"),
-            default=entries.flag("default"),
-            files=_Entries(path, setup).texts("files", ()),
-            setup=_Entries(path, setup).lists("commands"),
-            requirement=_Entries(path, package).text("requirement") if package else None,
-            programs={name: programs.texts(name) for name in programs.table},
+            default=entries.get("default", "true or false", False),
+            files=setup.texts("files", ()),
+            setup=tuple(map(tuple, setup.get("commands", "a list of lists of texts", []))),
+            requirement=package.get("requirement", "a text") if package.facts else None,
+            programs={name: programs.texts(name) for name in programs.facts},
         )
         if command.requirement and not command.programs.get(command.program):
-            raise _wrong(path, f"programs.{command.program} in [package]", "none", "add it")
-        allowed = {"program", "arguments", "version", "release", "implementations", "default"}
-        _no_others(path, facts, allowed | {"setup", "package"})
-        _no_others(path, setup, {"files", "commands"})
-        _no_others(path, package, {"requirement", "programs"})
+            raise ParityError(path, f"programs.{command.program} in [package]", "none", "add it")
+        for table in (entries, setup, package):
+            table.no_others()
         for words, names in (
             (command.arguments, SETUP_PLACEHOLDERS + RUN_PLACEHOLDERS),
             (command.version, SETUP_PLACEHOLDERS),
@@ -98,10 +92,12 @@ class Command:
             for name in PLACEHOLDER.findall(" ".join(words)):
                 if name not in names:
                     expected = ", ".join(f"{{{known}}}" for known in names)
-                    raise _wrong(path, f"placeholders among {expected}", f"{{{name}}}", "mend it")
+                    raise ParityError(
+                        path, f"placeholders among {expected}", f"{{{name}}}", "mend it"
+                    )
         if not command.implementations or set(command.implementations) - set(known):
             received = ", ".join(command.implementations) or "none"
-            raise _wrong(
+            raise ParityError(
                 path, f"implementations among {', '.join(known)}", received, "name those it has"
             )
         return command
@@ -114,49 +110,46 @@ def fill(words: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
+def _are_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(word, str) for word in value)
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "a text": (lambda value: isinstance(value, str) and value != "", "add it"),
+    "a list of texts": (_are_texts, "add it"),
+    "a list of lists of texts": (
+        lambda value: isinstance(value, list) and all(v and _are_texts(v) for v in value),
+        "mend it",
+    ),
+    "true or false": (lambda value: isinstance(value, bool), "mend it"),
+}
+"""What an entry can be: how that is seen, and what to do where it is not."""
+
+
 class _Entries:
-    def __init__(self, path: Path, table: Mapping[str, Any]) -> None:
-        self.path, self.table = path, table
+    """A table of the file, which has no entries but those that are asked for."""
 
-    def text(self, name: str) -> str:
-        value = self.table.get(name)
-        if not isinstance(value, str) or not value:
-            raise _wrong(self.path, f"{name} = a text", repr(value), "add it")
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path, self.facts, self.known = path, facts, set[str]()
+
+    def table(self, name: str) -> _Entries:
+        self.known.add(name)
+        table = self.facts.get(name, {})
+        if not isinstance(table, dict):
+            raise ParityError(self.path, f"a table [{name}]", repr(table), "mend it")
+        return _Entries(self.path, table)
+
+    def get(self, name: str, kind: str, default: object = None) -> Any:
+        self.known.add(name)
+        value, (fits, remedy) = self.facts.get(name, default), KINDS[kind]
+        if not fits(value):
+            raise ParityError(self.path, f"{name} = {kind}", repr(value), remedy)
         return value
 
-    def texts(self, name: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-        value = self.table.get(name, default)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise _wrong(self.path, f"{name} = a list of texts", repr(value), "add it")
-        return tuple(value)
+    def texts(self, name: str, default: object = None) -> tuple[str, ...]:
+        return tuple(self.get(name, "a list of texts", default))
 
-    def lists(self, name: str) -> tuple[tuple[str, ...], ...]:
-        value = self.table.get(name, [])
-        if not isinstance(value, list) or not all(
-            isinstance(words, list) and words and all(isinstance(word, str) for word in words)
-            for words in value
-        ):
-            raise _wrong(self.path, f"{name} = a list of lists of texts", repr(value), "mend it")
-        return tuple(tuple(words) for words in value)
-
-    def flag(self, name: str) -> bool:
-        value = self.table.get(name, False)
-        if not isinstance(value, bool):
-            raise _wrong(self.path, f"{name} = true or false", repr(value), "mend it")
-        return value
-
-
-def _table(path: Path, facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = facts.get(name, {})
-    if not isinstance(table, dict):
-        raise _wrong(path, f"a table [{name}]", repr(table), "mend it")
-    return table
-
-
-def _no_others(path: Path, table: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(table) - known):
-        raise _wrong(path, f"entries among {', '.join(sorted(known))}", ", ".join(unknown), "drop")
-
-
-def _wrong(path: Path, expected: str, received: str, remedy: str) -> ParityError:
-    return ParityError(f"{path}: expected {expected}; received {received}; {remedy}")
+    def no_others(self) -> None:
+        if unknown := sorted(set(self.facts) - self.known):
+            expected = f"entries among {', '.join(sorted(self.known))}"
+            raise ParityError(self.path, expected, ", ".join(unknown), "drop")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 
+from framework_parity.common.core.programs import run_to_end
 from framework_parity.common.environments.filled_once import BuildError
 
 INSTALL_SECONDS = 3600.0
-POLL_SECONDS = 0.2
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The environment variables that say how many threads NumPy and the frameworks use."""
@@ -49,56 +47,26 @@ def run_program(
         BuildError: if it did not end well.
     """
     variables = clean_environment() | ({"PATH": path} if path is not None else {})
-    deadline = time.monotonic() + seconds
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=variables,
-        cwd=folder if folder and folder.exists() else None,
-        start_new_session=True,  # so that its helpers end with it
-    ) as process:
-        try:
-            while True:
-                try:
-                    output, errors = process.communicate(timeout=POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    if stop.is_set():
-                        raise BuildError(f"{what} was interrupted") from None
-                    if time.monotonic() > deadline:
-                        raise BuildError(f"{what} took more than {seconds:.0f} s") from None
-        except BaseException:
-            end_process_group(process)
-            process.wait()
-            raise
-    if process.returncode:
-        raise BuildError(f"{what} failed: {_gist(errors or output)}", output + errors)
-    return output
-
-
-def end_process_group(process: subprocess.Popen[str]) -> None:
-    """Kill a process that has its own session, and all that it started."""
+    cwd = folder if folder and folder.exists() else None
     try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    except ProcessLookupError:
-        pass
+        process = run_to_end(command, seconds, stop.is_set, env=variables, cwd=cwd)
+    except InterruptedError:
+        raise BuildError(f"{what} was interrupted") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{what} took more than {seconds:.0f} s") from None
+    output, errors = (text.decode(errors="replace") for text in (process.stdout, process.stderr))
+    if process.returncode:
+        error = BuildError(f"{what} failed: {_gist(errors or output)}")
+        error.output = output + errors
+        raise error
+    return output
 
 
 def _gist(text: str) -> str:
     """The line of an output that says what went wrong: the first error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if re.match(r"(\w+ )?error", line, re.IGNORECASE) and "Ignored" not in line
-    ]
+    error = re.compile(r"(?!.*Ignored)(\w+ )?error", re.IGNORECASE)
+    errors = [line for line in lines if error.match(line)]
     said = (errors or lines[-1:] or ["it said nothing"])[0]
     # pip lists every release that there is.
     return re.sub(r"\(from versions: .*, (.*?, .*?, .*?)\)", r"(from versions: …, \1)", said)

@@ -20,10 +20,7 @@ HEAD = "Available versions:"
 def list_releases(package: str, wanted: SpecifierSet, find_links: Sequence[str] = ()) -> list[str]:
     """The releases in a range that pip could install with this Python, from oldest to newest.
 
-    Args:
-        package: the name of the package.
-        wanted: the range; pre-releases count if it names one.
-        find_links: where pip looks besides its index.
+    Pre-releases count if the range names one; ``find_links`` is where pip looks besides its index.
 
     Raises:
         NotRunError: if pip cannot list any release.
@@ -36,7 +33,7 @@ def list_releases(package: str, wanted: SpecifierSet, find_links: Sequence[str] 
         output = run_program(command, None, "pip index", threading.Event(), LIST_SECONDS)
     except (BuildError, OSError) as error:
         raise NotRunError(
-            f"bisect: expected releases of {package}; received {error}; see whether pip finds it"
+            "bisect", f"releases of {package}", error, "see whether pip finds it"
         ) from None
     lines = [line for line in output.splitlines() if line.startswith(HEAD)]
     found = [name.strip() for line in lines for name in line.removeprefix(HEAD).split(",")]

@@ -30,8 +30,10 @@ def parse_backend(text: str) -> tuple[str, str | None]:
     pins = list(requirement.specifier) if requirement else []
     if requirement is None or [pin.operator for pin in pins] != ["=="] or "*" in pins[0].version:
         raise ParityError(
-            f"backend: expected NAME or NAME==VERSION; received {text!r}; give one release, or "
-            "compare.py bisect for a range"
+            "backend",
+            "NAME or NAME==VERSION",
+            repr(text),
+            "give one release, or compare.py bisect for a range",
         )
     return requirement.name, pins[0].version
 
@@ -45,8 +47,10 @@ def parse_range(text: str) -> tuple[str, SpecifierSet]:
     requirement = _requirement(text)
     if requirement is None or not requirement.specifier:
         raise ParityError(
-            f"bisect: expected a backend with a range, such as 'NAME>=1.0,<=2.0'; received "
-            f"{text!r}; give its oldest and its newest release"
+            "bisect",
+            "a backend with a range, such as 'NAME>=1.0,<=2.0'",
+            repr(text),
+            "give its oldest and its newest release",
         )
     return requirement.name, requirement.specifier
 
@@ -60,19 +64,16 @@ def parse_python(pair: str) -> tuple[str, str]:
     found = PYTHON.fullmatch(pair)
     if found is None or found[2].startswith("="):
         raise ParityError(
-            f"--python: expected BACKEND=PATH or BACKEND==VERSION=PATH; received {pair!r}; name "
-            "the backend and the interpreter"
+            "--python",
+            "BACKEND=PATH or BACKEND==VERSION=PATH",
+            repr(pair),
+            "name the backend and the interpreter",
         )
     return label(*parse_backend(found[1])), found[2]
 
 
 def is_release(version: str, asked: str) -> bool:
-    """Whether an installed version is the release asked for; a local part such as +cpu may differ.
-
-    Args:
-        version: as the installation states it.
-        asked: as the user named it.
-    """
+    """Whether a version is the release asked for; a local part such as +cpu may differ."""
     try:
         return Specifier(f"=={asked}").contains(Version(version), prereleases=True)
     except InvalidVersion:

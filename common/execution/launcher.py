@@ -152,12 +152,11 @@ class _Launcher:
                 started = time.perf_counter()
                 try:
                     process = self._ask(job, process, cpus)
-                except InterruptedError:
-                    outcomes[job.name] = Outcome("failed", ENDED, 0.0)
-                    continue
                 except OSError as error:
-                    self._tell(job.name, {"event": "failed"})
-                    reason = f"cannot start {job.environment.python}: {error}"
+                    reason = ENDED
+                    if not isinstance(error, InterruptedError):
+                        self._tell(job.name, {"event": "failed"})
+                        reason = f"cannot start {job.environment.python}: {error}"
                     outcomes[job.name] = Outcome("failed", reason, 0.0)
                     continue
                 status, why = self._follow(job, process)
@@ -169,8 +168,7 @@ class _Launcher:
                     self.end_all()
             return outcomes
         finally:
-            if process is not None:
-                self._close(process)
+            self._close(process)
 
     def _ask(self, job: Job, process: Process | None, cpus: Sequence[int] | None) -> Process:
         """Hand a job to the process, if it is there, else to another one."""
@@ -233,9 +231,9 @@ class _Launcher:
             reason = f"{reason}; its log ends: {tail}"
         return status, reason
 
-    def _close(self, process: Process) -> None:
+    def _close(self, process: Process | None) -> None:
         with self._lock:
-            if process not in self._processes:
+            if process is None or process not in self._processes:
                 return
             self._processes.remove(process)
         process.close()

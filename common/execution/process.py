@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from framework_parity.common.core.programs import end_process_group
 from framework_parity.common.environments.backend import BOOTSTRAP, ROOT, Environment
 from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.external_command import fill
-from framework_parity.common.environments.program import clean_environment, end_process_group
+from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.worker.request import Request
 from framework_parity.common.worker.server import done
 
@@ -89,7 +90,7 @@ class OwnProcess(Process):
 
     Args:
         command: the program and its arguments; run from the project's root, without a shell.
-        log: the file that takes its standard error.
+        log: takes its standard error.
         variables: added to its environment.
         cpus: the processors that it keeps to; None for all.
 

@@ -60,10 +60,7 @@ class Contender:
     ) -> Record:
         """A record of its. Whatever is said of a row is said of a record that was read here.
 
-        Args:
-            folder: as of :meth:`record.Record.load`.
-            plan_sha256: likewise.
-            dtype: the type that it must have computed in; None where that is not known.
+        As of :meth:`record.Record.load`; it must have computed in that ``dtype`` if one is given.
 
         Raises:
             RecordError: if it cannot be judged, or computed in another type.
@@ -83,7 +80,7 @@ class Contender:
                 )
         for name, array in record.arrays.items():
             if dtype is not None and COMPUTED.fullmatch(name) and array.dtype != dtype:
-                raise RecordError(f"{name}: expected {dtype}, received {array.dtype}")
+                raise RecordError(name, dtype, array.dtype)
         return record
 
 
@@ -115,12 +112,7 @@ class Execution:
     pool: WorkerPool | None = None
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
-        """Run everything; the outcome of each process by its name.
-
-        Args:
-            contenders: those without an interpreter are passed over.
-            repeats: how often each trains; see :meth:`repeat_name`.
-        """
+        """Run everything, each contender so often; the outcome of each process by its name."""
         oracle, *members = [[self._reference_job(name)] for name in (REFERENCE, *MEMBERS)]
         # The reference first: workers wait for its states at the end of their training. Members
         # last, the longest first: they are short, and even out when the processors are done.
@@ -129,8 +121,8 @@ class Execution:
     def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run workers alone, where the reference is there; what they left before is replaced."""
         for repeat, contender in product(range(repeats), contenders):
-            name = repeat_name(contender, repeat)
-            shutil.rmtree(self.folder / "second_look" / name, ignore_errors=True)
+            place = self.folder / "second_look" / repeat_name(contender, repeat)
+            shutil.rmtree(place, ignore_errors=True)
         return self.run(self._training_jobs(contenders, repeats))
 
     def train_reference(self) -> dict[str, Outcome]:
@@ -141,25 +133,21 @@ class Execution:
         self, contenders: Sequence[Contender], seeds: Sequence[int]
     ) -> dict[str, Outcome]:
         """Train each contender on each seed, initialised and shuffled by its framework."""
-        return self.run(
-            [
-                jobs
-                for seed in seeds
-                for jobs in self._jobs(
-                    contenders, partial(seed_name, seed=seed), "independent", seed=seed
-                )
-            ]
-        )
+        groups: list[list[Job]] = []
+        for seed in seeds:
+            name = partial(seed_name, seed=seed)
+            groups += self._jobs(contenders, name, "independent", seed=seed)
+        return self.run(groups)
 
     def look_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Probe other steps, without training: ``second_look/NAME`` holds plan and states."""
-        jobs = []
+        groups = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
             fields = {"plan": place / "plan", "reference": place / "reference"}
             request = contender.request("probe", place / "record", place / "log", **fields)
-            jobs.append(Job(contender.name, contender.environment, request))
-        return self.run([[job] for job in jobs])
+            groups.append([Job(contender.name, contender.environment, request)])
+        return self.run(groups)
 
     def reference_folder(self, name: str) -> Path:
         """Where the reference, or a member of the ensemble, leaves its record."""

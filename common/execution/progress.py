@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -11,11 +10,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Display:
-    """Shows what every job is doing; safe to be told from several threads.
+    """Shows what every job is doing, unless quiet; safe to be told from several threads.
 
-    Args:
-        quiet: show nothing.
-        console: where to; standard error if not given.
+    On standard error if no console is given.
     """
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
@@ -39,12 +36,7 @@ class Display:
             self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()
 
@@ -61,29 +53,18 @@ class Display:
         if (loss := facts.get("loss")) is not None:
             doing += f", loss {loss:.4f}"
         with self._lock:
-            if self._bars is not None:
-                self._advance(self._bars, name, doing, event, completed, total)
+            if (bars := self._bars) is not None:
+                if name not in self._tasks:
+                    self._tasks[name] = bars.add_task(name, total=None, doing=doing)
+                task = self._tasks[name]
+                bars.update(task, doing=doing)
+                if completed is not None:
+                    bars.update(task, completed=completed, total=total)
+                if event in ("done", "failed", "timeout", "unavailable", "ready"):
+                    bars.update(task, total=1, completed=1)
+                    bars.stop_task(task)
             elif self._said.get(name) != event:
                 self.console.print(
                     f"{name}: {doing}", highlight=False, markup=False, soft_wrap=True
                 )
             self._said[name] = event
-
-    def _advance(
-        self,
-        bars: Progress,
-        name: str,
-        doing: str,
-        event: str,
-        completed: float | None,
-        total: float | None,
-    ) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = bars.add_task(name, total=None, doing=doing)
-        task = self._tasks[name]
-        bars.update(task, doing=doing)
-        if completed is not None:
-            bars.update(task, completed=completed, total=total)
-        if event in ("done", "failed", "timeout", "unavailable", "ready"):
-            bars.update(task, total=1, completed=1)
-            bars.stop_task(task)

@@ -37,28 +37,16 @@ SUPPORTED = hasattr(socket, "AF_UNIX") and hasattr(os, "killpg")
 
 
 class WorkerPool:
-    """The workers of one folder, as one process sees them.
-
-    Args:
-        folder: where they are; it need not be there.
-    """
+    """The workers of one folder, which need not be there, as one process sees them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._idle: dict[str, PooledWorker] = {}
 
     def take(
-        self,
-        environment: Environment,
-        variables: Mapping[str, str],
-        given_up: Callable[[], bool],
+        self, environment: Environment, variables: Mapping[str, str], given_up: Callable[[], bool]
     ) -> PooledWorker:
-        """Wait for a worker's turn; start it if there is none.
-
-        Args:
-            environment: the worker's.
-            variables: added to its environment variables.
-            given_up: asked while waiting; if true, the waiting ends.
+        """Wait for a worker's turn, until it is given up; start it if there is none.
 
         Raises:
             OSError: if it cannot be started.

@@ -149,9 +149,7 @@ def measure_envelope(
     """Measure the rounding envelope of a plan from its reference and its ensemble.
 
     Args:
-        plan: the plan.
-        data: its examples.
-        oracle: its reference.
+        plan, data, oracle: what is trained, and its reference.
         members: trainings that differ from it by rounding alone.
         pooled_steps: how many of the first steps share the largest error of their losses.
         metric_epochs: how many epochs give their validation loss's rounding.
@@ -189,9 +187,7 @@ def measure_envelope(
     logits, forward, metric = zip(*in_threads(outcome, members), strict=True)
     # Logits of n examples that round independently: their mean loss by a √n-th of it.
     of_mean = max(
-        unit * max(1.0, float(oracle.val_loss.max())),
-        max(forward) / np.sqrt(len(y_val)),
-        *metric,
+        unit * max(1.0, float(oracle.val_loss.max())), max(forward) / np.sqrt(len(y_val)), *metric
     )
     return Envelope(
         loss=loss_envelope(plan, oracle, members, pooled_steps=pooled_steps),
@@ -219,9 +215,7 @@ def running_envelope(
     """The largest error of any member up to each place along the first axis of an array.
 
     Args:
-        plan: the plan.
-        oracle: its reference.
-        members: trainings that differ from it by rounding alone.
+        plan, oracle, members: as of :func:`measure_envelope`.
         of: the array that is compared, shape ``(n, …)``.
         least: the smallest magnitude whose rounding counts.
 
@@ -231,11 +225,9 @@ def running_envelope(
     unit, exact = unit_roundoff(plan), of(oracle)
     values = np.maximum(largest_in_each(exact), least)
     errors = [largest_in_each(of(member) - exact) for member in members]
-    # A member whose plain softmax overflowed has no error to give, only the others have.
-    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
     least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero
     floor = np.maximum(unit * values, least_of_all)
-    return np.asarray(np.maximum.accumulate(np.maximum(finite, floor)))
+    return np.asarray(np.maximum.accumulate(np.maximum(_largest(errors), floor)))
 
 
 def loss_envelope(
@@ -263,10 +255,15 @@ def margin_envelope(
     near = of(oracle) < FAR
     exact = np.where(near, of(oracle), 0.0)
     errors = [np.abs(np.where(near, of(member) - exact, 0.0)).max(axis=1) for member in members]
-    finite = np.where(np.isfinite(errors), errors, 0.0).max(axis=0)
-    largest = np.maximum(finite, unit_roundoff(plan) * np.maximum(exact.max(axis=1), LEAST))
+    floor = unit_roundoff(plan) * np.maximum(exact.max(axis=1), LEAST)
+    largest = np.maximum(_largest(errors), floor)
     largest[:POOLED_STEPS] = largest[:POOLED_STEPS].max()
     return np.asarray(np.maximum.accumulate(largest))
+
+
+def _largest(errors: Sequence[Floats]) -> Floats:
+    # A member whose plain softmax overflowed has no error to give, only the others have.
+    return np.asarray(np.where(np.isfinite(errors), errors, 0.0).max(axis=0))
 
 
 def unit_roundoff(plan: Plan) -> float:

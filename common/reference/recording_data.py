@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,9 +46,9 @@ class RecordingData(DataModule):
         self._labels_seen = np.full(self.num_train, -1, np.int32)
 
     def stop_watching(self) -> str:
-        """The digest of the examples that were given, in the order of their use."""
+        """The digest of the examples given since, in the order of their use; empty if none are."""
         watched, self._watched = self._watched, None
-        return str(watched.hexdigest())
+        return str(watched.hexdigest()) if watched else ""
 
     def chunks(self, order: Array, dtype: str = "float32") -> Iterator[tuple[Array, Array, int]]:
         start = 0
@@ -60,10 +60,12 @@ class RecordingData(DataModule):
             yield X, y, count
 
 
-def fed_sha256(data: RecordingData, parameters: dict[str, Array], orders: Sequence[Rows]) -> str:
+def fed_sha256(
+    fed: Mapping[str, Array], parameters: Mapping[str, Array], orders: Iterable[Rows]
+) -> str:
     """Digest of what training is given: scaled examples, labels, parameters, order."""
     order = {f"order {epoch}": np.asarray(rows) for epoch, rows in enumerate(orders)}
-    return hash_arrays({**dict(sorted(data.fed.items())), **parameters, **order})
+    return hash_arrays({**dict(sorted(fed.items())), **parameters, **order})
 
 
 def planned_sha256(plan: Plan, data: DataModule) -> str:
@@ -71,5 +73,4 @@ def planned_sha256(plan: Plan, data: DataModule) -> str:
     given: dict[str, Array] = {}
     for train in (False, True):
         given[f"X_{train}"], given[f"y_{train}"] = data.examples(train, plan.recipe.dtype)
-    order = {f"order {epoch}": rows for epoch, rows in enumerate(plan.order)}
-    return hash_arrays({**dict(sorted(given.items())), **plan.parameters, **order})
+    return fed_sha256(given, plan.parameters, plan.order)

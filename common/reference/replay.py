@@ -19,6 +19,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
+from framework_parity.common.training.trainer import batch_sizes
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int32]
@@ -463,7 +464,5 @@ class Trajectory:
 
 def epoch_means(values: Floats, plan: Plan) -> Floats:
     """Means over the examples of each epoch of a value per step, shape ``(max_epochs,)``."""
-    size, num_train = plan.recipe.batch_size, plan.order.shape[1]
-    weights = np.full(plan.steps_per_epoch, size)
-    weights[-1] = num_train - size * (plan.steps_per_epoch - 1)
+    weights = batch_sizes(plan.order.shape[1], plan.recipe.batch_size)
     return np.asarray(np.average(values.reshape(-1, plan.steps_per_epoch), axis=1, weights=weights))

@@ -26,12 +26,7 @@ class Variation(Training):
     """Of the classes of another change that is made as well; see :func:`both`."""
 
     def __init__(
-        self,
-        plan: Plan,
-        data: DataModule,
-        value: float = 0.0,
-        nudge: float = 0.0,
-        **options: Any,
+        self, plan: Plan, data: DataModule, value: float = 0.0, nudge: float = 0.0, **options: Any
     ) -> None:
         self.values = {**dict.fromkeys(type(self).__mro__, value), **self.values_of_base}
         self.nudge = nudge
@@ -72,9 +67,8 @@ class WeightDecayOfWeights(Variation):
     """The same, the biases left alone."""
 
     def update(self, W: Array, b: Array, gradient_W: Array, gradient_b: Array) -> None:
-        super().update(
-            W, b, gradient_W + W.dtype.type(self.values[WeightDecayOfWeights]) * W, gradient_b
-        )
+        decay = W.dtype.type(self.values[WeightDecayOfWeights])
+        super().update(W, b, gradient_W + decay * W, gradient_b)
 
 
 class Momentum(Variation):
@@ -210,10 +204,9 @@ class BlockOrder(Variation):
         W, b = W.astype(np.float32), b.astype(np.float32)
         losses = []
         for rows in self.data.stored_pieces():
-            if self.scaled_all is None:
+            X = self.scaled_all
+            if X is None:
                 X = self.data.scale(self.data.X_train[rows[0] : rows[-1] + 1])
-            else:
-                X = self.scaled_all
             losses.append(self.losses(X @ W + b, self.labels[rows])[0])
         return np.concatenate(losses)
 
@@ -377,8 +370,7 @@ class StraightThrough(RoundedProducts):
     """Rounded forward; the gradient multiplies the rounded features with an exact error."""
 
     def gradients(self, X: Array, error: Array) -> tuple[Array, Array]:
-        gradient_W, gradient_b = Training.gradients(self, self.narrow(X), error)
-        return gradient_W, gradient_b
+        return Training.gradients(self, self.narrow(X), error)
 
 
 class RoundedResults(RoundedProducts):
@@ -463,12 +455,8 @@ def _keep_bits(X: Array, bits: int) -> Array:
     return np.asarray(np.ldexp(rounded, exponent - bits), dtype=X.dtype)
 
 
-FORMATS: dict[str, Callable[[Array], Array]] = {
-    "bfloat16": bfloat16,
-    "float16": float16,
-    "TF32": tf32,
-}
-
+FORMATS: dict[str, Callable[[Array], Array]]
+FORMATS = {"bfloat16": bfloat16, "float16": float16, "TF32": tf32}
 
 STORED_FORMATS = ("bfloat16", "float16")
 """Those that numbers are kept in; TF32 is a format of products alone."""

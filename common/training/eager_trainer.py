@@ -99,8 +99,10 @@ class EagerTrainer(Trainer):
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:
         if dtype not in self.dtypes:
             raise ParityError(
-                f"dtype: expected {' or '.join(self.dtypes)}, all that this backend computes in; "
-                f"received {dtype}; leave the backend or --dtype away"
+                "dtype",
+                f"{' or '.join(self.dtypes)}, all that this backend computes in",
+                dtype,
+                "leave the backend or --dtype away",
             )
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))
@@ -140,9 +142,8 @@ class EagerTrainer(Trainer):
 
     def training_batch(self, rows: Indices) -> tuple[Array, npt.NDArray[np.int32]]:
         order = self.tensor(np.ascontiguousarray(rows))
-        return np.array(self.numpy(self.gather(order))), self.numpy(
-            self.take(self.y, order)
-        ).astype(np.int32)
+        X, y = self.numpy(self.gather(order)), self.numpy(self.take(self.y, order))
+        return np.array(X), y.astype(np.int32)
 
     def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(self.X_val), size):

@@ -1,8 +1,7 @@
 """What the loop of a training was fed, step by step, against the plan.
 
 Every batch is projected on one vector inside the framework's own loop, from the tensors that it
-trains on. A projection tells a row from the others, and costs next to nothing. Needs NumPy and
-the standard library only: workers import this module.
+trains on. A projection tells a row from the others, and costs next to nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ ROWS = "fed/rows"
 
 
 class Feeding:
-    """Compares what a trainer was fed with the plan, as the training goes on.
-
-    Args:
-        plan: says which rows each step should have.
-        data: the examples as they are stored.
-    """
+    """Compares what a trainer was fed with the plan, as the training goes on."""
 
     def __init__(self, plan: Plan, data: DataModule) -> None:
         self.plan, self.v = plan, plan.direction
@@ -110,11 +104,8 @@ class Feeding:
 def with_counts(plan: Plan, data: DataModule, record: Record) -> Record:
     """The record with counts in place of the projections that a program of its own left.
 
-    Args:
-        plan: says which rows each step should have.
-        data: the examples as they are stored.
-        record: with ``fed/projections`` and ``fed/labels``, each example's in the order of use, and
-            ``fed/examples``, the size of each batch; any other record is given back as it is.
+    These are ``fed/projections`` and ``fed/labels``, each example's in the order of use, and
+    ``fed/examples``, the size of each batch; any other record is given back as it is.
 
     Raises:
         RecordError: if their lengths do not fit each other.
@@ -127,9 +118,8 @@ def with_counts(plan: Plan, data: DataModule, record: Record) -> Record:
     sizes = arrays.get(COUNTS[0], none)
     whole = sizes.dtype.kind == labels.dtype.kind == "i" and not (sizes < 0).any()
     if not whole or {projections.shape, labels.shape} != {(int(sizes.sum()),)} or sizes.ndim != 1:
-        raise RecordError(
-            f"{', '.join(PROJECTED)}: expected one number for each of the {COUNTS[0]}"
-        )
+        shapes = f"shapes {projections.shape} and {labels.shape}"
+        raise RecordError(", ".join(PROJECTED), f"one number for each of the {COUNTS[0]}", shapes)
     feeding = Feeding(plan, data)
     feeding.add(projections.astype(np.float64), labels, sizes)
     return replace(record, arrays=arrays | feeding.arrays())
@@ -155,26 +145,25 @@ def check_feeding(plan: Plan, arrays: Mapping[str, Array]) -> None:
     if not found:
         return
     for name in COUNTS:
-        values, steps = found.get(name), found[next(iter(found))].shape[:1]
-        if (
-            values is None
-            or values.shape != steps
-            or values.dtype.kind != "i"
-            or (values < 0).any()
-        ):
-            shape = None if values is None else values.shape
-            raise RecordError(f"{name}: expected whole numbers of shape {steps}, received {shape}")
+        steps = found[next(iter(found))].shape[:1]
+        values = _whole_numbers(found, name, steps, f"whole numbers of shape {steps}")
+        if (values < 0).any():
+            raise RecordError(name, f"whole numbers of shape {steps}", steps)
     examples, *wrong = (found[name] for name in COUNTS)
     sizes = [len(plan.rows(step)) for step in range(plan.num_steps)]
-    if (
-        examples.tolist() == sizes
-        and not any(values.any() for values in wrong)
-        and ROWS not in found
-    ):
-        return
-    rows, shape = found.get(ROWS), (int(examples.sum()),)
-    if rows is None or rows.shape != shape or rows.dtype.kind != "i":
-        raise RecordError(f"{ROWS}: expected the row of each example that was fed, shape {shape}")
+    planned = examples.tolist() == sizes and not any(values.any() for values in wrong)
+    if not planned or ROWS in found:
+        shape = (int(examples.sum()),)
+        _whole_numbers(found, ROWS, shape, f"the row of each example that was fed, shape {shape}")
+
+
+def _whole_numbers(
+    found: Mapping[str, Array], name: str, shape: tuple[int, ...], expected: str
+) -> Array:
+    values = found.get(name)
+    if values is None or values.shape != shape or values.dtype.kind != "i":
+        raise RecordError(name, expected, None if values is None else values.shape)
+    return values
 
 
 def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int, str] | None:
@@ -197,13 +186,10 @@ def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int
         rows, n = fed[step], len(fed[step])
         same = n == len(planned)
         other = int(np.count_nonzero(rows != planned)) if same else abs(n - len(planned))
-        count = max(int(wrong_rows[step]), other)
-        if not count and not wrong_labels[step]:
-            continue
-        if not count:
-            count = int(wrong_labels[step])
+        if count := max(int(wrong_rows[step]), other):
+            return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
+        if count := int(wrong_labels[step]):
             return step, count, f"{where}: {count} of {n} labels are not those of their examples"
-        return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
     return None
 
 

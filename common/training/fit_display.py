@@ -1,14 +1,10 @@
-"""What a reader sees of a fit: the book's board in a notebook, a bar in a terminal, else nothing.
-
-Workers import this module: NumPy and the standard library only.
-"""
+"""What is seen of a fit: the book's board in a notebook, a bar in a terminal, else nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TextIO
@@ -49,24 +45,8 @@ class Shown(Protocol):
     history: dict[str, list[float]]
 
 
-class FitDisplay(ABC):
-    """A trainer's callback that shows where training stands."""
-
-    @abstractmethod
-    def __call__(self, trainer: Shown, progress: Progress) -> None:
-        """Take note of what a trainer tells."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Show the last state: the fit has ended, well or not."""
-
-
-class FitBoard(FitDisplay):
-    """Training loss, validation loss and validation accuracy against the epoch, on a board.
-
-    Args:
-        board: where they are drawn.
-    """
+class FitBoard:
+    """Training loss, validation loss and validation accuracy against the epoch, on a board."""
 
     def __init__(self, board: ProgressBoard) -> None:
         self.board = board
@@ -89,12 +69,8 @@ class FitBoard(FitDisplay):
         self.board.flush()
 
 
-class TerminalBar(FitDisplay):
-    """A bar on one line of a terminal.
-
-    Args:
-        out: the terminal's stream.
-    """
+class TerminalBar:
+    """A bar on one line of a terminal."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -133,12 +109,10 @@ class TerminalBar(FitDisplay):
 
 
 @contextmanager
-def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitDisplay]]:
+def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitBoard | TerminalBar]]:
     """The callbacks that show a fit while the block runs; the last state is shown at its end.
 
-    Args:
-        board: whether to show it, or a board of the user's own.
-        max_epochs: how many epochs the fit has.
+    ``board`` says whether, or is a board of the user's own.
     """
     displays = _displays(board, max_epochs)
     try:
@@ -148,7 +122,7 @@ def shown(board: bool | ProgressBoard, max_epochs: int) -> Iterator[list[FitDisp
             display.close()
 
 
-def _displays(board: bool | ProgressBoard, max_epochs: int) -> list[FitDisplay]:
+def _displays(board: bool | ProgressBoard, max_epochs: int) -> list[FitBoard | TerminalBar]:
     if not board or not max_epochs:
         return []
     if isinstance(board, ProgressBoard):

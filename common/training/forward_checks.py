@@ -1,8 +1,7 @@
 """What a model does that a comparison cannot hold equal.
 
 Random numbers, states that move besides the parameters, another computation in evaluation than in
-training: two frameworks would be compared in what they drew, not in what they compute. Needs NumPy
-and the standard library only.
+training: two frameworks would be compared in what they drew, not in what they compute.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ class Pass(NamedTuple):
 def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
     """What a comparison cannot hold equal, by name; nothing of most models.
 
-    Args:
-        run: makes a forward pass, of the same parameters and batch; as in training if true, else
-            as in evaluation.
+    ``run`` makes a forward pass, of the same parameters and batch; as in training if true, else
+    as in evaluation.
     """
     drawn = _generators()
     first, second, evaluation = run(True), run(True), run(False)
@@ -49,11 +47,9 @@ def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
 
 
 def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]) -> Iterator[str]:
-    """What one step gives otherwise when it is computed again from the same parameters.
+    """What one step, probed twice, gives otherwise the second time, or gave when it was trained.
 
-    Args:
-        trained: what training itself left of the step, by the names of a probe.
-        probes: the step, probed twice.
+    ``trained`` is what training itself left of it, by the names of a probe.
     """
     first, second = probes
     for other in (second, trained):

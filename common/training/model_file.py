@@ -1,7 +1,4 @@
-"""A user's own model: what the file of ``model`` must hold, and the parameters drawn for it.
-
-Needs NumPy and the standard library only: workers read the file, too.
-"""
+"""A user's own model: what the file of ``model`` must hold, and the parameters drawn for it."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class OwnModel:
     """A file that gives the same model in several frameworks.
 
     Args:
-        path: the file.
+        path: where it is.
         shapes: shape of each parameter by name, with ``"inputs"`` and ``"outputs"`` for the
             numbers of features and classes.
         backends: those that the file has a ``BACKEND_model`` for, in the file's order.
@@ -42,11 +39,7 @@ class OwnModel:
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
-        """Read a file.
-
-        Args:
-            path: the file.
-            backends: names of all backends that there are.
+        """Read a file; ``backends`` are the names of all that there are.
 
         Raises:
             ParityError: if it cannot be imported, or holds no model or no shapes.
@@ -56,14 +49,20 @@ class OwnModel:
         found = [name for name in vars(module) if name in known and callable(vars(module)[name])]
         if not found:
             raise ParityError(
-                f"{path}: expected a function for each framework, such as {known[0]}(d2l, "
-                "num_inputs, num_outputs, lr); received none; define some"
+                path,
+                f"a function for each framework, such as {known[0]}(d2l, num_inputs, num_outputs, "
+                "lr)",
+                "none",
+                "define some",
             )
         shapes: Any = getattr(module, "PARAMETERS", None)
         if not _are_shapes(shapes):
             raise ParityError(
-                f"{path}: expected PARAMETERS, a shape for each name, such as "
-                f"{{'W': ('inputs', 'outputs'), 'b': ('outputs',)}}; received {shapes!r}; define it"
+                path,
+                "PARAMETERS, a shape for each name, such as {'W': ('inputs', 'outputs'), 'b': "
+                "('outputs',)}",
+                repr(shapes),
+                "define it",
             )
         names = tuple(name.removesuffix(SUFFIX) for name in found)
         return cls(path, {name: tuple(shape) for name, shape in shapes.items()}, names, module)
@@ -72,8 +71,10 @@ class OwnModel:
         """Raise ParityError unless the file has a model for each of these backends."""
         if missing := [name for name in names if name not in self.backends]:
             raise ParityError(
-                f"{self.path}: expected a model for {', '.join(missing)}; received those for "
-                f"{', '.join(self.backends)}; define {missing[0]}{SUFFIX} or leave it out"
+                self.path,
+                f"a model for {', '.join(missing)}",
+                f"those for {', '.join(self.backends)}",
+                f"define {missing[0]}{SUFFIX} or leave it out",
             )
 
     def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
@@ -84,11 +85,7 @@ class OwnModel:
     def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
         """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
 
-        Args:
-            num_inputs: features of an example.
-            num_outputs: classes.
-            seed: of the generator; the order of ``PARAMETERS`` counts.
-            dtype: floating-point type.
+        The generator draws in the order of ``PARAMETERS``.
         """
         sizes = {"inputs": num_inputs, "outputs": num_outputs}
         generator = np.random.default_rng(np.random.SeedSequence(seed))
@@ -103,8 +100,9 @@ class OwnModel:
         """Parameters for examples whose features, and classes, are in another order."""
         orders = {"inputs": features, "outputs": classes}
         permuted = {}
-        for name, value in parameters.items():
-            for axis, size in enumerate(self.shapes[name]):
+        for name, sizes in self.shapes.items():
+            value = parameters[name]
+            for axis, size in enumerate(sizes):
                 if isinstance(size, str):
                     value = np.take(value, orders[size], axis=axis)
             permuted[name] = value
@@ -119,15 +117,17 @@ def _import(path: Path) -> types.ModuleType:
     try:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is None or spec.loader is None or not path.is_file():
-            raise ParityError(f"{path}: expected a Python file; received none; name one that is")
+            raise ParityError(path, "a Python file", "none", "name one that is")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except ParityError:
         raise
     except BaseException as error:  # whatever the user's code raises, SystemExit included
         raise ParityError(
-            f"{path}: expected a file that can be imported with NumPy alone; received {error!r}; "
-            "import a framework inside the function that needs it"
+            path,
+            "a file that can be imported with NumPy alone",
+            repr(error),
+            "import a framework inside the function that needs it",
         ) from None
     return module
 

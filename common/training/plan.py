@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +59,10 @@ class Plan:
             order = np.empty((recipe.max_epochs, data.num_train), np.int32)
         except (MemoryError, ValueError):
             raise ParityError(
-                f"max_epochs: expected an order of the examples that fits in memory; received "
-                f"{recipe.max_epochs} epochs of {data.num_train} examples; lower --max-epochs"
+                "max_epochs",
+                "an order of the examples that fits in memory",
+                f"{recipe.max_epochs} epochs of {data.num_train} examples",
+                "lower --max-epochs",
             ) from None
         weights, *epochs = np.random.SeedSequence(recipe.seed).spawn(1 + recipe.max_epochs)
         W = np.random.default_rng(weights).standard_normal((data.num_inputs, data.num_outputs))
@@ -71,8 +73,10 @@ class Plan:
             lr = np.dtype(recipe.dtype).type(recipe.lr)
         if not (np.isfinite(W).all() and np.isfinite(lr)):
             raise ParityError(
-                f"sigma, lr: expected initial weights and a learning rate that {recipe.dtype} "
-                f"holds; received {recipe.sigma:g} and {recipe.lr:g}; lower them"
+                "sigma, lr",
+                f"initial weights and a learning rate that {recipe.dtype} holds",
+                f"{recipe.sigma:g} and {recipe.lr:g}",
+                "lower them",
             )
         return cls(
             recipe=recipe,
@@ -133,11 +137,14 @@ class Plan:
         ends = [divmod(step, self.steps_per_epoch) for step in self.snapshots]
         return {epoch: place for place, (epoch, rest) in enumerate(ends) if epoch and not rest}
 
-    def rows(self, step: int) -> npt.NDArray[np.int32]:
-        """The rows of a step's batch, counted from 0."""
+    def rows(
+        self, step: int, orders: Sequence[npt.NDArray[np.int32]] | None = None
+    ) -> npt.NDArray[np.int32]:
+        """The rows of a step's batch, counted from 0; in other ``orders`` than the plan's."""
         epoch, place = divmod(step, self.steps_per_epoch)
         size = self.recipe.batch_size
-        return np.asarray(self.order[epoch][place * size : (place + 1) * size])
+        order = self.order[epoch] if orders is None else orders[epoch]
+        return np.asarray(order[place * size : (place + 1) * size])
 
     def batches(self, epoch: int) -> Iterator[npt.NDArray[np.int32]]:
         """The rows of each batch of an epoch (counted from 0)."""
@@ -204,7 +211,7 @@ class Plan:
                 for name in ("W", "b", "order")
             }
             plan = cls(
-                recipe=Recipe.from_json(facts["recipe"]),
+                recipe=Recipe(**facts["recipe"]),
                 data_folder=Path(facts["data_folder"]),
                 data_sha256=facts["data_sha256"],
                 probed=tuple(facts["probed"]),
@@ -212,12 +219,9 @@ class Plan:
             )
             expected = facts["sha256"]
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ParityError(
-                f"{folder}: expected a plan; received {error!r}; run the comparison again"
-            ) from None
+            raise ParityError(folder, "a plan", repr(error), "run the comparison again") from None
         if plan.sha256 != expected:
             raise ParityError(
-                f"{folder}: expected a plan with SHA-256 {expected}; received "
-                f"{plan.sha256}; run the comparison again"
+                folder, f"a plan with SHA-256 {expected}", plan.sha256, "run the comparison again"
             )
         return plan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from framework_parity.common.core.errors import ParityError
@@ -49,25 +48,21 @@ class Recipe:
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (is_number and 0 <= value <= sys.float_info.max):
                 raise ParityError(
-                    f"{name}: expected a finite number, zero or larger; received {value!r}; "
-                    f"give for example --{name} {getattr(type(self), name)}"
+                    name,
+                    "a finite number, zero or larger",
+                    repr(value),
+                    f"give for example --{name} {getattr(type(self), name)}",
                 )
             # 1 and 1.0 are the same rate, and must be the same text in a plan's digest.
             object.__setattr__(self, name, float(value))
         if self.dtype not in DTYPES:
             raise ParityError(
-                f"dtype: expected one of {', '.join(DTYPES)}; received {self.dtype!r}; "
-                "choose one of them"
+                "dtype", f"one of {', '.join(DTYPES)}", repr(self.dtype), "choose one of them"
             )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as a JSON object."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Recipe:
-        """The recipe that :meth:`to_json` wrote."""
-        return cls(**facts)
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -75,6 +70,8 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
     if not isinstance(value, int) or isinstance(value, bool) or value < least or beyond:
         limit = f"up to {most}" if beyond else f"{least} or larger"
         raise ParityError(
-            f"{name}: expected a whole number, {limit}; received {value!r}; "
-            f"give for example --{name.replace('_', '-')} {max(least, 1)}"
+            name,
+            f"a whole number, {limit}",
+            repr(value),
+            f"give for example --{name.replace('_', '-')} {max(least, 1)}",
         )

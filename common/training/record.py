@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,7 @@ class Record:
 
     @classmethod
     def load(cls, folder: Path, plan_sha256: str | None = None) -> Record:
-        """Read a record.
-
-        Args:
-            folder: where :meth:`save` put it.
-            plan_sha256: the plan that it must be a record of.
+        """Read a record that :meth:`save` wrote; of that plan, if one is given.
 
         Raises:
             RecordError: if it is missing, broken, incomplete, of another schema or plan, or
@@ -114,31 +110,27 @@ class Record:
             raise RecordError(f"unreadable record: {error!r}") from None
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
             received = repr(schema) if isinstance(facts, dict) else "no record"
-            raise RecordError(f"expected a record of schema {SCHEMA}, received {received}")
+            raise RecordError("", f"a record of schema {SCHEMA}", received)
         return cls(facts, arrays)
 
     def _check(self, plan_sha256: str | None) -> None:
         """Raise RecordError unless this is of a training that can be judged."""
         facts = self.facts
-        if missing := [name for name in FACTS if name not in facts]:
-            raise RecordError(f"record lacks {', '.join(missing)}")
-        if plan_sha256 is not None and facts["plan_sha256"] != plan_sha256:
-            raise RecordError(
-                f"record of another plan: expected {plan_sha256}, received {facts['plan_sha256']}"
-            )
+        _check_all(FACTS, facts, "record lacks")
+        if plan_sha256 not in (None, facts["plan_sha256"]):
+            raise RecordError("record of another plan", plan_sha256, facts["plan_sha256"])
         for name, kind in FACTS.items():
             if not isinstance(facts[name], kind):
-                raise RecordError(f"{name}: expected {kind.__name__}, received {facts[name]!r}")
-        _check_numbers(facts["seconds"], "seconds")
+                raise RecordError(name, kind.__name__, repr(facts[name]))
+        _check_numbers(facts["seconds"].values(), "seconds")
         for name, values in facts["history"].items():
             if not isinstance(values, list):
-                raise RecordError(f"{name}: expected a list, received {values!r}")
-            _check_numbers(dict(enumerate(values)), name)
-        if missing := [name for name in SECONDS if name not in facts["seconds"]]:
-            raise RecordError(f"seconds lack {', '.join(missing)}")
+                raise RecordError(name, "a list", repr(values))
+            _check_numbers(values, name)
+        _check_all(SECONDS, facts["seconds"], "seconds lack")
         for name, array in self.arrays.items():
             if array.dtype.kind not in "fiu":
-                raise RecordError(f"{name}: expected numbers, received dtype {array.dtype}")
+                raise RecordError(name, "numbers", f"dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RecordError(f"{name} holds numbers that are not finite")
 
@@ -149,15 +141,16 @@ class Record:
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """The recorded parameters by name, snapshots first: shape ``(s, …)``."""
-        prefix = "parameters/"
-        return {
-            name.removeprefix(prefix): array
-            for name, array in self.arrays.items()
-            if name.startswith(prefix)
-        }
+        named = ((name.partition("/"), array) for name, array in self.arrays.items())
+        return {name: array for (kind, _, name), array in named if kind == "parameters"}
 
 
-def _check_numbers(values: Mapping[Any, object], name: str) -> None:
-    for value in values.values():
+def _check_all(names: Iterable[str], held: Container[str], lacks: str) -> None:
+    if missing := [name for name in names if name not in held]:
+        raise RecordError(f"{lacks} {', '.join(missing)}")
+
+
+def _check_numbers(values: Iterable[object], name: str) -> None:
+    for value in values:
         if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise RecordError(f"{name}: expected finite numbers, received {value!r}")
+            raise RecordError(name, "finite numbers", repr(value))

@@ -23,6 +23,7 @@ from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.fit_display import Progress, shown
 from framework_parity.common.training.forward_checks import Pass, unequal
 from framework_parity.common.training.progress_board import ProgressBoard
+from framework_parity.common.training.record import HISTORY
 
 EVALUATION_EXAMPLES = 10_000
 """Examples per call of ``evaluate``: the whole Fashion-MNIST validation set at once."""
@@ -52,8 +53,14 @@ def batch_means(values: npt.NDArray[Any], batch_size: int) -> Floats:
         float64, shape ``(ceil(n / batch_size),)``.
     """
     starts = np.arange(0, len(values), batch_size)
-    sizes = np.diff([*starts, len(values)])
-    return np.add.reduceat(values.astype(np.float64), starts) / sizes
+    sums = np.add.reduceat(values.astype(np.float64), starts)
+    return sums / batch_sizes(len(values), batch_size)
+
+
+def batch_sizes(num_examples: int, batch_size: int) -> Indices:
+    """How many examples each batch has: the last one may be short."""
+    starts = np.arange(0, num_examples, batch_size)
+    return np.diff([*starts, num_examples])
 
 
 Callback = Callable[["Trainer", Progress], None]
@@ -94,18 +101,21 @@ class Trainer(ABC):
         self.callbacks = list(callbacks)
         self.pauses = sorted(set(pauses))
         self._displays: Sequence[Callback] = ()
-        self.history: dict[str, list[float]] = {}
-        self.step_loss: Floats = np.empty(0)
-        self.step_accuracy: Floats = np.empty(0)
-        self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
         self.model: Any = None
         self.data: Any = None
         self.optim: Any = None
-        self.watched: npt.NDArray[Any] | None = None
-        self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.X: Any = None
+        self.watched: npt.NDArray[Any] | None = None
         self.dtype = "float32"
         self.batch_size = self.num_train_batches = self.num_val_batches = 0
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.step_loss: Floats = np.empty(0)
+        self.step_accuracy: Floats = np.empty(0)
+        self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
+        self.fed: list[tuple[Floats, Indices, Indices]] = []
         self.epoch = self.step = 0
 
     # The framework's half
@@ -125,8 +135,10 @@ class Trainer(ABC):
         """
         if device != DEVICES[0]:
             raise ParityError(
-                f"device: expected {DEVICES[0]}, all that this backend can use; received {device}; "
-                "leave the backend or --device away"
+                "device",
+                f"{DEVICES[0]}, all that this backend can use",
+                device,
+                "leave the backend or --device away",
             )
 
     @abstractmethod
@@ -282,17 +294,10 @@ class Trainer(ABC):
             parameters: initial parameters; the model's own if not given.
             dtype: floating-point type of the examples.
         """
-        self.history = {
-            name: [] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        }
+        self._begin_anew()
         self.batch_size = data.batch_size
         self.num_train_batches = -(-data.num_train // data.batch_size)
         self.num_val_batches = -(-data.num_val // data.batch_size)
-        self.epoch = 0
-        self.step = 0
-        self.step_loss = self.step_accuracy = np.empty(0)
-        self.fed = []
-        self.seconds = dict.fromkeys(self.seconds, 0.0)
         if parameters is not None:
             model.set_parameters(parameters)
         self.dtype = dtype
@@ -306,11 +311,10 @@ class Trainer(ABC):
     def _fit_epochs(self, orders: Sequence[Indices] | None) -> None:
         for epoch in range(self.max_epochs):
             self.epoch = epoch
-            order = (
-                np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
-                if orders is None
-                else np.asarray(orders[epoch])
-            )
+            if orders is None:
+                order = np.asarray(self.shuffle(self.data.num_train), dtype=np.int32)
+            else:
+                order = np.asarray(orders[epoch])
             self._fit_segments(order)
             loss, accuracy = self.evaluate_accuracy_and_loss()
             self.history["val_loss"].append(loss)
@@ -323,11 +327,11 @@ class Trainer(ABC):
         Args:
             dtype: floating-point type of the features.
         """
-        if not self.data.is_large:
-            X, y = self.data.examples(train=True, dtype=dtype)
-            return X, y
         self.dtype = dtype
-        X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        if self.data.is_large:
+            X, y, _ = next(self.data.chunks(np.arange(1), dtype))
+        else:
+            X, y = self.data.examples(train=True, dtype=dtype)
         return X, y
 
     def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
@@ -368,8 +372,7 @@ class Trainer(ABC):
         loss, accuracy = (np.concatenate(parts) for parts in zip(*segments, strict=True))
         self.step_loss = np.concatenate([self.step_loss, loss])
         self.step_accuracy = np.concatenate([self.step_accuracy, accuracy])
-        weights = np.full(num_steps, size)
-        weights[-1] = len(order) - size * (num_steps - 1)
+        weights = batch_sizes(len(order), size)
         self.history["train_loss"].append(float(np.average(loss, weights=weights)))
         self.history["train_accuracy"].append(float(np.average(accuracy, weights=weights)))
 

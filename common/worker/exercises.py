@@ -1,6 +1,6 @@
 """Answers of one framework to what the book's exercises ask, in its own environment.
 
-:mod:`notebook.exercises` asks every backend. NumPy and the standard library only.
+:mod:`notebook.exercises` asks every backend.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def limits(worker: Worker, backend: str) -> Record:
     worker.backend(backend)
     name = f"framework_parity.benchmarks.exercises.{backend}"
     if importlib.util.find_spec(name) is None:
-        raise ParityError(f"{name}: expected a module; received none; docs/python.md describes it")
+        raise ParityError(name, "a module", "none", "docs/python.md describes it")
     module = importlib.import_module(name)
     return Record({name: _limits_in(module, name) for name in FORMATS}, {})
 

@@ -8,19 +8,13 @@ import re
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.worker.exercises import limits, sweep
 from framework_parity.common.worker.own_model import own_model, read_model
-from framework_parity.common.worker.reference import train_reference
+from framework_parity.common.worker.reference import reference
 from framework_parity.common.worker.train import independent, probe, train
 from framework_parity.common.worker.worker import Kind
 
 KINDS: dict[str, Kind] = {
-    "train": train,
-    "probe": probe,
-    "independent": independent,
-    "own_model": own_model,
-    "read_model": read_model,
-    "reference": train_reference,
-    "limits": limits,
-    "sweep": sweep,
+    kind.__name__: kind
+    for kind in (train, probe, independent, own_model, read_model, reference, limits, sweep)
 }
 
 
@@ -39,6 +33,6 @@ def find_kind(name: str) -> Kind:
         found: Kind = getattr(importlib.import_module(f"framework_parity.{module}"), function)
     except (ValueError, ImportError, AttributeError) as error:
         raise ParityError(
-            f"kind: expected {', '.join(KINDS)}, or module:function; received {error!r}; choose one"
+            "kind", f"{', '.join(KINDS)}, or module:function", repr(error), "choose one"
         ) from None
     return found

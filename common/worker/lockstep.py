@@ -1,7 +1,4 @@
-"""Lock-step, the worker's half: from the reference's own states the backend computes one step.
-
-Needs NumPy and the standard library only.
-"""
+"""Lock-step, the worker's half: from the reference's own states the backend computes one step."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.reference.replay import Trajectory, difference
+from framework_parity.common.reference.replay import Rows, Trajectory, difference
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.trainer import Trainer
 
@@ -31,17 +27,14 @@ def wait_for_reference(folder: Path) -> Trajectory:
 
 
 def probe_steps(
-    trainer: Trainer,
-    plan: Plan,
-    orders: Sequence[npt.NDArray[np.int32]],
-    reference: Trajectory,
+    trainer: Trainer, plan: Plan, orders: Sequence[Rows], reference: Trajectory
 ) -> dict[str, Array]:
     """Compute the plan's probed steps from the reference's states, by training's own code.
 
     Args:
         trainer: after its fit.
         plan: says which steps; its data are what every batch should be.
-        orders: the order that training was given.
+        orders: those that training was given.
         reference: holds the states.
 
     Returns:
@@ -49,12 +42,10 @@ def probe_steps(
         ``data/X_error``, the largest difference from the plan's batch, and for step 0 also
         ``data/X`` itself. Where training had no such batch, ``data/missing`` alone.
     """
-    data, size = plan.data(), plan.recipe.batch_size
+    data = plan.data()
     found: dict[str, Array] = {}
     for i, step in enumerate(plan.probes):
-        epoch, place = divmod(step, plan.steps_per_epoch)
-        batch = slice(place * size, (place + 1) * size)
-        rows, planned = np.asarray(orders[epoch][batch]), plan.order[epoch][batch]
+        rows, planned = plan.rows(step, orders), plan.rows(step)
         if not len(rows):
             found[f"probe/{step}/data/missing"] = np.array(1)
             continue
@@ -62,10 +53,9 @@ def probe_steps(
         parameters = {"W": reference.probe_W[i], "b": reference.probe_b[i]}
         arrays = trainer.probe(parameters, X, y)
         X = arrays.pop("data/X")
+        y = np.asarray(data.y_train[planned], np.int64)
         arrays["data/X_error"] = np.array(difference(X, data.scale(data.stored_rows(planned))))
-        arrays["data/y_error"] = np.array(
-            difference(arrays["data/y"], np.asarray(data.y_train[planned], np.int64))
-        )
+        arrays["data/y_error"] = np.array(difference(arrays["data/y"], y))
         if step == 0:
             arrays["data/X"] = X
         found |= {f"probe/{step}/{name}": array for name, array in arrays.items()}

@@ -1,7 +1,6 @@
 """Train a user's own model, as a request.
 
 The reference (in float64), the members of its ensemble and every contender are such requests.
-Needs NumPy and the standard library only, besides the backend.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, aligned
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import Complaint, ParityError
+from framework_parity.common.core.files import read_arrays
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
-from framework_parity.common.reference.recording_data import RecordingData, fed_sha256
+from framework_parity.common.reference.recording_data import RecordingData
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
-from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.forward_checks import changing
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
-from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, Trainer
-from framework_parity.common.worker.recorder import Recorder, peak_rss_bytes
-from framework_parity.common.worker.train import versions
+from framework_parity.common.training.trainer import Trainer
+from framework_parity.common.worker.recorder import Recorder, scores, stacked
+from framework_parity.common.worker.train import fit, versions
 from framework_parity.common.worker.worker import Worker
 
 INITIAL_FILE = "model.npz"
@@ -38,11 +37,6 @@ REFUSED = "refused"
 
 ORDERS = ("examples", "features", "classes")
 """What members of the ensemble may have in another order than the plan."""
-
-
-def points(plan: Plan) -> tuple[int, ...]:
-    """Numbers of updates after which parameters are kept: before each probe, and snapshots."""
-    return tuple(sorted({0, *plan.probes, *plan.snapshots}))
 
 
 @dataclass(frozen=True)
@@ -61,13 +55,9 @@ class Arrangement:
 
     @classmethod
     def of(cls, plan: Plan, data: DataModule, member: int, changed: Container[str]) -> Arrangement:
-        """That of a member of the ensemble; the first one's is the plan's.
+        """That of a member of the ensemble, with ``changed`` ones of :data:`ORDERS`.
 
-        Args:
-            plan: what to train.
-            data: its examples.
-            member: which member.
-            changed: which of :data:`ORDERS` are another one.
+        The first one's is the plan's.
         """
         generator = np.random.default_rng([plan.recipe.seed, member])
         orders = [np.array(order) for order in plan.order]
@@ -88,13 +78,6 @@ class Arrangement:
         return np.argsort(self.classes)[y].astype(y.dtype)
 
 
-def batch_of(orders: Sequence[Rows] | Array, plan: Plan, step: int) -> Rows:
-    """The rows of a step's batch."""
-    epoch, place = divmod(step, plan.steps_per_epoch)
-    size = plan.recipe.batch_size
-    return np.asarray(orders[epoch][place * size : (place + 1) * size])
-
-
 class Arranged(RecordingData):
     """Examples whose features and classes are in another order."""
 
@@ -110,39 +93,34 @@ class Arranged(RecordingData):
 
 
 class States(Recorder):
-    """The trainer's callback: reports progress and keeps the parameters at the plan's points."""
+    """The trainer's callback: keeps the parameters before each probe, too, and refuses models."""
 
     def __init__(
         self, worker: Worker, model: OwnModel, backend: str, plan: Plan, member: int | None = None
     ) -> None:
         super().__init__(worker, plan, "concise")
         self.model, self.backend, self.member = model, backend, member
-        self.states: dict[int, Parameters] = {}
+        self.points = sorted({0, *plan.probes, *plan.snapshots})
 
-    def __call__(self, trainer: Trainer, progress: Progress) -> None:
-        if progress.kind == "compiling":
-            self.refuse(trainer.unequal())
-            self.check(trainer.model.get_parameters())
-            self.fed_sha256 = fed_sha256(trainer.data, trainer.model.get_parameters(), self.orders)
-            self.worker.say("compiling")
-            if self.member is None:  # what others are fed is the plan's in another arrangement
-                self.watch(trainer)
-        if self.feeding:
-            self.feeding.take(trainer)
-        if progress.step in points(self.plan) and progress.step not in self.states:
-            self.states[progress.step] = trainer.model.get_parameters()
-        self.tell_epoch(trainer, progress)
+    def begin(self, trainer: Trainer) -> None:
+        self.refuse(trainer.unequal())
+        self.check(trainer.model.get_parameters())
+        self.note_given(trainer)
+        if self.member is None:  # what others are fed is the plan's in another arrangement
+            self.watch(trainer)
 
     def refuse(self, unequal: Iterable[str]) -> None:
         """Raise ParityError if the model does what a comparison cannot hold equal."""
         if found := list(unequal):
-            reason = (
-                f"{self.backend}: expected a model that computes the same from the same "
-                "parameters and batch, in training and evaluation, and keeps nothing but its "
-                f"parameters; received {'; '.join(found)}; leave that out of the model to compare"
+            refusal = ParityError(
+                self.backend,
+                "a model that computes the same from the same parameters and batch, in training "
+                "and evaluation, and keeps nothing but its parameters",
+                "; ".join(found),
+                "leave that out of the model to compare",
             )
-            self.worker.say(REFUSED, reason=reason)
-            raise ParityError(f"{self.model.path}: {reason}")
+            self.worker.say(REFUSED, reason=str(refusal))
+            raise refusal.inside(self.model.path)
 
     def check(self, received: Parameters) -> None:
         """Raise ParityError unless the model has the parameters that the file says."""
@@ -151,8 +129,10 @@ class States(Recorder):
         odd += [n for n in shapes if n in received and len(shapes[n]) != received[n].ndim]
         if odd:
             raise ParityError(
-                f"{self.model.path}: expected the parameters {', '.join(shapes)}; received "
-                f"{', '.join(received)}; name them alike, with the shapes of PARAMETERS"
+                self.model.path,
+                f"the parameters {', '.join(shapes)}",
+                ", ".join(received),
+                "name them alike, with the shapes of PARAMETERS",
             )
 
 
@@ -170,8 +150,8 @@ class Run:
     ) -> None:
         self.model, self.plan, self.dtype = model, plan, dtype
         self.reference = None if reference is None else Record.load(reference)
-        with np.load(folder / INITIAL_FILE, allow_pickle=False) as archive:
-            self.initial = {name: archive[name].astype(dtype) for name in archive}
+        initial = read_arrays(folder / INITIAL_FILE)
+        self.initial = {name: array.astype(dtype) for name, array in initial.items()}
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
         self.arrangement = Arrangement.of(plan, data, member or 0, changed)
@@ -180,59 +160,42 @@ class Run:
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
         face = recorder.worker.backend(name)
-        data, recipe = self.data, self.plan.recipe
-        built = self.model.build(name, face, data.num_inputs, data.num_outputs, recipe.lr)
-        trainer: Trainer = face.Trainer(
-            recipe.max_epochs, callbacks=[recorder], pauses=points(self.plan)
-        )
-        recorder.orders = self.arrangement.orders
-        start = self.arranged(self.initial)
-        trainer.fit(built, data, orders=recorder.orders, parameters=start, dtype=self.dtype)
+        data, lr = self.data, self.plan.recipe.lr
+        built = self.model.build(name, face, data.num_inputs, data.num_outputs, lr)
+        own = self.arrangement
+        start = self.model.permute(self.initial, own.features, own.classes)
+        trainer = fit(face, built, data, self.plan, recorder, own.orders, start, dtype=self.dtype)
         recorder.refuse(trainer.unequal())  # again: what a parameter of zero hid at first
-        y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
-        states = {
-            step: self.restored(state, self.arrangement) for step, state in recorder.states.items()
-        }
+        states = {step: self.restored(state, own) for step, state in recorder.states.items()}
         arrays = {
             "step_loss": trainer.step_loss,
             "step_accuracy": trainer.step_accuracy,
             "points": np.array(list(states)),
-            "val_y_hat": self.restored_scores(np.concatenate(y_hat), self.arrangement),
+            "val_y_hat": self.restored_scores(scores(trainer), own),
             **(recorder.feeding.arrays() if recorder.feeding else {}),
-            **{
-                f"parameters/{name}": np.stack([state[name] for state in states.values()])
-                for name in self.model.shapes
-            },
+            **stacked(states),
         }
         recorder.worker.say("probing")
-        if self.reference is not None:
-            states = states_of(self.reference)
-        probes = {step: self.probe(trainer, step, states[step]) for step in self.plan.probes}
+        before = states if self.reference is None else states_of(self.reference)
+        probes = {step: self.probe(trainer, step, before[step]) for step in self.plan.probes}
         first = self.plan.probes[0]
-        again = self.probe(trainer, first, states[first])
+        again = self.probe(trainer, first, before[first])
         trained = {}
         if recorder.feeding and first == 0 and first_wrong_batch(self.plan, arrays) is None:
-            trained = self.first_step(trainer, recorder.states)
+            trained["loss"] = np.asarray(trainer.step_loss[0])
+            trained |= {f"update/{n}": value for n, value in states.get(1, {}).items()}
         recorder.refuse(changing(trained, [probes[first], again]))
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
             "versions": versions(face),
-            "plan_sha256": self.plan.sha256,
-            "fed_sha256": recorder.fed_sha256,
-            "history": trainer.history,
-            "seconds": {"import": recorder.worker.import_seconds, **trainer.seconds},
-            "peak_rss_bytes": peak_rss_bytes(),
+            **recorder.outcome(trainer),
         }
         if self.reference is None:
-            facts["orders"] = self.neutral_orders(trainer, states, probes)
+            facts["orders"] = self.neutral_orders(trainer, before, probes)
         for step, found in probes.items():
             arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
         return Record(facts, arrays)
-
-    def arranged(self, parameters: Parameters) -> Parameters:
-        """The plan's parameters in the order of this run's data."""
-        return self.model.permute(parameters, self.arrangement.features, self.arrangement.classes)
 
     def restored(self, parameters: Parameters, arrangement: Arrangement) -> Parameters:
         """Parameters in the order of the plan's data."""
@@ -246,23 +209,15 @@ class Run:
         return y_hat[:, np.argsort(arrangement.classes)]
 
     def probe(
-        self,
-        trainer: Trainer,
-        step: int,
-        state: Parameters,
-        other: Arrangement | None = None,
+        self, trainer: Trainer, step: int, state: Parameters, other: Arrangement | None = None
     ) -> dict[str, Array]:
         """The stages of a step, examples, features and classes in the order of the plan.
 
-        Args:
-            trainer: after its fit.
-            step: which.
-            state: the parameters before it, in the order of the plan.
-            other: an arrangement to compute it in, in place of that of the run.
+        From the parameters before it, in that order, too; computed in another arrangement than
+        that of the run, if one is given.
         """
         arrangement = other or self.arrangement
-        rows = batch_of(arrangement.orders, self.plan, step)
-        planned = batch_of(self.plan.order, self.plan, step)
+        rows, planned = self.plan.rows(step, arrangement.orders), self.plan.rows(step)
         X, y = trainer.batch(rows)
         if other is not None:
             X, y = np.ascontiguousarray(X[:, other.features]), other.labels(y)
@@ -285,13 +240,6 @@ class Run:
         arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
         arrays.pop("data/X")
         return arrays
-
-    def first_step(self, trainer: Trainer, states: Mapping[int, Parameters]) -> Parameters:
-        """What training left of its first step, by the names of a probe."""
-        found = {"loss": np.asarray(trainer.step_loss[0])}
-        for name, value in self.restored(states.get(1, {}), self.arrangement).items():
-            found[f"update/{name}"] = value
-        return found
 
     def neutral_orders(
         self,
@@ -341,12 +289,10 @@ def same(received: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
 
 def states_of(record: Record) -> dict[int, Parameters]:
     """The parameters that a record holds, by the number of updates before them."""
-    arrays = record.arrays
-    prefix = "parameters/"
-    names = [name for name in arrays if name.startswith(prefix)]
+    held = record.parameters()
     return {
-        int(step): {name.removeprefix(prefix): arrays[name][i] for name in names}
-        for i, step in enumerate(arrays["points"])
+        int(step): {name: values[i] for name, values in held.items()}
+        for i, step in enumerate(record.arrays["points"])
     }
 
 
@@ -359,14 +305,11 @@ def own_model(
     reference: Path | None = None,
     member: int | None = None,
 ) -> Record:
-    """Train a user's own model.
+    """Train the model in a user's own file.
 
     Args:
-        worker: what carries it out.
+        worker, backend, model, dtype: who, in what, what and how.
         plan: folder of the plan; holds the initial parameters, too.
-        backend: a folder of ``backends/``.
-        model: its file.
-        dtype: floating-point type of this training.
         reference: the reference's record, for the probes; None if this is it.
         member: which member of the ensemble; None trains as the plan says.
     """
@@ -375,19 +318,15 @@ def own_model(
         recorder = States(worker, found, backend, made, member)
         return Run(found, made, plan, dtype, member, reference).train(backend, recorder)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise RuntimeError(
-            f"{model}: expected a model that trains; received {error!r}, which ends "
-            "its process; take that out"
-        ) from error
+        received = f"{error!r}, which ends its process"
+        complaint = Complaint(model, "a model that trains", received, "take that out")
+        raise RuntimeError(complaint) from error
 
 
 def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:
     """What a file says of its model, or why it is refused: it may end the process that reads it.
 
-    Args:
-        worker: what carries it out.
-        model: the file.
-        backends: names of all backends that there are.
+    Takes the names of all backends that there are.
     """
     try:
         found = OwnModel.load(model, backends)

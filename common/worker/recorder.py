@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ class Recorder:
 
     def __init__(self, worker: Worker, plan: Plan, implementation: str) -> None:
         self.worker, self.plan, self.implementation = worker, plan, implementation
+        self.points: Sequence[int] = plan.snapshots
         self.orders: Sequence[Rows] = ()
-        self.steps: list[int] = []
         self.initial: Parameters = {}
-        self.parameters: dict[str, list[Array]] = {}
+        self.states: dict[int, Parameters] = {}
         self.fed_sha256 = ""
         self.feeding: Feeding | None = None
 
@@ -48,24 +48,29 @@ class Recorder:
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         if progress.kind == "compiling":
-            self.initial = trainer.model.get_parameters()
-            self.fed_sha256 = fed_sha256(trainer.data, self.initial, self.orders)
-            self.worker.say("compiling")
-            self.watch(trainer)
-            if trainer.data.is_large:
-                trainer.data.watch()
-        if progress.kind == "epoch" and trainer.data.is_large and progress.epoch == 1:
+            self.begin(trainer)
+        if progress.kind == "epoch" and (given := trainer.data.stop_watching()):
             # Not before the first epoch, in which every example is given once, is this known.
-            seen = {"labels": trainer.data.labels_fed}
-            given = trainer.data.stop_watching() + self.fed_sha256 + hash_arrays(seen)
+            given += self.fed_sha256 + hash_arrays({"labels": trainer.data.labels_fed})
             self.fed_sha256 = hashlib.sha256(given.encode()).hexdigest()
         if self.feeding:
             self.feeding.take(trainer)
-        if progress.step in self.plan.snapshots and progress.step not in self.steps:
-            self.steps.append(progress.step)
-            for name, value in trainer.model.get_parameters().items():
-                self.parameters.setdefault(name, []).append(value)
+        if progress.step in self.points and progress.step not in self.states:
+            self.states[progress.step] = trainer.model.get_parameters()
         self.tell_epoch(trainer, progress)
+
+    def begin(self, trainer: Trainer) -> None:
+        """Before the first step: note what training is given, and watch what it takes of it."""
+        self.note_given(trainer)
+        self.watch(trainer)
+        if trainer.data.is_large:
+            trainer.data.watch()
+
+    def note_given(self, trainer: Trainer) -> None:
+        """Note what training is given, and report that it begins."""
+        self.initial = trainer.model.get_parameters()
+        self.fed_sha256 = fed_sha256(trainer.data.fed, self.initial, self.orders)
+        self.worker.say("compiling")
 
     def watch(self, trainer: Trainer) -> None:
         """From now on see what the trainer's loop is fed."""
@@ -84,38 +89,48 @@ class Recorder:
 
     def record(self, trainer: Trainer, facts: dict[str, Any], reference: Path | None) -> Record:
         """The record of a fit that ended, with its lock-step probes if there is a reference."""
-        y_hat = [trainer.predict(X) for X, _ in trainer.validation_batches(EVALUATION_EXAMPLES)]
         arrays = {
             "step_loss": trainer.step_loss,
             "step_accuracy": trainer.step_accuracy,
-            "snapshots": np.array(self.steps),
-            "val_y_hat": np.concatenate(y_hat),
+            "snapshots": np.array(list(self.states)),
+            "val_y_hat": scores(trainer),
             "fed/y_train": trainer.data.labels_fed,
             **(self.feeding.arrays() if self.feeding else {}),
             **{f"initial/{name}": value for name, value in self.initial.items()},
-            **{f"parameters/{name}": np.stack(values) for name, values in self.parameters.items()},
+            **stacked(self.states),
         }
         if reference is not None:
             self.worker.say("probing")
             states = wait_for_reference(reference)
             arrays |= probe_steps(trainer, self.plan, self.orders, states)
-        facts = {
-            **facts,
-            "y_hat": self.y_hat,
+        return Record(facts | self.facts(trainer), arrays)
+
+    def facts(self, trainer: Trainer) -> dict[str, Any]:
+        """What a record says of a fit and of its process."""
+        outcome = self.outcome(trainer)
+        return {"y_hat": self.y_hat, **outcome, "earlier_in_process": list(self.worker.earlier)}
+
+    def outcome(self, trainer: Trainer) -> dict[str, Any]:
+        """What was trained, what came of it, and what it took."""
+        return {
             "plan_sha256": self.plan.sha256,
             "fed_sha256": self.fed_sha256,
             "history": trainer.history,
-            **self.costs(trainer),
-        }
-        return Record(facts, arrays)
-
-    def costs(self, trainer: Trainer) -> dict[str, Any]:
-        """What the run took, and what its process did before."""
-        return {
             "seconds": {"import": self.worker.import_seconds, **trainer.seconds},
             "peak_rss_bytes": peak_rss_bytes(),
-            "earlier_in_process": list(self.worker.earlier),
         }
+
+
+def scores(trainer: Trainer) -> Array:
+    """What ``forward`` gives for the validation examples."""
+    batches = trainer.validation_batches(EVALUATION_EXAMPLES)
+    return np.concatenate([trainer.predict(X) for X, _ in batches])
+
+
+def stacked(states: Mapping[int, Parameters]) -> dict[str, Array]:
+    """Parameters after some steps as a record holds them, one behind another."""
+    names = next(iter(states.values()), {})
+    return {f"parameters/{n}": np.stack([state[n] for state in states.values()]) for n in names}
 
 
 def peak_rss_bytes() -> int:

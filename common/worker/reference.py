@@ -12,15 +12,14 @@ from framework_parity.common.training.record import Record
 from framework_parity.common.worker.worker import Worker
 
 
-def train_reference(worker: Worker, plan: Path, member: int | None = None) -> Record:
+def reference(worker: Worker, plan: Path, member: int | None = None) -> Record:
     """Train in NumPy: the reference, or that member of the ensemble; its trajectory."""
     loaded = Plan.load(plan)
     data = loaded.data()
-    training = (
-        ensemble.reference(loaded, data)
-        if member is None
-        else ensemble.member(loaded, data, member)
-    )
+    if member is None:
+        training = ensemble.reference(loaded, data)
+    else:
+        training = ensemble.member(loaded, data, member)
 
     def tell(epoch: int) -> None:
         worker.say("training", epoch=epoch, max_epochs=loaded.recipe.max_epochs)

@@ -53,8 +53,10 @@ class Request:
             return cls(str(kind), Path(record), Path(log), facts)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ParityError(
-                f"{path}: expected a request, a JSON object with kind, record and log; received "
-                f"{error!r}; write it with Request.write"
+                path,
+                "a request, a JSON object with kind, record and log",
+                repr(error),
+                "write it with Request.write",
             ) from None
 
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
@@ -71,11 +73,13 @@ class Request:
             received = [f"{name} = {self.fields[name]!r}" for name in wrong]
             received += [f"no {name}" for name in sorted(missing)]
             raise ParityError(
-                f"{self.kind}: expected a request with {', '.join(str(p) for p in known)}; "
-                f"received {', '.join(received)}; mend it"
+                self.kind,
+                f"a request with {', '.join(str(p) for p in known)}",
+                ", ".join(received),
+                "mend it",
             )
         return {
-            name: Path(value) if isinstance(value, str) and _is_path(hints[name]) else value
+            name: Path(value) if isinstance(value, str) and Path in _kinds(hints[name]) else value
             for name, value in self.fields.items()
         }
 
@@ -86,12 +90,11 @@ def _place(value: object) -> str:
     return str(value.absolute())
 
 
-def _is_path(hint: Any) -> bool:
-    return Path in (hint, *get_args(hint))
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
 
 
 def _fits(value: object, hint: Any) -> bool:
     """Whether a value of a JSON file is of a type; those of lists and objects are not looked at."""
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     held: dict[Any, Any] = {Path: str, float: (int, float)}  # what JSON has for them
-    return isinstance(value, tuple(held.get(k, get_origin(k) or k) for k in kinds))
+    return isinstance(value, tuple(held.get(k, get_origin(k) or k) for k in _kinds(hint)))

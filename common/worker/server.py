@@ -1,6 +1,6 @@
 """How a worker is asked: one request after the other, until nobody is there to ask.
 
-Needs the standard library only. The other end is :mod:`execution.process`.
+The other end is :mod:`execution.process`.
 """
 
 from __future__ import annotations

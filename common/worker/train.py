@@ -1,7 +1,4 @@
-"""Train a backend's implementation on a plan: the requests that programs of any language take.
-
-Needs NumPy and the standard library only.
-"""
+"""Train a backend's implementation on a plan: the requests that programs of any language take."""
 
 from __future__ import annotations
 
@@ -32,13 +29,10 @@ def train(
     reference: Path | None = None,
     max_epochs: int | None = None,
 ) -> Record:
-    """Train as a plan says.
+    """Train as the plan in a folder says.
 
     Args:
-        worker: what carries it out.
-        plan: folder of the plan.
-        backend: a folder of ``backends/``.
-        implementation: ``scratch`` or ``concise``.
+        worker, plan, backend, implementation: who, what and how.
         reference: the reference's record, for the lock-step probes; none without it.
         max_epochs: how many epochs, if not as many as the plan says.
     """
@@ -72,17 +66,8 @@ def independent(worker: Worker, plan: Path, backend: str, implementation: str, s
     model = build_model(face, implementation, made, data)
     trainer: Trainer = face.Trainer(made.recipe.max_epochs, callbacks=[recorder.tell_epoch])
     trainer.fit(model, data, dtype=made.recipe.dtype)
-    facts = {
-        "backend": backend,
-        "implementation": implementation,
-        "y_hat": recorder.y_hat,
-        "plan_sha256": made.sha256,
-        "fed_sha256": "",
-        "history": trainer.history,
-        **recorder.costs(trainer),
-        "versions": versions(face),
-    }
-    return Record(facts, {})
+    facts = {"backend": backend, "implementation": implementation, "versions": versions(face)}
+    return Record(facts | recorder.facts(trainer), {})
 
 
 def build_model(backend: Any, implementation: str, plan: Plan, data: DataModule) -> Any:
@@ -104,19 +89,17 @@ def fit(
     orders: Sequence[Rows],
     parameters: Parameters,
     max_epochs: int | None = None,
+    dtype: str | None = None,
 ) -> Trainer:
     """Fit a model and keep what was fed and what came of it in the recorder."""
     epochs = plan.recipe.max_epochs if max_epochs is None else max_epochs
-    trainer: Trainer = backend.Trainer(epochs, callbacks=[recorder], pauses=plan.snapshots)
-    recorder.orders = orders
-    trainer.fit(model, data, orders=orders, parameters=parameters, dtype=plan.recipe.dtype)
+    trainer: Trainer = backend.Trainer(epochs, callbacks=[recorder], pauses=recorder.points)
+    recorder.orders, dtype = orders, dtype or plan.recipe.dtype
+    trainer.fit(model, data, orders=orders, parameters=parameters, dtype=dtype)
     return trainer
 
 
 def versions(backend: Any) -> dict[str, str]:
     """Versions of Python, NumPy and the backend's libraries."""
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        **backend.versions(),
-    }
+    own = {"python": platform.python_version(), "numpy": np.__version__}
+    return {**own, **backend.versions()}

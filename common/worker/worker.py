@@ -1,7 +1,4 @@
-"""What a worker does with a request: read it, call its kind, leave the record.
-
-Needs NumPy and the standard library only, besides what the request names.
-"""
+"""What a worker does with a request: read it, call its kind, leave the record."""
 
 from __future__ import annotations
 

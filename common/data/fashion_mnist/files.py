@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from framework_parity.common.core.errors import Complaint
+
 Progress = Callable[[str, float], None]
 """A progress callback: what is being done, and the part done, 0 to 1."""
 
@@ -58,11 +60,11 @@ Contents = dict[str, bytes]
 """The unpacked, verified files by name."""
 
 
-class SourceError(Exception):
+class SourceError(Complaint):
     """Why one source gave nothing: one line for the list in :class:`DataUnavailable`."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(one_line(reason))
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class TransientError(SourceError):
@@ -76,28 +78,20 @@ def read_folder(folder: Path) -> Contents:
         SourceError: naming the file that is missing or wrong.
     """
     if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected a folder with {', '.join(FILES)}; received nothing there"
-        )
+        raise SourceError(folder, f"a folder with {', '.join(FILES)}", "nothing there")
     contents = {}
     for name in FILES:
-        places = [
-            folder / subfolder / f"{name}{suffix}"
-            for subfolder in SUBFOLDERS
-            for suffix in ("", ".gz")
-        ]
-        path = next((path for path in places if os.path.isfile(path)), None)
+        places = (folder / sub / f"{name}{end}" for sub in SUBFOLDERS for end in ("", ".gz"))
+        path = next(filter(os.path.isfile, places), None)
         if path is None:
-            raise SourceError(
-                f"{folder / name}: expected this file, with or without .gz; received nothing there"
-            )
+            raise SourceError(folder / name, "this file, with or without .gz", "nothing there")
         try:
             with path.open("rb") as file:
                 contents[name] = unpack(name, file, packed=path.suffix == ".gz")
         except SourceError as reason:
-            raise SourceError(f"{path}: {reason}") from None
+            raise reason.inside(path) from None
         except OSError as error:
-            raise SourceError(f"{path}: expected a readable file; received {error}") from None
+            raise SourceError(path, "a readable file", error) from None
     return contents
 
 
@@ -117,16 +111,14 @@ def unpack(name: str, file: IO[bytes], *, packed: bool = True) -> bytes:
         # One byte more than there should be shows what is too long, and makes gzip check its sum.
         content = (gzip.GzipFile(fileobj=file) if packed else file).read(size + 1)
     except EOFError:
-        raise TransientError(
-            f"expected {size} bytes, unpacked; received a gzip file that is cut off"
-        ) from None
+        raise TransientError("", f"{size} bytes, unpacked", "a gzip file that is cut off") from None
     except (OSError, zlib.error) as error:
-        raise SourceError(f"expected a readable {'gzip ' * packed}file; received {error}") from None
+        raise SourceError("", f"a readable {'gzip ' * packed}file", error) from None
     if len(content) != size:
         received = len(content) if len(content) < size else "more"
-        raise SourceError(f"expected {size} bytes, unpacked; received {received}")
+        raise SourceError("", f"{size} bytes, unpacked", received)
     if (received := hashlib.sha256(content).hexdigest()) != sha256:
-        raise SourceError(f"expected content with SHA-256 {sha256}; received {received}")
+        raise SourceError("", f"content with SHA-256 {sha256}", received)
     return content
 
 

@@ -6,13 +6,13 @@ import contextlib
 import io
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 
+from framework_parity.common.core.programs import run_to_end
 from framework_parity.common.data.fashion_mnist.files import (
     FILES,
     Contents,
@@ -38,7 +38,7 @@ def fetch_package(progress: Progress | None = None) -> Contents:
     """
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
-            raise SourceError(f"expected the program {program}; received nothing on the PATH")
+            raise SourceError("", f"the program {program}", "nothing on the PATH")
     report = progress or (lambda what, fraction: None)
     what = f"fashion-mnist: fetching the package {PACKAGE}"
     deadline = time.monotonic() + APT_SECONDS
@@ -53,9 +53,7 @@ def fetch_package(progress: Progress | None = None) -> Contents:
             report(what, 1.0)
             return contents
     except OSError as error:
-        raise SourceError(
-            f"expected to run apt-get in a temporary folder; received {error}"
-        ) from None
+        raise SourceError("", "to run apt-get in a temporary folder", error) from None
 
 
 def _apt_download(folder: Path, deadline: float) -> Path:
@@ -83,40 +81,25 @@ def _apt_download(folder: Path, deadline: float) -> Path:
         _output([*private, *download], folder, deadline)
     packages = sorted(folder.glob(f"{PACKAGE}_*.deb"))
     if not packages:
-        raise SourceError("expected a package from apt-get; received none")
+        raise SourceError("", "a package from apt-get", "none")
     return packages[0]
 
 
 def _output(command: list[str], folder: Path, deadline: float) -> bytes:
     """Standard output of a program: no shell, no input, no time beyond the deadline."""
-    program = command[0]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # so that its helpers end with it
-    ) as process:
-        try:
-            output, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise SourceError(
-                    f"expected an end of {program} in time; received none in {APT_SECONDS:.0f} s"
-                ) from None
-            raise
+    program, seconds = command[0], deadline - time.monotonic()
+    try:
+        process = run_to_end(command, seconds, cwd=folder, env={**os.environ, "LC_ALL": "C"})
+    except subprocess.TimeoutExpired:
+        raise SourceError(
+            "", f"an end of {program} in time", f"none in {APT_SECONDS:.0f} s"
+        ) from None
     if process.returncode:
-        lines = errors.decode(errors="replace").splitlines()
+        lines = process.stderr.decode(errors="replace").splitlines()
         failures = [line for line in lines if line.startswith("E:")] or lines[-1:]
         said = failures[-1] if failures else "nothing on standard error"
-        raise SourceError(
-            f"expected success of {program}; received exit status {process.returncode}: {said}"
-        )
-    return output
+        raise SourceError("", f"success of {program}", f"exit status {process.returncode}: {said}")
+    return process.stdout
 
 
 def read_archive(archive: bytes) -> Contents:
@@ -138,9 +121,7 @@ def read_archive(archive: bytes) -> Contents:
                 if name and file:
                     contents[name] = unpack(name, file)
     except tarfile.TarError as error:
-        raise SourceError(f"expected a tar archive in the package; received {error}") from None
+        raise SourceError("", "a tar archive in the package", error) from None
     if missing := [name for name in FILES if name not in contents]:
-        raise SourceError(
-            f"expected four files in the package; received none named {missing[0]}.gz"
-        )
+        raise SourceError("", "four files in the package", f"none named {missing[0]}.gz")
     return contents

@@ -59,7 +59,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _check_https(url: str) -> None:
     if urlsplit(url).scheme != "https":
-        raise SourceError(f"expected HTTPS; received the address {url}")
+        raise SourceError("", "HTTPS", f"the address {url}")
 
 
 def download(
@@ -98,7 +98,7 @@ def download(
                 wait = BACKOFF_SECONDS * 2 ** (TRIES - 1 - remaining)
                 last = not remaining or time.monotonic() + wait >= deadline
                 if last or not isinstance(reason, TransientError):
-                    raise SourceError(f"{name}.gz: {reason}") from None
+                    raise reason.inside(f"{name}.gz") from None
                 time.sleep(wait)
         report(name, 1.0)
         got[name] = content
@@ -118,7 +118,7 @@ def _get(
     body = bytearray()
     stall = min(STALL_SECONDS, deadline - time.monotonic())
     if stall <= 0:
-        raise SourceError("expected an end in time; received none before the time limit")
+        raise SourceError("", "an end in time", "none before the time limit")
     try:
         with opener.open(url, timeout=stall) as response:
             length = response.headers.get("Content-Length", "")
@@ -126,23 +126,21 @@ def _get(
             while chunk := response.read1(1 << 16):
                 body += chunk
                 if len(body) > limit:
-                    raise SourceError(f"expected at most {limit} bytes; received more")
+                    raise SourceError("", f"at most {limit} bytes", "more")
                 if time.monotonic() > deadline:
-                    raise SourceError(
-                        f"expected an end in time; received {len(body)} bytes till then"
-                    )
+                    raise SourceError("", "an end in time", f"{len(body)} bytes till then")
                 if whole:
                     report(name, min(len(body) / whole, 1.0))
     except urllib.error.HTTPError as error:
         error.close()
         kind = TransientError if error.code >= 500 or error.code in (408, 429) else SourceError
-        raise kind(f"expected the file; received HTTP {error.code} {error.reason}") from None
+        raise kind("", "the file", f"HTTP {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         # An unknown host; an untrusted certificate, which is a ValueError; an unusable redirection.
         permanent = isinstance(cause, (socket.gaierror, ValueError, InvalidURL))
         kind = SourceError if permanent else TransientError
-        raise kind(f"expected an answer; received {cause or type(cause).__name__}") from None
+        raise kind("", "an answer", cause or type(cause).__name__) from None
     if len(body) < whole:
-        raise TransientError(f"expected {whole} bytes; received {len(body)}")
+        raise TransientError("", f"{whole} bytes", len(body))
     return bytes(body)

@@ -6,6 +6,7 @@ from itertools import product
 from framework_parity.common.judging.ladder import (
     Finding,
     may_begin_in,
+    off_before,
     seen_in_loss,
     shown_before,
 )
@@ -48,6 +49,7 @@ def findings():
     yield finding("gradient", "W", statistic="missing", error=WORST, envelopes=WORST), False
     yield finding("loss", "loss"), False
     yield finding("loss", "loss"), True
+    yield finding("example loss", "example_loss") | {"note": off_before(1)}, False
     yield finding("update", "W, carried over steps"), True
     yield finding("update", "W, carried over steps") | {"note": may_begin_in(["data"])}, True
     loss = Finding(10, "loss", "loss", "largest", 1e-6, 1.0, 15.8)

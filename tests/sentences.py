@@ -137,6 +137,7 @@ def baseline():
     said = {"file": "golden.npz", "saved": "2026-11-26", "because": "an upgrade"}
     said |= {"new": ["epsilon concise"], "not_trained": ["numpy concise"]}
     yield from baseline_lines(of.report("drift", rows, baseline=said))
+    yield from failures(of.report("drift", rows, baseline=said))
     yield moved_sentence(rows[0], of.moved("exact"))
     for bits in first_bits_of_all_kinds():
         yield moved_sentence(rows[1], of.moved("rounding", first_bits=bits))

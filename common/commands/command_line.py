@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin
 
 from framework_parity.common.commands.options import Help, Options, described
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import RelayedError
 from framework_parity.common.environments.specifier import parse_python
 
 WIDTH = 80
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ParityError(f"{message}; {self.prog} --help lists what there is")
+        raise RelayedError(f"{message}; {self.prog} --help lists what there is")
 
 
 def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
 from framework_parity.common.commands.run_facts import row, unavailable
-from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.core.errors import NotRunError, ParityError, RelayedError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
@@ -52,7 +52,7 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
                 "take out what ends it",
             ) from None
     if "refused" in found:
-        raise ParityError(f"{path}{found['refused']}")
+        raise RelayedError(f"{path}{found['refused']}")
     shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
     return OwnModel(path, shapes, tuple(found["backends"]))
 
@@ -145,7 +145,7 @@ class ModelComparison:
     def _run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
         outcomes = self.execution.run(groups, self._tell)
         for reason in self.refused.values():
-            raise ParityError(f"{self.model.path}: {reason}")
+            raise RelayedError(f"{self.model.path}: {reason}")
         return outcomes
 
     def _tell(self, name: str, facts: dict[str, Any]) -> None:

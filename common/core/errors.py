@@ -15,12 +15,7 @@ class Complaint(Exception):  # noqa: N818 - the form of others
         remedy: what to do, as an order; empty if there is nothing to be done.
     """
 
-    def __init__(
-        self, what: object, expected: str | None = None, received: object = None, remedy: str = ""
-    ) -> None:
-        if expected is None:  # a sentence that is still made by hand
-            super().__init__(what)
-            return
+    def __init__(self, what: object, expected: str, received: object, remedy: str = "") -> None:
         self.what, self.expected, self.received, self.remedy = what, expected, received, remedy
         about, mend = f"{what}: " if what != "" else "", f"; {remedy}" if remedy else ""
         super().__init__(f"{about}expected {expected}; received {received}{mend}")
@@ -38,6 +33,13 @@ class ParityError(Complaint):
     """
 
     exit_status = 2
+
+
+class RelayedError(ParityError):
+    """A complaint that another process, or the parser of the command line, has put into words."""
+
+    def __init__(self, sentence: str) -> None:
+        Exception.__init__(self, sentence)
 
 
 class NotRunError(ParityError):

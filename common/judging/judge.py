@@ -29,6 +29,7 @@ from framework_parity.common.judging.ladder import (
     first_divergence,
     may_begin_in,
     off,
+    off_before,
     order_rounding,
     seen_in_loss,
     unequal,
@@ -343,8 +344,8 @@ class Judge:
             return labels
         free = self.free_finding(judgement, record)
         if found and free and free.step < found.step:
-            earlier = f"its own training is off from step {free.step} on"
-            return replace(found, note="; ".join(filter(None, (earlier, found.note))))
+            note = "; ".join(filter(None, (off_before(free.step), found.note)))
+            return replace(found, note=note)
         return found or free or first_divergence(metrics, limit)
 
     def given_finding(self, record: Record) -> Finding | None:

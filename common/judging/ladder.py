@@ -447,6 +447,11 @@ def may_begin_in(stages: Sequence[str]) -> str:
     return f"the {' or the '.join(stages)} may be off as well, by too little to be seen"
 
 
+def off_before(step: int) -> str:
+    """What there is to say where a run's own training is off before a probed step shows it."""
+    return f"its own training is off from step {step} on"
+
+
 def seen_in_loss(loss: Finding, update: Finding) -> Finding:
     """An update that is wrong, at the step before the first loss that is."""
     alone = f"or step {loss.step} itself is wrong, in its forward pass or its loss"

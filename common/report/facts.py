@@ -20,7 +20,7 @@ from framework_parity.common.judging.grades import (
     verdict,
     worst_verdict,
 )
-from framework_parity.common.report.findings import count
+from framework_parity.common.report.findings import farthest
 from framework_parity.common.report.wording import failures, run_name, runs_of_seeds, seed_tests
 
 SCHEMA = 1
@@ -87,12 +87,11 @@ class ReportFacts:
         missing = [run for run in self.runs if run["status"] != "done"]
         limit = self.facts["thresholds"]["envelopes"]
         free = self.facts["free_running"]
-        worst = max((run["envelopes"] for run in done), default=0.0)
         trained = f"{len(done)} run{'s' * (len(done) != 1)}"
         if self.verdict == "agree":
             return (
                 f"agree: {trained} within {limit:g} × rounding of the float64 reference "
-                f"(the farthest at {count(worst)})."
+                f"({farthest(done)})."
             )
         if self.verdict == "chaotic":
             return f"chaotic: {self._apart(done)}"
@@ -136,12 +135,12 @@ class ReportFacts:
             values += self.facts["reference"][name][-1:]
             low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
             ends.append(low if low == high else f"{low} to {high}")
-        worst, steps = max(run["envelopes"] for run in done), free["steps"]
+        steps = free["steps"]
         first = f" and in the first {steps} steps of the training" * bool(steps)
         return (
             f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
-            f"reference as far as can be compared: in every probed step{first} (the farthest at "
-            f"{count(worst)}). Outcomes cannot be, since rounding alone drives equal trainings "
+            f"reference as far as can be compared: in every probed step{first} "
+            f"({farthest(done)}). Outcomes cannot be, since rounding alone drives equal trainings "
             f"apart: validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's "
             "among them."
         )

@@ -6,7 +6,7 @@ on the page's tile and ladder. Any other number says what it is of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from framework_parity.common.reference.replay import WORST
@@ -113,15 +113,33 @@ def farthest_line(run: Mapping[str, Any]) -> Iterator[str]:
     first, far = run["divergence"]["envelopes"], run["envelopes"]
     if is_boundless(first) or count(first) == count(far):
         return
-    for found in (run.get("stages") or {}).values():
-        if found["envelopes"] == far:
-            alone = "" if found["stage"] in ("data", "metric") else ", in a single step"
-            yield f"farthest at {where(found)}: {how_far(found)}{alone}"
-            return
+    found = single_step(run)
+    if found is None:
+        yield f"farthest {place_in_training(run)}: {count(far)} rounding"
+        return
+    alone = "" if found["stage"] in ("data", "metric") else ", in a single step"
+    yield f"farthest at {where(found)}: {how_far(found)}{alone}"
+
+
+def single_step(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The finding of a stage that is the farthest of all of a run; None if its training is."""
+    stages = (run.get("stages") or {}).values()
+    return next((found for found in stages if found["envelopes"] == run["envelopes"]), None)
+
+
+def place_in_training(run: Mapping[str, Any]) -> str:
+    """Where a run's own training is the farthest."""
     names = {"parameter": "a parameter", "loss": "a loss", "logits": "a validation logit"}
-    named = [what for name, what in names.items() if run.get(f"{name}_envelopes") == far]
-    place = [*named, "where it can be compared"][0]
-    yield f"farthest in its own training, {place}: {count(far)} rounding"
+    named = [said for n, said in names.items() if run.get(f"{n}_envelopes") == run["envelopes"]]
+    return f"in its own training, {[*named, 'where it can be compared'][0]}"
+
+
+def farthest(runs: Iterable[Mapping[str, Any]]) -> str:
+    """How far the farthest of runs within rounding is, and in what: no column need show it."""
+    run = max(runs, key=lambda run: float(run["envelopes"]))
+    found = single_step(run)
+    place = place_in_training(run) if found is None else f"stage {found['stage']}"
+    return f"the farthest at {count(run['envelopes'])}, {place}"
 
 
 def number(run: Mapping[str, Any]) -> float:

@@ -46,7 +46,7 @@ class Fixture:
         """The backend's module in a package of optional ones."""
         name = f"{place}.{self.name}"
         if importlib.util.find_spec(name) is None:
-            raise ParityError(f"not offered: there is no {name}")
+            raise ParityError("not offered", name, "no such module")
         return importlib.import_module(name)
 
     @property

@@ -556,7 +556,7 @@ def test_a_fifth_framework_is_one_new_folder(cache, tmp_path):
 
 def test_a_folder_that_is_no_backend_is_one_line(monkeypatch, capsys):
     def refuse(**_):
-        raise ParityError("new/requirements.txt: expected a pin; received none; add one")
+        raise ParityError("new/requirements.txt", "a pin", "none", "add one")
 
     monkeypatch.setattr("framework_parity.common.commands.list.discover", refuse)
     monkeypatch.setattr(signal, "signal", lambda *_: None)

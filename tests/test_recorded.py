@@ -31,7 +31,7 @@ def noticed(judge, record):
     try:
         for name, array in record.arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise RecordError(name)  # as Record.load does
+                raise RecordError(name, "finite numbers", "others")  # as Record.load does
         found = judge.judge(record)
     except RecordError:
         return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import Complaint, ParityError
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend, Environment
 from framework_parity.common.environments.environment import IMPORT_SECONDS
 from framework_parity.common.environments.external_command import COMMAND_FILE, Command, fill
@@ -107,7 +107,7 @@ def find_external(
             lines = run_program(words, folder, what, stop, IMPORT_SECONDS).splitlines()
             if lines[-1:] != [command.release]:
                 received = lines[-1][:80] if lines else "nothing"
-                raise BuildError(what, command.release, received)
+                raise BuildError(str(Complaint(what, command.release, received)))
             return command.release
 
         def make() -> dict[str, str]:
@@ -156,7 +156,7 @@ def _find_program(
         place = Path(os.path.expanduser(named)).absolute()
         found = shutil.which(named if len(named.parts) == 1 else place)
         if found is None:
-            raise BuildError(named, "a program", "none that can be run")
+            raise BuildError(str(Complaint(named, "a program", "none that can be run")))
         return Path(found).absolute(), {}
     if (found := shutil.which(command.program)) is not None:
         return Path(found).absolute(), {}

@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import filelock
 
-from framework_parity.common.core.errors import Complaint
 from framework_parity.common.core.files import write_whole
 
 COMPLETE = "complete.json"
 
 
-class BuildError(Complaint):
+class BuildError(Exception):
     """Why there is no environment; ``output`` is all that a program said that failed."""
 
     output = ""

@@ -105,9 +105,9 @@ class Record:
             facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             arrays = read_arrays(folder / "arrays.npz")
         except FileNotFoundError as error:
-            raise RecordError(f"no record: {error.filename} is missing") from None
+            raise RecordError("no record", error.filename, "nothing") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
-            raise RecordError(f"unreadable record: {error!r}") from None
+            raise RecordError("unreadable record", "JSON and arrays", repr(error)) from None
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
             received = repr(schema) if isinstance(facts, dict) else "no record"
             raise RecordError("", f"a record of schema {SCHEMA}", received)
@@ -116,7 +116,7 @@ class Record:
     def _check(self, plan_sha256: str | None) -> None:
         """Raise RecordError unless this is of a training that can be judged."""
         facts = self.facts
-        _check_all(FACTS, facts, "record lacks")
+        _check_all(FACTS, facts, "record")
         if plan_sha256 not in (None, facts["plan_sha256"]):
             raise RecordError("record of another plan", plan_sha256, facts["plan_sha256"])
         for name, kind in FACTS.items():
@@ -127,12 +127,12 @@ class Record:
             if not isinstance(values, list):
                 raise RecordError(name, "a list", repr(values))
             _check_numbers(values, name)
-        _check_all(SECONDS, facts["seconds"], "seconds lack")
+        _check_all(SECONDS, facts["seconds"], "seconds")
         for name, array in self.arrays.items():
             if array.dtype.kind not in "fiu":
                 raise RecordError(name, "numbers", f"dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise RecordError(f"{name} holds numbers that are not finite")
+                raise RecordError(name, "finite numbers", "some that are not finite")
 
     def probes(self) -> Record:
         """This record without all arrays that are not of a probe."""
@@ -145,9 +145,9 @@ class Record:
         return {name: array for (kind, _, name), array in named if kind == "parameters"}
 
 
-def _check_all(names: Iterable[str], held: Container[str], lacks: str) -> None:
+def _check_all(names: Iterable[str], held: Container[str], what: str) -> None:
     if missing := [name for name in names if name not in held]:
-        raise RecordError(f"{lacks} {', '.join(missing)}")
+        raise RecordError(what, ", ".join(missing), "none")
 
 
 def _check_numbers(values: Iterable[object], name: str) -> None:

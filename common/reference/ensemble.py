@@ -149,7 +149,9 @@ def measure_envelope(
     """Measure the rounding envelope of a plan from its reference and its ensemble.
 
     Args:
-        plan, data, oracle: what is trained, and its reference.
+        plan: what is trained.
+        data: its examples.
+        oracle: its reference.
         members: trainings that differ from it by rounding alone.
         pooled_steps: how many of the first steps share the largest error of their losses.
         metric_epochs: how many epochs give their validation loss's rounding.
@@ -215,7 +217,9 @@ def running_envelope(
     """The largest error of any member up to each place along the first axis of an array.
 
     Args:
-        plan, oracle, members: as of :func:`measure_envelope`.
+        plan: what is trained.
+        oracle: its reference.
+        members: trainings that differ from it by rounding alone.
         of: the array that is compared, shape ``(n, …)``.
         least: the smallest magnitude whose rounding counts.
 

@@ -105,7 +105,7 @@ class Record:
             facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             arrays = read_arrays(folder / "arrays.npz")
         except FileNotFoundError as error:
-            raise RecordError("no record", error.filename, "nothing") from None
+            raise RecordError("no record", error.filename, "no such file") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise RecordError("unreadable record", "JSON and arrays", repr(error)) from None
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:

@@ -53,7 +53,10 @@ SAID = {
     ),
     "side_by_side": (
         *(rf"backends/{name}/scratch\.py:\d+ softmax" for name in FRAMEWORKS),
-        *(rf"backends/{name}/trainer\.py:\d+ Trainer\.(?:fit_epoch|train_step)" for name in FRAMEWORKS),
+        *(
+            rf"backends/{name}/trainer\.py:\d+ Trainer\.(?:fit_epoch|train_step)"
+            for name in FRAMEWORKS
+        ),
         r"[✓▲✕] (agree|drift|disagree): ",
         r"First divergence and cause",
     ),

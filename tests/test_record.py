@@ -62,7 +62,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch, place, error):
     with pytest.raises(type(error)):
         make_record().save(tmp_path / "runs" / "record")
     assert not os.listdir(tmp_path / "runs")
-    with pytest.raises(RecordError, match="missing"):
+    with pytest.raises(RecordError, match="no record"):
         Record.load(tmp_path / "runs" / "record")
 
 

@@ -15,6 +15,7 @@ MARK = re.compile(r"[.*?Wb]*, carried over steps[.*?]*|\(what was fed is not on 
 NO_SENTENCES = {
     *("bold magenta", "bold red", "bold green", "[bold magenta].*?[/]"),
     *("<?xml version='1.0' encoding='utf-8'?> .*?", "Precision loss", "the plan"),
+    *("whole numbers of shape .*?", "the row of each example that was fed, shape .*?"),
     "parameters before the end",
     *("… .*? more lines: `compare.py show` prints them.", "bit for bit the same"),
     "or bisect by bits",

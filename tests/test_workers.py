@@ -45,7 +45,7 @@ MISHAPS = {
         "failed",
         ("exit status 1", "ImportError", "libmissing.so.9"),
     ),
-    "silent": ("exit 0", "failed", ("bad record", "missing")),
+    "silent": ("exit 0", "failed", ("bad record", "no record")),
     "rubbish": (
         f'exec {REAL} -m tests.damage rubbish {PLAIN} "$@"',
         "failed",

@@ -319,7 +319,7 @@ def test_a_package_that_pip_does_not_find_is_refused(project, tmp_path, monkeypa
     process = run(command, tmp_path / "cache")
     assert process.returncode == 3
     (line,) = process.stderr.splitlines()
-    assert line.startswith(f"compare.py: bisect: expected releases of {PLAIN}; received pip")
+    assert line.startswith(f"compare.py: {PLAIN}: expected releases of it; received pip")
     assert not (tmp_path / "out").exists()
 
 

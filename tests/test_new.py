@@ -52,10 +52,16 @@ def test_there_is_an_example():
     assert EXAMPLES
 
 
-@pytest.mark.parametrize("name", ["beginning", "no name", ""])
+@pytest.mark.parametrize("name", ["beginning", "no name", "class", ""])
 def test_a_name_that_cannot_be_is_refused(begun, name):
     with pytest.raises(ParityError, match=r"^new: expected an import name .*; received .*; "):
         new(name, begun.parent, "1.2")
+
+
+def test_a_release_that_is_none_is_refused_before_anything_is_written(begun):
+    with pytest.raises(ParityError, match=r"^new: expected a release to pin; received 'abc'; "):
+        new("another", begun.parent, "abc")
+    assert not (begun.parent / "another").exists()
 
 
 def test_the_command_begins_it_where_backends_are(tmp_path):

@@ -90,7 +90,11 @@ class Baseline:
         except OSError as error:
             _refuse(path, str(error.strerror or error), "name a saved baseline")
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
-            _refuse(path, f"no archive of golden records ({error})", "restore the file")
+            _refuse(
+                path,
+                f"no archive of golden records ({error})",
+                "restore the file, or save a new one",
+            )
         if not isinstance(facts, dict) or facts.get("kind") != KIND:
             _refuse(path, "another archive", "name a file that compare.py baseline save wrote")
         schema = facts.get("schema")
@@ -110,10 +114,10 @@ class Baseline:
                 who = f"{run['backend']} {run['implementation']}"
                 edited += [f"{who} {name}" for name in _changed(run, own)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            _refuse(path, f"a broken one ({error!r})", "restore the file")
+            _refuse(path, f"a broken one ({error!r})", "restore the file, or save a new one")
         if edited:
             received = f"one of which {', '.join(edited)} was changed after it was saved"
-            _refuse(path, received, "restore the file")
+            _refuse(path, received, "restore the file, or save a new one")
         return cls(facts, tuple(runs), path)
 
     def check_plan(self, plan: Plan) -> None:

@@ -8,10 +8,11 @@ examples:
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from framework_parity.common.commands.options import NewOptions, takes
 from framework_parity.common.core.errors import ParityError
@@ -46,13 +47,19 @@ def new(name: str, folder: Path = ROOT / "backends", version: str | None = None)
         ParityError: if the name is none, or taken, or pip finds no release.
     """
     place = folder / name
-    if not name.isidentifier() or place.exists():
+    if not name.isidentifier() or keyword.iskeyword(name) or place.exists():
         raise ParityError(
             "new",
             f"an import name without a folder of its own in {folder}",
             repr(name),
             "choose another or remove the folder",
         )
+    try:
+        Version(version or "0")
+    except InvalidVersion:
+        raise ParityError(
+            "new", "a release to pin", repr(version), "give one such as 1.2"
+        ) from None
     required = [r for b in python_backends(folder).values() for r in b.requirements]
     required.sort(key=lambda r: Version(next(iter(r.specifier)).version))  # the newest pin is last
     pins = {r.name: str(r) for r in required if r.name in WORKER_NEEDS}
@@ -68,5 +75,7 @@ def begin_backend(options: NewOptions) -> int:
     """Write the files, and say where."""
     place = new(options.name, version=options.version)
     with reader_may_leave():
-        print(f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example")
+        print(
+            f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example of each"
+        )
     return EXIT_AGREE

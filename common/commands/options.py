@@ -294,7 +294,13 @@ class Judging(Grading, FindLinks, Running):
 
     @cached_property
     def folder(self) -> Path:
-        """The report's folder."""
+        """The report's folder.
+
+        Raises:
+            ParityError: if it has no name.
+        """
+        if self.out is not None and not str(self.out).strip():
+            raise ParityError("--out", "a folder", "no name", "name one")
         new = f"{datetime.now():%Y-%m-%d-%H%M%S-%f}"[:-3]
         return Path("results", new) if self.out is None else Path(self.out)
 

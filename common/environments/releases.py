@@ -32,9 +32,7 @@ def list_releases(package: str, wanted: SpecifierSet, find_links: Sequence[str] 
     try:
         output = run_program(command, None, "pip index", threading.Event(), LIST_SECONDS)
     except (BuildError, OSError) as error:
-        raise NotRunError(
-            "bisect", f"releases of {package}", error, "see whether pip finds it"
-        ) from None
+        raise NotRunError(package, "releases of it", error, "see whether pip finds it") from None
     lines = [line for line in output.splitlines() if line.startswith(HEAD)]
     found = [name.strip() for line in lines for name in line.removeprefix(HEAD).split(",")]
     return sorted(wanted.filter(name for name in found if _is_version(name)), key=Version)

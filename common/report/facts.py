@@ -214,7 +214,7 @@ class ReportFacts:
         write_whole(self.folder / FILE, text)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: str | Path) -> Self:
         """Read a report.
 
         Args:
@@ -223,6 +223,7 @@ class ReportFacts:
         Raises:
             ParityError: if there is none, or it is of another schema.
         """
+        folder = Path(folder)
         try:
             facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
             schema = facts["schema"]

@@ -57,10 +57,13 @@ class Display:
                 if name not in self._tasks:
                     self._tasks[name] = bars.add_task(name, total=None, doing=doing)
                 task = self._tasks[name]
+                ended = event in ("done", "failed", "timeout", "unavailable", "ready")
+                if ended:
+                    bars.refresh()  # what was told since the last frame is seen, however short
                 bars.update(task, doing=doing)
                 if completed is not None:
                     bars.update(task, completed=completed, total=total)
-                if event in ("done", "failed", "timeout", "unavailable", "ready"):
+                if ended:
                     bars.update(task, total=1, completed=1)
                     bars.stop_task(task)
             elif self._said.get(name) != event:

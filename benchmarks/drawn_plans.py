@@ -32,7 +32,7 @@ from framework_parity.common.reference.ensemble import (
     member,
 )
 from framework_parity.common.reference.replay import (
-    FORMS,
+    PLAIN_FORMS,
     Floats,
     Training,
     Trajectory,
@@ -42,8 +42,8 @@ from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 from framework_parity.common.training.record import Record
 
-FRESH = range(48, 84)
-"""Every twelve hold each form of the loss with each way of adding up, once or twice; the ensemble,
+FRESH = range(48, 96)
+"""Every sixteen hold each form of the loss with each way of adding up, once or twice; the ensemble,
 even where ``benchmarks.envelope`` makes it larger, has none of these."""
 
 SIZES = {
@@ -216,7 +216,7 @@ def record_of(judge: Judge, training: Training) -> Record:
     """The record that a worker would leave that trains as a member of the ensemble does."""
     plan, data, ladder = judge.plan, judge.data, judge.ladder
     run = training.run()
-    plain = training.form is FORMS[1]
+    plain = training.form in PLAIN_FORMS
     y_hat = "probabilities" if plain else "logits"
     val_y_hat = training.form(run.val_logits, np.asarray(data.y_val, np.int64))[1]
     arrays: dict[str, Array] = {

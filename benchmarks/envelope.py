@@ -48,7 +48,9 @@ from framework_parity.common.reference.replay import (
     Floats,
     Training,
     Trajectory,
+    losses_from_log_softmax,
     losses_from_logits,
+    losses_from_quotients,
 )
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
@@ -107,8 +109,16 @@ def without_classes(training: Training, index: int) -> Training:
 
 
 def without_log_softmax(training: Training, index: int) -> Training:
-    """The member, with one of the first two forms of the loss."""
-    training.form = FORMS[index % 2]
+    """The member, with one of the other forms of the loss."""
+    if training.form is losses_from_log_softmax:
+        training.form = FORMS[index // len(FORMS) % 2]
+    return training
+
+
+def without_quotients(training: Training, index: int) -> Training:
+    """The member, with one of the other forms of the loss."""
+    if training.form is losses_from_quotients:
+        training.form = FORMS[index // len(FORMS) % 3]
     return training
 
 
@@ -135,14 +145,15 @@ class Bound:
 
 BOUNDS = (
     Bound("nothing"),
-    Bound("all but six of the members of single steps", lockstep=ENSEMBLE_MEMBERS),
-    Bound("all but twelve of the members of single steps", lockstep=2 * ENSEMBLE_MEMBERS),
+    Bound("all but eight of the members of single steps", lockstep=ENSEMBLE_MEMBERS),
+    Bound("all but sixteen of the members of single steps", lockstep=2 * ENSEMBLE_MEMBERS),
     Bound("the least envelopes of an update", ladder=Unfloored),
     Bound("the same, with 48 members of single steps", ladder=Unfloored, lockstep=48),
     Bound("the rounding of probabilities in a gradient", ladder=WithoutProbabilities),
     Bound("members that add up in blocks", without_blocks),
     Bound("members that add up the classes in other orders", without_classes),
     Bound("the loss by indexing log_softmax", without_log_softmax),
+    Bound("the softmax differentiated one operation after the other", without_quotients),
     Bound("what the first steps' losses share", options=(("pooled_steps", 1),)),
     Bound("metric errors before the last epoch", options=(("metric_epochs", 1),)),
     Bound("the envelopes of single steps in those of free runs", single_steps=False),

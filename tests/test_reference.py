@@ -51,10 +51,11 @@ def test_the_forms_of_the_loss_agree(z):
     y = labels_of(z)
     with np.errstate(over="raise", invalid="raise"):
         found = [form(z, y) for form in FORMS]
-    for losses, probabilities in found:
+    for losses, probabilities, error in found:
         np.testing.assert_allclose(losses, found[0][0], rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(probabilities, found[0][1], rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+        np.testing.assert_allclose(error, found[0][2], rtol=0, atol=1e-11)
 
 
 @given(z=logits)

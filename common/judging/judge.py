@@ -434,7 +434,7 @@ class Judge:
             assert scores is not None
             classes = W.shape[2]
             logits = scores[:, place * classes : (place + 1) * classes] + b[i]
-            losses, _ = losses_from_logits(logits, y)
+            losses = losses_from_logits(logits, y)[0]
             error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
             step = epoch * self.plan.steps_per_epoch - 1
             yield finding(self.plan, step, "val_loss", error, self.envelope.metric)

@@ -34,7 +34,7 @@ from framework_parity.common.training.plan import Plan
 # ``benchmarks/results/envelope.md``: a part without which none of them is flagged has no place here
 # (of one, POOLED_STEPS, that is so since another part was added: it is the next to go).
 
-ENSEMBLE_MEMBERS = 6
+ENSEMBLE_MEMBERS = 8
 """Two for each form of the loss: one adds up as NumPy's BLAS does, one in small blocks. Without
 the blocks 1,210 of 5,076 faultless runs are flagged that are not with them, without the third
 form of the loss three."""
@@ -52,7 +52,7 @@ flagged; with the last ten, runs whose first epochs have far larger losses."""
 LEAST = 1e-30
 """What nothing is smaller than, so that nothing is divided by zero; far below any rounding."""
 
-LOCKSTEP_MEMBERS = 24
+LOCKSTEP_MEMBERS = 32
 """More for single steps, where they cost little: the largest of six errors of a small tensor is
 too often a small one. With six, 91 of 5,076 faultless runs are flagged that are not with 24; with
 twelve, 13. A quarter of them add up one number after the other."""

@@ -33,9 +33,9 @@ NEAREST = 64
 FAR = 1e30
 """The margin of what is never near a tie: what a short batch lacks, or the only class."""
 
-Form = Callable[..., tuple[Array, Array]]
-"""From logits and labels to the loss of each example and the probabilities; a third argument is
-the order in which :func:`sum_of_classes` adds up."""
+Form = Callable[..., tuple[Array, Array, Array]]
+"""From logits and labels to the loss of each example, the probabilities, and ∂(its loss)/∂logits;
+a third argument is the order in which :func:`sum_of_classes` adds up."""
 
 Order = npt.NDArray[np.intp]
 
@@ -47,55 +47,85 @@ def sum_of_classes(exp: Array, order: Order | None) -> Array:
     return np.asarray(exp[:, order].cumsum(axis=1)[:, -1:])
 
 
-def losses_from_logits(logits: Array, y: Array, order: Order | None = None) -> tuple[Array, Array]:
+def losses_from_logits(
+    logits: Array, y: Array, order: Order | None = None
+) -> tuple[Array, Array, Array]:
     """Losses logsumexp(z) − z_y and the probabilities of the stable softmax."""
-    rows = np.arange(len(y))
     largest = logits.max(axis=1, keepdims=True)
     exp = np.exp(logits - largest)
     total = sum_of_classes(exp, order)
-    return (largest + np.log(total))[:, 0] - logits[rows, y], exp / total
+    losses = (largest + np.log(total))[:, 0] - logits[np.arange(len(y)), y]
+    probabilities = exp / total
+    return losses, probabilities, less_labels(probabilities, y)
+
+
+def losses_from_log_softmax(
+    logits: Array, y: Array, order: Order | None = None
+) -> tuple[Array, Array, Array]:
+    """Losses by indexing the logarithms of the softmax, whose exponentials the gradient takes."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_softmax = shifted - np.log(sum_of_classes(np.exp(shifted), order))
+    probabilities = np.exp(log_softmax)
+    return -log_softmax[np.arange(len(y)), y], probabilities, less_labels(probabilities, y)
+
+
+def less_labels(probabilities: Array, y: Array) -> Array:
+    """∂(loss)/∂logits as it is derived by hand: the probabilities less the one-hot labels."""
+    error = probabilities.copy()
+    error[np.arange(len(y)), y] -= 1
+    return error
 
 
 def losses_from_probabilities(
     logits: Array, y: Array, order: Order | None = None
-) -> tuple[Array, Array]:
-    """Losses by indexing the probabilities of the plain softmax, and those probabilities.
-
-    A label's probability below the smallest normal number has lost digits: such a loss is no
-    number, as where the exponential overflows.
-    """
-    exp = np.exp(logits)
-    probabilities = exp / sum_of_classes(exp, order)
-    chosen = probabilities[np.arange(len(y)), y]
-    normal = chosen >= np.finfo(chosen.dtype).smallest_normal
-    return -np.log(np.where(normal, chosen, np.nan)), probabilities
-
-
-def error_from_probabilities(probabilities: Array, y: Array) -> Array:
-    """∂(loss)/∂logits by the chain rule, as automatic differentiation goes: p ⊙ (g − Σ g ⊙ p).
+) -> tuple[Array, Array, Array]:
+    """Losses by indexing the plain softmax p, differentiated as one function: p ⊙ (g − Σ g ⊙ p).
 
     With g = ∂(−log p_y)/∂p it is p − one_hot(y), but not as precise where p_y is near one.
     """
+    exp = np.exp(logits)
+    probabilities = exp / sum_of_classes(exp, order)
     rows = np.arange(len(y))
     chosen = probabilities[rows, y]
     by_chosen = -1 / chosen
     total = by_chosen * chosen
     error = probabilities * -total[:, None]
     error[rows, y] = chosen * (by_chosen - total)
-    return np.asarray(error)
+    return -np.log(whole_digits(chosen)), probabilities, error
 
 
-def losses_from_log_softmax(
+def losses_from_quotients(
     logits: Array, y: Array, order: Order | None = None
-) -> tuple[Array, Array]:
-    """Losses by indexing the logarithms of the softmax, whose exponentials the gradient takes."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_softmax = shifted - np.log(sum_of_classes(np.exp(shifted), order))
-    return -log_softmax[np.arange(len(y)), y], np.exp(log_softmax)
+) -> tuple[Array, Array, Array]:
+    """The same losses, differentiated one operation after the other: exp(z) times 1 / Σ exp(z)."""
+    exp = np.exp(logits)
+    reciprocal = 1 / sum_of_classes(exp, order)
+    probabilities = exp * reciprocal
+    rows = np.arange(len(y))
+    chosen = probabilities[rows, y]
+    by_chosen, reciprocal = -1 / chosen, reciprocal[:, 0]
+    by_total = -by_chosen * exp[rows, y] * reciprocal * reciprocal
+    error = exp * by_total[:, None]
+    error[rows, y] += exp[rows, y] * (by_chosen * reciprocal)
+    return -np.log(whole_digits(chosen)), probabilities, error
 
 
-FORMS = (losses_from_logits, losses_from_probabilities, losses_from_log_softmax)
-"""The three usual ways to write the same loss and its gradient: equal but for rounding."""
+def whole_digits(probabilities: Array) -> Array:
+    """Probabilities; those below the smallest normal number, which lost digits, are no numbers."""
+    normal = probabilities >= np.finfo(probabilities.dtype).smallest_normal
+    return np.where(normal, probabilities, np.nan)
+
+
+PLAIN_FORMS: tuple[Form, ...] = (losses_from_probabilities, losses_from_quotients)
+"""Those of the plain softmax, which may overflow."""
+
+FORMS = (
+    losses_from_logits,
+    losses_from_probabilities,
+    losses_from_log_softmax,
+    losses_from_quotients,
+)
+"""The usual ways to write the same loss and its gradient: equal but for rounding."""
 
 
 def nearest_margins(logits: Array, y: Array, size: int) -> Floats:
@@ -235,12 +265,7 @@ class Training:
 
     def losses(self, logits: Array, y: Array) -> tuple[Array, Array, Array]:
         """The loss of each example, the probabilities, and ∂(its loss)/∂logits."""
-        losses, probabilities = self.form(logits, y, self.class_order)
-        if self.form is losses_from_probabilities:
-            return losses, probabilities, error_from_probabilities(probabilities, y)
-        error = probabilities.copy()
-        error[np.arange(len(y)), y] -= 1
-        return losses, probabilities, error
+        return self.form(logits, y, self.class_order)
 
     def reduce(self, losses: Array, error: Array) -> tuple[Array, Array]:
         """The loss of the batch, a scalar, and its derivative by the logits."""

@@ -123,6 +123,25 @@ def test_an_underflow_of_the_plain_softmax_is_named(steep, flushed, backward):
     assert "reproduces this run" in cause.sentence
 
 
+@pytest.mark.parametrize("index", [43, 683])
+def test_an_underflow_inside_the_derivative_alone_is_named(index):
+    """Where each probability has all its digits, and its quotient by the sum has lost some."""
+    drawn = drawn_plans.draw_one(0, index)
+    data = drawn.data()
+    plan = Plan.make(drawn.recipe, data, Path("drawn"))
+    judge = Judge.measure(plan, data)
+    for features in (None, np.random.default_rng(7).permutation(data.num_inputs)):
+        kind = type("PlainSoftmax", (variations.PlainSoftmax,), {"backward": "quotients"})
+        with np.errstate(all="ignore"):
+            training = kind(
+                plan, data, dtype="float32", features=features, form=losses_from_probabilities
+            )
+            found, cause = diagnose(judge, drawn_plans.record_of(judge, training))
+        assert found.divergence.stage == "gradient"
+        assert cause.name == UNDERFLOW
+        assert "reproduces this run" in cause.sentence
+
+
 def test_a_plain_softmax_that_does_not_underflow_has_no_cause(steep):
     found, cause = diagnose(steep, plain_softmax(steep, backward="derived"))
     assert (found.grade, cause) == ("rounding", None)

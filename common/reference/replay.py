@@ -97,17 +97,22 @@ def losses_from_probabilities(
 def losses_from_quotients(
     logits: Array, y: Array, order: Order | None = None
 ) -> tuple[Array, Array, Array]:
-    """The same losses, differentiated one operation after the other: exp(z) times 1 / Σ exp(z)."""
+    """The same losses, differentiated one operation after the other: exp(z) times r = 1 / Σ exp(z).
+
+    As automatic differentiation goes: the mean over the n examples is the first that is
+    differentiated, and a label's two terms are multiplied and added in one rounding, as
+    processors do and compilers ask them to.
+    """
     exp = np.exp(logits)
     reciprocal = 1 / sum_of_classes(exp, order)
     probabilities = exp * reciprocal
-    rows = np.arange(len(y))
-    chosen = probabilities[rows, y]
-    by_chosen, reciprocal = -1 / chosen, reciprocal[:, 0]
-    by_total = -by_chosen * exp[rows, y] * reciprocal * reciprocal
+    rows, n = np.arange(len(y)), logits.dtype.type(len(y))
+    chosen, own, reciprocal = probabilities[rows, y], exp[rows, y], reciprocal[:, 0]
+    by_chosen = -1 / chosen / n
+    by_total = -by_chosen * own * reciprocal * reciprocal
     error = exp * by_total[:, None]
-    error[rows, y] += exp[rows, y] * (by_chosen * reciprocal)
-    return -np.log(whole_digits(chosen)), probabilities, error
+    error[rows, y] = own.astype(np.longdouble) * by_total + own * (by_chosen * reciprocal)
+    return -np.log(whole_digits(chosen)), probabilities, error * n
 
 
 def whole_digits(probabilities: Array) -> Array:

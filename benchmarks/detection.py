@@ -372,7 +372,7 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
     oracle, history = judge.oracle, record.facts["history"]
     weights = all(
         np.allclose(record.arrays[f"parameters/{name}"][-1], exact[-1], rtol=1e-3, atol=1e-3)
-        for name, exact in (("W", oracle.W), ("b", oracle.b))
+        for name, exact in oracle.parameters.items()
     )
     losses = np.allclose(history["val_loss"], oracle.val_loss, rtol=1e-5, atol=1e-5)
     # Not by rounding each: a half of the last digit, in float32, would go either way.
@@ -396,7 +396,7 @@ def change(judge: Judge, record: Record, work: Path, clean: Run) -> float | None
         return None
     envelope, data = judge.envelope, judge.data
     bounds = {
-        **{f"parameters/{name}": getattr(envelope, name) for name in "Wb"},
+        **{f"parameters/{name}": bound for name, bound in envelope.parameters.items()},
         **{name: getattr(envelope, name) for name in ("train_loss", "val_loss")},
         "step_loss": envelope.loss,
         "val_y_hat": envelope.logits,

@@ -225,18 +225,17 @@ def record_of(judge: Judge, training: Training) -> Record:
         "snapshots": np.array(plan.snapshots),
         "val_y_hat": val_y_hat if plain else run.val_logits,
         "fed/y_train": np.asarray(data.y_train, np.int32),
-        "parameters/W": run.W,
-        "parameters/b": run.b,
+        **{f"parameters/{name}": values for name, values in run.parameters.items()},
         "initial/W": np.array(plan.W),
         "initial/b": np.array(plan.b),
     }
-    states = zip(plan.probes, judge.oracle.probe_W, judge.oracle.probe_b, strict=True)
-    for step, W, b in states:
-        stages = ladder.member_stages(training, W, b, step)
+    for i, step in enumerate(plan.probes):
+        state = judge.oracle.before(i)
+        stages = ladder.member_stages(training, state, step)
         stages["forward/y_hat"] = stages[f"forward/{y_hat}"]
-        for name, before in (("W", W), ("b", b)):
+        for name, before in state.items():
             after = before.astype(np.float64) + stages[f"update/{name}"]
-            stages[f"update/{name}"] = after.astype(W.dtype)
+            stages[f"update/{name}"] = after.astype(before.dtype)
         zero = np.array(0.0)
         stages |= {
             "data/y": training.labels[plan.rows(step)],

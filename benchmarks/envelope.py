@@ -185,8 +185,8 @@ class Faultless:
     def train(cls, index: int, ladder: Ladder, oracle: Trajectory) -> Faultless:
         """Train the member of an index."""
         training = member(ladder.plan, ladder.data, index)
-        states = zip(ladder.plan.probes, oracle.probe_W, oracle.probe_b, strict=True)
-        stages = {step: ladder.member_stages(training, W, b, step) for step, W, b in states}
+        probes = enumerate(ladder.plan.probes)
+        stages = {s: ladder.member_stages(training, oracle.before(i), s) for i, s in probes}
         return cls(training.run(), stages)
 
     def ratios(
@@ -200,17 +200,18 @@ class Faultless:
 
         yield "loss of a step", largest(run.step_loss - oracle.step_loss, envelope.loss)
         yield "validation loss", largest(run.val_loss - oracle.val_loss, envelope.val_loss)
-        yield "W", largest(run.W - oracle.W, envelope.W)
-        yield "b", largest(run.b - oracle.b, envelope.b)
+        for name, exact in oracle.parameters.items():
+            yield name, largest(run.parameters[name] - exact, envelope.parameters[name])
         X = data.examples(train=False, dtype="float64")[0]
         y = np.asarray(data.y_val, dtype=np.int64)
-        logits = X @ run.W[-1].astype(np.float64) + run.b[-1]
+        W, b = run.parameters["W"].astype(np.float64), run.parameters["b"]
+        logits = X @ W[-1] + b[-1]
         yield "logits", float(np.abs(centred(logits - oracle.val_logits)).max()) / envelope.logits
         for i, step in enumerate(plan.snapshots):
             epoch, rest = divmod(step, plan.steps_per_epoch)
             if not rest:
-                exact = losses_from_logits(X @ run.W[i].astype(np.float64) + run.b[i], y)[0].mean()
-                yield "metric", abs(run.val_loss[epoch - 1] - exact) / envelope.metric
+                mean = losses_from_logits(X @ W[i] + b[i], y)[0].mean()
+                yield "metric", abs(run.val_loss[epoch - 1] - mean) / envelope.metric
         for step, stages in self.stages.items():
             for tensor, array in stages.items():
                 for statistic, value in ladder.statistics(step, tensor, array).items():

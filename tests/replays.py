@@ -60,11 +60,11 @@ def record_of(judge, training, fed=None):
         "val_y_hat": training.logits(X_val, *kept[-1]),
     }
     for i, step in enumerate(plan.probes):
-        arrays |= probe_of(plan, data, training, step, oracle.probe_W[i], oracle.probe_b[i])
+        arrays |= probe_of(plan, data, training, step, oracle.before(i))
     return Record({"history": history, "y_hat": "logits"}, arrays)
 
 
-def probe_of(plan, data, training, step, W, b):
+def probe_of(plan, data, training, step, state):
     """One probed step as a worker records it."""
     epoch, place = divmod(step, plan.steps_per_epoch)
     rows = dict(enumerate(training.rows(epoch))).get(place)
@@ -73,15 +73,14 @@ def probe_of(plan, data, training, step, W, b):
     size = plan.recipe.batch_size
     planned = plan.order[epoch][place * size : (place + 1) * size]
     X, y = training.examples(rows)
-    stages = training.stages(W, b, rows)
+    stages = training.stages(state, rows)
     del stages["forward/probabilities"]
     found = {
         "data/X_error": np.array(difference(X, data.scale(data.X_train[planned]))),
         "data/y_error": np.array(difference(y, np.asarray(data.y_train[planned], np.int64))),
         "data/y": y,
         "forward/y_hat": stages.pop("forward/logits"),
-        "update/W": stages.pop("update/W") + W,
-        "update/b": stages.pop("update/b") + b,
+        **{f"update/{name}": stages.pop(f"update/{name}") + value for name, value in state.items()},
         **stages,
     }
     if step == 0:
@@ -94,7 +93,7 @@ def with_probabilities(judge, record, training):
     arrays, oracle = dict(record.arrays), judge.oracle
     for i, step in enumerate(judge.plan.probes):
         if f"probe/{step}/forward/y_hat" in arrays:
-            stages = training.stages(oracle.probe_W[i], oracle.probe_b[i], judge.plan.rows(step))
+            stages = training.stages(oracle.before(i), judge.plan.rows(step))
             arrays[f"probe/{step}/forward/y_hat"] = stages["forward/probabilities"]
     exponentials = np.exp(arrays["val_y_hat"] - arrays["val_y_hat"].max(axis=1, keepdims=True))
     arrays["val_y_hat"] = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -74,8 +74,8 @@ def as_if(case, training):
         history,
         step_loss=trajectory.step_loss,
         step_accuracy=trajectory.step_accuracy,
-        parameters__W=trajectory.W,
-        parameters__b=trajectory.b,
+        parameters__W=trajectory.parameters["W"],
+        parameters__b=trajectory.parameters["b"],
         val_y_hat=trajectory.val_logits,
     )
 

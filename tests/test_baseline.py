@@ -161,7 +161,7 @@ def test_a_change_is_located(judge, sound, kind, value, grade, stage):
 def test_a_single_weight_between_the_snapshots_kept_whole_is_seen(judge, sound):
     record, row = trained(judge, member(judge.plan, judge.data, 0))
     W = record.arrays["parameters/W"].copy()
-    W[2, 33, 4] += 1000 * judge.envelope.W[2]
+    W[2, 33, 4] += 1000 * judge.envelope.parameters["W"][2]
     record = dataclasses.replace(record, arrays={**record.arrays, "parameters/W": W})
     found = compare_with_golden(judge, sound, record, row, AROUND)
     assert found.grade == "drift"

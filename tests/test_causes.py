@@ -405,11 +405,11 @@ def test_a_second_look_finds_what_no_probed_step_showed(judge):
         arrays = dict(record.arrays)
         for i, step in enumerate(other.plan.probes):
             training.wrong = step == 30
-            W, b = other.oracle.probe_W[i], other.oracle.probe_b[i]
+            state = other.oracle.before(i)
             rows = other.plan.rows(step)
             plain = Training.rows(training, 0)
             assert len(list(plain))
-            probe = probe_of(other.plan, judge.data, _Still(training, rows), step, W, b)
+            probe = probe_of(other.plan, judge.data, _Still(training, rows), step, state)
             arrays |= probe
         again = other.judge(dataclasses.replace(record, arrays=arrays))
     assert (again.divergence.step, again.divergence.stage) == (30, "gradient")
@@ -452,10 +452,10 @@ class _Still:
     def examples(self, rows):
         return self.training.examples(rows)
 
-    def stages(self, W, b, rows):
+    def stages(self, parameters, rows):
         wrong = self.training.wrong
         self.training.reset = lambda: setattr(self.training, "wrong", wrong)
-        stages = self.training.stages(W, b, rows)
+        stages = self.training.stages(parameters, rows)
         del self.training.reset
         return stages
 

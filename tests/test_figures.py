@@ -108,8 +108,8 @@ def test_the_envelope_is_that_of_the_judge(report):
     members = [Trajectory.load(path) for path in files]
     judged = Judge.measure(plan, data, oracle, members).envelope
     np.testing.assert_array_equal(report.details.loss_envelope, judged.loss)
-    np.testing.assert_array_equal(report.details.W_envelope, judged.W)
-    np.testing.assert_array_equal(report.details.b_envelope, judged.b)
+    np.testing.assert_array_equal(report.details.W_envelope, judged.parameters["W"])
+    np.testing.assert_array_equal(report.details.b_envelope, judged.parameters["b"])
 
 
 def test_stages_are_those_of_the_report(report):

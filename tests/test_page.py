@@ -283,7 +283,7 @@ def test_pictures_are_those_of_the_examples(report, look):
 def test_weights_are_pictures(report):
     rows = page._weights(report.details)
     assert [row["name"] for row in rows] == ["reference", *report.details.runs]
-    W = report.details.oracle.W[-1]
+    W = report.details.oracle.parameters["W"][-1]
     encoded = rows[0]["picture"].partition("base64,")[2]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")).astype(
         int

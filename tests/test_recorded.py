@@ -262,11 +262,13 @@ PREDICTIONS = {
     "permuted": lambda y, case: np.roll(y, 1, axis=0),
     "duplicated": lambda y, case: y[np.r_[0, 0 : len(y) - 1]],
     "stale": lambda y, case: (
-        case.judge.validation @ case.judge.oracle.W[-2] + case.judge.oracle.b[-2]
+        case.judge.validation @ case.judge.oracle.parameters["W"][-2]
+        + case.judge.oracle.parameters["b"][-2]
     ),
     "of training": lambda y, case: (
-        case.data.examples(train=True, dtype="float64")[0][: len(y)] @ case.judge.oracle.W[-1]
-        + case.judge.oracle.b[-1]
+        case.data.examples(train=True, dtype="float64")[0][: len(y)]
+        @ case.judge.oracle.parameters["W"][-1]
+        + case.judge.oracle.parameters["b"][-1]
     ),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from framework_parity.common.judging.ladder import STAGES
-from framework_parity.common.reference.replay import FORMS
+from framework_parity.common.reference.replay import FORMS, less_labels
 from framework_parity.common.reference.variations import LabelSmoothing, Variation
 from tests.replays import digits_judge, record_of, with_probabilities
 
@@ -167,12 +167,11 @@ EQUAL_FORMS = {
 def test_an_equal_form_of_a_loss_is_rounding_where_predictions_are_nearly_uniform(judge, form):
     def losses(logits, y, order=None):
         p, probabilities = chosen(logits, y)
-        return -EQUAL_FORMS[form](p), probabilities
+        return -EQUAL_FORMS[form](p), probabilities, less_labels(probabilities, y)
 
     training = Variation(judge.plan, judge.data, dtype="float32", form=losses)
     for i, step in enumerate(judge.plan.probes):
-        W, b = judge.oracle.probe_W[i], judge.oracle.probe_b[i]
-        stages = training.stages(W, b, judge.plan.rows(step))
+        stages = training.stages(judge.oracle.before(i), judge.plan.rows(step))
         found = judge.ladder.statistics(step, "example_loss", stages["example_loss"])
         bound = judge.ladder.envelopes[step, "example_loss", "spread"]
         assert found["spread"] <= 4 * bound

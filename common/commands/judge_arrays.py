@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -225,13 +225,15 @@ def _restricted(judge: Judge, recorded: tuple[int, ...], probed: tuple[int, ...]
         ladder=ladder,
         oracle=replace(
             oracle,
-            W=oracle.W[kept],
-            b=oracle.b[kept],
-            probe_W=oracle.probe_W[looked_at],
-            probe_b=oracle.probe_b[looked_at],
+            parameters=_picked(oracle.parameters, kept),
+            probed=_picked(oracle.probed, looked_at),
         ),
-        envelope=replace(judge.envelope, W=judge.envelope.W[kept], b=judge.envelope.b[kept]),
+        envelope=replace(judge.envelope, parameters=_picked(judge.envelope.parameters, kept)),
     )
+
+
+def _picked(values: Mapping[str, Array], places: Sequence[int]) -> dict[str, Array]:
+    return {name: value[places] for name, value in values.items()}
 
 
 def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[str, ...]]:
@@ -248,7 +250,7 @@ def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[
     for name, planned in plan.parameters.items():
         arrays.setdefault(f"initial/{name}", planned)
     W, b = (np.asarray(arrays[f"parameters/{name}"], np.float64) for name in "Wb")
-    fitting = (len(judge.oracle.W), *plan.W.shape), (len(judge.oracle.b), *plan.b.shape)
+    fitting = judge.oracle.parameters["W"].shape, judge.oracle.parameters["b"].shape
     if (W.shape, b.shape) != fitting:
         _refuse(f"parameters of shapes {W.shape} and {b.shape}", f"record {fitting}")
     arrays.setdefault("val_y_hat", judge.validation @ W[-1] + b[-1])

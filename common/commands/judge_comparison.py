@@ -79,7 +79,7 @@ def judge_comparison(
         },
         "envelope": {
             "loss": float(envelope.loss[-1]),
-            "parameters": float(max(envelope.W[-1], envelope.b[-1])),
+            "parameters": float(max(bound[-1] for bound in envelope.parameters.values())),
             "logits": envelope.logits,
             "forward": envelope.forward,
             "members": ENSEMBLE_MEMBERS,
@@ -191,7 +191,7 @@ def load_trajectories(
             raise ParityError(
                 name, "the trajectory of a training in NumPy", f"none: {error!r}", "try again"
             ) from None
-    for name, values in vars(found[0]).items():
+    for name, values in found[0].record().arrays.items():
         if not np.isfinite(values).all():
             raise ParityError(
                 "reference",

@@ -12,6 +12,7 @@ import numpy as np
 from framework_parity.common.execution.processes import Contender, Execution
 from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.reference.ensemble import reference
+from framework_parity.common.reference.replay import stacked
 from framework_parity.common.training.record import Record, RecordError
 
 MAX_PROBES = 64
@@ -87,7 +88,5 @@ def judge_of_steps(judge: Judge, steps: Sequence[int]) -> Judge:
             states[done] = W.copy(), b.copy()
         if done >= plan.probes[-1]:
             break
-    W, b = (np.stack(list(arrays)) for arrays in zip(*states.values(), strict=True))
-    dtype = plan.recipe.dtype
-    oracle = replace(judge.oracle, probe_W=W.astype(dtype), probe_b=b.astype(dtype))
-    return judge.reprobed(plan, oracle)
+    probed = {n: a.astype(plan.recipe.dtype) for n, a in stacked([*states.values()]).items()}
+    return judge.reprobed(plan, replace(judge.oracle, probed=probed))

@@ -175,21 +175,18 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
         yield unequal(step, "data", "number of steps")
         return
     now = {**record.arrays, "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)], "final/W": W[-1:]}
-    bounds = {"rows": envelope.W, "parameters/b": envelope.b, "step_loss": envelope.loss}
-    found = moves(golden.arrays, now, bounds | {"final/W": envelope.W[-1]})
+    of = envelope.parameters
+    bounds = {"rows": of["W"], "parameters/b": of["b"], "step_loss": envelope.loss}
+    found = moves(golden.arrays, now, bounds | {"final/W": of["W"][-1]})
     squares = (projections(W) - golden.arrays["projections"]) ** 2
     rms = np.sqrt(squares.mean(axis=(1, 2)) / W.shape[1])
     for i, updates in enumerate(plan.snapshots[: len(W)]):
         last = found["final/W"].errors[0] if i == len(W) - 1 else 0.0
         of_W = float(max(found["rows"].errors[i], rms[i], last))
-        moved = {
-            "W, carried over steps": (of_W, envelope.W),
-            "b, carried over steps": (float(found["parameters/b"].errors[i]), envelope.b),
-        }
-        for tensor, (error, bound) in moved.items():
-            scale = np.abs(judge.oracle.W[i] if tensor[0] == "W" else judge.oracle.b[i]).max()
-            ratio = min(error / float(bound[i]), WORST)
-            yield off(plan, updates - 1, tensor, error, float(scale), ratio)
+        for name, error in {"W": of_W, "b": float(found["parameters/b"].errors[i])}.items():
+            scale = float(np.abs(judge.oracle.parameters[name][i]).max())
+            ratio = min(error / float(of[name][i]), WORST)
+            yield off(plan, updates - 1, f"{name}, carried over steps", error, scale, ratio)
     steps = judge.free_running.steps
     errors, ratios = found["step_loss"].errors[:steps], found["step_loss"].envelopes[:steps]
     if not len(errors):

@@ -337,10 +337,8 @@ class Clues:
         """The reference's loss of each example of a stored block, at a probed step."""
         i, training = self.plan.probes.index(step), Training(self.plan, self.data)
         rows = np.arange(start, start + length, dtype=np.int32)
-        W, b = (
-            np.asarray(a[i], np.float64)
-            for a in (self.judge.oracle.probe_W, self.judge.oracle.probe_b)
-        )
+        state = self.judge.oracle.before(i)
+        W, b = (np.asarray(state[name], np.float64) for name in "Wb")
         return training.step_of(W, b, *training.examples(rows)).losses
 
     # First guesses

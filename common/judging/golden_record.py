@@ -62,8 +62,7 @@ def state_digests(judge: Judge) -> dict[str, str]:
     """Digests of the states before the probed steps: from others, other bits follow."""
     oracle = judge.oracle
     return {
-        f"step {step}": hash_arrays({"W": oracle.probe_W[i], "b": oracle.probe_b[i]})
-        for i, step in enumerate(judge.plan.probes)
+        f"step {step}": hash_arrays(oracle.before(i)) for i, step in enumerate(judge.plan.probes)
     }
 
 

@@ -227,8 +227,8 @@ class Judge:
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
         oracle, envelope = self.oracle, self.envelope
-        largest = np.maximum(largest_in_each(oracle.W), LEAST)
-        moved = envelope.W / largest
+        largest = np.maximum(largest_in_each(oracle.parameters["W"]), LEAST)
+        moved = envelope.parameters["W"] / largest
         train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
         epochs = np.maximum(
             envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
@@ -264,10 +264,13 @@ class Judge:
         loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         exact = reference_dtype(self.plan)
-        W, b = (record.arrays[f"parameters/{name}"].astype(exact) for name in "Wb")
+        parameters = {n: record.arrays[f"parameters/{n}"].astype(exact) for n in oracle.parameters}
+        W, b = parameters["W"], parameters["b"]
         s = len(W)
-        W_errors, b_errors = largest_in_each(W - oracle.W[:s]), largest_in_each(b - oracle.b[:s])
-        parameter_ratios = np.maximum(W_errors / envelope.W[:s], b_errors / envelope.b[:s])
+        errors = {n: largest_in_each(v - oracle.parameters[n][:s]) for n, v in parameters.items()}
+        parameter_ratios = np.max(
+            [e / envelope.parameters[n][:s] for n, e in errors.items()], axis=0
+        )
         logits = self.validation @ W[-1] + b[-1]
         logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
         free, informative = self.free_running.steps, self.free_running.informative
@@ -294,7 +297,7 @@ class Judge:
             divergence=None,
             stages=worst_of_stages([*findings, *metrics]),
             loss_error=float(max(loss_errors.max(), val_errors.max())),
-            parameter_error=float(max(W_errors.max(), b_errors.max())),
+            parameter_error=float(max(error.max() for error in errors.values())),
             logits_error=logits_error,
             loss_envelopes=loss_envelopes,
             parameter_envelopes=float(parameter_ratios.max()),
@@ -390,15 +393,16 @@ class Judge:
         if len(outside) and self.plan.snapshots[outside[0]] <= steps:
             i = int(outside[0])
             ratio, errors = float(ratios[i]), {}
-            for name in "Wb":
+            for name, exact in self.oracle.parameters.items():
                 run = record.arrays[f"parameters/{name}"][i].astype(np.float64)
-                errors[name] = float(np.abs(run - getattr(self.oracle, name)[i]).max())
-            name = max("Wb", key=lambda name: errors[name] / getattr(self.envelope, name)[i])
-            magnitude = float(np.abs(getattr(self.oracle, name)[i]).max())
+                errors[name] = float(np.abs(run - exact[i]).max())
+            name = max(errors, key=lambda name: errors[name] / self.envelope.parameters[name][i])
+            exact = self.oracle.parameters[name]
+            magnitude = float(np.abs(exact[i]).max())
             step, note = self.plan.snapshots[i] - 1, ""
             if "fed/examples" in record.arrays:
                 start = self.plan.parameters[name]
-                moved = float(np.abs(getattr(self.oracle, name)[i] - start).max())
+                moved = float(np.abs(exact[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
                     note = may_begin_in(["data"])
             tensor = carried(name, record)
@@ -597,7 +601,9 @@ class Judge:
     def liveness(self) -> Liveness:
         """The signs of learning that the reference shows by more than rounding."""
         oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
-        moved = largest_in_each(oracle.W - self.plan.W) > limit * envelope.W
+        moved = (
+            largest_in_each(oracle.parameters["W"] - self.plan.W) > limit * envelope.parameters["W"]
+        )
         comparable = self.free_running.informative  # else rounding may decide the outcome
         fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
         # An example counts as right only where no run within rounding classifies it otherwise.
@@ -637,17 +643,17 @@ def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
     An error of a probed step's loss or update is carried on from there, as all rounding is.
     """
     plan = ladder.plan
-    names = ("loss", "unshared_loss", "W", "b")
-    loss, unshared, W, b = (getattr(envelope, name).copy() for name in names)
+    loss, unshared = envelope.loss.copy(), envelope.unshared_loss.copy()
+    parameters = {name: values.copy() for name, values in envelope.parameters.items()}
     for step in plan.probes:
         for values in (loss, unshared):
             bound = ladder.envelopes[step, "loss", "largest"]
             values[step:] = np.maximum(values[step:], bound)
         after = np.array(plan.snapshots) > step
-        for values, name in ((W, "W"), (b, "b")):
+        for name, values in parameters.items():
             bound = ladder.envelopes[step, f"update/{name}", "largest"]
             values[after] = np.maximum(values[after], bound)
-    return replace(envelope, loss=loss, unshared_loss=unshared, W=W, b=b)
+    return replace(envelope, loss=loss, unshared_loss=unshared, parameters=parameters)
 
 
 def how_far_outside(divergence: Finding | None, farthest: float, limit: float) -> str:

@@ -29,6 +29,7 @@ from framework_parity.common.reference.ensemble import (
     unit_roundoff,
 )
 from framework_parity.common.reference.replay import WORST, Training, Trajectory, difference
+from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -184,36 +185,36 @@ class Ladder:
         self.exact: dict[int, dict[str, Array]] = {}
         self.envelopes: dict[tuple[int, str, str], float] = {}
         for i, step in enumerate(plan.probes):
-            W, b = oracle.probe_W[i], oracle.probe_b[i]
-            self.parameters[step] = {"update/W": W, "update/b": b}
-            self.exact[step] = exact.stages(W, b, self.plan.rows(step))
-            seen = in_threads(partial(self.member_statistics, W=W, b=b, step=step), members)
+            state = oracle.before(i)
+            self.parameters[step] = {f"update/{name}": value for name, value in state.items()}
+            self.exact[step] = exact.stages(state, self.plan.rows(step))
+            seen = in_threads(partial(self.member_statistics, state=state, step=step), members)
             for tensor in self.exact[step]:
                 self._measure(step, tensor, [statistics[tensor] for statistics in seen])
 
-    def member_stages(self, training: Training, W: Array, b: Array, step: int) -> dict[str, Array]:
+    def member_stages(self, training: Training, state: Parameters, step: int) -> dict[str, Array]:
         """The stages of a step as a member of the ensemble computes them.
 
         It sees the batch in the plan's order: an order of examples is its own to choose only
         where the result does not list them.
         """
         rows, shuffle, training.shuffle = self.plan.rows(step), training.shuffle, None
-        listed = training.stages(W, b, rows)
+        listed = training.stages(state, rows)
         if shuffle is None:
             return listed
         training.shuffle = shuffle
-        summed = training.stages(W, b, rows)
+        summed = training.stages(state, rows)
         return {
             name: (listed if name.startswith(("forward", "example")) else summed)[name]
             for name in listed
         }
 
     def member_statistics(
-        self, training: Training, *, W: Array, b: Array, step: int
+        self, training: Training, *, state: Parameters, step: int
     ) -> dict[str, dict[str, float]]:
         """How far each tensor of a member's step is from the reference, in every way."""
         with np.errstate(all="ignore"):
-            stages = self.member_stages(training, W, b, step)
+            stages = self.member_stages(training, state, step)
             return {name: self.statistics(step, name, array) for name, array in stages.items()}
 
     def _measure(self, step: int, tensor: str, seen: Sequence[Mapping[str, float]]) -> None:

@@ -58,7 +58,7 @@ def moves(
 
 def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
     """How far the parameters of two records are apart at each snapshot: the farthest of them."""
-    bounds = {f"parameters/{name}": getattr(envelope, name) for name in "Wb"}
+    bounds = {f"parameters/{name}": bound for name, bound in envelope.parameters.items()}
     found = moves(one.arrays, other.arrays, bounds).values()
     return Move(
         np.max([move.errors for move in found], axis=0),

@@ -140,7 +140,7 @@ class ReplayFit:
     ) -> None:
         """How well, and how far, it fits the free run; from a step on if a state is given."""
         oracle = self.judge.oracle
-        path = path or Path(oracle.step_loss, oracle.W, oracle.b)
+        path = path or Path(oracle.step_loss, oracle.parameters["W"], oracle.parameters["b"])
         for own in ([], self.orders()):
             trainings = [candidate.replay(), *(candidate.replay(**options) for options in own)]
             runs = [t.steps() if state is None else state.steps(t, begin) for t in trainings]
@@ -221,8 +221,7 @@ class ReplayFit:
         rows = self.rows(training, step)
         if rows is None:
             return None
-        oracle = self.judge.oracle
-        return training.stages(oracle.probe_W[i], oracle.probe_b[i], rows)
+        return training.stages(self.judge.oracle.before(i), rows)
 
     def rows(self, training: Training, step: int) -> Rows | None:
         epoch, place = divmod(step, self.plan.steps_per_epoch)
@@ -248,6 +247,7 @@ class ReplayFit:
         same bounds it is compared with the path of what the candidate was changed from.
         """
         envelope, worst = self.judge.envelope, 0.0
+        of_W, of_b = (envelope.parameters[name] for name in "Wb")
         candidate.unchanged_envelopes = 0.0
         step_loss, W_run, b_run = (
             self.record.arrays[name] for name in ("step_loss", "parameters/W", "parameters/b")
@@ -268,7 +268,7 @@ class ReplayFit:
                 W_own = max(W_own, float(np.nan_to_num(np.abs(W_other - W).max())))
                 b_own = max(b_own, float(np.nan_to_num(np.abs(b_other - b).max())))
             passed = min(int(np.searchsorted(self.recorded, done)), len(self.recorded) - 1)
-            if max(W_own, envelope.W[passed]) > CHAOS * float(np.abs(W).max()):
+            if max(W_own, of_W[passed]) > CHAOS * float(np.abs(W).max()):
                 candidate.is_whole = True
                 done -= 1
                 break
@@ -282,8 +282,8 @@ class ReplayFit:
             if done in self.recorded:
                 i = self.recorded.index(done)
                 for run, exact, plain, bound in (
-                    (W_run[i], W, path.W, max(envelope.W[i], W_own)),
-                    (b_run[i], b, path.b, max(envelope.b[i], b_own)),
+                    (W_run[i], W, path.W, max(of_W[i], W_own)),
+                    (b_run[i], b, path.b, max(of_b[i], b_own)),
                 ):
                     ratio = max(ratio, np.abs(run - exact).max() / bound)
                     if i < len(plain):
@@ -393,7 +393,7 @@ class ReplayFit:
         if done in self.recorded:
             i = self.recorded.index(done)
             run = self.record.arrays["parameters/W"][i]
-            yield ((W - run) / self.judge.envelope.W[i]).ravel()
+            yield ((W - run) / self.judge.envelope.parameters["W"][i]).ravel()
 
     def states(self, training: Training, steps: set[int]) -> tuple[dict[int, State], Path]:
         """What a replay has come to before some steps, and where it goes."""

@@ -8,7 +8,7 @@ after the other) and write the same loss in another of its usual forms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,7 @@ class Envelope:
         unshared_loss: the same, where none shares its own with another.
         train_loss: of each epoch's mean training loss, shape ``(max_epochs,)``.
         val_loss: likewise of its validation loss.
-        W: largest error of a weight at each snapshot, shape ``(s,)``.
-        b: likewise of a bias.
+        parameters: largest error of each at every snapshot, shape ``(s,)``.
         logits: of the validation logits at the end, computed in float64 from the parameters.
         forward: largest rounding of a validation logit in the forward pass alone.
         metric: largest rounding of the mean validation loss, given the parameters.
@@ -93,8 +92,7 @@ class Envelope:
     unshared_loss: Floats
     train_loss: Floats
     val_loss: Floats
-    W: Floats
-    b: Floats
+    parameters: Mapping[str, Floats]
     logits: float
     forward: float
     metric: float
@@ -103,7 +101,9 @@ class Envelope:
 
     def save(self, path: Path) -> None:
         """Write the numbers to an ``.npz`` file: whole or not at all."""
-        write_whole(path, vars(self))
+        named = {f"parameters/{name}": values for name, values in self.parameters.items()}
+        single = {name: value for name, value in vars(self).items() if name != "parameters"}
+        write_whole(path, single | named)
 
 
 def reference(plan: Plan, data: DataModule) -> Training:
@@ -172,14 +172,14 @@ def measure_envelope(
         """A member's errors of the logits, of the forward pass alone, and of the mean losses."""
         # One product for all epochs: several times as fast as one for each.
         places = [-1, *(i for i, _ in ends)]
-        side_by_side = np.hstack([W.astype(exact) for W in member.W[places]])
+        side_by_side = np.hstack([W.astype(exact) for W in member.parameters["W"][places]])
         products = np.split(X_val @ side_by_side, len(places), axis=1)
-        from_parameters = products[0] + member.b[-1]
+        from_parameters = products[0] + member.parameters["b"][-1]
         if not np.isfinite(from_parameters).all():
             return 0.0, 0.0, 0.0
         metric = 0.0
         for (i, epoch), product in zip(ends, products[1:], strict=True):
-            exact_loss = losses_from_logits(product + member.b[i], y_val)[0].mean()
+            exact_loss = losses_from_logits(product + member.parameters["b"][i], y_val)[0].mean()
             error = np.nan_to_num(abs(member.val_loss[epoch] - exact_loss), posinf=0.0)
             metric = max(metric, float(error))
         logits = np.abs(centred(from_parameters - oracle.val_logits)).max()
@@ -197,14 +197,17 @@ def measure_envelope(
         train_loss=largest(lambda t: epoch_means(t.step_loss, plan), least=1.0),
         # At the first epoch the members' few means may all be near by luck.
         val_loss=np.maximum(largest(lambda t: t.val_loss, least=1.0), of_mean),
-        W=largest(lambda t: t.W),
-        b=largest(lambda t: t.b),
+        parameters={name: largest(_parameter(name)) for name in oracle.parameters},
         logits=max(least, *logits),
         forward=max(least, *forward),
         metric=of_mean,
         margin=margin_envelope(plan, oracle, members, lambda t: t.margins),
         val_margin=margin_envelope(plan, oracle, members, lambda t: t.val_margins),
     )
+
+
+def _parameter(name: str) -> Callable[[Trajectory], Array]:
+    return lambda trajectory: trajectory.parameters[name]
 
 
 def running_envelope(

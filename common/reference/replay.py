@@ -7,7 +7,7 @@ has the gradient ∂L/∂z = (o − one_hot(y)) / n, hence ∂L/∂W = Xᵀ ∂L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import batch_sizes
@@ -358,23 +359,25 @@ class Training:
             "step_accuracy": np.array(accuracies),
             "margins": np.stack(margins),
             "val_margins": np.stack(val_margins),
-            "W": np.stack([W for W, _ in kept]),
-            "b": np.stack([b for _, b in kept]),
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
             "val_logits": logits,
-            "probe_W": np.stack([self.unpermuted(W) for W, _ in states]).astype(plan.recipe.dtype),
-            "probe_b": np.stack([b for _, b in states]).astype(plan.recipe.dtype),
         }
-        return Trajectory(**{name: _at_most_float64(array) for name, array in arrays.items()})
+        before = [(self.unpermuted(W), b) for W, b in states]
+        return Trajectory(
+            **{name: _at_most_float64(array) for name, array in arrays.items()},
+            parameters={n: _at_most_float64(array) for n, array in stacked(kept).items()},
+            probed={n: array.astype(plan.recipe.dtype) for n, array in stacked(before).items()},
+        )
 
-    def stages(self, W: Array, b: Array, rows: Rows) -> dict[str, Array]:
+    def stages(self, parameters: Parameters, rows: Rows) -> dict[str, Array]:
         """One step from given parameters as :meth:`trainer.Trainer.probe` shows it.
 
         ``forward/logits`` and ``forward/probabilities`` stand for ``forward/y_hat``, which is
         one or the other; ``update/NAME`` is the change of the parameter.
         """
-        W, b = self.permuted(W.astype(self.dtype)), b.astype(self.dtype)
+        W, b = (parameters[name].astype(self.dtype) for name in ("W", "b"))
+        W = self.permuted(W)
         self.reset()
         step = self.step(W, b, rows)
         W_after, b_after = W.copy(), b.copy()
@@ -426,6 +429,13 @@ class Training:
         return original
 
 
+def stacked(states: Sequence[tuple[Array, Array]]) -> Parameters:
+    """Weights and biases of several steps, one behind another, by their names."""
+    return {
+        name: np.stack(values) for name, values in zip("Wb", zip(*states, strict=True), strict=True)
+    }
+
+
 def difference(received: Array, expected: Array) -> float:
     """The largest difference of two arrays; :data:`WORST` if their shapes differ."""
     if received.shape != expected.shape:
@@ -452,6 +462,10 @@ def reference_dtype(plan: Plan) -> str:
     return "longdouble" if plan.recipe.dtype == "float64" else "float64"
 
 
+KEPT, PROBED = "parameters/", "probe_"
+"""What the names of a trajectory's parameters begin with in its record."""
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """What one training leaves.
@@ -461,35 +475,43 @@ class Trajectory:
         step_accuracy: likewise the accuracy.
         margins: of each step's examples those nearest to a tie, see :func:`nearest_margins`.
         val_margins: likewise of the validation examples after each epoch.
-        W: weights at the plan's snapshots, shape ``(s, num_inputs, num_outputs)``.
-        b: biases there, shape ``(s, num_outputs)``.
+        parameters: each by its name at the plan's snapshots, shape ``(s, …)``.
         val_loss: mean validation loss after each epoch, shape ``(max_epochs,)``.
         val_accuracy: likewise the accuracy.
         val_logits: logits of the validation examples at the end.
-        probe_W: weights before each of the plan's probed steps, in the recipe's dtype.
-        probe_b: biases there.
+        probed: each before every one of the plan's probed steps, in the recipe's dtype.
     """
 
     step_loss: Floats
     step_accuracy: Floats
     margins: Floats
     val_margins: Floats
-    W: Array
-    b: Array
     val_loss: Floats
     val_accuracy: Floats
     val_logits: Array
-    probe_W: Array
-    probe_b: Array
+    parameters: Parameters
+    probed: Parameters
+
+    def before(self, place: int) -> Parameters:
+        """The parameters before one of the probed steps, given by its place among them."""
+        return {name: values[place] for name, values in self.probed.items()}
 
     def record(self) -> Record:
         """The record that holds it."""
-        return Record({}, vars(self))
+        arrays = {
+            name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        arrays |= {f"{KEPT}{name}": values for name, values in self.parameters.items()}
+        return Record({}, arrays | {f"{PROBED}{name}": a for name, a in self.probed.items()})
 
     @classmethod
     def load(cls, folder: Path) -> Trajectory:
         """Read a trajectory from the folder of its record."""
-        return cls(**Record.read(folder).arrays)
+        arrays, named = dict(Record.read(folder).arrays), {}
+        for kind in (KEPT, PROBED):
+            keys = [key for key in arrays if key.startswith(kind)]
+            named[kind] = {key.removeprefix(kind): arrays.pop(key) for key in keys}
+        return cls(**arrays, parameters=named[KEPT], probed=named[PROBED])
 
 
 def epoch_means(values: Floats, plan: Plan) -> Floats:

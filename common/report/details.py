@@ -150,7 +150,8 @@ class Details:
 
     def _end(self, name: str | None) -> tuple[Array, Array, Array]:
         if name is None:
-            return self.oracle.W[-1], self.oracle.b[-1], self.predicted
+            exact = self.oracle.parameters
+            return exact["W"][-1], exact["b"][-1], self.predicted
         run = self.runs[name]
         return run.W, run.b, run.predicted
 
@@ -168,7 +169,8 @@ def load_details(folder: Path, runs: Sequence[dict[str, Any]]) -> Details:
         oracle = Trajectory.load(path)
     path = path.with_name(f"{ENVELOPE}.npz")
     with _left(path), np.load(path, allow_pickle=False) as archive:
-        envelope = {f"{name}_envelope": archive[name] for name in ("loss", "W", "b")}
+        keys = {"loss": "loss", "W": "parameters/W", "b": "parameters/b"}
+        envelope = {f"{name}_envelope": archive[key] for name, key in keys.items()}
     missing: list[str] = []
     found: dict[str, RunDetails] = {}
     for run in runs:
@@ -237,8 +239,8 @@ def _run(record: Record, oracle: Trajectory) -> RunDetails:
     s = len(W)
     return RunDetails(
         loss_error=np.abs(losses[:steps] - oracle.step_loss[:steps]),
-        W_error=largest_in_each(W - oracle.W[:s]),
-        b_error=largest_in_each(b - oracle.b[:s]),
+        W_error=largest_in_each(W - oracle.parameters["W"][:s]),
+        b_error=largest_in_each(b - oracle.parameters["b"][:s]),
         W=W[-1].astype(np.float64),
         b=b[-1].astype(np.float64),
         predicted=record.arrays["val_y_hat"].argmax(axis=1),

@@ -212,7 +212,7 @@ class Figures(ReportFacts):
         """
         details, data = self.details, self._images()
         assert data.image_shape is not None
-        W = details.oracle.W[-1] if run is None else details.runs[self._known(run)].W
+        W = details.oracle.parameters["W"][-1] if run is None else details.runs[self._known(run)].W
         columns = min(len(details.labels), 10)
         lines = -(-len(details.labels) // columns)
         figure, axes = _panels(lines * columns, "", width=12, height=1.6 * lines, columns=columns)

@@ -253,7 +253,7 @@ def _weights(details: Details) -> list[dict[str, Any]]:
     """The learned weights of the reference and of each run, and how those differ from it."""
     if details.images is None or details.images.image_shape is None:
         return []
-    shape, exact = details.images.image_shape, details.oracle.W[-1]
+    shape, exact = details.images.image_shape, details.oracle.parameters["W"][-1]
     if not (picture := weight_picture(exact, shape)):
         return []
     rows = [{"name": "reference", "picture": picture, "difference": None, "largest": 0.0}]

@@ -50,8 +50,7 @@ def probe_steps(
             found[f"probe/{step}/data/missing"] = np.array(1)
             continue
         X, y = trainer.batch(rows)
-        parameters = {"W": reference.probe_W[i], "b": reference.probe_b[i]}
-        arrays = trainer.probe(parameters, X, y)
+        arrays = trainer.probe(reference.before(i), X, y)
         X = arrays.pop("data/X")
         y = np.asarray(data.y_train[planned], np.int64)
         arrays["data/X_error"] = np.array(difference(X, data.scale(data.stored_rows(planned))))

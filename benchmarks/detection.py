@@ -44,9 +44,10 @@ from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.execution.processes import Contender
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.grades import SOUND
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
 from framework_parity.common.judging.ladder import WORST
 from framework_parity.common.judging.record_difference import moves
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import (
     ENSEMBLE_MEMBERS,
     member,
@@ -233,14 +234,14 @@ def prepare(folder: Path, recipe: Recipe) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def open_judge(folder: Path) -> Judge:
+def open_judge(folder: Path) -> SoftmaxJudge:
     """The judge of a prepared plan."""
     plan = Plan.load(folder / "plan")
     data = plan.data()
     oracle = Trajectory.load(folder / "reference")
     count = 0 if is_drawn(plan.recipe) else ENSEMBLE_MEMBERS
     members = [Trajectory.load(folder / f"rounding-{i}") for i in range(count)]
-    return Judge.measure(plan, data, oracle, members)
+    return SoftmaxJudge.measure(plan, data, oracle, members)
 
 
 def train(
@@ -304,7 +305,7 @@ def needs_second_look(work: Path, run: Run, status: str) -> bool:
     return bool(steps)
 
 
-def open_record(work: Path, run: Run) -> tuple[Judge, Record]:
+def open_record(work: Path, run: Run) -> tuple[SoftmaxJudge, Record]:
     """A run's record and the judge of its probes, those of the second look included."""
     judge = open_judge(work / run.plan)
     record = run.read(work / "records", judge.plan)
@@ -335,7 +336,7 @@ def judge_run(work: Path, run: Run, status: str) -> dict[str, Any]:
     return row
 
 
-def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
+def judged(judge: SoftmaxJudge, found: Judgement) -> dict[str, Any]:
     """The suite's verdict, and every ratio that went into it."""
     where = found.divergence
     score = max(judge.worst(found), where.envelopes if where else 0.0)
@@ -359,7 +360,7 @@ def judged(judge: Judge, found: Judgement) -> dict[str, Any]:
     }
 
 
-def diagnosed(judge: Judge, record: Record, found: Judgement) -> dict[str, Any]:
+def diagnosed(judge: SoftmaxJudge, record: Record, found: Judgement) -> dict[str, Any]:
     """The cause that the suite names, and how long it took to find."""
     started = time.perf_counter()
     cause = find_cause(judge, record, found)
@@ -367,7 +368,7 @@ def diagnosed(judge: Judge, record: Record, found: Judgement) -> dict[str, Any]:
     return {"cause": facts, "cause_seconds": time.perf_counter() - started}
 
 
-def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
+def by_fixed_tolerances(judge: SoftmaxJudge, record: Record) -> dict[str, bool]:
     """What the usual fixed tolerances say: whether each of them is exceeded."""
     oracle, history = judge.oracle, record.facts["history"]
     weights = all(
@@ -384,7 +385,7 @@ def by_fixed_tolerances(judge: Judge, record: Record) -> dict[str, bool]:
     }
 
 
-def change(judge: Judge, record: Record, work: Path, clean: Run) -> float | None:
+def change(judge: SoftmaxJudge, record: Record, work: Path, clean: Run) -> float | None:
     """The largest change by the fault, in envelopes; None without a clean run.
 
     Of a parameter, of a loss of a step or an epoch, of an accuracy (whose envelope is half an

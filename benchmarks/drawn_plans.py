@@ -27,7 +27,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.program import THREAD_VARIABLES
 from framework_parity.common.judging.grades import SOUND
-from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import (
     member,
 )
@@ -212,7 +212,7 @@ def draw(seed: int, count: int, first: int = 0) -> list[Drawn]:
 # Faultless trainings in NumPy, as records
 
 
-def record_of(judge: Judge, training: Training) -> Record:
+def record_of(judge: SoftmaxJudge, training: Training) -> Record:
     """The record that a worker would leave that trains as a member of the ensemble does."""
     plan, data, ladder = judge.plan, judge.data, judge.ladder
     run = training.run()
@@ -276,7 +276,7 @@ def judge_drawn(drawn: Drawn, members: int) -> list[dict[str, Any]]:
     started = time.perf_counter()
     data = drawn.data()
     plan = Plan.make(drawn.recipe, data, Path("drawn"))
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     rows = []
     for turn in range(members):
         index = FRESH[(drawn.index * members + turn) % len(FRESH)]

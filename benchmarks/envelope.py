@@ -31,8 +31,8 @@ from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.program import THREAD_VARIABLES
-from framework_parity.common.judging.judge import with_single_steps
 from framework_parity.common.judging.ladder import Ladder
+from framework_parity.common.judging.softmax_judge import with_single_steps
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import (
     ENSEMBLE_MEMBERS,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from framework_parity.common.data.datasets import Digits
-from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.replay import difference, epoch_means
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -18,7 +18,7 @@ def digits_judge(folder, **recipe):
     settings = {"batch_size": 64, "max_epochs": 3} | recipe
     data.batch_size = settings["batch_size"]
     plan = Plan.make(Recipe("digits", **settings), data, folder / "data")
-    return Judge.measure(plan, data)
+    return SoftmaxJudge.measure(plan, data)
 
 
 def record_of(judge, training, fed=None):

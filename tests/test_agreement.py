@@ -22,8 +22,8 @@ from framework_parity.common.judging.grades import (
     unlearned,
     verdict,
 )
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import Finding, in_ulps
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS, member
 from framework_parity.common.reference.replay import FORMS, Training, epoch_means
@@ -40,7 +40,7 @@ def case(tmp_path_factory):
     """A plan, its judge, and the record that the plain backend leaves of it."""
     folder = tmp_path_factory.mktemp("case")
     plan, data = make_plan(folder)
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     judge.oracle.record().save(folder / "reference")
     worker = Worker(io.StringIO())
     train(worker, folder / "plan", PLAIN, "concise", folder / "reference").save(folder / "record")

@@ -19,7 +19,7 @@ from framework_parity.common.judging.candidates import (
     is_permutation,
 )
 from framework_parity.common.judging.causes import find_cause
-from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference import variations
 from framework_parity.common.reference.replay import (
     Training,
@@ -103,7 +103,7 @@ def steep():
     data = DataModule(X[:200], y[:200], X[200:], y[200:], name="made", num_outputs=3)
     data.batch_size = 50
     plan = Plan.make(Recipe("made", 50, 1e-3, 2, sigma=1.0), data, Path("made"))
-    return Judge.measure(plan, data)
+    return SoftmaxJudge.measure(plan, data)
 
 
 def plain_softmax(steep, **attributes):
@@ -129,7 +129,7 @@ def test_an_underflow_inside_the_derivative_alone_is_named(index):
     drawn = drawn_plans.draw_one(0, index)
     data = drawn.data()
     plan = Plan.make(drawn.recipe, data, Path("drawn"))
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     for features in (None, np.random.default_rng(7).permutation(data.num_inputs)):
         kind = type("PlainSoftmax", (variations.PlainSoftmax,), {"backward": "quotients"})
         with np.errstate(all="ignore"):

@@ -14,8 +14,8 @@ from framework_parity.benchmarks.drawn_plans import FRESH, draw_one, is_finite, 
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.datasets import Digits
 from framework_parity.common.judging.grades import SOUND
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import count_borderline, order_rounding
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import member
 from framework_parity.common.reference.replay import (
     FORMS,
@@ -89,7 +89,7 @@ def test_a_faultless_training_is_rounding(name):
     data = make()
     data.batch_size = recipe.batch_size
     plan = Plan.make(recipe, data, Path("made"))
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     graded = 0
     for index in FRESH[::4]:
         with np.errstate(all="ignore"):
@@ -107,7 +107,7 @@ def test_a_training_that_stands_still_is_found_where_the_reference_moves(name):
     data = make()
     data.batch_size = recipe.batch_size
     plan = Plan.make(recipe, data, Path("made"))
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     record = record_of(judge, member(plan, data, FRESH[0]))
     still = {"parameters/W": np.broadcast_to(plan.W, record.arrays["parameters/W"].shape)}
     found = judge.judge(Record(record.facts, {**record.arrays, **still}))
@@ -160,7 +160,7 @@ def test_the_softmax_may_be_differentiated_one_operation_after_another(index):
     drawn = draw_one(0, index)
     data = drawn.data()
     plan = Plan.make(drawn.recipe, data, Path("drawn"))
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     for fresh in (51, 55):
         training = member(plan, data, fresh)
         assert training.form is losses_from_quotients
@@ -232,7 +232,7 @@ def test_an_example_beyond_the_borderline_counts(examples):
     data = Digits()
     plan = Plan.make(Recipe("digits", 64, 0.1, 2), data, Path("digits"))
     data.batch_size = 64
-    judge = Judge.measure(plan, data)
+    judge = SoftmaxJudge.measure(plan, data)
     record = record_of(judge, member(plan, data, FRESH[0]))
     facts = {**record.facts, "history": dict(record.facts["history"])}
     wrong = facts["history"]["val_accuracy"][-1] + examples / data.num_val

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.datasets import Digits, Synthetic
 from framework_parity.common.environments.backend import ROOT
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import STAGES
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.replay import Trajectory
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.plan import Plan
@@ -106,7 +106,7 @@ def test_the_envelope_is_that_of_the_judge(report):
     files = sorted((report.folder / "reference").glob("rounding-?"))
     oracle = Trajectory.load(report.folder / "reference" / "reference")
     members = [Trajectory.load(path) for path in files]
-    judged = Judge.measure(plan, data, oracle, members).envelope
+    judged = SoftmaxJudge.measure(plan, data, oracle, members).envelope
     np.testing.assert_array_equal(report.details.loss_envelope, judged.loss)
     np.testing.assert_array_equal(report.details.W_envelope, judged.parameters["W"])
     np.testing.assert_array_equal(report.details.b_envelope, judged.parameters["b"])

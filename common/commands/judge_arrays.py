@@ -26,7 +26,8 @@ from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
 from framework_parity.common.judging.causes import FIT_STEPS, find_cause
 from framework_parity.common.judging.grades import FAIL_ON, failing
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.replay import epoch_means, losses_from_logits
 from framework_parity.common.report.facts import EXIT_AGREE, EXIT_DISAGREE, EXIT_USAGE
@@ -111,7 +112,7 @@ def assert_agreement(
     return found
 
 
-def open_plan(folder: Path, thresholds: Thresholds) -> Judge:
+def open_plan(folder: Path, thresholds: Thresholds) -> SoftmaxJudge:
     """The judge of a plan that ``compare.py plan`` wrote.
 
     Raises:
@@ -159,7 +160,7 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
     return arrays
 
 
-def judge_arrays(judge: Judge, arrays: Mapping[str, Array]) -> Found:
+def judge_arrays(judge: SoftmaxJudge, arrays: Mapping[str, Array]) -> Found:
     """Judge a training by the arrays that it left.
 
     What they do not hold is left out: metrics are then computed from the parameters.
@@ -210,7 +211,9 @@ def judge_arrays(judge: Judge, arrays: Mapping[str, Array]) -> Found:
     return Found(judgement, cause, not_given, sparse.worst(judgement))
 
 
-def _restricted(judge: Judge, recorded: tuple[int, ...], probed: tuple[int, ...]) -> Judge:
+def _restricted(
+    judge: SoftmaxJudge, recorded: tuple[int, ...], probed: tuple[int, ...]
+) -> SoftmaxJudge:
     """The judge of those snapshots and probed steps alone."""
     plan, oracle = judge.plan, judge.oracle
     kept = [plan.snapshots.index(step) for step in recorded]
@@ -236,7 +239,7 @@ def _picked(values: Mapping[str, Array], places: Sequence[int]) -> dict[str, Arr
     return {name: value[places] for name, value in values.items()}
 
 
-def _completed(judge: Judge, given: Mapping[str, Array]) -> tuple[Record, tuple[str, ...]]:
+def _completed(judge: SoftmaxJudge, given: Mapping[str, Array]) -> tuple[Record, tuple[str, ...]]:
     """A record with something in every place, and what was not given.
 
     Where a metric can be computed from what was given, it is; else the reference's own stands

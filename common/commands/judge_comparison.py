@@ -27,7 +27,8 @@ from framework_parity.common.execution.processes import (
     Execution,
 )
 from framework_parity.common.judging.grades import unlearned, verdict
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.reference.replay import Trajectory, epoch_means
@@ -91,7 +92,7 @@ def judge_comparison(
 
 
 def judge_runs(
-    judge: Judge,
+    judge: SoftmaxJudge,
     execution: Execution,
     contenders: Sequence[Contender],
     outcomes: Mapping[str, Outcome],
@@ -121,7 +122,7 @@ def judge_runs(
     return judged, runs
 
 
-def what_the_plan_teaches(judge: Judge) -> Iterator[str]:
+def what_the_plan_teaches(judge: SoftmaxJudge) -> Iterator[str]:
     """What to say of a plan by which the reference itself learns nothing."""
     if judge.free_running.informative and (notice := unlearned(judge.liveness)):
         yield notice
@@ -157,14 +158,14 @@ def load_judge(
     data: DataModule,
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds | None = None,
-) -> Judge:
+) -> SoftmaxJudge:
     """The judge of a plan, by the reference and the ensemble that its processes left.
 
     Raises:
         ParityError: if one of them failed: without them nothing can be judged.
     """
     oracle, *members = load_trajectories(execution, outcomes, (REFERENCE, *MEMBERS))
-    return Judge.measure(execution.plan, data, oracle, members, thresholds)
+    return SoftmaxJudge.measure(execution.plan, data, oracle, members, thresholds)
 
 
 def load_trajectories(
@@ -203,7 +204,7 @@ def load_trajectories(
 
 
 def judge_record(
-    judge: Judge, execution: Execution, contender: Contender
+    judge: SoftmaxJudge, execution: Execution, contender: Contender
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
     try:

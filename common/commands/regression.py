@@ -22,7 +22,8 @@ from framework_parity.common.judging.baseline_difference import (
     worst_grade,
 )
 from framework_parity.common.judging.golden_record import golden_record
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.report.wording import moved_sentence
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -72,7 +73,7 @@ class Regression:
 
     def judge(
         self,
-        judge: Judge,
+        judge: SoftmaxJudge,
         runs: Sequence[dict[str, Any]],
         judged: Sequence[Judged],
         threads: int,
@@ -124,7 +125,7 @@ class Regression:
     @staticmethod
     def _moved(
         baseline: Baseline | None,
-        judge: Judge,
+        judge: SoftmaxJudge,
         record: Record,
         run: Mapping[str, Any],
         around: Mapping[str, Any],

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from framework_parity.common.execution.processes import Contender, Execution
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import reference
 from framework_parity.common.reference.replay import stacked
 from framework_parity.common.training.record import Record, RecordError
@@ -20,18 +21,18 @@ MAX_PROBES = 64
 
 
 def second_look(
-    judge: Judge,
+    judge: SoftmaxJudge,
     execution: Execution,
     contenders: Sequence[Contender],
     judged: Mapping[str, tuple[Record, Judgement] | str],
 ) -> dict[str, tuple[Record, Judgement]]:
-    """Judge again, by probes of the steps in which the free run left its envelope.
+    """SoftmaxJudge again, by probes of the steps in which the free run left its envelope.
 
     What shows only now and then (a logarithm that is clipped, a gradient that is) may miss all
     probed steps, or the first of them in which it matters. The run's worker is started again,
     without training, to compute the steps between its last sound snapshot and the first sign.
     """
-    asked: list[tuple[Contender, Judge, Record]] = []
+    asked: list[tuple[Contender, SoftmaxJudge, Record]] = []
     for contender in contenders:
         found = judged.get(contender.name)
         if found is None or isinstance(found, str):
@@ -57,7 +58,7 @@ def second_look(
     return seen
 
 
-def steps_to_probe(judge: Judge, record: Record, judgement: Judgement) -> tuple[int, ...]:
+def steps_to_probe(judge: SoftmaxJudge, record: Record, judgement: Judgement) -> tuple[int, ...]:
     """The steps from the last sound snapshot to the first sign that the free run is off.
 
     None where a probed step shows it as early. Thinned out if they are many.
@@ -78,7 +79,7 @@ def steps_to_probe(judge: Judge, record: Record, judgement: Judgement) -> tuple[
     return tuple(np.unique(np.linspace(first, last - 1, MAX_PROBES).astype(int)).tolist())
 
 
-def judge_of_steps(judge: Judge, steps: Sequence[int]) -> Judge:
+def judge_of_steps(judge: SoftmaxJudge, steps: Sequence[int]) -> SoftmaxJudge:
     """The judge of the same plan whose ladder has these steps, too."""
     plan = replace(judge.plan, probed=tuple(sorted({*judge.plan.probes, *steps})))
     training = reference(plan, judge.data)

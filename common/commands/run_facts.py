@@ -11,13 +11,14 @@ from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution, repeat_name
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.diagnosis import Diagnosis
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
     parameter_moves,
     trained_alike,
 )
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.training.record import Record, RecordError
 
 MAX_FLIPS = 1000
@@ -36,7 +37,7 @@ RUN_FACTS = (
 
 
 def run_facts(
-    judge: Judge,
+    judge: SoftmaxJudge,
     contender: Contender,
     outcomes: Mapping[str, Outcome],
     judged: tuple[Record, Judgement] | str | None,
@@ -81,7 +82,7 @@ def row(contender: Contender, outcome: Outcome, record: Record | None = None) ->
     }
 
 
-def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None:
+def diagnose(judge: SoftmaxJudge, record: Record, found: Judgement) -> Diagnosis | None:
     """The cause of a divergence, looked for with every step that was probed."""
     steps = {int(name.split("/")[1]) for name in record.arrays if name.startswith("probe/")}
     if found.divergence is not None and not steps <= set(judge.plan.probes):
@@ -90,7 +91,7 @@ def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None
 
 
 def repeat_facts(
-    judge: Judge,
+    judge: SoftmaxJudge,
     execution: Execution,
     contender: Contender,
     outcomes: Mapping[str, Outcome],

@@ -22,7 +22,6 @@ from framework_parity.common.judging.golden_record import (
     state_digests,
 )
 from framework_parity.common.judging.grades import GRADES
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, off, unequal
 from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
 from framework_parity.common.judging.record_difference import (
@@ -35,6 +34,7 @@ from framework_parity.common.judging.record_difference import (
     stages_of,
     trained_alike,
 )
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import HISTORY, Record
@@ -76,7 +76,7 @@ class Moved:
 
 
 def compare_with_golden(
-    judge: Judge,
+    judge: SoftmaxJudge,
     golden: Record,
     record: Record,
     run: Mapping[str, Any],
@@ -126,7 +126,7 @@ def compare_with_golden(
 
 
 def moved_grade(
-    judge: Judge, deciding: Sequence[Finding], loss_error: float, predictions: int
+    judge: SoftmaxJudge, deciding: Sequence[Finding], loss_error: float, predictions: int
 ) -> str:
     """``drift`` where the outcome stayed the same, else ``disagree``."""
     thresholds = judge.thresholds
@@ -141,7 +141,7 @@ def moved_grade(
     return "drift" if same else "disagree"
 
 
-def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
+def stage_findings(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every tensor of every probed step by how far it moved: some entries, coherent parts."""
     ladder = judge.ladder
     kept = {(entry["step"], entry["tensor"]): entry for entry in golden.facts["stages"]}
@@ -165,7 +165,7 @@ def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Fin
         yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
 
 
-def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
+def free_findings(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
     """The free run by how far it moved: at each snapshot the parameters, at each step the loss."""
     envelope, plan = judge.envelope, judge.plan
     W, rows = record.arrays["parameters/W"], golden.arrays["rows"]
@@ -197,7 +197,7 @@ def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Find
     yield off(plan, step, "loss", error, float(judge.oracle.step_loss[step]), ratio)
 
 
-def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
+def metric_moves(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every metric of every epoch by how far it moved, at its farthest epoch."""
     plan, envelope, oracle, num_val = judge.plan, judge.envelope, judge.oracle, judge.data.num_val
     limit, unit = TWO_RUNS * judge.thresholds.envelopes, unit_roundoff(plan)
@@ -227,7 +227,7 @@ def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Findi
         yield finding(plan, step, name, error, error / bound if bound else 1.0)
 
 
-def first_bits(judge: Judge, golden: Record, differing: Sequence[str]) -> str:
+def first_bits(judge: SoftmaxJudge, golden: Record, differing: Sequence[str]) -> str:
     """Where the first bits differ: of the probed steps, else of the free run."""
     # Before some steps the reference itself may round otherwise on this machine.
     before, now = golden.facts["states_sha256"], state_digests(judge)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.replay import WORST, Training
 from framework_parity.common.reference.variations import (
     FORMATS,
@@ -141,7 +142,7 @@ class Clues:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: SoftmaxJudge,
         record: Record,
         judgement: Judgement,
         probes: Mapping[int, Mapping[str, Array]],

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from framework_parity.common.core.threads import in_threads
 from framework_parity.common.judging.candidates import Candidate, Clues
 from framework_parity.common.judging.diagnosis import Diagnosis, short
-from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.judge import Judgement
 from framework_parity.common.judging.metric_cause import metric_cause
 from framework_parity.common.judging.replay_fit import FIT_ROUNDS, Path, ReplayFit, State
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.replay import Training
 from framework_parity.common.reference.variations import LearningRate, Variation, both
 from framework_parity.common.training.record import Record
@@ -46,7 +47,7 @@ SAME_PRECISION = ("float16 products", "TF32 products")
 """Formats of 11 bits each, which differ only where numbers are tiny or huge."""
 
 
-def find_cause(judge: Judge, record: Record, judgement: Judgement) -> Diagnosis | None:
+def find_cause(judge: SoftmaxJudge, record: Record, judgement: Judgement) -> Diagnosis | None:
     """The one known discrepancy that reproduces a run, or None."""
     if judgement.divergence is None:
         return None
@@ -69,7 +70,7 @@ def at_the_latest(name: str) -> str:
 class _Search(ReplayFit):
     """Fits the candidates to a run and drops those that do not fit."""
 
-    def __init__(self, judge: Judge, record: Record, judgement: Judgement) -> None:
+    def __init__(self, judge: SoftmaxJudge, record: Record, judgement: Judgement) -> None:
         super().__init__(judge, record)
         self.judgement = judgement
         self.clues = Clues(judge, record, judgement, self.probes)

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array, hash_arrays
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.record_difference import (
     bits_of,
     predictions,
     stages_of,
 )
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.training.record import HISTORY, Record
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ def projections(values: Array) -> Floats:
     return np.asarray(signs @ values.astype(np.float64))
 
 
-def state_digests(judge: Judge) -> dict[str, str]:
+def state_digests(judge: SoftmaxJudge) -> dict[str, str]:
     """Digests of the states before the probed steps: from others, other bits follow."""
     oracle = judge.oracle
     return {
@@ -67,7 +67,7 @@ def state_digests(judge: Judge) -> dict[str, str]:
 
 
 def golden_record(
-    judge: Judge, record: Record, run: Mapping[str, Any], surroundings: Mapping[str, Any]
+    judge: SoftmaxJudge, record: Record, run: Mapping[str, Any], surroundings: Mapping[str, Any]
 ) -> Record:
     """What is kept of one run: a record of some of its facts and arrays."""
     W, stages = record.arrays["parameters/W"], list(stages_of(judge, record))

@@ -2,69 +2,36 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from framework_parity.common.core.arrays import largest_in_each
+from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.judging.grades import (
-    Liveness,
-    comparable_steps,
-    lifeless,
-    not_comparable,
-)
+from framework_parity.common.judging.grades import comparable_steps, not_comparable
 from framework_parity.common.judging.ladder import (
-    EXAMPLE,
     STAGES,
     Finding,
-    Ladder,
     carried,
-    count_borderline,
     fed_finding,
     first_divergence,
     may_begin_in,
     off,
     off_before,
-    order_rounding,
     seen_in_loss,
     unequal,
 )
-from framework_parity.common.judging.metrics import (
-    accuracy_findings,
-    count_findings,
-    finding,
-    mean_findings,
-    prediction_finding,
-)
-from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.thresholds import Thresholds
-from framework_parity.common.reference.ensemble import (
-    ENSEMBLE_MEMBERS,
-    LEAST,
-    POOLED_STEPS,
-    Envelope,
-    centred,
-    measure_envelope,
-    member,
-    reference,
-    unit_roundoff,
-)
-from framework_parity.common.reference.recording_data import planned_sha256
-from framework_parity.common.reference.replay import (
-    WORST,
-    Trajectory,
-    epoch_means,
-    losses_from_logits,
-    reference_dtype,
-)
+from framework_parity.common.reference.ensemble import POOLED_STEPS, Bounds, unit_roundoff
+from framework_parity.common.reference.replay import WORST, Course, epoch_means, reference_dtype
 from framework_parity.common.training.feeding import feeding_resolution
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.training.record import Record
 
 Floats = npt.NDArray[np.float64]
 
@@ -171,9 +138,22 @@ class Judgement:
         }
 
 
+class Stages(Protocol):
+    """The stages of a plan's probed steps, each with its envelope."""
+
+    def findings(self, record: Record) -> Iterator[Finding]:
+        """Every tensor of every probed step, in the ladder's order."""
+
+    def locate(self, record: Record, threshold: float) -> Finding | None:
+        """Where a record first leaves its envelopes; None if nowhere."""
+
+
 @dataclass(frozen=True)
-class Judge:
-    """Judges the runs of one plan against its reference and rounding envelope.
+class Judge(ABC):
+    """Judges the runs of one plan and model against its reference and rounding envelope.
+
+    What is known of one kind of model alone is its own: softmax regression's is
+    :class:`softmax_judge.SoftmaxJudge`, that of a user's file :class:`model_judge.ModelJudge`.
 
     Args:
         plan: what was to be trained.
@@ -186,49 +166,61 @@ class Judge:
 
     plan: Plan
     data: DataModule
-    oracle: Trajectory
-    envelope: Envelope
-    ladder: Ladder
+    oracle: Course
+    envelope: Bounds
+    ladder: Stages
     thresholds: Thresholds = field(default_factory=Thresholds)
 
-    @classmethod
-    @np.errstate(all="ignore")  # of members whose plain softmax overflowed
-    def measure(
-        cls,
-        plan: Plan,
-        data: DataModule,
-        oracle: Trajectory | None = None,
-        members: Sequence[Trajectory] = (),
-        thresholds: Thresholds | None = None,
-    ) -> Judge:
-        """The judge of a plan, its rounding measured: the one place where a judge is put together.
+    # What is known of one kind of model alone
 
-        A reference, or an ensemble, that is not given is trained here.
-        """
-        oracle = oracle or reference(plan, data).run()
-        members = members or [member(plan, data, i).run() for i in range(ENSEMBLE_MEMBERS)]
-        ladder = Ladder(plan, data, oracle)
-        # What a single step rounds by, which more members measured, its free run does as well.
-        envelope = with_single_steps(measure_envelope(plan, data, oracle, members), ladder)
-        return cls(plan, data, oracle, envelope, ladder, thresholds or Thresholds())
+    @property
+    @abstractmethod
+    def points(self) -> Sequence[int]:
+        """The numbers of updates after which parameters are on record."""
 
-    def reprobed(self, plan: Plan, oracle: Trajectory) -> Judge:
-        """The judge of the same training by other probed steps: those of this plan and oracle."""
-        ladder = Ladder(plan, self.data, oracle)
-        envelope = with_single_steps(self.envelope, ladder)
-        return replace(self, plan=plan, oracle=oracle, ladder=ladder, envelope=envelope)
+    @abstractmethod
+    def moved(self) -> Floats:
+        """How far rounding alone moves the parameters at each point, relative."""
 
-    @cached_property
-    def validation(self) -> Floats:
-        """The validation features in the reference's type, shape ``(num_val, num_inputs)``."""
-        return self.data.examples(train=False, dtype=reference_dtype(self.plan))[0]
+    @abstractmethod
+    def check(self, record: Record) -> None:
+        """Raise RecordError unless the record has the arrays of this plan and model."""
+
+    @property
+    @abstractmethod
+    def initial(self) -> Mapping[str, Array]:
+        """The parameters that training is to begin with."""
+
+    @abstractmethod
+    def scores(self, record: Record) -> Floats:
+        """What ``forward`` gives for the validation examples at the end, in float64."""
+
+    def score_errors(self, scores: Floats) -> Floats:
+        """How far they are from the reference's."""
+        return scores - self.oracle.val_logits
+
+    @abstractmethod
+    def metric_findings(self, record: Record) -> Iterator[Finding]:
+        """What the run reported of itself, against the reference and its own numbers."""
+
+    @abstractmethod
+    def flips(self, record: Record, scores: Floats) -> list[dict[str, Any]]:
+        """Validation examples that the run classifies differently from the reference."""
+
+    @abstractmethod
+    def lifeless(self, record: Record) -> str | None:
+        """Why the run counts as not having learned anything: :func:`grades.lifeless`."""
+
+    def label_finding(self, record: Record) -> Finding | None:
+        """The first step whose batch holds a label that is not the data's."""
+        return None
+
+    # How far
 
     @cached_property
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
         oracle, envelope = self.oracle, self.envelope
-        largest = np.maximum(largest_in_each(oracle.parameters["W"]), LEAST)
-        moved = envelope.parameters["W"] / largest
         train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
         epochs = np.maximum(
             envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
@@ -236,7 +228,7 @@ class Judge:
         return FreeRunning.measured(
             epochs,
             envelope.unshared_loss / np.repeat(train, self.plan.steps_per_epoch),
-            dict(zip(self.plan.snapshots, moved.tolist(), strict=True)),
+            dict(zip(self.points, self.moved().tolist(), strict=True)),
             envelope.val_loss[-1],
             self.thresholds,
         )
@@ -257,7 +249,7 @@ class Judge:
             RecordError: if an array of the record is missing, or has not the shape that the plan
                 asks for.
         """
-        check_record(self.plan, self.data, record)
+        self.check(record)
         oracle, envelope, history = self.oracle, self.envelope, record.facts["history"]
         steps = min(len(record.arrays["step_loss"]), self.plan.num_steps)
         loss_errors = np.abs(record.arrays["step_loss"][:steps] - oracle.step_loss[:steps])
@@ -265,20 +257,19 @@ class Judge:
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         exact = reference_dtype(self.plan)
         parameters = {n: record.arrays[f"parameters/{n}"].astype(exact) for n in oracle.parameters}
-        W, b = parameters["W"], parameters["b"]
-        s = len(W)
+        s = min(map(len, parameters.values()))
         errors = {n: largest_in_each(v - oracle.parameters[n][:s]) for n, v in parameters.items()}
         parameter_ratios = np.max(
             [e / envelope.parameters[n][:s] for n, e in errors.items()], axis=0
         )
-        logits = self.validation @ W[-1] + b[-1]
-        logits_error = float(np.abs(centred(logits - oracle.val_logits)).max())
+        scores = self.scores(record)
+        logits_error = float(np.abs(self.score_errors(scores)).max())
         free, informative = self.free_running.steps, self.free_running.informative
         epochs = free // self.plan.steps_per_epoch
-        flips = self.flips(record, logits)
+        flips = self.flips(record, scores)
         compared = [
             *loss_ratios[:free],
-            *parameter_ratios[np.array(self.plan.snapshots[:s]) <= free],
+            *parameter_ratios[np.array(self.points[:s]) <= free],
             *(val_errors / envelope.val_loss)[:epochs],
             *[logits_error / envelope.logits] * informative,
         ]
@@ -290,7 +281,7 @@ class Judge:
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
         lockstep = max((found.envelopes for found in findings), default=0.0)
-        metrics = sorted(self.metric_findings(record, W, b), key=lambda found: found.step)
+        metrics = sorted(self.metric_findings(record), key=lambda found: found.step)
         judgement = Judgement(
             grade="rounding",
             reason=None,
@@ -314,17 +305,6 @@ class Judge:
         divergence = self.divergence(record, judgement, metrics)
         grade, reason = self.grade(record, judgement, divergence)
         return replace(judgement, grade=grade, reason=reason, divergence=divergence)
-
-    @cached_property
-    def fed_sha256(self) -> str | None:
-        """What a run says of what it was fed; None of data that are never in memory at once."""
-        return None if self.data.is_large else planned_sha256(self.plan, self.data)
-
-    def check_fed(self, record: Record) -> None:
-        """Raise RecordError if a run was fed something else and none of its arrays shows what."""
-        received = record.facts["fed_sha256"]
-        if self.fed_sha256 not in (None, received):
-            raise RecordError("fed_sha256", self.fed_sha256, received)
 
     # Where
 
@@ -353,7 +333,7 @@ class Judge:
 
     def given_finding(self, record: Record) -> Finding | None:
         """A difference in what training was given before its first step, or in its length."""
-        for name, planned in self.plan.parameters.items():
+        for name, planned in self.initial.items():
             error = float(np.abs(record.arrays[f"initial/{name}"] - planned).max())
             if error:
                 ulps = error / (2 * unit_roundoff(self.plan))
@@ -363,20 +343,6 @@ class Judge:
             first = int(min(made, planned_steps) // self.plan.recipe.max_epochs)
             return unequal(first, "data", "number of steps", abs(made - planned_steps))
         return None
-
-    def label_finding(self, record: Record) -> Finding | None:
-        """The first step whose batch holds a label that is not the data's.
-
-        Of the labels all that training was given are on record: a few wrong ones may be in none
-        of the probed batches.
-        """
-        fed, planned = record.arrays["fed/y_train"], np.asarray(self.data.y_train)
-        if np.array_equal(fed, planned):
-            return None
-        step = int(np.argmax((fed != planned)[self.plan.order[0]])) // self.plan.recipe.batch_size
-        error = float(np.abs(fed.astype(np.float64) - planned).max())
-        ulps = error / (2 * unit_roundoff(self.plan))
-        return unequal(step, "data", "labels", error, ulps)
 
     def free_finding(self, judgement: Judgement, record: Record) -> Finding | None:
         """Where the free run leaves its envelope although every probed step is sound.
@@ -390,7 +356,7 @@ class Judge:
         wrong_losses = np.flatnonzero(judgement.loss_envelopes_per_step[:steps] > limit)
         ratios = judgement.parameter_envelopes_per_snapshot
         outside = np.flatnonzero(ratios > limit)
-        if len(outside) and self.plan.snapshots[outside[0]] <= steps:
+        if len(outside) and self.points[outside[0]] <= steps:
             i = int(outside[0])
             ratio, errors = float(ratios[i]), {}
             for name, exact in self.oracle.parameters.items():
@@ -399,9 +365,9 @@ class Judge:
             name = max(errors, key=lambda name: errors[name] / self.envelope.parameters[name][i])
             exact = self.oracle.parameters[name]
             magnitude = float(np.abs(exact[i]).max())
-            step, note = self.plan.snapshots[i] - 1, ""
+            step, note = self.points[i] - 1, ""
             if "fed/examples" in record.arrays:
-                start = self.plan.parameters[name]
+                start = self.initial[name]
                 moved = float(np.abs(exact[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:
                     note = may_begin_in(["data"])
@@ -410,7 +376,7 @@ class Judge:
             if not len(wrong_losses) or wrong_losses[0] > step:
                 return found
             loss = self.loss_finding(judgement, int(wrong_losses[0]))
-            right = {0, *np.array(self.plan.snapshots)[:i][ratios[:i] <= 1].tolist()}
+            right = {0, *np.array(self.points)[:i][ratios[:i] <= 1].tolist()}
             return loss if loss.step in right else seen_in_loss(loss, found)
         return self.loss_finding(judgement, int(wrong_losses[0])) if len(wrong_losses) else None
 
@@ -419,78 +385,6 @@ class Judge:
         error = float(judgement.loss_errors_per_step[step])
         exact, ratio = self.oracle.step_loss[step], judgement.loss_envelopes_per_step[step]
         return off(self.plan, step, "loss", error, float(exact), float(ratio))
-
-    def metric_findings(self, record: Record, W: Floats, b: Floats) -> Iterator[Finding]:
-        """What the run reported of itself against what its parameters and steps say.
-
-        Validation loss and accuracy are recomputed in float64 from the parameters at the end of
-        each epoch; a training metric from the steps. An accuracy may differ by the examples
-        whose two best logits are closer than the forward pass rounds.
-        """
-        history = record.facts["history"]
-        unit = unit_roundoff(self.plan)
-        y = np.asarray(self.data.y_val, dtype=np.int64)
-        kind = record.facts["y_hat"]
-        ends = {epoch: i for epoch, i in self.plan.epoch_ends.items() if i < len(W)}
-        stacked = np.concatenate([W[i] for i in ends.values()], axis=1) if ends else None
-        scores = None if stacked is None else self.validation @ stacked
-        for place, (epoch, i) in enumerate(ends.items()):
-            assert scores is not None
-            classes = W.shape[2]
-            logits = scores[:, place * classes : (place + 1) * classes] + b[i]
-            losses = losses_from_logits(logits, y)[0]
-            error = abs(history["val_loss"][epoch - 1] - float(losses.mean()))
-            step = epoch * self.plan.steps_per_epoch - 1
-            yield finding(self.plan, step, "val_loss", error, self.envelope.metric)
-            borderline = count_borderline(logits, self.envelope.forward, kind, unit)
-            exact = float(np.mean(logits.argmax(axis=1) == y))
-            error = abs(history["val_accuracy"][epoch - 1] - exact)
-            error = max(error - borderline / len(y), 0.0)
-            yield finding(self.plan, step, "val_accuracy", error, EXAMPLE / len(y))
-        if len(record.arrays["step_loss"]) == self.plan.num_steps:
-            yield from mean_findings(self.plan, record)
-            yield from count_findings(self.plan, record, self.data.num_val)
-            last = self.validation @ W[-1] + b[-1]
-            yield prediction_finding(self.plan, record, last, self.oracle, self.envelope)
-            yield from accuracy_findings(
-                self.plan,
-                record,
-                self.oracle,
-                self.envelope,
-                self.thresholds.envelopes,
-                self.data.num_val,
-                self.free_running.steps,
-            )
-
-    def flips(self, record: Record, logits: Floats) -> list[dict[str, Any]]:
-        """Validation examples that the run classifies differently from the reference.
-
-        A flip is explained if the reference's margin between the two classes is no larger than
-        the error that the run's logits have there: that of its parameters, measured in float64,
-        and the rounding of two logits in the forward pass.
-        """
-        exact = self.oracle.val_logits
-        predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
-        unit = unit_roundoff(self.plan)
-        forward = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
-        found = []
-        for i in np.flatnonzero(predicted != expected):
-            ours, theirs = expected[i], predicted[i]
-            margin = float(exact[i, ours] - exact[i, theirs])
-            moved = (logits[i, theirs] - exact[i, theirs]) - (logits[i, ours] - exact[i, ours])
-            bound = abs(float(moved)) + forward
-            found.append(
-                {
-                    "example": int(i),
-                    "label": int(self.data.y_val[i]),
-                    "reference": int(ours),
-                    "run": int(theirs),
-                    "margin": margin,
-                    "bound": bound,
-                    "explained": margin <= bound,
-                }
-            )
-        return found
 
     # How bad
 
@@ -597,63 +491,11 @@ class Judge:
             for run, exact in pairs
         )
 
-    @cached_property
-    def liveness(self) -> Liveness:
-        """The signs of learning that the reference shows by more than rounding."""
-        oracle, envelope, limit = self.oracle, self.envelope, self.thresholds.envelopes
-        moved = (
-            largest_in_each(oracle.parameters["W"] - self.plan.W) > limit * envelope.parameters["W"]
-        )
-        comparable = self.free_running.informative  # else rounding may decide the outcome
-        fall = oracle.step_loss[0] - epoch_means(oracle.step_loss, self.plan)[-1]
-        # An example counts as right only where no run within rounding classifies it otherwise.
-        logits, y = oracle.val_logits, np.asarray(self.data.y_val, dtype=np.int64)
-        rows = np.arange(len(y))
-        others = logits.copy()
-        others[rows, y] = -np.inf
-        # Probabilities tie where logits are nearer than they round.
-        near = 2 * limit * max(envelope.logits + envelope.forward, unit_roundoff(self.plan))
-        right = float(np.mean(logits[rows, y] - others.max(axis=1) > near))
-        return Liveness(
-            moved=bool(moved.any()),
-            fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
-            above_chance=comparable and right > 1 / self.data.num_outputs,
-        )
-
-    def lifeless(self, record: Record) -> str | None:
-        """Why the run counts as not having learned anything: :func:`grades.lifeless`."""
-        arrays, history = record.arrays, record.facts["history"]
-        run = Liveness(
-            moved=not np.array_equal(arrays["parameters/W"][-1], arrays["initial/W"]),
-            fell=bool(history["train_loss"][-1] < arrays["step_loss"][0]),
-            above_chance=history["val_accuracy"][-1] > 1 / self.data.num_outputs,
-        )
-        return lifeless(run, self.liveness)
-
 
 def worst_of_stages(findings: Sequence[Finding]) -> dict[str, Finding]:
     """The worst finding of each stage that has any, in the ladder's order."""
     found = {stage: [f for f in findings if f.stage == stage] for stage in STAGES}
     return {stage: max(some, key=lambda f: f.envelopes) for stage, some in found.items() if some}
-
-
-def with_single_steps(envelope: Envelope, ladder: Ladder) -> Envelope:
-    """The envelope of free runs, nowhere below that of the single steps that they are made of.
-
-    An error of a probed step's loss or update is carried on from there, as all rounding is.
-    """
-    plan = ladder.plan
-    loss, unshared = envelope.loss.copy(), envelope.unshared_loss.copy()
-    parameters = {name: values.copy() for name, values in envelope.parameters.items()}
-    for step in plan.probes:
-        for values in (loss, unshared):
-            bound = ladder.envelopes[step, "loss", "largest"]
-            values[step:] = np.maximum(values[step:], bound)
-        after = np.array(plan.snapshots) > step
-        for name, values in parameters.items():
-            bound = ladder.envelopes[step, f"update/{name}", "largest"]
-            values[after] = np.maximum(values[after], bound)
-    return replace(envelope, loss=loss, unshared_loss=unshared, parameters=parameters)
 
 
 def how_far_outside(divergence: Finding | None, farthest: float, limit: float) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.diagnosis import Diagnosis, short
-from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.replay import losses_from_logits
 from framework_parity.common.training.record import Record
 
 
-def metric_cause(judge: Judge, record: Record) -> Diagnosis | None:
+def metric_cause(judge: SoftmaxJudge, record: Record) -> Diagnosis | None:
     """Which other number a run's validation metrics are, if it is a known one.
 
     Compared are the loss, in rounding envelopes, and the accuracy, in half examples, of every

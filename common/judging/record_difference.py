@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array, hash_arrays, largest_in_each
-from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.ladder import TENSORS
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import Envelope
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import Record
@@ -66,7 +66,7 @@ def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
     )
 
 
-def stages_of(judge: Judge, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
+def stages_of(judge: SoftmaxJudge, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
     """The probed steps of a record, stage by stage.
 
     Yields:
@@ -88,7 +88,7 @@ def label(stage: str, tensor: str) -> str:
     return tensor.removeprefix(f"{stage.replace(' ', '_')}/")
 
 
-def bits_of(judge: Judge, record: Record) -> dict[str, str]:
+def bits_of(judge: SoftmaxJudge, record: Record) -> dict[str, str]:
     """Digests of all that a training gave, by where they are, in the order of computing.
 
     A golden record keeps them.
@@ -112,7 +112,7 @@ def predictions(record: Record) -> Array:
     return np.asarray(record.arrays["val_y_hat"].argmax(axis=1) if found is None else found)
 
 
-def differing_bits(judge: Judge, one: Record, other: Record) -> list[str]:
+def differing_bits(judge: SoftmaxJudge, one: Record, other: Record) -> list[str]:
     """Where the bits of two records differ, in the order of computing."""
     before, now = bits_of(judge, one), bits_of(judge, other)
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
@@ -123,7 +123,7 @@ def trained_alike(differing: list[str]) -> bool:
     return all(name.startswith("step ") for name in differing)
 
 
-def first_difference(judge: Judge, old: Record, new: Record) -> dict[str, Any] | None:
+def first_difference(judge: SoftmaxJudge, old: Record, new: Record) -> dict[str, Any] | None:
     """The first tensor, in the ladder's order, that two records do not hold bit for bit alike.
 
     Both computed each probed step from the same state, so what differs first is the cause of all

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.candidates import Candidate
-from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.reference.ensemble import BLOCK
 from framework_parity.common.reference.replay import (
     FORMS,
@@ -95,7 +95,7 @@ class ReplayFit:
         record: the run.
     """
 
-    def __init__(self, judge: Judge, record: Record) -> None:
+    def __init__(self, judge: SoftmaxJudge, record: Record) -> None:
         self.judge, self.record = judge, record
         self.plan, self.data, self.ladder = judge.plan, judge.data, judge.ladder
         self.limit = judge.thresholds.envelopes

@@ -67,8 +67,8 @@ blocks: it takes seconds. Five of 300 drawn plans are flagged without it, none w
 
 
 @dataclass(frozen=True)
-class Envelope:
-    """How far the ensemble's members strayed from the reference: the largest of their errors.
+class Bounds:
+    """How far an ensemble's members strayed from the reference: the largest of their errors.
 
     Errors are running maxima over the training, since rounding is carried from step to step and
     a member that is near the reference by luck at one step says nothing of the next. None is
@@ -79,13 +79,8 @@ class Envelope:
         unshared_loss: the same, where none shares its own with another.
         train_loss: of each epoch's mean training loss, shape ``(max_epochs,)``.
         val_loss: likewise of its validation loss.
-        parameters: largest error of each at every snapshot, shape ``(s,)``.
-        logits: of the validation logits at the end, computed in float64 from the parameters.
-        forward: largest rounding of a validation logit in the forward pass alone.
-        metric: largest rounding of the mean validation loss, given the parameters.
-        margin: of each step's margins, shape ``(num_steps,)``: an example nearer to a tie may be
-            classified either way.
-        val_margin: likewise of the validation examples after each epoch, shape ``(max_epochs,)``.
+        parameters: of each parameter by its name, at every point on record, shape ``(s,)``.
+        logits: of what ``forward`` gives for the validation examples at the end.
     """
 
     loss: Floats
@@ -94,6 +89,20 @@ class Envelope:
     val_loss: Floats
     parameters: Mapping[str, Floats]
     logits: float
+
+
+@dataclass(frozen=True)
+class Envelope(Bounds):
+    """That of softmax regression, whose ``logits`` are computed in float64 from the parameters.
+
+    Args:
+        forward: largest rounding of a validation logit in the forward pass alone.
+        metric: largest rounding of the mean validation loss, given the parameters.
+        margin: of each step's margins, shape ``(num_steps,)``: an example nearer to a tie may be
+            classified either way.
+        val_margin: likewise of the validation examples after each epoch, shape ``(max_epochs,)``.
+    """
+
     forward: float
     metric: float
     margin: Floats

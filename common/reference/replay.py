@@ -467,29 +467,38 @@ KEPT, PROBED = "parameters/", "probe_"
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """What one training leaves.
+class Course:
+    """What one training of any model leaves.
 
     Args:
         step_loss: mean loss of each step, before its update, shape ``(num_steps,)``.
         step_accuracy: likewise the accuracy.
-        margins: of each step's examples those nearest to a tie, see :func:`nearest_margins`.
-        val_margins: likewise of the validation examples after each epoch.
-        parameters: each by its name at the plan's snapshots, shape ``(s, …)``.
+        parameters: each by its name at the points on record, shape ``(s, …)``.
         val_loss: mean validation loss after each epoch, shape ``(max_epochs,)``.
         val_accuracy: likewise the accuracy.
-        val_logits: logits of the validation examples at the end.
-        probed: each before every one of the plan's probed steps, in the recipe's dtype.
+        val_logits: what ``forward`` gives for the validation examples at the end.
     """
 
     step_loss: Floats
     step_accuracy: Floats
-    margins: Floats
-    val_margins: Floats
+    parameters: Parameters
     val_loss: Floats
     val_accuracy: Floats
     val_logits: Array
-    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class Trajectory(Course):
+    """What one training of softmax regression leaves.
+
+    Args:
+        margins: of each step's examples those nearest to a tie, see :func:`nearest_margins`.
+        val_margins: likewise of the validation examples after each epoch.
+        probed: each parameter before every one of the plan's probed steps, in the recipe's dtype.
+    """
+
+    margins: Floats
+    val_margins: Floats
     probed: Parameters
 
     def before(self, place: int) -> Parameters:

@@ -27,7 +27,7 @@ from framework_parity.common.execution.processes import (
     Execution,
 )
 from framework_parity.common.judging.grades import unlearned, verdict
-from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
@@ -204,7 +204,7 @@ def load_trajectories(
 
 
 def judge_record(
-    judge: SoftmaxJudge, execution: Execution, contender: Contender
+    judge: Judge, execution: Execution, contender: Contender
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
     try:

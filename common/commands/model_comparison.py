@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
-from framework_parity.common.commands.run_facts import row, unavailable
+from framework_parity.common.commands.judge_comparison import gave_way, judge_record, plan_facts
+from framework_parity.common.commands.run_facts import run_facts, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError, RelayedError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
@@ -18,6 +18,7 @@ from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
+from framework_parity.common.judging.judge import Judgement
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
@@ -100,9 +101,7 @@ class ModelComparison:
         self._check({name: outcomes[name] for name in MEMBERS})
         records = [self._record(name) for name in (REFERENCE, *MEMBERS)]
         try:
-            judge = ModelJudge(
-                self.plan, self.data.num_outputs, records[0], records[1:], thresholds
-            )
+            judge = ModelJudge.measure(self.plan, self.data, records[0], records[1:], thresholds)
         except RecordError as error:
             raise self._unusable(f"{REFERENCE} or its ensemble", error) from None
         return self._facts(judge, outcomes)
@@ -210,8 +209,8 @@ class ModelComparison:
                 "by": reference["backend"],
             },
             "envelope": {
-                "loss": float(judge.envelope["step_loss"][-1]),
-                "parameters": float(max(judge.envelope[n][-1] for n in judge.parameters)),
+                "loss": float(judge.envelope.loss[-1]),
+                "parameters": float(max(bound[-1] for bound in judge.envelope.parameters.values())),
                 "members": len(MEMBERS),
                 "orders": list(reference["orders"]),
             },
@@ -239,7 +238,8 @@ class ModelComparison:
                 "order: the ensemble keeps it."
             )
         distinct = {
-            tuple(record.arrays[n].tobytes() for n in judge.parameters) for record in judge.members
+            tuple(values.tobytes() for values in record.parameters().values())
+            for record in judge.ladder.members
         }
         if len(distinct) < len(MEMBERS):
             yield (
@@ -250,16 +250,9 @@ class ModelComparison:
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
-        outcome = outcomes.get(contender.name, unavailable(contender))
-        facts = row(contender, outcome)
-        if outcome.status != "done":
-            return facts
-        if not self._place(contender.name).exists():
-            return facts | {"status": "failed", "reason": str(self._ended_early())}
-        try:
-            place, dtype = self._place(contender.name), self.plan.recipe.dtype
-            record = contender.read(place, self.plan.sha256, dtype)
-            judged = judge.judge(record)
-        except RecordError as error:
-            return facts | {"status": "failed", "reason": f"bad record: {error}"}
-        return row(contender, outcome, record) | judged
+        judged: tuple[Record, Judgement] | str | None = None
+        if outcomes.get(contender.name, unavailable(contender)).status == "done":
+            judged = str(self._ended_early())
+            if self._place(contender.name).exists():
+                judged = judge_record(judge, self.execution, contender)
+        return run_facts(judge, contender, outcomes, judged)

@@ -11,7 +11,7 @@ from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution, repeat_name
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.diagnosis import Diagnosis
-from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
@@ -37,7 +37,7 @@ RUN_FACTS = (
 
 
 def run_facts(
-    judge: SoftmaxJudge,
+    judge: Judge,
     contender: Contender,
     outcomes: Mapping[str, Outcome],
     judged: tuple[Record, Judgement] | str | None,
@@ -82,8 +82,13 @@ def row(contender: Contender, outcome: Outcome, record: Record | None = None) ->
     }
 
 
-def diagnose(judge: SoftmaxJudge, record: Record, found: Judgement) -> Diagnosis | None:
-    """The cause of a divergence, looked for with every step that was probed."""
+def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None:
+    """The cause of a divergence, looked for with every step that was probed.
+
+    Known are those of softmax regression alone.
+    """
+    if not isinstance(judge, SoftmaxJudge):
+        return None
     steps = {int(name.split("/")[1]) for name in record.arrays if name.startswith("probe/")}
     if found.divergence is not None and not steps <= set(judge.plan.probes):
         judge = judge_of_steps(judge, sorted(steps))

@@ -31,7 +31,7 @@ from framework_parity.common.reference.ensemble import POOLED_STEPS, Bounds, uni
 from framework_parity.common.reference.replay import WORST, Course, epoch_means, reference_dtype
 from framework_parity.common.training.feeding import feeding_resolution
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record
+from framework_parity.common.training.record import Record, RecordError
 
 Floats = npt.NDArray[np.float64]
 
@@ -203,9 +203,29 @@ class Judge(ABC):
     def metric_findings(self, record: Record) -> Iterator[Finding]:
         """What the run reported of itself, against the reference and its own numbers."""
 
-    @abstractmethod
-    def flips(self, record: Record, scores: Floats) -> list[dict[str, Any]]:
-        """Validation examples that the run classifies differently from the reference."""
+    def flip_bound(
+        self, record: Record, scores: Floats, example: int, classes: tuple[int, int]
+    ) -> float | None:
+        """How far two classes' scores of a validation example may be off; None if unknown.
+
+        Args:
+            record: the run.
+            scores: those of :meth:`scores`.
+            example: its place among the validation examples.
+            classes: the reference's and the run's.
+        """
+        return None
+
+    @property
+    def fed_sha256(self) -> str | None:
+        """What a run says of what it was fed; None if that is not known beforehand."""
+        return None
+
+    def check_fed(self, record: Record) -> None:
+        """Raise RecordError if a run was fed something else and none of its arrays shows what."""
+        received = record.facts["fed_sha256"]
+        if self.fed_sha256 not in (None, received):
+            raise RecordError("fed_sha256", self.fed_sha256, received)
 
     @abstractmethod
     def lifeless(self, record: Record) -> str | None:
@@ -385,6 +405,32 @@ class Judge(ABC):
         error = float(judgement.loss_errors_per_step[step])
         exact, ratio = self.oracle.step_loss[step], judgement.loss_envelopes_per_step[step]
         return off(self.plan, step, "loss", error, float(exact), float(ratio))
+
+    def flips(self, record: Record, scores: Floats) -> list[dict[str, Any]]:
+        """Validation examples that the run classifies differently from the reference.
+
+        A flip is explained if the reference's margin between the two classes is no larger than
+        the error that the run's scores have there; None says that this error is not known.
+        """
+        exact = self.oracle.val_logits
+        predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
+        found = []
+        for i in np.flatnonzero(predicted != expected):
+            ours, theirs = expected[i], predicted[i]
+            margin = float(exact[i, ours] - exact[i, theirs])
+            bound = self.flip_bound(record, scores, int(i), (int(ours), int(theirs)))
+            found.append(
+                {
+                    "example": int(i),
+                    "label": int(self.data.y_val[i]),
+                    "reference": int(ours),
+                    "run": int(theirs),
+                    "margin": margin,
+                    "bound": bound,
+                    "explained": None if bound is None else margin <= bound,
+                }
+            )
+        return found
 
     # How bad
 

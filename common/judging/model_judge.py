@@ -1,47 +1,38 @@
-"""Judges runs of a user's own model against a float64 run of one framework and its rounding.
-
-As :mod:`judging.judge` and :mod:`judging.ladder` do for softmax regression, but knowing nothing
-of the model's mathematics: all that is exact comes from the reference's record, and all that is
-rounding from the records of its ensemble.
-"""
+"""Judges runs of a user's own model against a float64 run of one framework and its rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, largest_in_each
-from framework_parity.common.judging.grades import Liveness, lifeless, not_comparable
-from framework_parity.common.judging.judge import FreeRunning, how_far_outside, worst_of_stages
-from framework_parity.common.judging.ladder import (
-    EXAMPLE,
-    STAGES,
-    Finding,
-    carried,
-    count_borderline,
-    fed_finding,
-    first_divergence,
-    may_begin_in,
-    off,
-    seen_in_loss,
-    unequal,
+from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.judging.grades import Liveness, lifeless
+from framework_parity.common.judging.judge import Floats, Judge
+from framework_parity.common.judging.ladder import Finding, first_divergence
+from framework_parity.common.judging.metrics import (
+    count_findings,
+    finding,
+    mean_findings,
+    step_sizes,
 )
-from framework_parity.common.judging.metrics import count_findings, mean_findings
+from framework_parity.common.judging.model_ladder import ModelLadder, accuracy_finding
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
-from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
-from framework_parity.common.reference.replay import WORST
+from framework_parity.common.reference.ensemble import (
+    LEAST,
+    Bounds,
+    loss_envelope,
+    running_envelope,
+    unit_roundoff,
+)
+from framework_parity.common.reference.replay import Course, epoch_means
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import HISTORY, Record, RecordError
+from framework_parity.common.training.record import Record, RecordError
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-LOSSES = ("train_loss", "val_loss")
-ACCURACIES = ("train_accuracy", "val_accuracy")
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
 others may stray before that is said. It decides no grade."""
@@ -50,421 +41,193 @@ COARSE = 2.0**12
 
 
 @dataclass(frozen=True)
-class ModelJudge:
-    """Judges the runs of one plan and model.
+class ModelJudge(Judge):
+    """Judges the runs of one plan and model; arguments as of :class:`Judge`."""
 
-    Args:
-        plan: what was to be trained.
-        num_outputs: classes.
-        reference: the record of the float64 run.
-        members: the records of its ensemble, in the plan's dtype, the first in the plan's order.
-        thresholds: where the grades part.
+    ladder: ModelLadder
 
-    Raises:
-        RecordError: if a member lacks an array, or holds numbers that are not finite.
-    """
+    @classmethod
+    def measure(
+        cls,
+        plan: Plan,
+        data: DataModule,
+        reference: Record,
+        members: Sequence[Record],
+        thresholds: Thresholds | None = None,
+    ) -> ModelJudge:
+        """The judge of a plan and model, its rounding measured.
 
-    plan: Plan
-    num_outputs: int
-    reference: Record
-    members: Sequence[Record]
-    thresholds: Thresholds
+        Args:
+            plan: what was to be trained.
+            data: its examples.
+            reference: the record of the float64 run.
+            members: the records of its ensemble, in the plan's dtype, the first in the plan's
+                order.
+            thresholds: where the grades part.
 
-    def __post_init__(self) -> None:
-        for record in (self.reference, *self.members):
-            self.check(record)
-
-    @cached_property
-    def envelope(self) -> dict[str, Floats]:
-        """The ensemble's largest error of each quantity so far, at each of its points."""
-        return self._envelope(self.members)
-
-    def _envelope(self, members: Sequence[Record]) -> dict[str, Floats]:
-        unit = unit_roundoff(self.plan)
-        exact = self.reference.arrays
-        envelope: dict[str, Floats] = {}
-        for name in ("step_loss", "step_accuracy", *self.parameters, "val_y_hat"):
-            errors = [largest_in_each(m.arrays[name] - exact[name]) for m in members]
-            scale = largest_in_each(exact[name])
-            # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
-            floor = unit * np.maximum(scale, 1.0 if name == "step_loss" else LEAST)
-            if name == "step_accuracy":  # counts of examples, of which one may fall either way
-                sizes = np.tile(self._lengths(), len(scale) // self.plan.steps_per_epoch)
-                counts = np.max([error * sizes for error in errors], axis=0)
-                envelope[name] = np.maximum(np.maximum.accumulate(counts), 1.0) / sizes
-            elif name == "val_y_hat":  # known at the end alone
-                envelope[name] = np.max([*errors, floor], keepdims=True)
-            else:
-                envelope[name] = np.maximum.accumulate(np.max([*errors, floor], axis=0))
-        envelope["unshared_loss"] = envelope["step_loss"].copy()
-        envelope["step_loss"][:POOLED_STEPS] = envelope["step_loss"][:POOLED_STEPS].max()
-        for name in HISTORY:
-            found = [_history(m, name) - _history(self.reference, name) for m in members]
-            floor = unit * np.maximum(_history(self.reference, name), 1.0)
-            if name in ACCURACIES:
-                floor[:] = 1 / (len(exact["val_y_hat"]) if "val" in name else self._lengths().sum())
-            envelope[name] = np.maximum.accumulate(np.max([*np.abs(found), floor], axis=0))
-        return envelope
-
-    def _lengths(self) -> Floats:
-        """The numbers of examples in the batches of an epoch."""
-        steps = range(self.plan.steps_per_epoch)
-        return np.array([len(self.plan.rows(step)) for step in steps], dtype=np.float64)
+        Raises:
+            RecordError: if a member lacks an array, or holds numbers that are not finite.
+        """
+        for record in (reference, *members):
+            check_against(plan, reference, record)
+        ladder = ModelLadder(plan, reference, members)
+        oracle = course_of(reference)
+        bounds = measure_bounds(plan, oracle, list(map(course_of, members)))
+        return cls(plan, data, oracle, bounds, ladder, thresholds or Thresholds())
 
     @property
-    def parameters(self) -> list[str]:
-        """Keys of the recorded parameters."""
-        return [name for name in self.reference.arrays if name.startswith("parameters/")]
+    def reference(self) -> Record:
+        """The record of the float64 run."""
+        return self.ladder.reference
 
-    @cached_property
-    def free_running(self) -> FreeRunning:
-        """How far rounding alone carries this training, in the largest of all parameters."""
-        return self._free_running(self.envelope)
+    @property
+    def points(self) -> Sequence[int]:
+        found: list[int] = self.reference.arrays["snapshots"].tolist()
+        return found
 
-    def _free_running(self, envelope: Mapping[str, Floats]) -> FreeRunning:
-        exact = {name: np.maximum(_history(self.reference, name), 1e-3) for name in LOSSES}
-        epochs = np.max([envelope[name] / exact[name] for name in LOSSES], axis=0)
-        moved = np.max(
-            [
-                envelope[name] / np.maximum(largest_in_each(self.reference.arrays[name]), LEAST)
-                for name in self.parameters
-                if self.reference.arrays[name][1:].any()
-            ],
-            axis=0,
-        )
-        points = self.reference.arrays["points"].tolist()
-        return FreeRunning.measured(
-            epochs,
-            envelope["unshared_loss"] / np.repeat(exact["train_loss"], self.plan.steps_per_epoch),
-            dict(zip(points[1:], moved[1:].tolist(), strict=True)),
-            envelope["val_loss"][-1],
-            self.thresholds,
+    @property
+    def initial(self) -> Mapping[str, Array]:
+        return self.reference.states()[0]
+
+    def moved(self) -> Floats:
+        """Of the largest of all parameters that are not zero throughout."""
+        held = {name: values for name, values in self.oracle.parameters.items() if values.any()}
+        of = self.envelope.parameters
+        parts = [of[n] / np.maximum(largest_in_each(v), LEAST) for n, v in held.items()]
+        return np.asarray(np.max(parts, axis=0))
+
+    def check(self, record: Record) -> None:
+        check_against(self.plan, self.reference, record)
+
+    def scores(self, record: Record) -> Floats:
+        return record.arrays["val_y_hat"].astype(np.float64)
+
+    def metric_findings(self, record: Record) -> Iterator[Finding]:
+        """Whether its own numbers fit each other, and what it reports against the reference.
+
+        The latter as far as free runs can be compared. At the end an accuracy may be off by the
+        examples near to a tie; before it, by as many as any member was.
+        """
+        yield from count_findings(self.plan, record, self.data.num_val)
+        yield from mean_findings(self.plan, record)
+        run, free = course_of(record), self.free_running.steps
+        length = self.plan.steps_per_epoch
+        for name, (of, size) in accuracies(self.plan, self.data.num_val).items():
+            exact, every = of(self.oracle), 1 if name == "step_accuracy" else length
+            strayed = [np.abs(of(course_of(member)) - exact) for member in self.ladder.members]
+            counts = np.maximum(np.maximum.accumulate(np.max(strayed, axis=0) * size), 1.0)
+            errors, bounds = np.abs(of(run) - exact), counts / size
+            found = [
+                finding(self.plan, (i + 1) * every - 1, name, float(errors[i]), float(bounds[i]))
+                for i in range(free // every)
+            ]
+            if found:
+                beyond = first_divergence(found, self.thresholds.envelopes)
+                yield beyond or max(found, key=lambda one: one.envelopes)
+        if self.free_running.informative:
+            error = float(run.val_accuracy[-1] - self.oracle.val_accuracy[-1])
+            scores, rounding = self.oracle.val_logits, self.envelope.logits
+            last = self.plan.num_steps - 1
+            yield accuracy_finding(self.plan, last, "val_accuracy", error, scores, rounding)
+
+    def lifeless(self, record: Record) -> str | None:
+        return lifeless(self._liveness(record), self._liveness(self.reference))
+
+    def _liveness(self, record: Record) -> Liveness:
+        initial, held = record.states()[0], record.parameters()
+        comparable = self.free_running.informative  # else rounding may decide the outcome
+        history, first = record.facts["history"], record.arrays["step_loss"][0]
+        return Liveness(
+            moved=not all(np.array_equal(initial[name], held[name][-1]) for name in held),
+            fell=not comparable or bool(history["train_loss"][-1] < first),
+            above_chance=not comparable or history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
 
     def notices(self) -> Iterator[str]:
         """What to say of an envelope that is wider than one would take it to be."""
-        unit, plain = unit_roundoff(self.plan), self._envelope(self.members[:1])
-        wide = {name: float(self.envelope[name][-1] / plain[name][-1]) for name in self.parameters}
+        members, dtype = self.ladder.members, self.plan.recipe.dtype
+        alone = measure_bounds(self.plan, self.oracle, [course_of(members[0])])
+        plain, of = replace(self, envelope=alone), self.envelope.parameters
+        wide = {n: float(bound[-1] / alone.parameters[n][-1]) for n, bound in of.items()}
         worst = max(wide, key=lambda name: wide[name])
         if wide[worst] > WIDE:
             yield (
                 f"The ensemble strays up to {wide[worst]:.2g} × as far as the plan's own training "
-                f"in {self.plan.recipe.dtype} ({worst.removeprefix('parameters/')}, at the end): "
-                "a difference within it may be more than rounding."
+                f"in {dtype} ({worst}, at the end): a difference within it may be more than "
+                "rounding."
             )
-        if self._free_running(plain).steps > self.free_running.steps:
+        if plain.free_running.steps > self.free_running.steps:
             yield (
                 "It is the ensemble alone that makes these trainings incomparable so early: the "
-                f"plan's own in {self.plan.recipe.dtype} stays comparable for longer."
+                f"plan's own in {dtype} stays comparable for longer."
             )
-        for (tensor, statistic), value in self.ladder.items():
+        unit, by = unit_roundoff(self.plan), self.reference.facts["backend"]
+        for (tensor, statistic), value in self.ladder.envelopes.items():
             if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
                 yield (
-                    f"{tensor} rounds coarsely in {self.reference.facts['backend']} itself: by up "
-                    f"to {value:.1g}, relative; a difference below {self.thresholds.envelopes:g} × "
-                    "that is not seen there."
+                    f"{tensor} rounds coarsely in {by} itself: by up to {value:.1g}, relative; a "
+                    f"difference below {self.thresholds.envelopes:g} × that is not seen there."
                 )
 
-    # The stages of a step
 
-    def tensors(self) -> Iterator[tuple[str, str]]:
-        """Keys of the compared tensors in the order of the ladder, with their stages."""
-        yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
-        yield "loss", "loss"
-        for kind in ("gradient", "update"):
-            for name in self.parameters:
-                yield f"{kind}/{name.removeprefix('parameters/')}", kind
-        yield "metric/accuracy", "metric"
-
-    @cached_property
-    def ladder(self) -> dict[tuple[str, str], float]:
-        """The envelope of each statistic of each tensor: the largest over members and steps.
-
-        Relative to the tensor's largest entry, so that all probed steps can share it.
-        """
-        least = dict[tuple[str, str], float]()
-        for member in self.members:
-            for step in self.plan.probes:
-                for tensor, _ in self.tensors():
-                    for statistic, value in self.statistics(member, step, tensor).items():
-                        key = tensor, statistic
-                        least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
-        return least
-
-    def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
-        """How far one tensor is from the reference's, relative to it, in every way."""
-        exact = self._tensor(self.reference, step, tensor)
-        error = self._tensor(record, step, tensor) - exact
-        scale = self._scale(step, tensor, exact)
-        values = {"largest": float(np.abs(error).max()) / scale}
-        square = float((exact * exact).sum())
-        if exact.ndim and square:
-            values["gain"] = abs(float((error * exact).sum())) / square
-        return values
-
-    def _tensor(self, record: Record, step: int, tensor: str) -> Array:
-        """A tensor of a probed step in float64, an update as the change of its parameter."""
-        found = record.arrays[f"probe/{step}/{tensor}"].astype(np.float64)
-        return found - self._state(step, tensor) if tensor.startswith("update/") else found
-
-    def _state(self, step: int, tensor: str) -> Array:
-        """The parameter that a probed step began with, as every run was given it."""
-        place = int(np.flatnonzero(self.reference.arrays["points"] == step)[0])
-        name = tensor.removeprefix("update/")
-        state = self.reference.arrays[f"parameters/{name}"][place]
-        return np.asarray(state.astype(self.plan.recipe.dtype), dtype=np.float64)
-
-    def _scale(self, step: int, tensor: str, exact: Array) -> float:
-        """What a tensor's rounding is relative to."""
-        scale = float(np.abs(exact).max())
-        if tensor in ("loss", "example_loss"):
-            return max(scale, 1.0)
-        if tensor.startswith("update/"):  # the parameter is rounded after its update
-            return max(scale, float(np.abs(self._state(step, tensor)).max()), LEAST)
-        if tensor == "metric/accuracy":  # one example may fall either way
-            return 1 / (unit_roundoff(self.plan) * len(self.plan.rows(step)))
-        return max(scale, LEAST)
-
-    def findings(self, record: Record) -> Iterator[Finding]:
-        """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
-        fed = fed_finding(self.plan, record)
-        for found in self._probed(record):
-            if fed and fed.step <= found.step:
-                yield fed
-                fed = None
-            yield found
-        if fed:
-            yield fed
-
-    def _probed(self, record: Record) -> Iterator[Finding]:
-        unit = unit_roundoff(self.plan)
-        for step in self.plan.probes:
-            labels = record.arrays[f"probe/{step}/data/y"]
-            if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
-                yield unequal(step, "data", "labels")
-            for tensor, stage in self.tensors():
-                if stage == "metric":
-                    scores = self._tensor(self.reference, step, "forward/y_hat")
-                    rounding = self.ladder["forward/y_hat", "largest"]
-                    rounding *= self._scale(step, "forward/y_hat", scores)
-                    exact = self._tensor(self.reference, step, tensor)
-                    error = float(self._tensor(record, step, tensor) - exact)
-                    yield self._accuracy_finding(step, "accuracy", error, scores, rounding)
-                    continue
-                values = self.statistics(record, step, tensor)
-                ratios = {name: v / self.ladder[tensor, name] for name, v in values.items()}
-                worst = max(ratios, key=lambda name: ratios[name])
-                exact = self._tensor(self.reference, step, tensor)
-                scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
-                ulps = values["largest"] / (2 * unit)
-                name = tensor.rpartition("/")[2]
-                yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
-
-    def _accuracy_finding(
-        self, step: int, name: str, error: float, scores: Array, rounding: float
-    ) -> Finding:
-        """An accuracy against the reference's: only examples near to a tie may fall otherwise.
-
-        The scores are what ``forward`` gives for its examples in the reference.
-        """
-        unit, n = unit_roundoff(self.plan), len(scores)
-        near = count_borderline(scores, rounding, "logits", unit)
-        error = max(abs(error) - near / n, 0.0)
-        envelopes = min(error / max(EXAMPLE / n, unit), WORST)
-        return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
-
-    def metric_findings(self, record: Record) -> Iterator[Finding]:
-        """Whether its own numbers fit each other, and what it reports of validation at its end.
-
-        The latter of a run that can be compared to its end.
-        """
-        yield from count_findings(self.plan, record, len(self.reference.arrays["val_y_hat"]))
-        yield from mean_findings(self.plan, record)
-        if self.free_running.informative:
-            error = _history(record, "val_accuracy") - _history(self.reference, "val_accuracy")
-            scores = self.reference.arrays["val_y_hat"]
-            rounding = float(self.envelope["val_y_hat"].max())
-            step = self.plan.num_steps - 1
-            yield self._accuracy_finding(step, "val_accuracy", error[-1], scores, rounding)
-
-    # The whole
-
-    def judge(self, record: Record) -> dict[str, Any]:
-        """The judged facts of one run.
-
-        Raises:
-            RecordError: if it lacks an array, or holds numbers that are not finite.
-        """
-        self.check(record)
-        limit, exact, envelope = self.thresholds.envelopes, self.reference.arrays, self.envelope
-        free, informative = self.free_running.steps, self.free_running.informative
-        epochs = free // self.plan.steps_per_epoch
-        of_steps = {
-            name: largest_in_each(record.arrays[name] - exact[name])
-            for name in ("step_loss", "step_accuracy")
-        }
-        errors = {n: largest_in_each(record.arrays[n] - exact[n]) for n in self.parameters}
-        ratios = np.max([errors[n] / envelope[n] for n in self.parameters], axis=0)
-        history = {
-            name: np.abs(_history(record, name) - _history(self.reference, name))
-            for name in HISTORY
-        }
-        logits = float(
-            np.abs(record.arrays["val_y_hat"].astype(np.float64) - exact["val_y_hat"]).max()
-        )
-        loss_ratio = max(
-            float((of_steps["step_loss"] / envelope["step_loss"]).max()),
-            *(float((history[name] / envelope[name]).max()) for name in LOSSES),
-        )
-        compared = {
-            "the loss of a step": (of_steps["step_loss"] / envelope["step_loss"])[:free],
-            "the accuracy of a step": (of_steps["step_accuracy"] / envelope["step_accuracy"])[
-                :free
-            ],
-            "a parameter": ratios[exact["points"] <= free],
-            "an epoch's loss": [(history[n] / envelope[n])[:epochs].max(initial=0) for n in LOSSES],
-            "an epoch's accuracy": [
-                (history[n] / envelope[n])[:epochs].max(initial=0) for n in ACCURACIES
-            ],
-            "what forward gives in validation": logits / envelope["val_y_hat"] * informative,
-        }
-        far = {name: float(np.max(values, initial=0.0)) for name, values in compared.items()}
-        findings = list(self.findings(record))
-        metrics = sorted(self.metric_findings(record), key=lambda found: found.step)
-        lockstep = max(finding.envelopes for finding in findings)
-        worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
-        divergence = self._noted(first_divergence(findings, limit))
-        if divergence is None and worst > limit:
-            losses = (of_steps["step_loss"] / envelope["step_loss"])[:free]
-            divergence = self._free_finding(record, errors, ratios, losses) or first_divergence(
-                metrics, limit
-            )
-        flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
-        outside = [f"{name}, {value:.3g} ×" for name, value in far.items() if value > limit]
-        grade, reason = self._grade(
-            record, worst, divergence, history, float(flips.mean()), outside
-        )
-        stages = worst_of_stages([*findings, *metrics])
-        return {
-            "grade": grade,
-            "reason": reason,
-            "divergence": divergence and asdict(divergence),
-            "stages": {stage: asdict(finding) for stage, finding in stages.items()},
-            "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
-            "loss_envelopes": loss_ratio,
-            "parameter_error": float(max(values.max() for values in errors.values())),
-            "parameter_envelopes": float(ratios.max()),
-            "logits_error": logits,
-            "lockstep_envelopes": lockstep,
-            "envelopes": worst,
-            "prediction_flips": int(flips.sum()),
-        }
-
-    def check(self, record: Record) -> None:
-        """Raise RecordError unless the record has the reference's arrays, all of them finite."""
-        check_feeding(self.plan, record.arrays)
-        if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
-            raise RecordError(min(unknown), "the arrays of the reference", "one more")
-        for name, expected in self.reference.arrays.items():
-            if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
-                continue
-            check_shape(record, name, expected.shape)
-            if not np.isfinite(record.arrays[name]).all():
-                raise RecordError(name, "finite numbers", "others")
-        if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
-            raise RecordError("points", "those of the reference", record.arrays["points"].tolist())
-        check_history(self.plan, record)
-
-    def _noted(self, first: Finding | None) -> Finding | None:
-        """With the stages before it that would not show an error as small as it is."""
-        if first is None or first.stage in ("data", "metric"):
-            return first
-        before = {"forward": "forward/y_hat", "example loss": "example_loss", "loss": "loss"}
-        hidden = [
-            stage
-            for stage, tensor in before.items()
-            if STAGES.index(stage) < STAGES.index(first.stage)
-            and first.relative(self.plan)
-            <= 2 * self.thresholds.envelopes * self.ladder[tensor, "largest"]
-        ]
-        return replace(first, note=may_begin_in(hidden)) if hidden else first
-
-    def _free_finding(
-        self, record: Record, errors: Mapping[str, Floats], ratios: Floats, losses: Floats
-    ) -> Finding | None:
-        """Where the free run leaves its envelope although every probed step is sound."""
-        outside = np.flatnonzero(ratios > self.thresholds.envelopes)
-        if not len(outside):
-            return None
-        place = int(outside[0])
-        name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
-        scale = float(np.abs(self.reference.arrays[name][place]).max())
-        tensor = carried(name.removeprefix("parameters/"), record)
-        step = max(int(self.reference.arrays["points"][place]) - 1, 0)
-        found = off(
-            self.plan, step, tensor, float(errors[name][place]), scale, float(ratios[place])
-        )
-        wrong = np.flatnonzero(losses > self.thresholds.envelopes)
-        if not len(wrong) or wrong[0] > step:
-            return found
-        first, exact = int(wrong[0]), self.reference.arrays["step_loss"]
-        error = float(abs(record.arrays["step_loss"][first] - exact[first]))
-        loss = off(self.plan, first, "loss", error, float(exact[first]), float(losses[first]))
-        right = {0, *self.reference.arrays["points"][:place][ratios[:place] <= 1].tolist()}
-        return loss if first in right else seen_in_loss(loss, found)
-
-    def _grade(
-        self,
-        record: Record,
-        worst: float,
-        divergence: Finding | None,
-        history: Mapping[str, Floats],
-        flipped: float,
-        free: Sequence[str],
-    ) -> tuple[str, str | None]:
-        if dead := self._lifeless(record):
-            return "disagree", f"it learned nothing, though the reference did: {dead}"
-        limits, informative = self.thresholds, self.free_running.informative
-        if worst <= limits.envelopes:
-            if informative:
-                return "rounding", None
-            return "chaotic", not_comparable(self.free_running.steps, self.plan.num_steps)
-        outside = how_far_outside(divergence, worst, limits.envelopes)
-        outside += f" (in its own training: {'; '.join(free)})" * bool(free)
-        epochs = self.free_running.steps // self.plan.steps_per_epoch
-        relative = max(
-            float(
-                (history[n] / np.maximum(_history(self.reference, n), 1e-12))[:epochs].max(
-                    initial=0
-                )
-            )
-            for n in LOSSES
-        )
-        if relative > limits.drift_loss:
-            return "disagree", f"{outside}; an epoch's loss is off by {relative:.2g} (relative)"
-        metrics = max(float(history[n][:epochs].max(initial=0)) for n in ACCURACIES)
-        if metrics > limits.drift_predictions and not flipped:
-            return "disagree", f"{outside}; an epoch's accuracy is off by {metrics:.2g}"
-        if not informative:
-            return "disagree", f"{outside}, where the outcome cannot be compared"
-        if flipped > limits.drift_predictions:
-            return "disagree", f"{outside}; {flipped:.2%} of its predictions changed"
-        return "drift", f"{outside}, yet the outcome is the same"
-
-    def _lifeless(self, record: Record) -> str | None:
-        """Why a run counts as not having learned anything: :func:`grades.lifeless`."""
-        return lifeless(self._liveness(record), self._liveness(self.reference))
-
-    def _liveness(self, record: Record) -> Liveness:
-        stacks = [record.arrays[name] for name in self.parameters]
-        informative = self.free_running.informative  # else rounding may decide the outcome
-        history, first = record.facts["history"], record.arrays["step_loss"][0]
-        return Liveness(
-            moved=not all(np.array_equal(stack[0], stack[-1]) for stack in stacks),
-            fell=not informative or bool(history["train_loss"][-1] < first),
-            above_chance=not informative or history["val_accuracy"][-1] > 1 / self.num_outputs,
-        )
+def course_of(record: Record) -> Course:
+    """What a record holds of its training."""
+    history, arrays = record.facts["history"], record.arrays
+    return Course(
+        arrays["step_loss"].astype(np.float64),
+        arrays["step_accuracy"].astype(np.float64),
+        record.parameters(),
+        np.array(history["val_loss"], np.float64),
+        np.array(history["val_accuracy"], np.float64),
+        arrays["val_y_hat"].astype(np.float64),
+    )
 
 
-def _history(record: Record, name: str) -> Floats:
-    return np.array(record.facts["history"][name], dtype=np.float64)
+def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bounds:
+    """The rounding envelope of a plan and model from its reference and its ensemble."""
+
+    def largest(of: Callable[[Course], Array], least: float = 0.0) -> Floats:
+        return running_envelope(plan, oracle, members, of, least)
+
+    def parameter(name: str) -> Callable[[Course], Array]:
+        return lambda course: course.parameters[name]
+
+    return Bounds(
+        loss=loss_envelope(plan, oracle, members),
+        unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
+        train_loss=largest(lambda course: epoch_means(course.step_loss, plan), least=1.0),
+        val_loss=largest(lambda course: course.val_loss, least=1.0),
+        parameters={name: largest(parameter(name)) for name in oracle.parameters},
+        logits=float(largest(lambda course: course.val_logits.ravel()[None])[-1]),
+    )
+
+
+def accuracies(
+    plan: Plan, num_val: int
+) -> dict[str, tuple[Callable[[Course], Floats], Array | int]]:
+    """The accuracies of a course by name, and of how many examples each number is."""
+    return {
+        "step_accuracy": (lambda course: course.step_accuracy, step_sizes(plan)),
+        "train_accuracy": (
+            lambda course: epoch_means(course.step_accuracy, plan),
+            plan.order.shape[1],
+        ),
+        "val_accuracy": (lambda course: course.val_accuracy, num_val),
+    }
+
+
+def check_against(plan: Plan, reference: Record, record: Record) -> None:
+    """Raise RecordError unless a record has the reference's arrays, all of them finite."""
+    check_feeding(plan, record.arrays)
+    if unknown := set(record.arrays) - {*reference.arrays, *COUNTS, ROWS}:
+        raise RecordError(min(unknown), "the arrays of the reference", "one more")
+    for name, expected in reference.arrays.items():
+        if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+            continue
+        check_shape(record, name, expected.shape)
+        if not np.isfinite(record.arrays[name]).all():
+            raise RecordError(name, "finite numbers", "others")
+    planned, received = (r.arrays["snapshots"].tolist() for r in (reference, record))
+    if planned != received:
+        raise RecordError("snapshots", f"those of the reference, {planned}", received)
+    check_history(plan, record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ from framework_parity.common.reference.replay import (
     reference_dtype,
 )
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.training.record import Record
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,6 @@ class SoftmaxJudge(Judge):
         """What a run says of what it was fed; None of data that are never in memory at once."""
         return None if self.data.is_large else planned_sha256(self.plan, self.data)
 
-    def check_fed(self, record: Record) -> None:
-        """Raise RecordError if a run was fed something else and none of its arrays shows what."""
-        received = record.facts["fed_sha256"]
-        if self.fed_sha256 not in (None, received):
-            raise RecordError("fed_sha256", self.fed_sha256, received)
-
     def label_finding(self, record: Record) -> Finding | None:
         """The first step whose batch holds a label that is not the data's.
 
@@ -183,35 +176,15 @@ class SoftmaxJudge(Judge):
                 self.free_running.steps,
             )
 
-    def flips(self, record: Record, scores: Floats) -> list[dict[str, Any]]:
-        """Validation examples that the run classifies differently from the reference.
-
-        A flip is explained if the reference's margin between the two classes is no larger than
-        the error that the run's logits have there: that of its parameters, measured in float64,
-        and the rounding of two logits in the forward pass.
-        """
+    def flip_bound(
+        self, record: Record, scores: Floats, example: int, classes: tuple[int, int]
+    ) -> float:
+        """The error of a run's logits there: of its parameters, and the rounding of two logits."""
         exact = self.oracle.val_logits
-        predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
+        ours, theirs = (scores[example, c] - exact[example, c] for c in classes)
         unit = unit_roundoff(self.plan)
-        forward = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
-        found = []
-        for i in np.flatnonzero(predicted != expected):
-            ours, theirs = expected[i], predicted[i]
-            margin = float(exact[i, ours] - exact[i, theirs])
-            moved = (scores[i, theirs] - exact[i, theirs]) - (scores[i, ours] - exact[i, ours])
-            bound = abs(float(moved)) + forward
-            found.append(
-                {
-                    "example": int(i),
-                    "label": int(self.data.y_val[i]),
-                    "reference": int(ours),
-                    "run": int(theirs),
-                    "margin": margin,
-                    "bound": bound,
-                    "explained": margin <= bound,
-                }
-            )
-        return found
+        rounding = order_rounding(self.envelope.forward, record.facts["y_hat"], unit)
+        return abs(float(theirs - ours)) + rounding
 
     @cached_property
     def liveness(self) -> Liveness:

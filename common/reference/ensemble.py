@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.replay import (
     FAR,
     FORMS,
+    Course,
     Floats,
     Training,
     Trajectory,
@@ -64,6 +66,9 @@ their number; blocks of eight come within a factor of two to three of that, at a
 AFFORDABLE_PRODUCTS = 5e8
 """Multiplications of a training up to which members add up one number after the other, not in
 blocks: it takes seconds. Five of 300 drawn plans are flagged without it, none with it."""
+
+
+Kind = TypeVar("Kind", bound=Course)
 
 
 @dataclass(frozen=True)
@@ -221,9 +226,9 @@ def _parameter(name: str) -> Callable[[Trajectory], Array]:
 
 def running_envelope(
     plan: Plan,
-    oracle: Trajectory,
-    members: Sequence[Trajectory],
-    of: Callable[[Trajectory], Array],
+    oracle: Kind,
+    members: Sequence[Kind],
+    of: Callable[[Kind], Array],
     least: float = 0.0,
 ) -> Floats:
     """The largest error of any member up to each place along the first axis of an array.
@@ -248,8 +253,8 @@ def running_envelope(
 
 def loss_envelope(
     plan: Plan,
-    oracle: Trajectory,
-    members: Sequence[Trajectory],
+    oracle: Course,
+    members: Sequence[Course],
     *,
     pooled_steps: int = POOLED_STEPS,
 ) -> Floats:

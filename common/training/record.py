@@ -141,8 +141,17 @@ class Record:
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """The recorded parameters by name, snapshots first: shape ``(s, …)``."""
+        return self._named("parameters")
+
+    def states(self) -> dict[int, dict[str, npt.NDArray[Any]]]:
+        """The parameters on record, by the number of updates before them, none first."""
+        held, steps = self.parameters(), enumerate(self.arrays["snapshots"].tolist())
+        later = {step: {name: values[i] for name, values in held.items()} for i, step in steps}
+        return {0: self._named("initial"), **later}
+
+    def _named(self, kind: str) -> dict[str, npt.NDArray[Any]]:
         named = ((name.partition("/"), array) for name, array in self.arrays.items())
-        return {name: array for (kind, _, name), array in named if kind == "parameters"}
+        return {name: array for (found, _, name), array in named if found == kind}
 
 
 def _check_all(names: Iterable[str], held: Container[str], what: str) -> None:

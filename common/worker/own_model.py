@@ -170,13 +170,14 @@ class Run:
         arrays = {
             "step_loss": trainer.step_loss,
             "step_accuracy": trainer.step_accuracy,
-            "points": np.array(list(states)),
+            "snapshots": np.array([step for step in states if step]),
             "val_y_hat": self.restored_scores(scores(trainer), own),
             **(recorder.feeding.arrays() if recorder.feeding else {}),
-            **stacked(states),
+            **{f"initial/{name}": value for name, value in states[0].items()},
+            **stacked({step: state for step, state in states.items() if step}),
         }
         recorder.worker.say("probing")
-        before = states if self.reference is None else states_of(self.reference)
+        before = states if self.reference is None else self.reference.states()
         probes = {step: self.probe(trainer, step, before[step]) for step in self.plan.probes}
         first = self.plan.probes[0]
         again = self.probe(trainer, first, before[first])
@@ -285,15 +286,6 @@ def same(received: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
         if not np.abs(received[name] - exact).max() <= FLOAT64_ROUNDING * scale:
             return False
     return True
-
-
-def states_of(record: Record) -> dict[int, Parameters]:
-    """The parameters that a record holds, by the number of updates before them."""
-    held = record.parameters()
-    return {
-        int(step): {name: values[i] for name, values in held.items()}
-        for i, step in enumerate(record.arrays["points"])
-    }
 
 
 def own_model(

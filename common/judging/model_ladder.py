@@ -1,0 +1,177 @@
+"""The ladder of stages of a user's own model: single steps against a float64 run and its ensemble.
+
+As :mod:`judging.ladder` does for softmax regression, but knowing nothing of the model's
+mathematics: all that is exact comes from the reference's record, and all that is rounding from
+the records of its ensemble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.ladder import (
+    EXAMPLE,
+    STAGES,
+    Finding,
+    count_borderline,
+    fed_finding,
+    first_divergence,
+    may_begin_in,
+    unequal,
+)
+from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
+from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+
+
+@dataclass(frozen=True)
+class ModelLadder:
+    """The stages of a plan's probed steps, exact and with their envelopes.
+
+    Args:
+        plan: what was to be trained.
+        reference: the record of the float64 run.
+        members: the records of its ensemble, in the plan's dtype.
+    """
+
+    plan: Plan
+    reference: Record
+    members: Sequence[Record]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters."""
+        prefix = "parameters/"
+        return [n.removeprefix(prefix) for n in self.reference.arrays if n.startswith(prefix)]
+
+    def tensors(self) -> Iterator[tuple[str, str]]:
+        """Keys of the compared tensors in the order of the ladder, with their stages."""
+        yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
+        yield "loss", "loss"
+        for kind in ("gradient", "update"):
+            for name in self.parameters:
+                yield f"{kind}/{name}", kind
+        yield "metric/accuracy", "metric"
+
+    @cached_property
+    def envelopes(self) -> dict[tuple[str, str], float]:
+        """The envelope of each statistic of each tensor: the largest over members and steps.
+
+        Relative to the tensor's largest entry, so that all probed steps can share it.
+        """
+        least = dict[tuple[str, str], float]()
+        for member in self.members:
+            for step in self.plan.probes:
+                for tensor, _ in self.tensors():
+                    for statistic, value in self.statistics(member, step, tensor).items():
+                        key = tensor, statistic
+                        least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
+        return least
+
+    def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
+        """How far one tensor is from the reference's, relative to it, in every way."""
+        exact = self._tensor(self.reference, step, tensor)
+        error = self._tensor(record, step, tensor) - exact
+        scale = self._scale(step, tensor, exact)
+        values = {"largest": float(np.abs(error).max()) / scale}
+        square = float((exact * exact).sum())
+        if exact.ndim and square:
+            values["gain"] = abs(float((error * exact).sum())) / square
+        return values
+
+    def _tensor(self, record: Record, step: int, tensor: str) -> Array:
+        """A tensor of a probed step in float64, an update as the change of its parameter."""
+        found = record.arrays[f"probe/{step}/{tensor}"].astype(np.float64)
+        return found - self._state(step, tensor) if tensor.startswith("update/") else found
+
+    def _state(self, step: int, tensor: str) -> Array:
+        """The parameter that a probed step began with, as every run was given it."""
+        name = tensor.removeprefix("update/")
+        state = self.reference.states()[step][name]
+        return np.asarray(state.astype(self.plan.recipe.dtype), dtype=np.float64)
+
+    def _scale(self, step: int, tensor: str, exact: Array) -> float:
+        """What a tensor's rounding is relative to."""
+        scale = float(np.abs(exact).max())
+        if tensor in ("loss", "example_loss"):
+            return max(scale, 1.0)
+        if tensor.startswith("update/"):  # the parameter is rounded after its update
+            return max(scale, float(np.abs(self._state(step, tensor)).max()), LEAST)
+        if tensor == "metric/accuracy":  # one example may fall either way
+            return 1 / (unit_roundoff(self.plan) * len(self.plan.rows(step)))
+        return max(scale, LEAST)
+
+    def findings(self, record: Record) -> Iterator[Finding]:
+        """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
+        fed = fed_finding(self.plan, record)
+        for found in self._probed(record):
+            if fed and fed.step <= found.step:
+                yield fed
+                fed = None
+            yield found
+        if fed:
+            yield fed
+
+    def _probed(self, record: Record) -> Iterator[Finding]:
+        unit = unit_roundoff(self.plan)
+        for step in self.plan.probes:
+            labels = record.arrays[f"probe/{step}/data/y"]
+            if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
+                yield unequal(step, "data", "labels")
+            for tensor, stage in self.tensors():
+                if stage == "metric":
+                    scores = self._tensor(self.reference, step, "forward/y_hat")
+                    rounding = self.envelopes["forward/y_hat", "largest"]
+                    rounding *= self._scale(step, "forward/y_hat", scores)
+                    exact = self._tensor(self.reference, step, tensor)
+                    error = float(self._tensor(record, step, tensor) - exact)
+                    yield accuracy_finding(self.plan, step, "accuracy", error, scores, rounding)
+                    continue
+                values = self.statistics(record, step, tensor)
+                ratios = {name: v / self.envelopes[tensor, name] for name, v in values.items()}
+                worst = max(ratios, key=lambda name: ratios[name])
+                exact = self._tensor(self.reference, step, tensor)
+                scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
+                ulps = values["largest"] / (2 * unit)
+                name = tensor.rpartition("/")[2]
+                yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
+
+    def locate(self, record: Record, threshold: float) -> Finding | None:
+        """The first divergence, with the stages before it that would not show one so small."""
+        first = first_divergence(list(self.findings(record)), threshold)
+        if first is None or first.stage in ("data", "metric"):
+            return first
+        before = {"forward": "forward/y_hat", "example loss": "example_loss", "loss": "loss"}
+        hidden = [
+            stage
+            for stage, tensor in before.items()
+            if STAGES.index(stage) < STAGES.index(first.stage)
+            and first.relative(self.plan) <= 2 * threshold * self.envelopes[tensor, "largest"]
+        ]
+        return replace(first, note=may_begin_in(hidden)) if hidden else first
+
+
+def accuracy_finding(
+    plan: Plan, step: int, name: str, error: float, scores: Array, rounding: float
+) -> Finding:
+    """An accuracy against the reference's: only examples near to a tie may fall otherwise.
+
+    Args:
+        plan: what was to be trained.
+        step: where.
+        name: of the metric.
+        error: its difference.
+        scores: what ``forward`` gives for its examples in the reference.
+        rounding: the envelope of a score.
+    """
+    unit, n = unit_roundoff(plan), len(scores)
+    near = count_borderline(scores, rounding, "logits", unit)
+    error = max(abs(error) - near / n, 0.0)
+    envelopes = min(error / max(EXAMPLE / n, unit), WORST)
+    return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)

@@ -12,14 +12,6 @@ from framework_parity.common.judging.ladder import (
 )
 from framework_parity.common.reference.replay import WORST
 
-OWN_MODEL_PARTS = (
-    "the loss of a step",
-    "the accuracy of a step",
-    "a parameter",
-    "an epoch's loss",
-    "an epoch's accuracy",
-    "what forward gives in validation",
-)
 SECONDS = {"import": 0.5, "compile": 0.2, "fit": 1.5, "evaluate": 0.1, "total": 3.0}
 
 

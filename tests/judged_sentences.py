@@ -237,55 +237,25 @@ def place(stage, envelopes, tensor="W", error=1e-5):
 
 
 def models():
-    history = {
-        "train_loss": [0.5],
-        "val_loss": [0.5],
-        "val_accuracy": [0.9],
-        "train_accuracy": [0.9],
-    }
-    record = SimpleNamespace(facts={"history": history, "backend": "alpha"})
-    off = {name: np.array([0.0]) for name in history}
-    worse = {"train_loss": np.array([0.01])}
-    wrong = {"val_accuracy": np.array([0.1])}
-    for error, changed, informative, dead, far in (
-        (off, 0.0, True, "its weights never moved", 1.0),
-        (off, 0.0, False, None, 1.0),
-        (off, 0.0, True, None, 50.0),
-        (off, 0.0, False, None, 50.0),
-        (off | worse, 0.0, True, None, 50.0),
-        (off | wrong, 0.0, True, None, 50.0),
-        (off, 0.5, True, None, 50.0),
-    ):
-        judge = SimpleNamespace(
-            thresholds=Thresholds(),
-            reference=record,
-            plan=SimpleNamespace(steps_per_epoch=10, num_steps=10),
-            free_running=SimpleNamespace(informative=informative, steps=10 if informative else 4),
-            _lifeless=lambda _, dead=dead: dead,
-        )
-        parts = [f"{name}, 50 ×" for name in of.OWN_MODEL_PARTS] * (far > 4)
-        found = place("update", far) if far > 4 else None
-        yield ModelJudge._grade(judge, record, far, found, error, changed, parts)[1]
     for free in (True, False):
         found = of.finding(
             "update", "W1, carried over steps (what was fed is not on record)" if free else "W1"
         )
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
-    yield from model_notices(record)
+    yield from model_notices()
 
 
-def model_notices(record):
-    wide, plain = {"parameters/W1": np.array([1.0])}, {"parameters/W1": np.array([1e-3])}
+def model_notices():
+    def rounding(bound, steps):
+        envelope = SimpleNamespace(parameters={"W1": np.array([bound])})
+        return {"envelope": envelope, "free_running": SimpleNamespace(steps=steps)}
+
     judge = SimpleNamespace(
         plan=SimpleNamespace(recipe=SimpleNamespace(dtype="float32")),
-        members=[None],
-        envelope=wide,
-        parameters=["parameters/W1"],
-        _envelope=lambda _: plain,
-        _free_running=lambda _: SimpleNamespace(steps=10),
-        free_running=SimpleNamespace(steps=4),
-        ladder={("gradient/W1", "largest"): 0.01},
-        reference=record,
+        **rounding(1.0, 4),
+        alone=SimpleNamespace(**rounding(1e-3, 10)),
+        ladder=SimpleNamespace(envelopes={("gradient/W1", "largest"): 0.01}),
+        reference=SimpleNamespace(facts={"backend": "alpha"}),
         thresholds=Thresholds(),
     )
     yield from ModelJudge.notices(judge)

@@ -28,6 +28,8 @@ JUDGE = (
     "judging/metric_cause",
     "judging/metrics",
     "judging/model_judge",
+    "judging/model_ladder",
+    "judging/softmax_judge",
     "judging/record_check",
     "judging/record_difference",
     "judging/release_change",

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from framework_parity.common.data.datasets import Synthetic
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE
-from framework_parity.common.judging.judge import Thresholds
 from framework_parity.common.judging.ladder import Finding
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.report.report import Report
@@ -472,13 +470,9 @@ def records(tmp_path_factory):
 
 def judge(folder):
     place = folder / "sound" / "reference"
-    return ModelJudge(
-        Plan.load(folder / "sound" / "plan"),
-        3,
-        Record.load(place / REFERENCE),
-        [Record.load(place / name) for name in MEMBERS],
-        Thresholds(),
-    )
+    plan = Plan.load(folder / "sound" / "plan")
+    members = [Record.load(place / name) for name in MEMBERS]
+    return ModelJudge.measure(plan, plan.data(), Record.load(place / REFERENCE), members)
 
 
 def test_an_envelope_that_is_as_wide_as_it_should_be_gets_no_notice(records):
@@ -497,7 +491,7 @@ def test_an_envelope_that_is_as_wide_as_it_should_be_gets_no_notice(records):
 def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, factor, part):
     sound = judge(records)
     before = sound.reference
-    first, *others = sound.members
+    first, *others = sound.ladder.members
 
     def away(name, values, exact):
         return exact + factor * (values - exact) if name.startswith(names) else values
@@ -510,7 +504,8 @@ def test_an_envelope_that_is_wider_than_it_should_be_is_said(records, names, fac
         }
         return Record(member.facts | {"history": history}, arrays)
 
-    given = replace(sound, members=[first, *map(strayed, others)])
+    members = [first, *map(strayed, others)]
+    given = ModelJudge.measure(sound.plan, sound.data, before, members)
     assert any(re.search(part, notice) for notice in given.notices()), list(given.notices())
 
 
@@ -525,17 +520,22 @@ def test_a_short_batch_gives_the_accuracies_of_others_no_room(records):
     judged = judge(records)
     lengths = [len(judged.plan.rows(step)) for step in range(judged.plan.num_steps)]
     assert min(lengths) < max(lengths)
-    np.testing.assert_allclose(judged.envelope["step_accuracy"] * lengths, 1)
+    sound = Record.load(records / "sound" / "runs" / f"{PLAIN}-mine")
+    for step, length in enumerate(lengths):
+        values = sound.arrays["step_accuracy"].copy()
+        values[step] -= 5 / length
+        found = judged.judge(Record(sound.facts, sound.arrays | {"step_accuracy": values}))
+        assert found.grade == "disagree", (step, length)
 
 
 @pytest.mark.parametrize("stage", PLANTED)
 def test_a_planted_mistake_is_found_in_its_stage(records, stage):
     found = judge(records).judge(Record.load(records / stage / "runs" / f"{PLAIN}-mine"))
-    assert found["grade"] != "rounding"
+    assert found.grade != "rounding"
     # A bias that starts at zero is multiplied in vain until its first update.
-    assert found["divergence"]["stage"] == stage
-    assert found["divergence"]["step"] <= 4
-    assert found["divergence"]["envelopes"] > 4
+    assert found.divergence.stage == stage
+    assert found.divergence.step <= 4
+    assert found.divergence.envelopes > 4
 
 
 @pytest.mark.parametrize("name", ["train_accuracy", "val_accuracy", "step_accuracy"])
@@ -552,8 +552,8 @@ def test_an_accuracy_that_is_no_count_of_examples_is_found(records, name):
         history[name][0] += 0.23 / size
     arrays = sound.arrays if step_accuracy is None else sound.arrays | {name: step_accuracy}
     found = judged.judge(Record(sound.facts | {"history": history}, arrays))
-    assert found["grade"] != "rounding"
-    assert (found["divergence"]["stage"], found["divergence"]["tensor"]) == ("metric", name)
+    assert found.grade != "rounding"
+    assert (found.divergence.stage, found.divergence.tensor) == ("metric", name)
 
 
 @pytest.mark.parametrize("examples", [1, 2, 3, 4])
@@ -564,21 +564,24 @@ def test_an_accuracy_that_no_rounding_explains_is_found(records, examples):
     history["val_accuracy"][-1] -= examples / len(sound.arrays["val_y_hat"])
     found = judged.judge(Record(sound.facts | {"history": history}, sound.arrays))
     step = judged.plan.num_steps - 1
-    assert found["grade"] == "disagree"
-    assert (found["divergence"]["stage"], found["divergence"]["step"]) == ("metric", step)
+    assert found.grade == "disagree"
+    assert (found.divergence.stage, found.divergence.step) == ("metric", step)
     for step in judged.plan.probes:
         name = f"probe/{step}/metric/accuracy"
         wrong = sound.arrays[name] - examples / len(judged.plan.rows(step))
         found = judged.judge(Record(sound.facts, sound.arrays | {name: wrong}))
-        assert found["grade"] in ("drift", "disagree")
-        assert (found["divergence"]["stage"], found["divergence"]["step"]) == ("metric", step)
+        assert found.grade in ("drift", "disagree")
+        assert (found.divergence.stage, found.divergence.step) == ("metric", step)
 
 
 @pytest.mark.parametrize("stage", ["gradient", "update"])
 def test_of_an_error_too_small_for_an_earlier_stage_that_is_said(records, stage):
     small, large = (Finding(0, stage, "W1", "largest", 0.1, ulps, 6.0) for ulps in (2.0, 1e5))
-    assert "forward or the example loss or the loss may be off" in judge(records)._noted(small).note
-    assert judge(records)._noted(large) == large
+    assert (
+        "forward or the example loss or the loss may be off"
+        in judge(records).ladder.noted(small, 4.0).note
+    )
+    assert judge(records).ladder.noted(large, 4.0) == large
 
 
 def test_a_dead_run_disagrees(records):
@@ -588,8 +591,8 @@ def test_a_dead_run_disagrees(records):
         for name, array in sound.arrays.items()
     }
     found = judge(records).judge(Record(sound.facts, still))
-    assert found["grade"] == "disagree"
-    assert "never moved" in found["reason"]
+    assert found.grade == "disagree"
+    assert "never moved" in found.reason
 
 
 def test_the_worked_example_trains_in_every_framework(compare, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -143,12 +144,16 @@ class ModelJudge(Judge):
             above_chance=not comparable or history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
 
+    @cached_property
+    def alone(self) -> ModelJudge:
+        """The judge that has the first member, the plan's own training in its dtype, alone."""
+        first = course_of(self.ladder.members[0])
+        return replace(self, envelope=measure_bounds(self.plan, self.oracle, [first]))
+
     def notices(self) -> Iterator[str]:
         """What to say of an envelope that is wider than one would take it to be."""
-        members, dtype = self.ladder.members, self.plan.recipe.dtype
-        alone = measure_bounds(self.plan, self.oracle, [course_of(members[0])])
-        plain, of = replace(self, envelope=alone), self.envelope.parameters
-        wide = {n: float(bound[-1] / alone.parameters[n][-1]) for n, bound in of.items()}
+        dtype, plain = self.plan.recipe.dtype, self.alone.envelope.parameters
+        wide = {n: float(of[-1] / plain[n][-1]) for n, of in self.envelope.parameters.items()}
         worst = max(wide, key=lambda name: wide[name])
         if wide[worst] > WIDE:
             yield (
@@ -156,7 +161,7 @@ class ModelJudge(Judge):
                 f"in {dtype} ({worst}, at the end): a difference within it may be more than "
                 "rounding."
             )
-        if plain.free_running.steps > self.free_running.steps:
+        if self.alone.free_running.steps > self.free_running.steps:
             yield (
                 "It is the ensemble alone that makes these trainings incomparable so early: the "
                 f"plan's own in {dtype} stays comparable for longer."

@@ -143,9 +143,13 @@ class ModelLadder:
                 yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
 
     def locate(self, record: Record, threshold: float) -> Finding | None:
-        """The first divergence, with the stages before it that would not show one so small."""
+        """The first divergence; None if nowhere."""
         first = first_divergence(list(self.findings(record)), threshold)
-        if first is None or first.stage in ("data", "metric"):
+        return None if first is None else self.noted(first, threshold)
+
+    def noted(self, first: Finding, threshold: float) -> Finding:
+        """The first divergence, with the stages before it that would not show one so small."""
+        if first.stage in ("data", "metric"):
             return first
         before = {"forward": "forward/y_hat", "example loss": "example_loss", "loss": "loss"}
         hidden = [

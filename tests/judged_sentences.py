@@ -83,7 +83,7 @@ def reasons():
     judge, sound = chaotic()
     yield not_comparable(judge.free_running.steps, judge.plan.num_steps)
     yield judge.judge(sound).reason
-    fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
+    fast = LearningRate(judge.plan, judge.data, 1.3, dtype="float32")
     yield judge.judge(record_of(judge, fast)).reason
     broken = SimpleNamespace(read=_raise, name="a")
     execution = SimpleNamespace(record_folder=lambda name: name)
@@ -152,7 +152,7 @@ def causes():
     lost = replace(rate, facts={**rate.facts, "history": odd_metrics(rate)})
     yield said(judge, lost)
     judge = chaotic()[0]
-    fast = LearningRate(judge.plan, judge.data, 1.1, dtype="float32")
+    fast = LearningRate(judge.plan, judge.data, 1.3, dtype="float32")
     yield said(judge, record_of(judge, fast))
     yield from sorted({f"{words} reproduces …" for words in candidates()})
     yield f"{known_by_product('gradient clipping at 0.303')} reproduces …"

@@ -102,10 +102,10 @@ def notices():
     torn = Environment("alpha", None, asked="2.4.0", gave_way=("numpy 1.26.4 (pinned 2.4.6)",))
     yield from gave_way([SimpleNamespace(environment=torn)])
     recipe = SimpleNamespace(dtype="float32")
-    record = SimpleNamespace(arrays={"W": np.zeros(1)})
+    record = SimpleNamespace(parameters=lambda: {"W": np.zeros(1)})
     facts = {"backend": "alpha", "orders": []}
     judge = SimpleNamespace(
-        reference=SimpleNamespace(facts=facts), members=[record], parameters=["W"]
+        reference=SimpleNamespace(facts=facts), ladder=SimpleNamespace(members=[record])
     )
     comparison = SimpleNamespace(
         contenders=[SimpleNamespace(backend="alpha")],

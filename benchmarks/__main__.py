@@ -115,12 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     from framework_parity.benchmarks.measure import Budget
     from framework_parity.common.core.device import check_device
-    from framework_parity.common.environments.specifier import parse_python
+    from framework_parity.common.environments.specifier import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:
         check_device(options.device)
-        options.pythons = dict(map(parse_python, options.python))
+        options.pythons = parse_pythons(options.python)
         options.budget = Budget(options.minutes)
         result: int = options.main(options)
     except ParityError as error:

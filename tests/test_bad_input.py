@@ -112,7 +112,22 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("seeds", "--margin-accuracy", "nan", parts=("--margin-accuracy", "nan")),
         case("seeds", "--level", "nan", parts=("--level", "nan")),
         case("seeds", "--count", "0", parts=("--count", "0")),
-        case("--nonsense", parts=("--nonsense",)),
+        case("seeds", "--count", "1", parts=("--count", "2 seeds or more", "received 1")),
+        case("--nonsense", parts=("expected", "received --nonsense", "--help")),
+        case("--max-epoch", "3", parts=("received --max-epoch",)),
+        case("--lr", "fast", parts=("--lr: expected a number; received 'fast'",)),
+        case("--seed", "1.5", parts=("--seed: expected a whole number; received '1.5'",)),
+        case("--lr", parts=("--lr: expected a value; received none",)),
+        case("--quiet=yes", parts=("--quiet: expected no value; received 'yes'",)),
+        case("--data", "digits", "--data", "a.npz", parts=("--data: expected one", "a.npz")),
+        case("--lr", "0.1", "--lr", "0.2", parts=("--lr: expected one value", "0.2")),
+        case("--python", "torch=a", "--python", "torch=b", parts=("--python", "torch", "b")),
+        case(PLAIN, PLAIN, parts=("expected each one once", PLAIN)),
+        case(f"{PLAIN}==2.0", f"{PLAIN}==2.0", parts=("once", f"{PLAIN}==2.0")),
+        case(
+            *("--implementation", "concise", "--implementation", "concise"),
+            parts=("--implementation: expected each one once; received concise twice",),
+        ),
     ],
 )
 def test_values(refuse_here, arguments, parts):
@@ -132,7 +147,8 @@ def test_values(refuse_here, arguments, parts):
         case("plan", "plan", "--out", "o", parts=("compare.py plan", "--out")),
         case("plan", "plan", PLAIN, parts=("compare.py plan", PLAIN)),
         case("list", "setup", parts=("compare.py list", "setup")),
-        case("bisect", parts=("compare.py bisect", "RANGE")),
+        case("bisect", parts=("expected RANGE; received none; compare.py bisect --help",)),
+        case("--out", "a", "--out", "b", PLAIN, parts=("--out: expected one value", "b")),
         case("--list", "--setup", parts=("--list", "use: compare.py list")),
     ],
 )

@@ -73,6 +73,13 @@ class Contender:
                 raise OtherRowError("", f"the {name} {ours}", received)
         trained = record.facts["versions"].get(self.backend)
         said = trained if isinstance(trained, str) and trained else f"no version of {self.backend}"
+        if not trained:
+            raise OtherRowError(
+                "versions",
+                f"among them that of {self.backend}",
+                ", ".join(record.facts["versions"]) or "none",
+                "let what it is trained with state it",
+            )
         for named in (self.environment.version, self.environment.asked):
             if named is not None and not same_release(said, named):
                 raise OtherRowError(

@@ -293,6 +293,15 @@ def test_the_pages_show_commands():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
+def test_the_command_is_spelled_alike_wherever_it_can_be_copied(page):
+    """Of a checkout ``python compare.py``, of an installation ``framework-parity``."""
+    for program, line in commands(page):
+        if program.startswith("compare.py"):
+            said = line.startswith("compare.py: ")
+            assert said or "python" in line.partition("compare.py")[0], line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_make_targets_that_a_page_shows_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), re.MULTILINE)) <= targets

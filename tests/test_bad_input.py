@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import re
 import signal
 import subprocess
 
@@ -12,8 +13,9 @@ import pytest
 from framework_parity.common.commands.report_folder import check_folder, prepare_folder, writing
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.fashion_mnist.files import FILES
+from framework_parity.common.environments.backend import ROOT
 from framework_parity.compare import main
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
@@ -287,6 +289,27 @@ def test_what_is_called_almost_as_our_folders_is_kept(tmp_path):
     prepare_folder(tmp_path, overwrite=False)
     kept = {"seed-data", "seed-1b", "seed-", "seed-1.txt"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory"),
+        (KeyError("runs"), "no 'runs'"),
+        (ValueError("two\n  lines"), "two lines"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_an_exception_is_told_in_words(error, words):
+    assert told(error) == words
+
+
+@pytest.mark.parametrize("folder", ["common", "benchmarks", "backends"])
+def test_no_complaint_shows_an_exception_as_python_does(folder):
+    """But for what ends its process, of which nothing else is known."""
+    raw = r"repr\(error\)|\{error!r\}(?!, which ends)|error\.strerror or"
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not re.findall(raw, path.read_text(encoding="utf-8")), path
 
 
 # What the system refuses

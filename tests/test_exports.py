@@ -258,7 +258,7 @@ def test_show_of_what_is_no_report(finished, cache, tmp_path):
     for damage in ("runs", "thresholds", "recipe"):
         (tmp_path / REPORT).write_text(json.dumps({k: v for k, v in facts.items() if k != damage}))
         process = run([*COMPARE, "show", tmp_path, "--csv", tmp_path / "c.csv"], cache)
-        check_complaint(process, f"a broken one (nothing called '{damage}')", damage)
+        check_complaint(process, f"a broken one (no '{damage}')", damage)
         assert not (tmp_path / "c.csv").exists()
 
 

@@ -8,7 +8,7 @@ from typing import Self
 def told(error: BaseException) -> str:
     """What an exception says, in words and on one line."""
     if isinstance(error, KeyError):
-        return f"nothing called {error}"
+        return f"no {error}"
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(words).split())
 

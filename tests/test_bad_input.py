@@ -123,7 +123,7 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("--quiet=yes", parts=("--quiet: expected no value; received 'yes'",)),
         case("--data", "digits", "--data", "a.npz", parts=("--data: expected one", "a.npz")),
         case("--lr", "0.1", "--lr", "0.2", parts=("--lr: expected one value", "0.2")),
-        case("--python", "torch=a", "--python", "torch=b", parts=("--python", "torch", "b")),
+        case("--python", f"{PLAIN}=a", "--python", f"{PLAIN}=b", parts=("--python", f"{PLAIN}=b")),
         case(PLAIN, PLAIN, parts=("expected each one once", PLAIN)),
         case(f"{PLAIN}==2.0", f"{PLAIN}==2.0", parts=("once", f"{PLAIN}==2.0")),
         case(

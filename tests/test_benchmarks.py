@@ -331,8 +331,8 @@ def test_a_gpus_scaling_is_told_in_wall_seconds(on_a_gpu):
             "--out: expected one value; received another one, b",
         ),
         (
-            ["speed", "--python", "torch=a", "--python", "torch=b"],
-            "--python: expected one for torch",
+            ["speed", "--python", "numpy=a", "--python", "numpy=b"],
+            "--python: expected one for numpy",
         ),
         (["sped"], "expected one of 'speed', 'scaling'"),
         ([], "expected BENCHMARK; received none; python -m benchmarks --help"),

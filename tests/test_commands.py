@@ -155,7 +155,7 @@ def test_python_refuses_what_the_command_line_refuses():
         ({"max_epochs": 1.5}, "--max-epochs: expected a whole number; received 1.5"),
         ({"threads": "2"}, "--threads: expected a whole number; received '2'"),
         ({"timeout": None}, "--timeout: expected a number; received None"),
-        ({"pythons": "torch=x"}, "--python: expected a dict or None; received 'torch=x'"),
+        ({"pythons": "x=y"}, "--python: expected a dict or None; received 'x=y'"),
         ({"out": 3}, "--out: expected a path or None; received 3"),
         ({"device": None}, "--device: expected a text; received None"),
         ({"backends": [PLAIN, PLAIN]}, f"once; received {PLAIN} twice"),

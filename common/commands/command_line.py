@@ -32,8 +32,8 @@ COMPLAINTS = (
     (r"argument (.+): expected .*argument.*", 1, "a value", None),
     (r"argument (.+): ignored explicit argument (.+)", 1, "no value", 2),
     (r"the following arguments are required: (.+)", None, r"\1", None),
-    (r"unrecognized arguments: (.+)", None, "what it takes", 1),
-    (r"(.+)", None, "what it takes", 1),
+    (r"unrecognized arguments: (.+)", None, "what PROGRAM takes", 1),
+    (r"(.+)", None, "what PROGRAM takes", 1),
 )
 """What argparse says; in that: what it is about, what was expected and what was received."""
 
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
             if found := re.fullmatch(pattern, message, re.DOTALL):
                 raise ParityError(
                     found[what] if what else "",
-                    found.expand(expected),
+                    found.expand(expected.replace("PROGRAM", self.prog)),
                     found[received] if received else "none",
                     f"{self.prog} --help lists what there is",
                 )

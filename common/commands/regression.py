@@ -15,9 +15,6 @@ from framework_parity.common.commands.golden_records import (
     surroundings,
 )
 from framework_parity.common.core.device import DEVICES
-from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.files import check_place
-from framework_parity.common.environments.discovery import discover
 from framework_parity.common.judging.baseline_difference import (
     Moved,
     compare_with_golden,
@@ -42,7 +39,7 @@ class Regression:
         accepted: known differences.
 
     Raises:
-        ParityError: if a file cannot be read, or written, or is none of its kind.
+        ParityError: if a file cannot be read, or is none of its kind.
     """
 
     def __init__(
@@ -55,16 +52,8 @@ class Regression:
         self.because = (because or "").strip() or None
         self.target = None if target is None else Path(target)
         self.old: Baseline | None = None
-        if self.target is not None:
-            check_place(self.target, "baseline save")
-            if self.target.suffix != ".npz":
-                name = f"{self.target}"
-                anew = f"name {self.target.with_suffix('.npz')}"
-                if name.partition("==")[0] in discover():
-                    anew = f"name the file first: compare.py baseline save FILE.npz {name}"
-                raise ParityError("baseline save", "a file whose name ends in .npz", name, anew)
-            if self.target.exists():
-                self.old = Baseline.load(self.target)
+        if self.target is not None and self.target.exists():
+            self.old = Baseline.load(self.target)
         self.baseline = None if baseline is None else Baseline.load(Path(baseline))
         self.accepted = None if accepted is None else Accepted.load(Path(accepted))
         self._golden: list[Record] = []

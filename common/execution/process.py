@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ from framework_parity.common.worker.request import Request
 from framework_parity.common.worker.server import done
 
 TRACEBACK = "Traceback (most recent call last):"
+OURS = re.compile(r"^framework_parity\.[\w.]+\.(?=\w+: )")
+"""Where a class of ours is, before what its exception says."""
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
 
@@ -164,4 +167,4 @@ def log_tail(log: Path) -> str:
     if TRACEBACK in said:
         last = len(said) - said[::-1].index(TRACEBACK)
         said = [line for line in said[last:] if not line.startswith(" ")]
-    return " | ".join(line.strip() for line in said[-LOG_LINES:])
+    return " | ".join(OURS.sub("", line.strip()) for line in said[-LOG_LINES:])

@@ -143,7 +143,9 @@ def _import(path: Path) -> types.ModuleType:
             path,
             "a file that can be imported with NumPy alone",
             f"{said if isinstance(said, str) else repr(said)}{place_in(path, error)}",
-            "import a framework inside the function that needs it",
+            "import a framework inside the function that needs it"
+            if isinstance(error, ImportError)
+            else "mend it",
         ) from None
     return module
 

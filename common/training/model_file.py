@@ -84,11 +84,11 @@ class OwnModel:
                 f"define {missing[0]}{SUFFIX} or leave it out",
             )
 
-    def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
-        """The model of one backend, whose face is what a notebook imports."""
+    def build(self, backend: str, d2l: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
+        """The model of one backend, whose public interface is what a notebook imports."""
         name = f"{backend}{SUFFIX}"
-        model = getattr(self.module, name)(face, num_inputs, num_outputs, lr)
-        if not isinstance(model, face.Classifier):
+        model = getattr(self.module, name)(d2l, num_inputs, num_outputs, lr)
+        if not isinstance(model, d2l.Classifier):
             wanted = f"{self.path}: {name}", "an instance of d2l.Classifier"
             raise ParityError(*wanted, reprlib.repr(model), "return one")
         return model

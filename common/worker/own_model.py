@@ -170,9 +170,9 @@ class Run:
 
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
-        face = recorder.worker.backend(name)
+        d2l = recorder.worker.backend(name)
         data, lr = self.data, self.plan.recipe.lr
-        built = self.model.build(name, face, data.num_inputs, data.num_outputs, lr)
+        built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
         made: Parameters = {}
         with contextlib.suppress(Exception):  # lazy layers have none yet
             made = built.get_parameters()
@@ -180,7 +180,7 @@ class Run:
         start = self.model.permute(self.initial, own.features, own.classes)
         given = (own.orders, start)
         try:
-            trainer = fit(face, built, data, self.plan, recorder, *given, dtype=self.dtype)
+            trainer = fit(d2l, built, data, self.plan, recorder, *given, dtype=self.dtype)
         except Exception as error:
             if odd := recorder.misshapen(made):
                 error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
@@ -208,7 +208,7 @@ class Run:
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
-            "versions": versions(face),
+            "versions": versions(d2l),
             **recorder.outcome(trainer),
         }
         if self.reference is None:

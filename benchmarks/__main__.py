@@ -8,8 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from framework_parity.benchmarks import against
+from framework_parity.common.commands.command_line import WIDTH, Parser
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.recipe import Recipe
 
@@ -18,24 +20,21 @@ NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
 OTHER = "detection"
 """A benchmark with a command line of its own."""
 EPILOG = """
-python -m benchmarks BENCHMARK --help names the options of one. Each writes BENCHMARK.json, .md and
-.png to --out, by default benchmarks/results, and replaces what is kept there. They run one
-process at a time, pinned, for some minutes; the machine should do nothing else meanwhile.
-docs/benchmarks.md says how they measure. Of their own: python -m benchmarks.envelope --help.
+python -m benchmarks BENCHMARK --help names the options of one. Each writes
+BENCHMARK.json, .md and .png to --out, by default benchmarks/results, and
+replaces what is kept there. They run one process at a time, pinned, for some
+minutes; the machine should do nothing else meanwhile. docs/benchmarks.md says
+how they measure. Of their own: python -m benchmarks.envelope --help.
 
-exit status: 0 done; 1 something is slower than in --compare OLD.json; 2 unusable input; 130
-interrupted.
+exit status: 0 done; 1 something is slower than in --compare OLD.json;
+  2 unusable input; 130 interrupted.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, with one sub-command per benchmark."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = fill(str(__doc__), WIDTH)
+    parser = Parser(prog="python -m benchmarks", description=description, epilog=EPILOG)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name in NAMES:
         module = importlib.import_module(f"framework_parity.benchmarks.{name}")
@@ -43,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=summary,
-            description=f"{summary} Writes {name}.json, {name}.md and {name}.png.",
-            epilog=f"example: python -m benchmarks {name} --data digits --out results/{name}",
+            description=fill(f"{summary} Writes {name}.json, {name}.md and {name}.png.", WIDTH),
+            epilog=f"example:\n  python -m benchmarks {name} --data digits --out results",
         )
         add_shared(command, module.MINUTES)
         module.add_arguments(command)
@@ -104,6 +103,16 @@ def add_shared(command: argparse.ArgumentParser, minutes: float) -> None:
     )
 
 
+def check_numbers(options: argparse.Namespace) -> None:
+    """Raise ParityError unless counts are above zero, and no other number is below it."""
+    for name, value in vars(options).items():
+        for number in value if isinstance(value, list) else [value]:
+            least = 1 if type(number) is int else 0
+            if type(number) in (int, float) and not number >= least:
+                flag = f"--{name.replace('_', '-')}"
+                raise ParityError(flag, f"{least} or more", number, "raise it")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; 2 for unusable input."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -112,15 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arguments[1:]
         )
         return status
-    options = build_parser().parse_args(arguments)
     from framework_parity.benchmarks.measure import Budget
     from framework_parity.common.core.device import check_device
-    from framework_parity.common.environments.specifier import parse_python
+    from framework_parity.common.environments.specifier import parse_pythons
 
     signal.signal(signal.SIGTERM, _interrupt)  # temporary data are deleted all the same
     try:
+        options = build_parser().parse_args(arguments)
+        check_numbers(options)
         check_device(options.device)
-        options.pythons = dict(map(parse_python, options.python))
+        options.pythons = parse_pythons(options.python)
         options.budget = Budget(options.minutes)
         result: int = options.main(options)
     except ParityError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 
 SLOWER = 1.05
 """A row is slower if its median grew by more than this factor, and …"""
@@ -58,10 +58,8 @@ def load(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"{name}: values that are no durations")
         before, now = (_settings(result) for result in (old, facts))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else error
-        raise ParityError(
-            path, f"a result of {facts['benchmark']}", what, "name another file"
-        ) from None
+        wanted = f"a result of {facts['benchmark']}"
+        raise ParityError(path, wanted, told(error), "name another file") from None
     if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
         raise ParityError(
             path,

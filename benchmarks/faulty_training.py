@@ -31,8 +31,8 @@ def train(
     probe_only: bool = False,
 ) -> Record:
     """Train as :func:`worker.train.train` does, or only probe, with a fault if one is named."""
-    face, made = worker.backend(backend), Plan.load(plan)
-    setup = Setup(face, made, RecordingData, list(made.order), made.parameters)
+    d2l, made = worker.backend(backend), Plan.load(plan)
+    setup = Setup(d2l, made, RecordingData, list(made.order), made.parameters)
     if fault is not None:
         if (planted := plant(fault, size, setup, backend)) is None:
             worker.say(UNKNOWN)
@@ -44,6 +44,6 @@ def train(
     epochs = 0 if probe_only else made.recipe.max_epochs
     given = (setup.orders, setup.parameters, epochs)
     trainer = fit(setup.backend, model, data, setup.plan, recorder, *given)
-    facts = {"backend": backend, "implementation": implementation, "versions": face.versions()}
+    facts = {"backend": backend, "implementation": implementation, "versions": d2l.versions()}
     record = recorder.record(trainer, facts, reference)
     return record.probes() if probe_only else record

@@ -272,14 +272,14 @@ def _cross_entropies(backend, rows, classes, repeats):
 
 def watching(worker: Worker, plan: Path, backend: str, implementation: str, epochs: int) -> Record:
     """Processor seconds of each epoch without and with the projection of what is fed, in turn."""
-    face, made = worker.backend(backend), Plan.load(plan)
+    d2l, made = worker.backend(backend), Plan.load(plan)
     order, trainers = np.array(made.order[0]), []
     for watched in (False, True):
         data = made.data()
-        trainer = face.Trainer(1)
+        trainer = d2l.Trainer(1)
         if watched:
             trainer.watched = made.direction
-        model = build_model(face, implementation, made, data)
+        model = build_model(d2l, implementation, made, data)
         given = {"orders": [order], "parameters": made.parameters, "dtype": made.recipe.dtype}
         trainer.fit(model, data, **given)
         trainers.append(trainer)

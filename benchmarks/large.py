@@ -23,9 +23,9 @@ def large(options: argparse.Namespace, pythons: Mapping[str, Path | None]) -> in
     try:
         rows, features = map(int, options.large.split("x"))
     except ValueError:
-        raise ParityError(
-            "large", "ROWSxFEATURES", repr(options.large), "give for example 1000x784"
-        ) from None
+        rows = features = 0
+    if min(rows, features) < 1:
+        raise ParityError("large", "ROWSxFEATURES", options.large, "give for example 1000x784")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if shutil.disk_usage(folder).free < rows * features * 1.1:

@@ -58,7 +58,7 @@ class Setup:
     """All that a worker gives to a training; to plant a fault is to replace some of it.
 
     Args:
-        backend: its face: the two models, ``Trainer``, ``versions``.
+        backend: its public interface: the two models, ``Trainer``, ``versions``.
         plan: gives the learning rate and the dtype.
         data_class: class of the data module.
         orders: rows of the training data per epoch.
@@ -77,7 +77,7 @@ class Setup:
 Planter = Callable[[Setup, Any], Setup]
 
 
-def faces(setup: Setup, **changes: Any) -> Setup:
+def with_changes(setup: Setup, **changes: Any) -> Setup:
     """The setup with some of its backend's classes replaced."""
     kept = {name: getattr(setup.backend, name) for name in (*MODELS, "Trainer", "versions")}
     return replace(setup, backend=SimpleNamespace(**kept | changes))

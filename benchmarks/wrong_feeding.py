@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, faces, since
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, since, with_changes
 from framework_parity.common.core.arrays import Array, aligned
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.plan import Plan
@@ -36,7 +36,7 @@ def orders(change: Callable[[Plan, Rows, int, Any], Rows]) -> Planter:
                 fed = [change(plan, rows, self.step + i, size) for i, rows in enumerate(batches)]
                 return super().fit_epoch(np.concatenate(fed).astype(order.dtype))
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 
@@ -60,7 +60,7 @@ def examples(change: Callable[[Array, Array, Any], None], when: Callable[[int], 
                 self.place(aligned(X.copy()), aligned(y.copy()))
                 return EpochMetrics(*map(np.concatenate, zip(*metrics, strict=True)))
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 

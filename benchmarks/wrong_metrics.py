@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks.planting import Fault, Planter, Setup, faces
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, with_changes
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.trainer import EpochMetrics
@@ -27,7 +27,7 @@ def reports(change: Callable[[Any, float, float, Any], Pair]) -> Planter:
             def evaluate_accuracy_and_loss(self) -> Pair:
                 return change(self, *super().evaluate_accuracy_and_loss(), size)
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 
@@ -43,7 +43,7 @@ def evaluated(batches: Callable[[Any, Any], list[tuple[Any, Any]]]) -> Planter:
                     sums += len(y) * np.array([*self.evaluate(X, y), 1.0])
                 return float(sums[0] / sums[2]), float(sums[1] / sums[2])
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 
@@ -56,7 +56,7 @@ def steps(change: Callable[[Any, EpochMetrics, Rows], EpochMetrics]) -> Planter:
             def fit_epoch(self, order: Rows) -> EpochMetrics:
                 return change(self, super().fit_epoch(order), order)
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 
@@ -70,7 +70,7 @@ def histories(change: Callable[[Any], None]) -> Planter:
                 super()._fit_segments(order)
                 change(self)
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 
@@ -84,7 +84,7 @@ def predictions(change: Callable[[Array, Any], Array]) -> Planter:
                 found = super().predict(X)
                 return np.asarray(change(np.array(found), size)).astype(found.dtype)
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 

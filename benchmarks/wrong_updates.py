@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, faces, since
+from framework_parity.benchmarks.planting import Fault, Planter, Setup, at, since, with_changes
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
@@ -61,7 +61,7 @@ def updates(rule: Rule) -> Planter:
                 new = ruled(parameters, after, 0, {})
                 return found | {f"update/{name}": value for name, value in new.items()}
 
-        return faces(setup, Trainer=Faulty)
+        return with_changes(setup, Trainer=Faulty)
 
     return planter
 

@@ -70,8 +70,8 @@ def copy_project(folder):
         )
         (folder / "backends" / PACKAGE / source.name).write_text(text)
     (folder / "backends" / PACKAGE / "optimizer.py").write_text(OPTIMIZER)
-    with (folder / "backends" / PACKAGE / "__init__.py").open("a") as face:
-        face.write(VERSIONS)
+    with (folder / "backends" / PACKAGE / "__init__.py").open("a") as file:
+        file.write(VERSIONS)
     pins = [f"{PACKAGE}=={RELEASES[-1]}", str(BACKENDS[PLAIN].requirements[0])]
     (folder / "backends" / PACKAGE / "requirements.txt").write_text("\n".join(pins) + "\n")
     return [sys.executable, "-W", "error", folder / "compare.py"]

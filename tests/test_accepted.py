@@ -171,7 +171,7 @@ def test_an_entry_that_matches_nothing_is_reported(compared):
 
 
 def test_a_movement_since_the_baseline_is_accepted_too(compared, cache, tmp_path):
-    file = tmp_path / "b.json"
+    file = tmp_path / "b.npz"
     process = run([*COMPARE, "baseline", "save", file, *ONE, "--out", tmp_path / "out"], cache)
     assert process.returncode == 0
     assert compared("moved", "--baseline", file)[0].returncode == 0

@@ -110,7 +110,7 @@ try:
 except ModuleNotFoundError as error:
     scipy = str(error)
 print(json.dumps({
-    "face": d2l.__name__,
+    "d2l": d2l.__name__,
     "numpy": numpy.__version__,
     "framework": str(Path(sys.modules[name].__file__).resolve()),
     "rows": len(d2l.numpy(y)),
@@ -129,7 +129,7 @@ def test_the_environment_is_lent(name):
     environment = find_environment(backend)
     found = run(LENT, name)
     pinned = {requirement.name: requirement.specifier for requirement in backend.requirements}
-    assert found["face"] == f"framework_parity.backends.{name}"
+    assert found["d2l"] == f"framework_parity.backends.{name}"
     assert found["numpy"] in pinned["numpy"]
     assert found["framework"].startswith(str(environment.python.parent.parent))
     assert (found["rows"], found["losses"]) == (50, 1)

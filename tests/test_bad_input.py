@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+import re
 import signal
 import subprocess
 
@@ -12,8 +13,9 @@ import pytest
 from framework_parity.common.commands.report_folder import check_folder, prepare_folder, writing
 from framework_parity.common.core import device
 from framework_parity.common.core.cache import CACHE_VARIABLE
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.fashion_mnist.files import FILES
+from framework_parity.common.environments.backend import ROOT
 from framework_parity.compare import main
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, run
 
@@ -112,7 +114,22 @@ def test_one_line_and_nothing_written(refuse, arguments):
         case("seeds", "--margin-accuracy", "nan", parts=("--margin-accuracy", "nan")),
         case("seeds", "--level", "nan", parts=("--level", "nan")),
         case("seeds", "--count", "0", parts=("--count", "0")),
-        case("--nonsense", parts=("--nonsense",)),
+        case("seeds", "--count", "1", parts=("--count", "2 seeds or more", "received 1")),
+        case("--nonsense", parts=("expected", "received --nonsense", "--help")),
+        case("--max-epoch", "3", parts=("received --max-epoch",)),
+        case("--lr", "fast", parts=("--lr: expected a number; received 'fast'",)),
+        case("--seed", "1.5", parts=("--seed: expected a whole number; received '1.5'",)),
+        case("--lr", parts=("--lr: expected a value; received none",)),
+        case("--quiet=yes", parts=("--quiet: expected no value; received 'yes'",)),
+        case("--data", "digits", "--data", "a.npz", parts=("--data: expected one", "a.npz")),
+        case("--lr", "0.1", "--lr", "0.2", parts=("--lr: expected one value", "0.2")),
+        case("--python", f"{PLAIN}=a", "--python", f"{PLAIN}=b", parts=("--python", f"{PLAIN}=b")),
+        case(PLAIN, PLAIN, parts=("expected each one once", PLAIN)),
+        case(f"{PLAIN}==2.0", f"{PLAIN}==2.0", parts=("once", f"{PLAIN}==2.0")),
+        case(
+            *("--implementation", "concise", "--implementation", "concise"),
+            parts=("--implementation: expected each one once; received concise twice",),
+        ),
     ],
 )
 def test_values(refuse_here, arguments, parts):
@@ -132,7 +149,8 @@ def test_values(refuse_here, arguments, parts):
         case("plan", "plan", "--out", "o", parts=("compare.py plan", "--out")),
         case("plan", "plan", PLAIN, parts=("compare.py plan", PLAIN)),
         case("list", "setup", parts=("compare.py list", "setup")),
-        case("bisect", parts=("compare.py bisect", "RANGE")),
+        case("bisect", parts=("expected RANGE; received none; compare.py bisect --help",)),
+        case("--out", "a", "--out", "b", PLAIN, parts=("--out: expected one value", "b")),
         case("--list", "--setup", parts=("--list", "use: compare.py list")),
     ],
 )
@@ -271,6 +289,27 @@ def test_what_is_called_almost_as_our_folders_is_kept(tmp_path):
     prepare_folder(tmp_path, overwrite=False)
     kept = {"seed-data", "seed-1b", "seed-", "seed-1.txt"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory"),
+        (KeyError("runs"), "no 'runs'"),
+        (ValueError("two\n  lines"), "two lines"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_an_exception_is_told_in_words(error, words):
+    assert told(error) == words
+
+
+@pytest.mark.parametrize("folder", ["common", "benchmarks", "backends"])
+def test_no_complaint_shows_an_exception_as_python_does(folder):
+    """But for what ends its process, of which nothing else is known."""
+    raw = r"repr\(error\)|\{error!r\}(?!, which ends)|error\.strerror or"
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not re.findall(raw, path.read_text(encoding="utf-8")), path
 
 
 # What the system refuses

@@ -482,6 +482,16 @@ def test_what_is_no_baseline_is_refused(tmp_path, content):
         Baseline.load(file)
 
 
+def test_a_baseline_of_an_older_release_says_how_to_make_it_anew(saved, tmp_path):
+    json_file, archive = tmp_path / "old.json", tmp_path / "old.npz"
+    json_file.write_text('{\n "kind": "framework-parity baseline",\n "schema": 3\n}')
+    facts, arrays = unpack(saved)
+    archive.write_bytes(pack(facts | {"schema": 2}, arrays))
+    for file, schema in ((json_file, 3), (archive, 2)):
+        with pytest.raises(ParityError, match=rf"of an older release.*{schema}.*baseline save"):
+            Baseline.load(file)
+
+
 def archive_of(path, **members):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -515,6 +525,10 @@ def test_what_would_run_or_fill_the_memory_is_refused(tmp_path):
         (("--baseline", "nowhere.npz"), "nowhere.npz"),
         (("baseline", "save", "/proc/nowhere.npz"), "/proc/nowhere.npz"),
         (("baseline", "save", "."), "a folder"),
+        (("baseline", "save", PLAIN), f"baseline save FILE.npz {PLAIN}"),
+        (("baseline", "save", f"{PLAIN}==2.0"), f"baseline save FILE.npz {PLAIN}==2.0"),
+        (("baseline", "save", "golden.json"), "received golden.json; name golden.npz"),
+        (("baseline", "save", "golden"), "received golden; name golden.npz"),
         (("--because", "no file"), "--because"),
     ],
 )

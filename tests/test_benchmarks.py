@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framework_parity.benchmarks import against, measure, numerics, scaling, speed
-from framework_parity.benchmarks.__main__ import main
+from framework_parity.benchmarks.__main__ import NAMES, main
 from framework_parity.benchmarks.programs import Program
 from framework_parity.common.core import device
 from framework_parity.common.core.errors import ParityError
@@ -308,6 +308,51 @@ def test_a_gpus_scaling_is_told_in_wall_seconds(on_a_gpu):
     assert sorted(facts["series"].values()) == [[1.0], [2.0]]
     assert "\nWall seconds per epoch" in text
     assert f"{1000 * other:,.1f} ms" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["speed", "--runs", "0"], "--runs: expected 1 or more; received 0"),
+        (["scaling", "--most", "-5"], "--most: expected 1 or more; received -5"),
+        (["scaling", "numpy", "--large", "0x784"], "large: expected ROWSxFEATURES"),
+        (["scaling", "--axes", "size"], "--axes: expected one of 'examples'"),
+        (["numerics", "--repeats", "0"], "--repeats: expected 1 or more; received 0"),
+        (["numerics", "--threads", "0"], "--threads: expected 1 or more; received 0"),
+        (["speed", "--batch-size", "-1"], "--batch-size: expected 1 or more; received -1"),
+        (["speed", "--max-epochs", "0"], "--max-epochs: expected 1 or more; received 0"),
+        (["speed", "--minutes", "-1"], "--minutes: expected 0 or more; received -1"),
+        (["speed", "--minutes", "nan"], "--minutes: expected 0 or more; received nan"),
+        (["time_to_accuracy", "--accuracies", "0.8", "-1"], "--accuracies: expected 0 or more"),
+        (["speed", "--runs", "two"], "--runs: expected a whole number; received 'two'"),
+        (["speed", "--run", "2"], "received --run"),
+        (
+            ["speed", "--out", "a", "--out", "b"],
+            "--out: expected one value; received another one, b",
+        ),
+        (
+            ["speed", "--python", "numpy=a", "--python", "numpy=b"],
+            "--python: expected one for numpy",
+        ),
+        (["sped"], "expected one of 'speed', 'scaling'"),
+        ([], "expected BENCHMARK; received none; python -m benchmarks --help"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_measured_is_one_line(words, said, capsys):
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("benchmarks: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in NAMES)], ids=str)
+def test_help_fits_a_narrow_terminal(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--help"])
+    assert end.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_help():

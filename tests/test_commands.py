@@ -71,6 +71,15 @@ def test_help_of_the_default_names_every_command(capsys):
         assert word in text
 
 
+def test_help_of_what_begins_several_commands_names_them(capsys):
+    groups = {name.partition(" ")[0] for name in COMMANDS if " " in name}
+    for group in groups:
+        text = shown([group], capsys)
+        for name, (_, meaning) in COMMANDS.items():
+            assert (f"  {name:<14} {meaning}\n" in text) == name.startswith(f"{group} ")
+    assert groups
+
+
 def test_the_table_is_complete():
     taking = {path.stem for path in FOLDER.glob("*.py") if "\n@takes(" in path.read_text("utf-8")}
     assert {place.partition(":")[0] for place, _ in COMMANDS.values()} == taking
@@ -108,7 +117,8 @@ def test_what_gives_a_report_is_public():
             ["baseline", "shw", "g.json"],
             "expected baseline save or baseline show; received baseline",
         ),
-        (["list", "nonsense"], "unrecognized arguments: nonsense; compare.py list --help"),
+        (["list", "nonsense"], "received nonsense; compare.py list --help"),
+        (["baseline"], "expected baseline save or baseline show; received baseline"),
         (["--bisect", "a>=1"], "expected a command; received --bisect; use: compare.py bisect"),
         (
             ["--model=mine.py"],
@@ -133,6 +143,25 @@ def test_python_refuses_what_the_command_line_refuses():
         public.compare([PLAIN], jobs=0)
     with pytest.raises(ParityError, match="--implementation: expected scratch or concise"):
         public.compare([PLAIN], implementations=["slick"])
+    for wrong, said in (
+        (
+            {"backends": PLAIN},
+            rf"backends: expected a list .* received '{PLAIN}'; write \['{PLAIN}'\]",
+        ),
+        ({"backends": [3]}, r"backends: expected a list in which each is a text; received \[3\]"),
+        ({"implementations": "concise"}, r"--implementation: .*\['concise'\]"),
+        ({"find_links": "."}, "--find-links: expected a list"),
+        ({"lr": "fast"}, "--lr: expected a number; received 'fast'"),
+        ({"max_epochs": 1.5}, "--max-epochs: expected a whole number; received 1.5"),
+        ({"threads": "2"}, "--threads: expected a whole number; received '2'"),
+        ({"timeout": None}, "--timeout: expected a number; received None"),
+        ({"pythons": "x=y"}, "--python: expected a dict or None; received 'x=y'"),
+        ({"out": 3}, "--out: expected a path or None; received 3"),
+        ({"device": None}, "--device: expected a text; received None"),
+        ({"backends": [PLAIN, PLAIN]}, f"once; received {PLAIN} twice"),
+    ):
+        with pytest.raises(ParityError, match=said):
+            public.compare(**{"backends": [PLAIN]} | wrong)
     with pytest.raises(TypeError, match="nonsense"):
         public.compare([PLAIN], nonsense=1)
 

@@ -203,8 +203,8 @@ def test_what_is_documented_has_docstrings(code, name):
         assert member.docstring, member.path
 
 
-def face(code, name):
-    """Functions and classes of a backend's face, and the methods of those that it defines."""
+def public_interface(code, name):
+    """Functions and classes of a public interface, and the methods of those that it defines."""
     module = code[f"framework_parity.backends.{name}"]
     for exported in module.exports:
         member = module[str(exported)]
@@ -234,9 +234,9 @@ def check_says(member):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_face_says_what_its_parts_take(code, backend):
+def test_a_public_interface_says_what_its_parts_take(code, backend):
     seen = 0
-    for member in face(code, backend):
+    for member in public_interface(code, backend):
         seen += 1
         check_says(member)
     assert seen > 15
@@ -290,6 +290,15 @@ def test_options_that_a_page_shows_exist(options, page):
 
 def test_the_pages_show_commands():
     assert len([line for page in PAGES for line in commands(page)]) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_the_command_is_spelled_alike_wherever_it_can_be_copied(page):
+    """Of a checkout ``python compare.py``, of an installation ``framework-parity``."""
+    for program, line in commands(page):
+        if program.startswith("compare.py"):
+            said = line.startswith("compare.py: ")
+            assert said or "python" in line.partition("compare.py")[0], line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

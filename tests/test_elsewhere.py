@@ -1,5 +1,6 @@
 """Trainings of code that is not the suite's, judged by the arrays that it left."""
 
+import re
 import subprocess
 import sys
 
@@ -180,6 +181,32 @@ def test_arrays_that_do_not_fit_are_refused(plan, elsewhere, changes, part):
     with pytest.raises(ParityError) as refused:
         assert_agreement({k: a for k, a in arrays.items() if a is not None}, plan)
     assert part in str(refused.value)
+
+
+def test_what_is_no_plan_or_no_arrays_is_said_in_words(plan, cache, tmp_path, capsys):
+    results = tmp_path / "results"
+    run([*COMPARE, PLAIN, *RECIPE, "--quiet", "--out", results], cache)
+    (tmp_path / "words.npz").write_text("words")
+    for run_file, folder, part in (
+        ("nowhere.npz", plan, "nowhere.npz: expected an .npz of arrays; received No such file"),
+        (tmp_path / "words.npz", plan, "expected an .npz of arrays; received "),
+        (
+            tmp_path / "words.npz",
+            results,
+            f"{results}: expected a plan, as compare.py plan writes it",
+        ),
+        (tmp_path / "words.npz", tmp_path, f"{tmp_path}: expected a plan, as compare.py plan"),
+    ):
+        assert main([str(run_file), "--plan", str(folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert part in line
+        assert "delete" not in line
+        assert not re.search(r"Error\(|Errno", line)
+    for words in (["a.npz"], ["a.npz", "--plan", "p", "--plan", "q"], ["--pl", "p", "a.npz"]):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected " in line
+        assert "; received " in line
 
 
 def test_places_that_hold_something_are_kept(plan, cache, tmp_path):

@@ -246,12 +246,19 @@ def test_show_ends_as_the_comparison_did(report, cache, tmp_path, verdict, statu
 
 
 def test_show_of_what_is_no_report(finished, cache, tmp_path):
-    check_complaint(run([*COMPARE, "show", tmp_path], cache), tmp_path, "expected a report")
+    check_complaint(
+        run([*COMPARE, "show", tmp_path], cache), tmp_path, "received No such file or directory;"
+    )
+    for broken in ("", "{", "[]", "{}", '{"schema": 1}'):
+        (tmp_path / REPORT).write_text(broken)
+        process = run([*COMPARE, "show", tmp_path], cache)
+        check_complaint(process, tmp_path, "report")
+        assert not re.search(r"Error\(|Errno", process.stderr)
     facts = json.loads((finished / "out" / REPORT).read_text())
     for damage in ("runs", "thresholds", "recipe"):
         (tmp_path / REPORT).write_text(json.dumps({k: v for k, v in facts.items() if k != damage}))
         process = run([*COMPARE, "show", tmp_path, "--csv", tmp_path / "c.csv"], cache)
-        check_complaint(process, "broken", damage)
+        check_complaint(process, f"a broken one (no '{damage}')", damage)
         assert not (tmp_path / "c.csv").exists()
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from framework_parity.common.commands.options import SeedsOptions
+from framework_parity.common.commands.options import CompareOptions, SeedsOptions
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.report.page import NEEDED, PAGE, write_page
 from framework_parity.common.report.report import Report
@@ -55,4 +55,4 @@ def test_a_figure_and_seeds_name_their_extra(report, lacking):
         report.plot_loss()
     with pytest.raises(ParityError, match=r"seeds: .*install framework-parity\[seeds\]"):
         SeedsOptions(count=3)
-    SeedsOptions(count=1)
+    CompareOptions()

@@ -68,7 +68,7 @@ def test_the_command_begins_it_where_backends_are(tmp_path):
     """A taken name, none and two are one line each."""
     for words, part in (
         ([PLAIN], "an import name without a folder"),
-        ([], "arguments are required: NAME"),
-        (["one", "two"], "unrecognized arguments: two"),
+        ([], "expected NAME; received none"),
+        (["one", "two"], "received two"),
     ):
         check_complaint(run([*COMPARE, "new", *words], tmp_path), part)

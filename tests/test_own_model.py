@@ -121,16 +121,34 @@ def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
     ("text", "parts"),
     [
         (None, ["expected a Python file"]),
-        ("raise ValueError('not yet')", ["can be imported", "ValueError('not yet')"]),
-        ("def (", ["can be imported", "SyntaxError"]),
+        ("\nraise ValueError('not yet')", ["imported", "ValueError: not yet (mine.py, line 2)"]),
+        ("x = 1\ndef (", ["can be imported", "SyntaxError: invalid syntax (mine.py, line 2);"]),
+        ("import json\njson.loads('{')", ["JSONDecodeError: Expecting", "(mine.py, line 2)"]),
+        (
+            PLAIN_MODEL.replace("(d2l, num_inputs, num_outputs, lr)", "(d2l)"),
+            [
+                f"expected {PLAIN}_model(d2l, num_inputs, num_outputs, lr); received",
+                "(d2l)",
+                "line 7",
+            ],
+        ),
         ("import absent_framework", ["can be imported", "absent_framework"]),
         ("x = 1", ["expected a function for each framework"]),
         (PLAIN_MODEL.replace("PARAMETERS", "SHAPES"), ["expected PARAMETERS", "None"]),
-        (PLAIN_MODEL.replace(PARAMETERS, '{"W": ("pixels", 3)}'), ["PARAMETERS", "pixels"]),
-        (PLAIN_MODEL.replace(PARAMETERS, '{"W": ()}'), ["PARAMETERS", "()"]),
+        (
+            PLAIN_MODEL.replace(PARAMETERS, '{"W": ("pixels", 3)}'),
+            ["PARAMETERS", "'W': ('pixels', 3), in which 'pixels'"],
+        ),
+        (PLAIN_MODEL.replace(PARAMETERS, '{"W": ("inputs", 0)}'), ["'W'", "in which 0"]),
+        (PLAIN_MODEL.replace(PARAMETERS, '{"b": (6)}'), ["'b': 6, which is no tuple"]),
+        (PLAIN_MODEL.replace(PARAMETERS, "{7: (6,)}"), ["7, a name that is no text"]),
+        (PLAIN_MODEL.replace(PARAMETERS, '{"W": ()}'), ["PARAMETERS", "'W': ()"]),
         (PLAIN_MODEL.replace(PARAMETERS, "{}"), ["PARAMETERS", "{}"]),
     ],
-    ids=["absent", "raises", "syntax", "import", "no model", "no shapes", "name", "empty", "none"],
+    ids=[
+        *("absent", "raises", "syntax", "calls", "signature", "import", "no model", "no shapes"),
+        *("name", "zero", "no tuple", "number", "empty", "none"),
+    ],
 )
 def test_a_file_that_is_no_model_is_refused(model_file, compare, tmp_path, text, parts):
     path = tmp_path / "absent.py" if text is None else model_file(text)
@@ -157,10 +175,19 @@ def test_options_that_have_no_use_are_refused(model_file, compare, options):
     ("change", "part"),
     [
         (("self.lr = lr", "raise RuntimeError('out of layers')"), "out of layers"),
-        (("self.b2 = np", "self.bias = np"), "expected the parameters W1, b1, W2, b2"),
+        (
+            ("self.b2 = np", "self.bias = np"),
+            "expected the parameters W1, b1, W2, b2; received bias besides",
+        ),
+        (('("inputs", 6)', '("inputs", 7)'), "W1 of shape (8, 6), not (8, 7) as in PARAMETERS"),
+        (
+            ("return TwoLayers()", "TwoLayers()"),
+            "expected an instance of d2l.Classifier; received None",
+        ),
+        (("@ self.W2 + self.b2", "@ self.W2.T"), "(mine.py, line 16)"),
         (("self.lr = lr", "self.lr = lr * 1e308"), "finite"),
     ],
-    ids=["raises", "names", "overflows"],
+    ids=["raises", "names", "shape", "nothing", "forward", "overflows"],
 )
 def test_a_reference_that_does_not_train_is_one_line(model_file, compare, tmp_path, change, part):
     process = compare(model_file(PLAIN_MODEL.replace(*change)))
@@ -168,6 +195,8 @@ def test_a_reference_that_does_not_train_is_one_line(model_file, compare, tmp_pa
     (line,) = process.stderr.splitlines()
     assert line.startswith("compare.py: reference")
     assert part in line
+    assert "Traceback" not in line
+    assert 'File "' not in line
     assert not (tmp_path / "out" / "report.json").exists()
 
 

@@ -115,6 +115,16 @@ def test_which_releases_are_the_rows(folder, version, asked, trained, fits):
             row.read(place)
 
 
+@pytest.mark.parametrize("given", [{}, {"python": "3.11"}, {"python": "3.11", "made-up": 1}])
+def test_a_backend_whose_versions_lack_its_own_is_told_so(folder, given):
+    place = folder / "runs" / ROW.name
+    versions(**given)(place)
+    with pytest.raises(RecordError) as refused:
+        ROW.read(place)
+    assert f"received the versions of {', '.join(given) or 'nothing'}, and" in str(refused.value)
+    assert "; let the backend's versions() give that of made-up" in str(refused.value)
+
+
 # Each way to a judge, from records that are there
 
 DONE = Outcome("done", None, 1.0)

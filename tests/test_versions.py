@@ -11,7 +11,7 @@ from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.environments.environment import environment_folder
-from framework_parity.common.environments.specifier import is_release, parse_backend, parse_python
+from framework_parity.common.environments.specifier import is_release, parse_backend, parse_pythons
 from framework_parity.common.report.report import Report
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, PLAIN, REPORT, SMALL, check_complaint, interpreter, run
@@ -102,13 +102,13 @@ def test_a_malformed_version_is_refused(text, tmp_path):
     ],
 )
 def test_an_interpreter_is_named_for_a_backend_or_for_a_version(pair, expected):
-    assert parse_python(pair) == expected
+    assert parse_pythons([pair]) == dict([expected])
 
 
 @pytest.mark.parametrize("pair", ["probe", "probe==1.0", "probe==1.0.*=/bin/python"])
 def test_half_an_interpreter_is_refused(pair):
     with pytest.raises(ParityError, match="expected"):
-        parse_python(pair)
+        parse_pythons([pair])
 
 
 @pytest.mark.parametrize(

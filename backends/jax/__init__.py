@@ -24,7 +24,7 @@ from framework_parity.backends.jax.scratch import (
     softmax,
 )
 from framework_parity.backends.jax.trainer import Trainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def versions():

@@ -17,7 +17,7 @@ from framework_parity.backends.mxnet.scratch import (
     softmax,
 )
 from framework_parity.backends.mxnet.trainer import Trainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def versions():

@@ -12,7 +12,7 @@ from framework_parity.backends.numpy.scratch import (
     softmax,
 )
 from framework_parity.backends.numpy.trainer import Trainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def seed(number):

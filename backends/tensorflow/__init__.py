@@ -13,7 +13,7 @@ from framework_parity.backends.tensorflow.scratch import (
     softmax,
 )
 from framework_parity.backends.tensorflow.trainer import Trainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def versions():

@@ -13,7 +13,7 @@ from framework_parity.backends.torch.scratch import (
     softmax,
 )
 from framework_parity.backends.torch.trainer import Trainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def seed(number):

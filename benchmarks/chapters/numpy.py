@@ -1,6 +1,6 @@
 """The book's two sections as a reader types them here, and what a reader builds next.
 
-``d2l`` is this backend's face, in place of the book's module of that name.
+``d2l`` is this backend's public interface, in place of the book's module of that name.
 """
 
 import numpy as np

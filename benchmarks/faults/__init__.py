@@ -21,8 +21,8 @@ from framework_parity.benchmarks.planting import (
     Fault,
     Planter,
     Setup,
-    faces,
     recipes,
+    with_changes,
 )
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.data.data_module import DataModule
@@ -187,7 +187,9 @@ def plant(name: str, size: Any, setup: Setup, backend: str) -> Setup | None:
         return None
     make = own.FAULTS[name]
     size = setup.plan.recipe.batch_size if size == BATCH_SIZE else size
-    return faces(setup, **{model: make(getattr(setup.backend, model), size) for model in MODELS})
+    return with_changes(
+        setup, **{model: make(getattr(setup.backend, model), size) for model in MODELS}
+    )
 
 
 # What training is given
@@ -326,7 +328,7 @@ def before_the_epoch(setup: Setup, _: None) -> Setup:
         def evaluate_accuracy_and_loss(self) -> tuple[float, float]:
             return self.before
 
-    return faces(setup, Trainer=Faulty)
+    return with_changes(setup, Trainer=Faulty)
 
 
 PLANTERS: dict[str, Planter] = {

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.environments.discovery import discover
 from framework_parity.common.judging.grades import BEYOND
 from framework_parity.common.judging.ladder import STAGES
@@ -71,9 +71,9 @@ class Accepted:
         try:
             facts = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            _refuse(path, error.strerror or str(error), "name another file")
+            _refuse(path, told(error), "name another file")
         except (ValueError, RecursionError) as error:
-            _refuse(path, f"no TOML ({error})", "mend the file")
+            _refuse(path, f"no TOML ({told(error)})", "mend the file")
         tables = facts.pop(TABLE, [])
         if facts or not isinstance(tables, list):
             odd = ", ".join(facts) or repr(tables)

@@ -17,7 +17,10 @@ from pathlib import Path
 from framework_parity.common.commands.compare import run_comparison
 from framework_parity.common.commands.golden_records import Baseline
 from framework_parity.common.commands.options import GoldenFile, SaveOptions, takes
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import check_place
 from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.environments.discovery import discover
 from framework_parity.common.report.facts import EXIT_AGREE
 from framework_parity.common.report.report import Report
 
@@ -25,7 +28,14 @@ from framework_parity.common.report.report import Report
 @takes(SaveOptions)
 def save_baseline(options: SaveOptions) -> Report:
     """Compare, and save golden records."""
-    return run_comparison(options, save=(options.file, options.because))
+    file = Path(options.file)
+    check_place(file, "baseline save")
+    if file.suffix != ".npz":
+        anew = f"name {file.with_suffix('.npz')}"
+        if str(file).partition("==")[0] in discover():
+            anew = f"name the file first: compare.py baseline save FILE.npz {file}"
+        raise ParityError("baseline save", "a file whose name ends in .npz", file, anew)
+    return run_comparison(options, save=(file, options.because))
 
 
 @takes(GoldenFile)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
 
 SCHEMA = 2
@@ -112,5 +112,5 @@ def load_state(path: Path) -> State | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ParityError(
-            path, "the state of a bisection", repr(error), "name another --out or add --overwrite"
+            path, "the state of a bisection", told(error), "name another --out or add --overwrite"
         ) from None

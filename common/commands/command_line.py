@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from types import UnionType
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, NoReturn
 
-from framework_parity.common.commands.options import Help, Options, described
-from framework_parity.common.core.errors import RelayedError
-from framework_parity.common.environments.specifier import parse_python
+from framework_parity.common.commands.options import Help, Options, described, kinds_of
+from framework_parity.common.core.errors import ParityError
+from framework_parity.common.environments.specifier import parse_pythons
 
 WIDTH = 80
 
@@ -25,11 +25,52 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=26, width=width)
 
 
+COMPLAINTS = (
+    (r"argument (.+): invalid int value: (.+)", 1, "a whole number", 2),
+    (r"argument (.+): invalid float value: (.+)", 1, "a number", 2),
+    (r"argument (.+): invalid choice: (.+) \(choose from (.+)\)", 1, r"one of \3", 2),
+    (r"argument (.+): expected .*argument.*", 1, "a value", None),
+    (r"argument (.+): ignored explicit argument (.+)", 1, "no value", 2),
+    (r"the following arguments are required: (.+)", None, r"\1", None),
+    (r"unrecognized arguments: (.+)", None, "what PROGRAM takes", 1),
+    (r"(.+)", None, "what PROGRAM takes", 1),
+)
+"""What argparse says; in that: what it is about, what was expected and what was received."""
+
+
+class Once(argparse.Action):
+    """Keeps the value of an option that is given once, and refuses another one."""
+
+    given = False
+
+    def __call__(
+        self, _parser: object, namespace: object, values: Any, option: str | None = None
+    ) -> None:
+        if option and self.given:
+            raise ParityError(
+                option, "one value", f"another one, {values}", "leave one of them out"
+            )
+        self.given = True
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
+    """A parser whose help is narrow, and that says in one line what was expected and received."""
+
+    def __init__(self, **texts: Any) -> None:
+        super().__init__(formatter_class=Formatter, allow_abbrev=False, **texts)
+        self.register("action", None, Once)
 
     def error(self, message: str) -> NoReturn:
-        raise RelayedError(f"{message}; {self.prog} --help lists what there is")
+        for pattern, what, expected, received in COMPLAINTS:
+            if found := re.fullmatch(pattern, message, re.DOTALL):
+                raise ParityError(
+                    found[what] if what else "",
+                    found.expand(expected.replace("PROGRAM", self.prog)),
+                    found[received] if received else "none",
+                    f"{self.prog} --help lists what there is",
+                )
+        raise AssertionError(message)
 
 
 def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) -> list[Any]:
@@ -46,7 +87,7 @@ def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) 
     Raises:
         ParityError: if they are no such options.
     """
-    parser = Parser(formatter_class=Formatter, **texts)
+    parser = Parser(**texts)
     parser.usage = "%(prog)s "
     groups: dict[str, Any] = {}
     for options in classes:
@@ -63,35 +104,29 @@ def parse(classes: Sequence[type[Options]], words: Sequence[str], **texts: Any) 
             if field.kw_only:
                 _add_option(groups[heading], field.name, hint, said, field.default)
                 continue
-            several = Sequence in _kinds(hint)
+            several = Sequence in kinds_of(hint)
             parser.usage += f"[{said.metavar} ...] " if several else f"{said.metavar} "
             more = {"nargs": "*", "default": ()} if several else {}
             groups[heading].add_argument(field.name, metavar=said.metavar, help=said.text, **more)
     parser.usage += "[options]"
     given = {n: v for n, v in vars(parser.parse_intermixed_args(words)).items() if v is not None}
     if "pythons" in given:
-        given["pythons"] = dict(given["pythons"])
+        given["pythons"] = parse_pythons(given["pythons"])
     return [
         options(**{f.name: given[f.name] for f in fields(options) if f.name in given})
         for options in classes
     ]
 
 
-def _kinds(hint: Any) -> set[Any]:
-    """The types that a hint names, without what they hold."""
-    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return {get_origin(part) or part for part in parts}
-
-
 def _add_option(group: Any, name: str, hint: Any, said: Help, default: Any) -> None:
-    flag, kinds, text = f"--{said.flag or name.replace('_', '-')}", _kinds(hint), said.text
+    flag, kinds, text = f"--{said.flag or name.replace('_', '-')}", kinds_of(hint), said.text
     if bool in kinds:
         group.add_argument(flag, dest=name, action="store_true", help=text)
         return
     kind: Any = next((each for each in (int, float) if each in kinds), str)
-    keywords: dict[str, Any] = {"type": parse_python if Mapping in kinds else kind}
+    keywords: dict[str, Any] = {"type": kind}
     metavar = said.metavar or {int: "N", float: "X"}.get(kind)
-    if kinds & {Sequence, Mapping}:
+    if kinds.keys() & {Sequence, Mapping}:
         keywords["action"] = "append"
         text += "; several times for several"
     elif default is not None:

@@ -49,7 +49,7 @@ def compare(options: CompareOptions) -> Report:
 def run_comparison(
     options: Comparing,
     *,
-    save: tuple[str | Path, str | None] | None = None,
+    save: tuple[Path, str | None] | None = None,
     alone: bool = False,
     further: OverSeeds | None = None,
 ) -> Report:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, hash_arrays
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.training.plan import Plan
@@ -52,7 +52,10 @@ def unpack(path: Path) -> tuple[Any, dict[str, Array]]:
     Raises:
         Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
     """
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+    with path.open("rb") as file:
+        if file.read(1) == b"{":  # JSON, as schemas before 4 had it
+            return json.loads(b"{" + file.read(MOST_BYTES)), {}
+        archive = zipfile.ZipFile(file)
         if (size := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
             raise ValueError(f"an archive of {size:,} bytes, more than {MOST_BYTES:,}")
         facts = json.loads(archive.read(FACTS_FILE), parse_constant=_no_number)
@@ -88,19 +91,24 @@ class Baseline:
         try:
             facts, arrays = unpack(path)
         except OSError as error:
-            _refuse(path, str(error.strerror or error), "name a saved baseline")
+            _refuse(path, told(error), "name a saved baseline")
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             _refuse(
                 path,
-                f"no archive of golden records ({error})",
+                f"no archive of golden records ({told(error)})",
                 "restore the file, or save a new one",
             )
         if not isinstance(facts, dict) or facts.get("kind") != KIND:
-            _refuse(path, "another archive", "name a file that compare.py baseline save wrote")
-        schema = facts.get("schema")
-        if schema != SCHEMA:
-            mend = "use the release that wrote it, or save a new file"
-            _refuse(path, f"schema {schema!r}, not {SCHEMA}", mend)
+            _refuse(path, "another file", "name a file that compare.py baseline save wrote")
+        if (schema := facts.get("schema")) != SCHEMA:
+            is_older = isinstance(schema, int) and schema < SCHEMA
+            _refuse(
+                path,
+                f"one of {'an older' if is_older else 'another'} release, schema {schema!r}, not "
+                f"{SCHEMA}",
+                "save it anew: compare.py baseline save NEW.npz, with the options of that "
+                "comparison; or use the release that wrote it",
+            )
         try:
             edited = [f"its {name}" for name in _changed(facts, {})]
             if [_place(run) for run in facts["runs"]] != facts["names"]:
@@ -114,7 +122,7 @@ class Baseline:
                 who = f"{run['backend']} {run['implementation']}"
                 edited += [f"{who} {name}" for name in _changed(run, own)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            _refuse(path, f"a broken one ({error!r})", "restore the file, or save a new one")
+            _refuse(path, f"a broken one ({told(error)})", "restore the file, or save a new one")
         if edited:
             received = f"one of which {', '.join(edited)} was changed after it was saved"
             _refuse(path, received, "restore the file, or save a new one")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from framework_parity.common.commands.command_line import Parser
 from framework_parity.common.commands.judge_comparison import load_judge
+from framework_parity.common.commands.report_folder import STEPS_FILE
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import read_arrays
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
@@ -118,17 +119,18 @@ def open_plan(folder: Path, thresholds: Thresholds) -> SoftmaxJudge:
     Raises:
         ParityError: if it is incomplete.
     """
+    names = (REFERENCE, *MEMBERS)
+    parts = [STEPS_FILE, "plan", "data", *(f"reference/{name}" for name in names)]
+    if missing := [part for part in parts if not (folder / part).exists()]:
+        raise ParityError(
+            folder,
+            "a plan, as compare.py plan writes it",
+            f"a folder without {', '.join(missing)}",
+            "name what compare.py plan wrote, or write it",
+        )
     plan = replace(Plan.load(folder / "plan"), data_folder=folder / "data")  # it may have moved
     data = plan.data()
     execution = Execution(plan, folder, 1, 1, 1.0)
-    names = (REFERENCE, *MEMBERS)
-    if missing := [name for name in names if not execution.reference_folder(name).exists()]:
-        raise ParityError(
-            folder,
-            "a plan with its reference",
-            f"none of {', '.join(missing)}",
-            "write it with compare.py plan",
-        )
     done = dict.fromkeys(names, Outcome("done", None, 0.0))
     return load_judge(execution, data, done, thresholds)
 
@@ -147,7 +149,7 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
             arrays = read_arrays(Path(run))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
             raise ParityError(
-                name, "an .npz of arrays", repr(error), "write it with np.savez"
+                name, "an .npz of arrays", told(error), "write it with np.savez"
             ) from None
     written = {f"history/{name}" for name in HISTORY}
     if unknown := [key for key in arrays if not KNOWN.fullmatch(key) and key not in written]:
@@ -298,7 +300,7 @@ def _refuse(received: str, mend: str) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m framework_parity.common.commands.judge_arrays",
         description="Judge a training of other code by the arrays that it left; docs/record.md "
         "says which. compare.py plan DIR writes what is to be trained.",
@@ -313,13 +315,12 @@ def main(arguments: list[str] | None = None) -> int:
         default="drift",
         help="the mildest grade that ends in exit status 1; default: %(default)s",
     )
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         judge = open_plan(Path(options.plan), Thresholds())
         found = judge_arrays(judge, load_arrays(options.run))
     except ParityError as error:
-        said = " ".join(str(error).split()).removeprefix(f"{options.run}: ")
-        print(f"{options.run}: {said}", file=sys.stderr)
+        print(f"judge_arrays: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
     print("\n".join(found.lines()))
     return EXIT_DISAGREE if found.grade in failing(options.fail_on) else EXIT_AGREE

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.commands.reprobe import second_look
 from framework_parity.common.commands.run_facts import repeat_facts, run_facts, unavailable
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome, not_done
@@ -190,7 +190,7 @@ def load_trajectories(
             found.append(Trajectory.load(execution.reference_folder(name)))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
             raise ParityError(
-                name, "the trajectory of a training in NumPy", f"none: {error!r}", "try again"
+                name, "the trajectory of a training in NumPy", f"none: {told(error)}", "try again"
             ) from None
     for name, values in found[0].record().arrays.items():
         if not np.isfinite(values).all():

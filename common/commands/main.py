@@ -8,10 +8,10 @@ import io
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from framework_parity.common.commands.command_line import parse
+from framework_parity.common.commands.command_line import Parser, parse
 from framework_parity.common.commands.options import Written
 from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError
@@ -86,12 +86,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def list_commands(names: Iterable[str]) -> str:
+    """Some commands, in lines of a help."""
+    lines = (f"  {name:<14} {COMMANDS[name][1]}" for name in names)
+    return "\n".join(["commands, each with a --help of its own:", *lines])
+
+
 def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
     """The function of the command that words name, and the objects of its options."""
     spoken = (" ".join(words[:length]) for length in (2, 1))
     name = next((name for name in spoken if name in COMMANDS), "")
     longer = [each for each in COMMANDS if words and each.startswith(f"{words[0]} ")]
     if longer and not name:
+        if {"-h", "--help"} & {*words}:
+            text = list_commands(longer)
+            Parser(prog=f"{PROGRAM} {words[0]}", description=text).parse_args(["--help"])
         raise ParityError("", " or ".join(longer), words[0], "name one of them")
     rest = words[len(name.split()) :]
     for word in [] if name else rest:
@@ -101,8 +110,7 @@ def read(words: Sequence[str]) -> tuple[Any, list[Any]]:
     place = importlib.import_module(f"framework_parity.common.commands.{module}")
     do, description, epilog = getattr(place, function), str(place.__doc__), ""
     if do.__name__ == DEFAULT:
-        lines = (f"  {name:<14} {meaning}" for name, (_, meaning) in COMMANDS.items())
-        description += "\n".join(["", "commands, each with a --help of its own:", *lines])
+        description += f"\n{list_commands(COMMANDS)}"
         epilog = EXPLANATION
     reports = inspect.signature(do).return_annotation is Report
     classes = [do.options, Written] if reports else [do.options]

@@ -14,9 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from datetime import datetime
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Annotated, Any, ParamSpec, TypeVar, dataclass_transform, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ParamSpec,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from framework_parity.common.commands.bisection_state import BY
 from framework_parity.common.core.device import DEVICES
@@ -59,20 +70,60 @@ class Help:
     most: float | None = None
     flag: str | None = None
 
-    def check(self, name: str, value: Any) -> None:
-        """Raise ParityError unless the value can be had."""
-        option = f"--{self.flag or name.replace('_', '-')}"
-        given = [value] if isinstance(value, str) else value or ()
+    def check(self, option: str, hint: Any, value: Any) -> None:
+        """Raise ParityError unless the value is of that type, and can be had."""
+        listed = Sequence in kinds_of(hint)
+        if not _fits(hint, value):
+            mend = f"write [{value!r}]" if listed and isinstance(value, str) else "give that"
+            raise ParityError(option, _in_words(hint), repr(value), mend)
+        given = value if listed else [value]
         if self.choices and (odd := [each for each in given if each not in self.choices]):
             raise ParityError(
                 option, " or ".join(self.choices), ", ".join(odd), "choose among them"
             )
+        if twice := [each for i, each in enumerate(given) if each in given[:i]]:
+            raise ParityError(option, "each one once", f"{twice[0]} twice", "leave one of them out")
         if self.most is None or value is None:
             return
         if not value > 0:
             raise ParityError(option, "a number above zero", value, "raise it")
         if value > self.most:
             raise ParityError(option, f"at most {self.most:g}", f"{value:g}", "lower it")
+
+
+TYPES: dict[Any, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    Path: (os.PathLike, "a path"),
+    Sequence: (Sequence, "a list"),
+    Mapping: (Mapping, "a dict"),
+    NoneType: (NoneType, "None"),
+}
+"""Of each type of an option: what is taken for it, and how it is called."""
+
+
+def kinds_of(hint: Any) -> dict[Any, Any]:
+    """The types that a hint names, each with the hint of what it holds, or None."""
+    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return {get_origin(part) or part: next(iter(get_args(part)[-1:]), None) for part in parts}
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    for kind, held in kinds_of(hint).items():
+        if isinstance(value, TYPES[kind][0]) and not (kind is Sequence and isinstance(value, str)):
+            items = value.values() if isinstance(value, Mapping) else value
+            return held is None or all(_fits(held, item) for item in items)
+    return False
+
+
+def _in_words(hint: Any) -> str:
+    return " or ".join(
+        TYPES[kind][1] + (f" in which each is {_in_words(held)}" if kind is Sequence else "")
+        for kind, held in kinds_of(hint).items()
+        if kind is not str or Path not in kinds_of(hint)
+    )
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -84,8 +135,11 @@ class Options:
         dataclass(frozen=True, kw_only=kw_only)(cls)
 
     def __post_init__(self) -> None:
-        for name, (_, said) in described(type(self)).items():
-            said.check(name, getattr(self, name))
+        said = described(type(self))
+        for field in fields(self):
+            hint, help = said[field.name]
+            flag = f"--{help.flag or field.name.replace('_', '-')}"
+            help.check(flag if field.kw_only else field.name, hint, getattr(self, field.name))
 
 
 def described(options: type[Options]) -> dict[str, tuple[Any, Help]]:
@@ -337,15 +391,10 @@ class SeedsOptions(CompareOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.count > 1:
-            check_extra("seeds", ["scipy"], "seeds")
-        if self.independent and self.count < LEAST_SEEDS:
-            raise ParityError(
-                "--independent",
-                f"--count {LEAST_SEEDS} or more with it",
-                self.count,
-                "one training has no distribution",
-            )
+        if self.count < LEAST_SEEDS:
+            least = f"{LEAST_SEEDS} seeds or more"
+            raise ParityError("--count", least, self.count, "compare without seeds, or with more")
+        check_extra("seeds", ["scipy"], "seeds")
         widths = (self.margin_loss, self.margin_accuracy)
         if not (all(0 < width < math.inf for width in widths) and 0 < self.level < 0.5):
             raise ParityError(

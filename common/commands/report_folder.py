@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from framework_parity.common.commands.bisection_state import STATE_FILE
-from framework_parity.common.core.errors import NotRunError, ParityError
+from framework_parity.common.core.errors import NotRunError, ParityError, told
 from framework_parity.common.report.facts import FILE
 from framework_parity.common.report.page import PAGE
 
@@ -80,7 +80,7 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ParityError(
-            folder, "a folder that can be written", error.strerror or error, "name another --out"
+            folder, "a folder that can be written", told(error), "name another --out"
         ) from None
 
 
@@ -94,7 +94,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where, reason = error.filename or folder, error.strerror or error
+        where, reason = error.filename or folder, told(error)
         if error.errno in NO_ROOM or (error.errno == errno.ENOENT and not folder.exists()):
             raise ParityError(
                 where,

@@ -37,7 +37,7 @@ Outcomes = dict[str, list[float]]
 def compare_seeds(options: SeedsOptions) -> Report:
     """Compare over several seeds."""
     over = partial(independent_seeds if options.independent else shared_seeds, options)
-    return run_comparison(options, further=over if options.count > 1 else None)
+    return run_comparison(options, further=over)
 
 
 def shared_seeds(

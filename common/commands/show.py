@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from framework_parity.common.commands.options import ShowOptions, takes
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.standard_output import reader_may_leave
 from framework_parity.common.report.exports import chosen_exports, export
 from framework_parity.common.report.facts import FILE
@@ -38,7 +38,7 @@ def show(options: ShowOptions) -> int:
         export(report, files, options.fail_on)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ParityError(
-            folder / FILE, "a report", f"a broken one ({error!r})", "run the comparison again"
+            folder / FILE, "a report", f"a broken one ({told(error)})", "run the comparison again"
         ) from None
     if not options.quiet:
         with reader_may_leave():

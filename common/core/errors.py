@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Self
 
 
+def told(error: BaseException) -> str:
+    """What an exception says, in words and on one line."""
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(words).split())
+
+
 class Complaint(Exception):  # noqa: N818 - the form of others
     """One line: what it is about, what was expected, what was received and what to do.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 
 if TYPE_CHECKING:
     from framework_parity.common.core.arrays import Array
@@ -104,7 +104,7 @@ def check_place(path: Path, option: str) -> None:
             with tempfile.TemporaryFile(dir=folder):
                 pass
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(getattr(error, "strerror", None) or error)
+        reason = told(error)
     if reason:
         raise ParityError(
             option, "a file that can be written", f"{path}, {reason}", "name another one"

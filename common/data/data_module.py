@@ -21,7 +21,7 @@ from framework_parity.common.core.arrays import (
     hash_arrays,
 )
 from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import new_folder_beside
 from framework_parity.common.core.hyperparameters import HyperParameters
 
@@ -356,7 +356,7 @@ def stored(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
         raise ParityError(
             folder,
             "a stored data set",
-            f"{error or 'a broken file'} ({type(error).__name__})",
+            told(error),
             "delete the folder, it is made again",
         ) from None
 

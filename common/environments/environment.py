@@ -17,6 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.core.errors import told
 from framework_parity.common.environments.backend import (
     REQUIREMENTS_FILE,
     Backend,
@@ -68,7 +69,7 @@ def find_interpreter(
     except BuildError as error:
         return replace(missing, reason=str(error))
     except OSError as error:
-        return replace(missing, reason=f"cannot build {folder}: {error}")
+        return replace(missing, reason=f"cannot build {folder}: {told(error)}")
     facts = json.loads(read_text(folder / COMPLETE))
     return replace(
         missing,
@@ -150,7 +151,7 @@ def _named(backend: Backend, python: Path, stop: threading.Event) -> Environment
     try:
         version = _version(backend, found, stop)
     except (BuildError, OSError) as error:
-        return replace(missing, reason=f"{python}: {error}")
+        return replace(missing, reason=f"{python}: {told(error)}")
     if backend.version is not None and not is_release(version, backend.version):
         return replace(missing, reason=f"{python}: has {version}, not {backend.version}")
     return replace(missing, python=found, version=version)

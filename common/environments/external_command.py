@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 
 COMMAND_FILE = "command.toml"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -63,7 +63,7 @@ class Command:
         try:
             facts = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ParityError(path, "a TOML file", str(error), "mend it") from None
+            raise ParityError(path, "a TOML file", told(error), "mend it") from None
         entries = _Entries(path, facts)
         setup, package = entries.table("setup"), entries.table("package")
         programs = package.table("programs")

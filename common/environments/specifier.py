@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import Specifier, SpecifierSet
@@ -55,21 +56,26 @@ def parse_range(text: str) -> tuple[str, SpecifierSet]:
     return requirement.name, requirement.specifier
 
 
-def parse_python(pair: str) -> tuple[str, str]:
-    """Backend and path of ``BACKEND=PATH`` or ``BACKEND==VERSION=PATH``.
+def parse_pythons(pairs: Iterable[str]) -> dict[str, str]:
+    """The path of each backend of some ``BACKEND=PATH`` or ``BACKEND==VERSION=PATH``.
 
     Raises:
-        ParityError: if it is neither.
+        ParityError: if one is neither, or two are of one backend.
     """
-    found = PYTHON.fullmatch(pair)
-    if found is None or found[2].startswith("="):
-        raise ParityError(
-            "--python",
-            "BACKEND=PATH or BACKEND==VERSION=PATH",
-            repr(pair),
-            "name the backend and the interpreter",
-        )
-    return label(*parse_backend(found[1])), found[2]
+    paths: dict[str, str] = {}
+    for pair in pairs:
+        found = PYTHON.fullmatch(pair)
+        if found is None or found[2].startswith("="):
+            raise ParityError(
+                "--python",
+                "BACKEND=PATH or BACKEND==VERSION=PATH",
+                repr(pair),
+                "name the backend and the interpreter",
+            )
+        if (name := label(*parse_backend(found[1]))) in paths:
+            raise ParityError("--python", f"one for {name}", pair, "leave one of them out")
+        paths[name] = found[2]
+    return paths
 
 
 def is_release(version: str, asked: str) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
+from framework_parity.common.core.errors import told
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.external import ExternalEnvironment
@@ -156,7 +157,7 @@ class _Launcher:
                     reason = ENDED
                     if not isinstance(error, InterruptedError):
                         self._tell(job.name, {"event": "failed"})
-                        reason = f"cannot start {job.environment.python}: {error}"
+                        reason = f"cannot start {job.environment.python}: {told(error)}"
                     outcomes[job.name] = Outcome("failed", reason, 0.0)
                     continue
                 status, why = self._follow(job, process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from abc import ABC, abstractmethod
@@ -20,6 +21,9 @@ from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.worker.request import Request
 from framework_parity.common.worker.server import done
 
+TRACEBACK = "Traceback (most recent call last):"
+OURS = re.compile(r"^framework_parity\.[\w.]+\.(?=\w+: )")
+"""Where a class of ours is, before what its exception says."""
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
 
@@ -151,7 +155,7 @@ def _signal_name(number: int) -> str:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a log, joined."""
+    """The last lines of a log, joined; of a traceback only what it says at its end."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4096))
@@ -159,5 +163,8 @@ def log_tail(log: Path) -> str:
     except OSError:
         return ""
     # Lines of nothing but marks point at a part of the line above, which no longer stands there.
-    said = [line.strip() for line in lines if line.strip(" ^~")]
-    return " | ".join(said[-LOG_LINES:])
+    said = [line for line in lines if line.strip(" ^~")]
+    if TRACEBACK in said:
+        last = len(said) - said[::-1].index(TRACEBACK)
+        said = [line for line in said[last:] if not line.startswith(" ")]
+    return " | ".join(OURS.sub("", line.strip()) for line in said[-LOG_LINES:])

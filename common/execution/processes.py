@@ -71,13 +71,15 @@ class Contender:
         for name, ours in (("backend", self.backend), ("implementation", self.implementation)):
             if (received := record.facts[name]) != ours:
                 raise OtherRowError("", f"the {name} {ours}", received)
-        trained = record.facts["versions"].get(self.backend)
-        said = trained if isinstance(trained, str) and trained else f"no version of {self.backend}"
+        trained, mend = record.facts["versions"].get(self.backend), ""
+        said = f"one with {trained}"
+        if not (isinstance(trained, str) and trained):
+            stated = ", ".join(record.facts["versions"]) or "nothing"
+            said, trained = f"the versions of {stated}, and no text for {self.backend}", ""
+            mend = f"let the backend's versions() give that of {self.backend}"
         for named in (self.environment.version, self.environment.asked):
-            if named is not None and not same_release(said, named):
-                raise OtherRowError(
-                    "", f"a training with {self.backend} {named}", f"one with {said}"
-                )
+            if named is not None and not same_release(trained, named):
+                raise OtherRowError("", f"a training with {self.backend} {named}", said, mend)
         for name, array in record.arrays.items():
             if dtype is not None and COMPUTED.fullmatch(name) and array.dtype != dtype:
                 raise RecordError(name, dtype, array.dtype)

@@ -43,7 +43,7 @@ _active: list[str] = []
 
 
 def activate(name: str, python: str | Path | None = None, threads: int | None = 1) -> ModuleType:
-    """Make a framework importable in this process, and give its face, as ``d2l``.
+    """Make a framework importable in this process, and give its public interface, as ``d2l``.
 
     The environment is the one that comparisons use, built if it is not there yet; what it holds
     comes before what this interpreter holds, so NumPy is its own, too. A process has one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import check_place, write_whole
 from framework_parity.common.report.facts import ReportFacts
 from framework_parity.common.report.junit import junit_xml
@@ -53,6 +53,6 @@ def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None
             raise ParityError(
                 f"--{name}",
                 "room and permission to write",
-                f"{path}, {error.strerror or error}",
+                f"{path}, {told(error)}",
                 "name another file",
             ) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.environments.specifier import same_release
 from framework_parity.common.judging.grades import (
@@ -229,7 +229,7 @@ class ReportFacts:
             schema = facts["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParityError(
-                folder, "a report", repr(error), "name the --out of a finished comparison"
+                folder, "a report", told(error), "name the --out of a finished comparison"
             ) from None
         if schema != SCHEMA:
             raise ParityError(

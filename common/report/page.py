@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.extras import lacking_packages
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.environments.backend import IMPLEMENTATIONS
@@ -83,7 +83,7 @@ def write_page(report: Figures) -> None:
     try:
         write_whole(report.folder / PAGE, text)
     except OSError as error:
-        report.facts["notices"].append(f"{PAGE} was not written: {error.strerror or error}.")
+        report.facts["notices"].append(f"{PAGE} was not written: {told(error)}.")
         with contextlib.suppress(OSError):
             report.save()
 

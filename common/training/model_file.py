@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import reprlib
+import traceback
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.training.classifier import Parameters
 
 SUFFIX = "_model"
+CALL = "(d2l, num_inputs, num_outputs, lr)"
 SIZES = ("inputs", "outputs")
 Shape = tuple[int | str, ...]
 
@@ -48,21 +52,24 @@ class OwnModel:
         known = [f"{name}{SUFFIX}" for name in backends]
         found = [name for name in vars(module) if name in known and callable(vars(module)[name])]
         if not found:
-            raise ParityError(
-                path,
-                f"a function for each framework, such as {known[0]}(d2l, num_inputs, num_outputs, "
-                "lr)",
-                "none",
-                "define some",
-            )
+            function = f"a function for each framework, such as {known[0]}{CALL}"
+            raise ParityError(path, function, "none", "define some")
+        for name in found:
+            signature = inspect.signature(function := vars(module)[name])
+            try:
+                signature.bind(*CALL.split(","))
+            except TypeError:
+                line = getattr(getattr(function, "__code__", None), "co_firstlineno", "?")
+                given = f"{name}{signature} (line {line})"
+                raise ParityError(path, f"{name}{CALL}", given, "take these arguments") from None
         shapes: Any = getattr(module, "PARAMETERS", None)
-        if not _are_shapes(shapes):
+        if odd := _odd_shape(shapes):
             raise ParityError(
                 path,
                 "PARAMETERS, a shape for each name, such as {'W': ('inputs', 'outputs'), 'b': "
                 "('outputs',)}",
-                repr(shapes),
-                "define it",
+                odd,
+                "define it so",
             )
         names = tuple(name.removesuffix(SUFFIX) for name in found)
         return cls(path, {name: tuple(shape) for name, shape in shapes.items()}, names, module)
@@ -77,21 +84,29 @@ class OwnModel:
                 f"define {missing[0]}{SUFFIX} or leave it out",
             )
 
-    def build(self, backend: str, face: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
-        """The model of one backend, whose face is what a notebook imports."""
-        assert self.module is not None
-        return getattr(self.module, f"{backend}{SUFFIX}")(face, num_inputs, num_outputs, lr)
+    def build(self, backend: str, d2l: Any, num_inputs: int, num_outputs: int, lr: float) -> Any:
+        """The model of one backend, whose public interface is what a notebook imports."""
+        name = f"{backend}{SUFFIX}"
+        model = getattr(self.module, name)(d2l, num_inputs, num_outputs, lr)
+        if not isinstance(model, d2l.Classifier):
+            wanted = f"{self.path}: {name}", "an instance of d2l.Classifier"
+            raise ParityError(*wanted, reprlib.repr(model), "return one")
+        return model
+
+    def shape(self, name: str, num_inputs: int, num_outputs: int) -> tuple[int, ...]:
+        """The shape of a parameter, in numbers alone."""
+        sizes = {"inputs": num_inputs, "outputs": num_outputs}
+        return tuple(size if isinstance(size, int) else sizes[size] for size in self.shapes[name])
 
     def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
         """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
 
         The generator draws in the order of ``PARAMETERS``.
         """
-        sizes = {"inputs": num_inputs, "outputs": num_outputs}
         generator = np.random.default_rng(np.random.SeedSequence(seed))
         drawn = {}
-        for name, symbols in self.shapes.items():
-            shape = [sizes[size] if isinstance(size, str) else size for size in symbols]
+        for name in self.shapes:
+            shape = self.shape(name, num_inputs, num_outputs)
             values = generator.standard_normal(shape) / np.sqrt(shape[0])
             drawn[name] = (values if len(shape) > 1 else np.zeros(shape)).astype(dtype)
         return drawn
@@ -123,22 +138,38 @@ def _import(path: Path) -> types.ModuleType:
     except ParityError:
         raise
     except BaseException as error:  # whatever the user's code raises, SystemExit included
+        said = f"{type(error).__name__}: {told(error)}" if isinstance(error, Exception) else error
         raise ParityError(
             path,
             "a file that can be imported with NumPy alone",
-            repr(error),
-            "import a framework inside the function that needs it",
+            f"{said if isinstance(said, str) else repr(said)}{place_in(path, error)}",
+            "import a framework inside the function that needs it"
+            if isinstance(error, ImportError)
+            else "mend it",
         ) from None
     return module
 
 
-def _are_shapes(shapes: object) -> bool:
+def place_in(path: Path, error: BaseException) -> str:
+    """The last line of a file that an exception passed, in brackets; empty if it passed none."""
+    passed = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in passed if frame.filename == str(path)]
+    return f" ({path.name}, line {lines[-1]})" if lines else ""
+
+
+def _odd_shape(shapes: object) -> str | None:
+    """What is no name or no shape of a parameter; None if all are."""
     if not (isinstance(shapes, dict) and shapes):
-        return False
-    return all(
-        isinstance(name, str)
-        and isinstance(shape, (tuple, list))
-        and len(shape) > 0
-        and all(size in SIZES or (type(size) is int and size > 0) for size in shape)
-        for name, shape in shapes.items()
-    )
+        return reprlib.repr(shapes)
+    for name, shape in shapes.items():
+        said = f"{name!r}: {reprlib.repr(shape)}"
+        if not isinstance(name, str):
+            return f"{name!r}, a name that is no text"
+        if not isinstance(shape, (tuple, list)):
+            return f"{said}, which is no tuple"
+        for size in shape:
+            if size not in SIZES and not (type(size) is int and size > 0):
+                return f"{said}, in which {size!r} is none of {SIZES} and no whole number above 0"
+        if not shape:
+            return f"{said}, which has no axis"
+    return None

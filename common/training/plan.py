@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import hash_arrays
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.recipe import Recipe
@@ -219,7 +219,7 @@ class Plan:
             )
             expected = facts["sha256"]
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise ParityError(folder, "a plan", repr(error), "run the comparison again") from None
+            raise ParityError(folder, "a plan", told(error), "run the comparison again") from None
         if plan.sha256 != expected:
             raise ParityError(
                 folder, f"a plan with SHA-256 {expected}", plan.sha256, "run the comparison again"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework_parity.common.core.errors import Complaint
+from framework_parity.common.core.errors import Complaint, told
 from framework_parity.common.core.files import new_folder_beside, read_arrays
 
 SCHEMA = 1
@@ -107,7 +107,7 @@ class Record:
         except FileNotFoundError as error:
             raise RecordError("no record", error.filename, "no such file") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
-            raise RecordError("unreadable record", "JSON and arrays", repr(error)) from None
+            raise RecordError("unreadable record", "JSON and arrays", told(error)) from None
         if not isinstance(facts, dict) or (schema := facts.pop("schema", None)) != SCHEMA:
             received = repr(schema) if isinstance(facts, dict) else "no record"
             raise RecordError("", f"a record of schema {SCHEMA}", received)

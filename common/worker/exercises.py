@@ -52,13 +52,13 @@ def _limits_in(module: Any, number_format: str) -> dict[str, Any]:
 
 def sweep(worker: Worker, plans: list[str], backend: str, implementation: str) -> Record:
     """See :func:`notebook.exercises.sweep`."""
-    face, histories = worker.backend(backend), []
+    d2l, histories = worker.backend(backend), []
     for folder in plans:
         plan = Plan.load(Path(folder))
         data = plan.data()
-        model: Classifier = build_model(face, implementation, plan, data)
-        trainer = face.Trainer(plan.recipe.max_epochs, board=False)
+        model: Classifier = build_model(d2l, implementation, plan, data)
+        trainer = d2l.Trainer(plan.recipe.max_epochs, board=False)
         orders, dtype = list(plan.order), plan.recipe.dtype
         trainer.fit(model, data, orders=orders, parameters=plan.parameters, dtype=dtype)
         histories.append(trainer.history)
-    return Record({"histories": histories, "versions": versions(face)}, {})
+    return Record({"histories": histories, "versions": versions(d2l)}, {})

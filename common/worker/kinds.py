@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.worker.exercises import limits, sweep
 from framework_parity.common.worker.own_model import own_model, read_model
 from framework_parity.common.worker.reference import reference
@@ -33,6 +33,6 @@ def find_kind(name: str) -> Kind:
         found: Kind = getattr(importlib.import_module(f"framework_parity.{module}"), function)
     except (ValueError, ImportError, AttributeError) as error:
         raise ParityError(
-            "kind", f"{', '.join(KINDS)}, or module:function", repr(error), "choose one"
+            "kind", f"{', '.join(KINDS)}, or module:function", told(error), "choose one"
         ) from None
     return found

@@ -5,6 +5,7 @@ The reference (in float64), the members of its ensemble and every contender are 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.forward_checks import changing
-from framework_parity.common.training.model_file import OwnModel
+from framework_parity.common.training.model_file import OwnModel, place_in
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import Trainer
@@ -124,16 +125,26 @@ class States(Recorder):
 
     def check(self, received: Parameters) -> None:
         """Raise ParityError unless the model has the parameters that the file says."""
-        shapes = self.model.shapes
-        odd = sorted(set(shapes) ^ set(received))
-        odd += [n for n in shapes if n in received and len(shapes[n]) != received[n].ndim]
+        names = self.model.shapes
+        odd = [f"no {name}" for name in names if name not in received]
+        odd += [f"{name} besides" for name in received if name not in names]
+        odd += self.misshapen(received)
         if odd:
             raise ParityError(
-                self.model.path,
-                f"the parameters {', '.join(shapes)}",
-                ", ".join(received),
-                "name them alike, with the shapes of PARAMETERS",
+                f"{self.model.path}: PARAMETERS",
+                f"the parameters {', '.join(names)}",
+                ", and ".join(odd),
+                "name and shape them alike",
             )
+
+    def misshapen(self, received: Parameters) -> list[str]:
+        """The parameters that have not the shape that the file says."""
+        shapes = {name: self.model.shape(name, *self.plan.W.shape) for name in self.model.shapes}
+        return [
+            f"{name} of shape {value.shape}, not {shapes[name]}"
+            for name, value in received.items()
+            if value.shape != shapes.get(name, value.shape)
+        ]
 
 
 class Run:
@@ -159,12 +170,21 @@ class Run:
 
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
-        face = recorder.worker.backend(name)
+        d2l = recorder.worker.backend(name)
         data, lr = self.data, self.plan.recipe.lr
-        built = self.model.build(name, face, data.num_inputs, data.num_outputs, lr)
+        built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
+        made: Parameters = {}
+        with contextlib.suppress(Exception):  # lazy layers have none yet
+            made = built.get_parameters()
         own = self.arrangement
         start = self.model.permute(self.initial, own.features, own.classes)
-        trainer = fit(face, built, data, self.plan, recorder, own.orders, start, dtype=self.dtype)
+        given = (own.orders, start)
+        try:
+            trainer = fit(d2l, built, data, self.plan, recorder, *given, dtype=self.dtype)
+        except Exception as error:
+            if odd := recorder.misshapen(made):
+                error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
+            raise
         recorder.refuse(trainer.unequal())  # again: what a parameter of zero hid at first
         states = {step: self.restored(state, own) for step, state in recorder.states.items()}
         arrays = {
@@ -189,7 +209,7 @@ class Run:
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
-            "versions": versions(face),
+            "versions": versions(d2l),
             **recorder.outcome(trainer),
         }
         if self.reference is None:
@@ -313,6 +333,9 @@ def own_model(
         received = f"{error!r}, which ends its process"
         complaint = Complaint(model, "a model that trains", received, "take that out")
         raise RuntimeError(complaint) from error
+    except Exception as error:
+        error.add_note(place_in(model, error).strip())
+        raise
 
 
 def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:

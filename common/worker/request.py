@@ -10,7 +10,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
 
 
@@ -55,7 +55,7 @@ class Request:
             raise ParityError(
                 path,
                 "a request, a JSON object with kind, record and log",
-                repr(error),
+                told(error),
                 "write it with Request.write",
             ) from None
 

@@ -37,13 +37,13 @@ def train(
         max_epochs: how many epochs, if not as many as the plan says.
     """
     started = time.perf_counter()
-    face, made = worker.backend(backend), Plan.load(plan)
+    d2l, made = worker.backend(backend), Plan.load(plan)
     recorder = Recorder(worker, made, implementation)
     data = RecordingData.open(made.data_folder, made.recipe.batch_size)
-    model = build_model(face, implementation, made, data)
+    model = build_model(d2l, implementation, made, data)
     given = (list(made.order), made.parameters, max_epochs)
-    trainer = fit(face, model, data, made, recorder, *given)
-    facts = {"backend": backend, "implementation": implementation, "versions": versions(face)}
+    trainer = fit(d2l, model, data, made, recorder, *given)
+    facts = {"backend": backend, "implementation": implementation, "versions": versions(d2l)}
     record = recorder.record(trainer, facts, reference)
     record.facts["seconds"]["total"] = time.perf_counter() - started
     return record
@@ -59,14 +59,14 @@ def independent(worker: Worker, plan: Path, backend: str, implementation: str, s
 
     The record holds the outcome alone. Other arguments as of :func:`train`.
     """
-    face, made = worker.backend(backend), Plan.load(plan)
-    face.seed(seed)
+    d2l, made = worker.backend(backend), Plan.load(plan)
+    d2l.seed(seed)
     recorder = Recorder(worker, made, implementation)
     data = RecordingData.open(made.data_folder, made.recipe.batch_size)
-    model = build_model(face, implementation, made, data)
-    trainer: Trainer = face.Trainer(made.recipe.max_epochs, callbacks=[recorder.tell_epoch])
+    model = build_model(d2l, implementation, made, data)
+    trainer: Trainer = d2l.Trainer(made.recipe.max_epochs, callbacks=[recorder.tell_epoch])
     trainer.fit(model, data, dtype=made.recipe.dtype)
-    facts = {"backend": backend, "implementation": implementation, "versions": versions(face)}
+    facts = {"backend": backend, "implementation": implementation, "versions": versions(d2l)}
     return Record(facts | recorder.facts(trainer), {})
 
 

@@ -46,15 +46,15 @@ class Worker:
         print(json.dumps({"event": event, **facts}), file=self.out, flush=True)
 
     def backend(self, name: str) -> Any:
-        """A backend's face, on the device that this process was told to compute on."""
+        """A backend's public interface, on the device that this process was told to compute on."""
         started = time.perf_counter()
         if self.import_seconds is None:
             self.say("importing")
-        face = importlib.import_module(f"framework_parity.backends.{name}")
+        d2l = importlib.import_module(f"framework_parity.backends.{name}")
         if self.import_seconds is None:
-            face.Trainer.use_device(asked_device())
+            d2l.Trainer.use_device(asked_device())
             self.import_seconds = time.perf_counter() - started
-        return face
+        return d2l
 
     def carry_out(self, file: Path, find_kind: Callable[[str], Kind]) -> None:
         """Do what a request asks for and write its record.

@@ -16,27 +16,27 @@ class Roles(griffe.Extension):
             obj.docstring.value = ROLE.sub(r"`\1`", obj.docstring.value)
 
 
-class Faces(griffe.Extension):
+class PublicInterfaces(griffe.Extension):
     """Exports what a backend's module defines and imports of its own files: its ``__all__``."""
 
     def on_package(self, *, pkg, **_):
         """Called for every package, once it was read."""
         backends = pkg.members["backends"].members.values() if "backends" in pkg.members else ()
-        for face in backends:
-            if face.is_module and face.exports is None:
-                face.exports = [
+        for module in backends:
+            if module.is_module and module.exports is None:
+                module.exports = [
                     name
-                    for name, member in face.members.items()
-                    if name[0] != "_" and self.is_own(face, member)
+                    for name, member in module.members.items()
+                    if name[0] != "_" and self.is_own(module, member)
                 ]
 
     @staticmethod
-    def is_own(face, member):
+    def is_own(module, member):
         """Whether it is a function or a class of the backend's own."""
         if member.is_alias:
-            if not member.target_path.startswith(f"{face.path}."):
+            if not member.target_path.startswith(f"{module.path}."):
                 return False
-            member = face[member.target_path.removeprefix(f"{face.path}.")]
+            member = module[member.target_path.removeprefix(f"{module.path}.")]
         return not member.is_alias and (member.is_function or member.is_class)
 
 

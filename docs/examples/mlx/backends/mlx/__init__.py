@@ -7,7 +7,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from framework_parity.common.training.eager_classifier import EagerClassifier
 from framework_parity.common.training.eager_trainer import EagerTrainer
-from framework_parity.common.training.face import complete
+from framework_parity.common.training.public_interface import complete
 
 
 def tensor(values):

@@ -1,4 +1,4 @@
-"""A backend's face: its module, completed to a drop-in for the book's ``d2l`` module."""
+"""The public interface of a backend: its module, completed to that of the book's ``d2l``."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from framework_parity.common.training.progress_board import ProgressBoard
 
 
 def complete(
-    face: dict[str, Any], tensors: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    names: dict[str, Any], tensors: Callable[[Any, Any], tuple[Any, Any]] | None = None
 ) -> None:
     """Add to a backend's module what it does not define itself, and ``__all__``.
 
     Args:
-        face: the module's names: ``globals()``, when ``Classifier``, ``tensor`` and ``numpy`` are
+        names: the module's names: ``globals()``, when ``Classifier``, ``tensor`` and ``numpy`` are
             among them.
         tensors: makes a batch of the data modules of ``X`` and ``y`` in NumPy, see
             :meth:`DataModule.tensors`; each with ``tensor`` if not given.
     """
-    name = face["__name__"].rpartition(".")[2]
+    name = names["__name__"].rpartition(".")[2]
     shared: dict[str, Any] = {
         "HyperParameters": HyperParameters,
-        "Module": face["Classifier"],
+        "Module": names["Classifier"],
         "ProgressBoard": ProgressBoard,
         "add_to_class": add_to_class,
         "evaluate_accuracy": evaluate_accuracy,
         "versions": lambda: {name: _version(name)},
     }
     for base in (DataModule, FashionMNIST, Digits, Synthetic):
-        shared[base.__name__] = _in_tensors(base, face, tensors)
+        shared[base.__name__] = _in_tensors(base, names, tensors)
     own = [
         key
-        for key, value in face.items()
-        if key[0] != "_" and getattr(value, "__module__", "").startswith(face["__name__"])
+        for key, value in names.items()
+        if key[0] != "_" and getattr(value, "__module__", "").startswith(names["__name__"])
     ]
-    face.update({key: value for key, value in shared.items() if key not in face})
-    face["__all__"] = sorted({*own, *shared})
+    names.update({key: value for key, value in shared.items() if key not in names})
+    names["__all__"] = sorted({*own, *shared})
 
 
 def _version(name: str) -> str:
@@ -52,9 +52,9 @@ def _version(name: str) -> str:
     return said or importlib.metadata.version(name)
 
 
-def _in_tensors(base: Any, face: dict[str, Any], make: Any) -> type:
+def _in_tensors(base: Any, names: dict[str, Any], make: Any) -> type:
     """A data module whose batches are a framework's tensors."""
-    tensor, numpy = face["tensor"], face["numpy"]
+    tensor, numpy = names["tensor"], names["numpy"]
 
     class InTensors(base):  # type: ignore[misc]
         __doc__ = base.__doc__
@@ -69,5 +69,5 @@ def _in_tensors(base: Any, face: dict[str, Any], make: Any) -> type:
             return super().visualize(arrays, *args, **kwargs)
 
     InTensors.__name__ = InTensors.__qualname__ = base.__name__
-    InTensors.__module__ = face["__name__"]
+    InTensors.__module__ = names["__name__"]
     return InTensors

@@ -654,7 +654,25 @@ def test_the_worked_example_with_a_mistake_is_found_out(compare, tmp_path):
     assert (wrong["divergence"]["step"], wrong["divergence"]["stage"]) == (0, "update")
     assert "stage update, W1" in process.stdout
     assert "no known cause" not in process.stdout
+    assert f"In float64, too, {wrong['backend']} does not train as {reference} does" in flat(
+        report.facts["notices"]
+    )
+    assert "(step 0, stage update, W1)" in "".join(report.facts["notices"])
     assert json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == "disagree"
+
+
+def test_a_second_framework_confirms_the_reference(compare, tmp_path):
+    """Without a model in NumPy: of the worked example two frameworks are left."""
+    source = (EXAMPLES / "two_layers_bug.py").read_text()
+    assert ", weight_decay=5e-4" in source
+    (tmp_path / "mine.py").write_text(source.replace(", weight_decay=5e-4", ""))
+    process = compare(tmp_path / "mine.py")
+    assert process.returncode == 0, process.stderr + process.stdout
+    report = Report.load(tmp_path / "out")
+    second = report.facts["reference"]["second"]
+    assert second in FRAMEWORKS
+    assert second != report.facts["reference"]["by"]
+    assert not [notice for notice in report.facts["notices"] if "float64" in notice]
 
 
 def test_a_model_that_raises_in_one_framework_is_a_failed_row(compare, tmp_path):

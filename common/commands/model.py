@@ -51,5 +51,8 @@ def compare_model(options: ModelOptions) -> Report:
                 "mend that or name another --python",
             )
         contenders = [Contender(environments[b.label], model.path.stem) for b in chosen]
-        comparison = ModelComparison(model, context.execution(), context.data, by, contenders)
+        others = [c for c in contenders if c.backend != by.backend and c.environment.python]
+        second = None if plain or not others else others[0]
+        execution, data = context.execution(), context.data
+        comparison = ModelComparison(model, execution, data, by, contenders, second)
         return context.finish(comparison.run(thresholds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,22 @@ from framework_parity.common.execution.launcher import Job, Outcome, not_done, r
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
 from framework_parity.common.judging.judge import Judgement
+from framework_parity.common.judging.ladder import first_divergence
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
+from framework_parity.common.report.findings import where
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
 from framework_parity.common.worker.request import Request
+
+CONFIRMATION = "confirmation"
+"""Name of the float64 run of a second framework, in the folder ``reference``."""
+
+CONFIRMED = 2.0**-10
+"""How many envelopes two float64 runs of one model may be apart: far above float64's rounding,
+which is 2e-9 of float32's, and far below anything that a grade depends on."""
 
 READ_SECONDS = 600.0
 """In which a file must be read."""
@@ -67,6 +77,8 @@ class ModelComparison:
         data: the examples.
         reference: the framework whose float64 run is the reference.
         contenders: what is compared.
+        second: whose float64 run is to confirm it; None if the reference brings its gradient by
+            hand, or nobody else is there.
     """
 
     def __init__(
@@ -76,9 +88,10 @@ class ModelComparison:
         data: DataModule,
         reference: Environment,
         contenders: Sequence[Contender],
+        second: Contender | None = None,
     ) -> None:
         self.model, self.execution, self.data = model, execution, data
-        self.reference, self.contenders = reference, contenders
+        self.reference, self.contenders, self.second = reference, contenders, second
         self.plan, self.folder = execution.plan, execution.folder
         self.refused: dict[str, str] = {}
 
@@ -97,6 +110,8 @@ class ModelComparison:
             for contender in self.contenders
             if contender.environment.python is not None
         ]
+        if self.second:
+            workers.append([self._job(CONFIRMATION, self.second.environment, "float64")])
         outcomes |= self._run([*workers, *self._member_jobs()])
         self._check({name: outcomes[name] for name in MEMBERS})
         records = [self._record(name) for name in (REFERENCE, *MEMBERS)]
@@ -116,7 +131,7 @@ class ModelComparison:
         write_whole(self.folder / "plan" / INITIAL_FILE, arrays)
 
     def _place(self, name: str) -> Path:
-        kind = "reference" if name in (REFERENCE, *MEMBERS) else "runs"
+        kind = "reference" if name in (REFERENCE, CONFIRMATION, *MEMBERS) else "runs"
         return (self.folder / kind / name).absolute()
 
     def _job(self, name: str, environment: Environment, dtype: str, **fields: object) -> Job:
@@ -196,7 +211,12 @@ class ModelComparison:
         return {
             "schema": SCHEMA,
             "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-            "notices": [*gave_way(self.contenders), *self._notices(judge), *judge.notices()],
+            "notices": [
+                *gave_way(self.contenders),
+                *self._unconfirmed(judge, outcomes),
+                *self._notices(judge),
+                *judge.notices(),
+            ],
             **plan_facts(self.plan, self.data),
             "model": {
                 "file": self.model.path.name,
@@ -207,6 +227,7 @@ class ModelComparison:
             "reference": {
                 **{name: list(reference["history"][name]) for name in HISTORY},
                 "by": reference["backend"],
+                "second": self.second and self.second.backend,
             },
             "envelope": {
                 "loss": float(judge.envelope.loss[-1]),
@@ -217,6 +238,30 @@ class ModelComparison:
             "free_running": vars(judge.free_running).copy(),
             "runs": runs,
         }
+
+    def _unconfirmed(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+        """What to say if no second framework trains in float64 as the reference does."""
+        if self.second is None:
+            return
+        by, other = judge.reference.facts["backend"], self.second.backend
+        try:
+            if (outcome := outcomes[CONFIRMATION]).status != "done":
+                raise RecordError("", "a finished training", f"{outcome.status}: {outcome.reason}")
+            record = self.second.read(self._place(CONFIRMATION), self.plan.sha256, "float64")
+            free = judge.judge(record).free_envelopes
+        except RecordError as error:
+            yield f"Nothing confirms the reference, {by}'s: {other} left no float64 run ({error})."
+            return
+        steps = [found for found in judge.ladder.findings(record) if found.stage != "metric"]
+        first = first_divergence(steps, CONFIRMED)
+        if first is None and free <= CONFIRMED:
+            return
+        place = where(asdict(first)) if first else "in their own training"
+        yield (
+            f"In float64, too, {other} does not train as {by} does ({place}): one of the two is "
+            f"another model, and nothing here says which. Grades are against {by}'s; a NumPy model "
+            "in the file would tell."
+        )
 
     def _notices(self, judge: ModelJudge) -> Iterator[str]:
         """What the comparison does not show."""

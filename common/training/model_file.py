@@ -138,11 +138,11 @@ def _import(path: Path) -> types.ModuleType:
     except ParityError:
         raise
     except BaseException as error:  # whatever the user's code raises, SystemExit included
-        said = f"{type(error).__name__}: {told(error)}" if isinstance(error, Exception) else error
+        words = f"{type(error).__name__}: {told(error)}"
         raise ParityError(
             path,
             "a file that can be imported with NumPy alone",
-            f"{said if isinstance(said, str) else repr(said)}{place_in(path, error)}",
+            (words if isinstance(error, Exception) else repr(error)) + place_in(path, error),
             "import a framework inside the function that needs it"
             if isinstance(error, ImportError)
             else "mend it",
@@ -168,8 +168,11 @@ def _odd_shape(shapes: object) -> str | None:
         if not isinstance(shape, (tuple, list)):
             return f"{said}, which is no tuple"
         for size in shape:
-            if size not in SIZES and not (type(size) is int and size > 0):
-                return f"{said}, in which {size!r} is none of {SIZES} and no whole number above 0"
+            if not (isinstance(size, str) and size in SIZES) and not (
+                type(size) is int and size > 0
+            ):
+                odd = reprlib.repr(size)
+                return f"{said}, in which {odd} is none of {SIZES} and no whole number above 0"
         if not shape:
             return f"{said}, which has no axis"
     return None

@@ -1,6 +1,15 @@
-"""Stochastic gradient descent by hand, in MXNet."""
+"""Stochastic gradient descent by hand, in MXNet, and what MXNet's optimizers remember."""
 
-from mxnet import gluon
+from mxnet import gluon, optimizer
+
+KINDS = {
+    optimizer.SGD: ("velocity",),
+    optimizer.NAG: ("velocity",),
+    optimizer.Adam: ("first_moment", "second_moment"),
+    optimizer.RMSProp: ("second_moment", "first_moment", "velocity"),
+    optimizer.AdaGrad: ("sum_of_squares",),
+}
+"""By class: what a state has of a parameter, by canonical name; nothing of SGD without momentum."""
 
 
 class SGD:
@@ -14,6 +23,7 @@ class SGD:
     def __init__(self, params, lr):
         self.params = list(params.values() if hasattr(params, "values") else params)
         self.lr = lr
+        self.state = {}  # what it remembers
 
     def step(self, batch_size):
         """Update every parameter from its gradient.
@@ -28,3 +38,45 @@ class SGD:
 def array_of(parameter):
     """The array that a parameter of gluon holds; an array made by hand is its own."""
     return parameter.data() if isinstance(parameter, gluon.Parameter) else parameter
+
+
+def memory(trainer, tensors):
+    """What a gluon trainer keeps of ``tensors`` by name; None: its kind is unknown."""
+    rule = trainer._optimizer
+    if type(rule) not in KINDS:
+        return None
+    found = {"count": rule.num_update}
+    for name, index, factor, states in _states(trainer, tensors):
+        for kind, array in states.items():
+            found.setdefault(kind, {})[name] = array / (factor if kind == "velocity" else 1)
+    return found
+
+
+def remember(trainer, tensors, memory):
+    """Give a gluon trainer that made no step yet the ``memory`` of another, in NumPy."""
+    rule = trainer._optimizer
+    rule.begin_num_update = rule.num_update = memory["count"]
+    for name, index, factor, states in _states(trainer, tensors):
+        rule._index_update_count[index] = memory["count"]
+        for kind, array in states.items():
+            array[:] = memory[kind][name] * (factor if kind == "velocity" else 1)
+
+
+def _states(trainer, tensors):
+    """Of each parameter its name, place in the trainer, and states by kind, which are made now.
+
+    And what its state is of the velocity: the learning rate is in it, ``v ← m v − lr g``,
+    ``p ← p + v``, in src/operator/optimizer_op-inl.h.
+    """
+    rule, (updater,) = trainer._optimizer, trainer._updaters
+    places = {id(parameter): index for index, parameter in enumerate(trainer._params)}
+    for name, tensor in tensors.items():
+        index = places.get(id(tensor))
+        if index is None:
+            continue
+        if index not in updater.states:
+            state = rule.create_state_multi_precision(index, tensor.data())
+            updater.states[index], updater.states_synced[index] = state, True
+        states = updater.states[index]
+        states = states if isinstance(states, tuple) else () if states is None else (states,)
+        yield name, index, -rule._get_lr(index), dict(zip(KINDS[type(rule)], states, strict=False))

@@ -3,8 +3,9 @@
 import functools
 
 import mxnet
-from mxnet import autograd, np, npx
+from mxnet import autograd, gluon, np, npx
 
+from framework_parity.backends.mxnet.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -33,6 +34,17 @@ class Trainer(EagerTrainer):
         loss.backward()
         optimizer.step(1)  # the loss is a mean already
         return y_hat, loss, None
+
+    def memory(self, model, optimizer):
+        if isinstance(optimizer, gluon.Trainer):
+            return memory(optimizer, model.named_tensors())
+        return super().memory(model, optimizer)
+
+    def remember(self, model, optimizer, kept):
+        if isinstance(optimizer, gluon.Trainer):
+            remember(optimizer, model.named_tensors(), kept)
+        else:
+            super().remember(model, optimizer, kept)
 
     concatenate = staticmethod(np.concatenate)
 

@@ -8,6 +8,7 @@ import torch
 
 from framework_parity.backends.torch.classifier import numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
+from framework_parity.backends.torch.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -47,6 +48,17 @@ class Trainer(EagerTrainer):
         if array.dtype.kind != "f":
             array = array.astype(np.int64)
         return torch.as_tensor(array, device=in_use())
+
+    def memory(self, model, optimizer):
+        if isinstance(optimizer, torch.optim.Optimizer):
+            return memory(optimizer, model.named_tensors())
+        return super().memory(model, optimizer)
+
+    def remember(self, model, optimizer, kept):
+        if isinstance(optimizer, torch.optim.Optimizer):
+            remember(optimizer, model.named_tensors(), kept)
+        else:
+            super().remember(model, optimizer, kept)
 
     def build(self, dtype):
         _move(self.model, self.X.device)

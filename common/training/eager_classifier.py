@@ -88,9 +88,37 @@ class EagerClassifier(Classifier):
         """
         found = {}
         for name, place in (self.names or {name: name for name in tensors}).items():
-            value = self.numpy(tensors[place.removesuffix(TRANSPOSED)])
-            found[name] = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
+            if (held := place.removesuffix(TRANSPOSED)) in tensors:  # not all have a momentum
+                value = self.numpy(tensors[held])
+                found[name] = np.array(value.T if held != place else value, order="C")
         return found
+
+    def arrange(self, parameters: Mapping[str, npt.NDArray[Any]]) -> Parameters:
+        """Arrays by the framework's names and in its layout; undoes :meth:`read`."""
+        found = {}
+        for name, value in parameters.items():
+            held = (place := self.names.get(name, name)).removesuffix(TRANSPOSED)
+            found[held] = np.array(value.T if held != place else value, order="C")
+        return found
+
+    def read_memory(self, memory: Mapping[str, Any]) -> Parameters:
+        """What an optimizer keeps, by the names of :meth:`Trainer.optimizer_state`.
+
+        Args:
+            memory: of each kind the tensors by name, as of :meth:`named_tensors`; a ``count``.
+        """
+        found = {"count": np.array(int(memory["count"]))} if "count" in memory else {}
+        for kind in memory.keys() - {"count"}:
+            found |= {f"{kind}/{name}": value for name, value in self.read(memory[kind]).items()}
+        return found
+
+    def arrange_memory(self, state: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        """Undoes :meth:`read_memory`, with arrays for tensors."""
+        memory: dict[str, Any] = {"count": int(state["count"])} if "count" in state else {}
+        for path in state.keys() - {"count"}:
+            kind, _, name = path.partition("/")
+            memory.setdefault(kind, {}).update(self.arrange({name: state[path]}))
+        return memory
 
     def read_gradients(self, gradients: Mapping[str, Any] | None = None) -> Parameters:
         """``gradients`` as :meth:`read` gives them; by default what the last pass left behind."""
@@ -102,10 +130,8 @@ class EagerClassifier(Classifier):
         return self.read(self.named_tensors())
 
     def set_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
-        for name, value in parameters.items():
-            place = self.names.get(name, name)
-            value = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
-            self.set_tensor(place.removesuffix(TRANSPOSED), value)
+        for name, value in self.arrange(parameters).items():
+            self.set_tensor(name, value)
 
 
 def evaluate_accuracy(model: EagerClassifier, data: DataModule) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -158,11 +158,44 @@ class EagerTrainer(Trainer):
         with self.without_gradients():
             return self.numpy(self.model(X))
 
-    def probe(self, parameters: Parameters, X: Array, y: npt.NDArray[np.int32]) -> dict[str, Array]:
+    def optimizer_state(self) -> Parameters | None:
+        return self.read_state(self.model, self.optim)
+
+    def read_state(self, model: Any, optimizer: Any) -> Parameters | None:
+        """:meth:`optimizer_state` of any model of this framework and its optimizer."""
+        memory = self.memory(model, optimizer)
+        return None if memory is None else model.read_memory(memory)
+
+    def memory(self, model: Any, optimizer: Any) -> dict[str, Any] | None:
+        """What an optimizer keeps, as of :meth:`EagerClassifier.read_memory`; None: not known.
+
+        One by hand says it in its attribute ``state``. Of the framework's own this is overridden.
+        """
+        return getattr(optimizer, "state", None)
+
+    def remember(self, model: Any, optimizer: Any, memory: Mapping[str, Any]) -> None:
+        """Give a new optimizer the memory of another, with arrays for tensors."""
+        optimizer.state = {
+            kind: {name: self.tensor(array) for name, array in kept.items()}
+            if isinstance(kept, dict)
+            else kept
+            for kind, kept in memory.items()
+        }
+
+    def probe(
+        self,
+        parameters: Parameters,
+        X: Array,
+        y: npt.NDArray[np.int32],
+        state: Parameters | None = None,
+    ) -> dict[str, Array]:
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
         with self.spare_model() as model:
             model.set_parameters(parameters)
-            y_hat, loss, gradients = self.train_step(model, model.configure_optimizers(), X, y)
+            optimizer = model.configure_optimizers()
+            if state:
+                self.remember(model, optimizer, model.arrange_memory(state))
+            y_hat, loss, gradients = self.train_step(model, optimizer, X, y)
             found = {
                 "data/X": X,
                 "data/y": y,
@@ -173,6 +206,8 @@ class EagerTrainer(Trainer):
             }
             arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
             named = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
+            if state is not None:
+                named["optimizer"] = self.read_state(model, optimizer) or {}
             for kind, values in named.items():
                 arrays |= {f"{kind}/{name}": value for name, value in values.items()}
             return arrays

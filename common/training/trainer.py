@@ -186,9 +186,26 @@ class Trainer(ABC):
             y: classes, shape ``(n,)``.
         """
 
+    def optimizer_state(self) -> Parameters | None:
+        """What the optimizer remembers from step to step; None if its kind is not known.
+
+        A framework's trainer translates: in each the same names, layout and convention.
+
+        Returns:
+            In NumPy, like the parameter NAME: ``velocity/NAME``, PyTorch's, v of ``v ← m v + g`` and
+            ``p ← p − lr v``; ``first_moment/NAME``, ``second_moment/NAME``,
+            ``largest_second_moment/NAME``; ``sum_of_squares/NAME``; and ``count``, the number of
+            steps so far. What no step has made yet may be missing.
+        """
+        return None
+
     @abstractmethod
     def probe(
-        self, parameters: Parameters, X: npt.NDArray[Any], y: npt.NDArray[np.int32]
+        self,
+        parameters: Parameters,
+        X: npt.NDArray[Any],
+        y: npt.NDArray[np.int32],
+        state: Parameters | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """The arrays of every stage of one step from given parameters, by training's own code.
 
@@ -198,11 +215,13 @@ class Trainer(ABC):
             parameters: as of :meth:`Classifier.get_parameters`.
             X: one batch, scaled, shape ``(n, num_inputs)``.
             y: its classes, int32, shape ``(n,)``.
+            state: what a new optimizer remembers, as of :meth:`optimizer_state`: nothing if empty.
 
         Returns:
             ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
             ``example_loss``, shape ``(n,)``; ``loss``, a scalar; ``gradient/NAME`` and
-            ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``.
+            ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``;
+            ``optimizer/…``, what it remembers after the step, if a ``state`` is given.
         """
 
     @abstractmethod

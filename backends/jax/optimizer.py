@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import jax
+import numpy as np
+
+from framework_parity.common.training.optimizer_state import UnknownOptimizerError
 
 KINDS = {
     "trace": "velocity",
@@ -14,7 +17,7 @@ KINDS = {
 }
 """Fields of the states of Optax (optax/_src/transform.py), by canonical name.
 
-A trace is :meth:`Trainer.optimizer_state`'s velocity where the learning rate comes after it, as in
+A trace is a velocity as others have it where the learning rate comes after it, as in
 ``optax.sgd``; ``optax.rmsprop`` has it before, in the trace.
 """
 KNOWN = (
@@ -56,40 +59,37 @@ class SGD:
         return jax.tree.map(lambda gradient: -self.lr * gradient, gradients), state
 
 
-def kept_in(state):
-    """The parts of an optimizer's state that keep something, in the order of their use.
-
-    Raises:
-        TypeError: if one is of an unknown kind.
-    """
-    if type(state) is tuple:  # a chain
-        return [part for link in state for part in kept_in(link)]
-    name = type(state).__name__
-    if name == "MaskedState" and not any(kept_in(state.inner_state)):  # decay of some parameters
-        return []
-    if not (type(state).__module__.startswith("optax.") and name in KNOWN):
-        raise TypeError(name)
-    return [state]
-
-
 def memory(state):
-    """What an optimizer's state keeps, by canonical name, as trees and numbers; None: not known."""
-    try:
-        parts = kept_in(state)
-    except TypeError:
-        return None
-    found = {}
+    """What the state of an optimizer remembers: see :mod:`optimizer_state`."""
+    parts, found = list(_parts(state)), {}
     for part in parts:
         for field, value in zip(part._fields, part, strict=True):
-            if field != "count" and KINDS[field] in found:
-                return None  # which of the two is meant?
+            if KINDS[field] in found and field != "count":
+                raise UnknownOptimizerError(f"two {type(part).__name__} in a chain of Optax")
             found[KINDS[field]] = value
-    return None if parts and hasattr(parts[-1], "trace") else found
+    if parts and hasattr(parts[-1], "trace"):
+        raise UnknownOptimizerError("a TraceState of Optax behind the learning rate")
+    return found
 
 
 def remember(state, memory):
-    """An optimizer's state in which each part is that of the ``memory``, if it has it."""
+    """The state of an optimizer that made no step yet, with the ``memory`` of another."""
     if type(state) is tuple:
         return tuple(remember(link, memory) for link in state)
-    kinds = {field: KINDS[field] for field in state._fields if field in KINDS}
-    return state._replace(**{f: memory[kind] for f, kind in kinds.items() if kind in memory})
+    kept = memory | {"count": np.int32(memory.get("count", 0))}
+    kinds = {field: KINDS[field] for field in state._fields if KINDS.get(field) in kept}
+    return state._replace(**{field: kept[kind] for field, kind in kinds.items()})
+
+
+def _parts(state):
+    """The links of a chain of optimizers, in the order of their use."""
+    if type(state) is tuple:
+        for link in state:
+            yield from _parts(link)
+        return
+    name = type(state).__name__
+    if name == "MaskedState" and not any(_parts(state.inner_state)):  # decay of some parameters
+        return
+    if not (type(state).__module__.startswith("optax.") and name in KNOWN):
+        raise UnknownOptimizerError(f"{type(state).__module__}.{name}")
+    yield state

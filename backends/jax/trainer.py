@@ -15,6 +15,7 @@ from framework_parity.backends.jax.classifier import get_key
 from framework_parity.backends.jax.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
@@ -170,49 +171,25 @@ class Trainer(AbstractTrainer):
         return Pass(np.asarray(y_hat))
 
     def optimizer_state(self):
-        return self._read_state(self.state.opt_state)
-
-    def _read_state(self, opt_state):
-        kept = memory(opt_state)
-        return None if kept is None else self._named(kept)
-
-    def _named(self, trees):
-        """Arrays by kind and name of trees by kind; of what is a number, by kind."""
-        return {
-            f"{kind}/{name}".rstrip("/"): value
-            for kind, tree in trees.items()
-            for name, value in (
-                self.model.name_leaves(tree) if isinstance(tree, dict) else {"": np.array(tree)}
-            ).items()
-        }
+        return named(memory(self.state.opt_state), self.model.name_leaves)
 
     @_in_dtype
     def probe(self, parameters, X, y, state=None):
         params = self._put_tree(self.model.build_tree(parameters))
         opt_state = self.optim.init(params)
         if state:
-            opt_state = remember(opt_state, self._trees(state))
+            kept = by_kind(state, lambda arrays: self._put_tree(self.model.build_tree(arrays)))
+            opt_state = remember(opt_state, kept)
         before = self.state.replace(step=np.int32(0), params=params, opt_state=opt_state)
         arrays, gradients, after = self._probe(before, *jax.device_put((X, y)))
         found = {name: np.asarray(value) for name, value in arrays.items()}
-        found |= self._named({"gradient": gradients, "update": after.params})
+        after_step = {"gradient": self.model.name_leaves(gradients)}
+        after_step["update"] = self.model.name_leaves(after.params)
         if state is not None:
-            kept = self._read_state(after.opt_state) or {}
-            found |= {f"optimizer/{name}": value for name, value in kept.items()}
+            after_step["optimizer"] = named(memory(after.opt_state), self.model.name_leaves)
+        for kind, values in after_step.items():
+            found |= {f"{kind}/{name}": value for name, value in values.items()}
         return found
-
-    def _trees(self, state):
-        """The memory by kind, of an optimizer's state by canonical names."""
-        kinds = {}
-        for path, value in state.items():
-            kind, _, name = path.partition("/")
-            kinds.setdefault(kind, {})[name] = value
-        return {
-            kind: np.int32(named[""])
-            if "" in named
-            else self._put_tree(self.model.build_tree(named))
-            for kind, named in kinds.items()
-        }
 
 
 # What is compiled. Data are arguments: what a function closes over becomes part of its program.

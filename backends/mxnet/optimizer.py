@@ -2,6 +2,8 @@
 
 from mxnet import gluon, optimizer
 
+from framework_parity.common.training.optimizer_state import by_hand
+
 KINDS = {
     optimizer.SGD: ("velocity",),
     optimizer.NAG: ("velocity",),
@@ -40,30 +42,33 @@ def array_of(parameter):
     return parameter.data() if isinstance(parameter, gluon.Parameter) else parameter
 
 
-def memory(trainer, tensors):
-    """What a gluon trainer keeps of ``tensors`` by name; None: its kind is unknown."""
-    rule = trainer._optimizer
+def memory(optimizer, tensors):
+    """What an optimizer remembers of ``tensors`` by name: see :mod:`optimizer_state`."""
+    rule = getattr(optimizer, "_optimizer", optimizer)
     if type(rule) not in KINDS:
-        return None
+        return by_hand(rule)
     found = {"count": rule.num_update}
-    for name, index, factor, states in _states(trainer, tensors):
+    for name, _, factor, states in _states(optimizer, tensors):
         for kind, array in states.items():
             found.setdefault(kind, {})[name] = array / (factor if kind == "velocity" else 1)
     return found
 
 
-def remember(trainer, tensors, memory):
-    """Give a gluon trainer that made no step yet the ``memory`` of another, in NumPy."""
-    rule = trainer._optimizer
+def remember(optimizer, tensors, memory):
+    """Give an optimizer that made no step yet the ``memory`` of another."""
+    rule = getattr(optimizer, "_optimizer", optimizer)
+    if type(rule) not in KINDS:
+        rule.state = memory
+        return
     rule.begin_num_update = rule.num_update = memory["count"]
-    for name, index, factor, states in _states(trainer, tensors):
+    for name, index, factor, states in _states(optimizer, tensors):
         rule._index_update_count[index] = memory["count"]
         for kind, array in states.items():
-            array[:] = memory[kind][name] * (factor if kind == "velocity" else 1)
+            array[:] = memory[kind][name].asnumpy() * (factor if kind == "velocity" else 1)
 
 
 def _states(trainer, tensors):
-    """Of each parameter its name, place in the trainer, and states by kind, which are made now.
+    """Of each parameter its name, its place in the trainer, and its states by kind, made if new.
 
     And what its state is of the velocity: the learning rate is in it, ``v ← m v − lr g``,
     ``p ← p + v``, in src/operator/optimizer_op-inl.h.
@@ -71,8 +76,7 @@ def _states(trainer, tensors):
     rule, (updater,) = trainer._optimizer, trainer._updaters
     places = {id(parameter): index for index, parameter in enumerate(trainer._params)}
     for name, tensor in tensors.items():
-        index = places.get(id(tensor))
-        if index is None:
+        if (index := places.get(id(tensor))) is None:  # it stays as it is
             continue
         if index not in updater.states:
             state = rule.create_state_multi_precision(index, tensor.data())

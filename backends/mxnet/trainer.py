@@ -3,7 +3,7 @@
 import functools
 
 import mxnet
-from mxnet import autograd, gluon, np, npx
+from mxnet import autograd, np, npx
 
 from framework_parity.backends.mxnet.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
@@ -35,17 +35,7 @@ class Trainer(EagerTrainer):
         optimizer.step(1)  # the loss is a mean already
         return y_hat, loss, None
 
-    def memory(self, model, optimizer):
-        if isinstance(optimizer, gluon.Trainer):
-            return memory(optimizer, model.named_tensors())
-        return super().memory(model, optimizer)
-
-    def remember(self, model, optimizer, kept):
-        if isinstance(optimizer, gluon.Trainer):
-            remember(optimizer, model.named_tensors(), kept)
-        else:
-            super().remember(model, optimizer, kept)
-
+    memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(np.concatenate)
 
     def wait(self):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from framework_parity.common.training.optimizer_state import UnknownOptimizerError, by_hand
+
 SLOTS = {
     tf.keras.optimizers.SGD: {"velocity": "momentums"},
     tf.keras.optimizers.Adagrad: {"sum_of_squares": "_accumulators"},
@@ -41,14 +43,11 @@ class SGD:
 
 
 def memory(optimizer, tensors):
-    """What one of Keras' optimizers keeps of the variables ``tensors`` by name.
-
-    None: its kind is unknown. One by hand says it in its attribute ``state``.
-    """
+    """What an optimizer remembers of ``tensors`` by name: see :mod:`optimizer_state`."""
     if type(optimizer) not in SLOTS:
-        return getattr(optimizer, "state", None)
+        return by_hand(optimizer)
     if optimizer.use_ema or getattr(optimizer, "gradient_accumulation_steps", None):
-        return None
+        raise UnknownOptimizerError(f"{type(optimizer).__name__} of Keras that averages over steps")
     found = {"count": optimizer.iterations}
     for kind, variables in _slots(optimizer, tensors).items():
         found[kind] = {
@@ -59,7 +58,7 @@ def memory(optimizer, tensors):
 
 
 def remember(optimizer, tensors, memory):
-    """Give an optimizer that made no step yet the ``memory`` of another, in NumPy."""
+    """Give an optimizer that made no step yet the ``memory`` of another."""
     if type(optimizer) not in SLOTS:
         optimizer.state = memory
         return

@@ -9,6 +9,7 @@ from framework_parity.backends.tensorflow.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
@@ -123,11 +124,10 @@ class Trainer(AbstractTrainer):
                 vars(layer).pop("call")
 
     def optimizer_state(self):
-        return self._read_state(self.optim)
+        return self._state(self.optim)
 
-    def _read_state(self, optim):
-        kept = memory(optim, self.model.named_tensors())
-        return None if kept is None else self.model.read_memory(kept)
+    def _state(self, optim):
+        return named(memory(optim, self.model.named_tensors()), self.model.read)
 
     def probe(self, parameters, X, y, state=None):
         # On the model itself: copying Keras layers means saving and loading them.
@@ -141,7 +141,7 @@ class Trainer(AbstractTrainer):
     def _probe(self, X, y, state):
         model, optim = self.model, self.model.configure_optimizers()
         if state:
-            remember(optim, model.named_tensors(), model.arrange_memory(state))
+            remember(optim, model.named_tensors(), by_kind(state, model.arrange))
         step = tf.function(functools.partial(_step, model, optim), autograph=False)
         y_hat, loss, gradients = step(X, y)
         arrays = {
@@ -152,12 +152,12 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        named = model.named_tensors()
-        arrays |= {f"update/{name}": variable for name, variable in named.items()}
-        arrays |= {f"gradient/{name}": g for name, g in zip(named, gradients, strict=True)}
+        tensors = model.named_tensors()
+        arrays |= {f"update/{name}": variable for name, variable in tensors.items()}
+        arrays |= {f"gradient/{name}": g for name, g in zip(tensors, gradients, strict=True)}
         found = {name: np.array(value.numpy()) for name, value in arrays.items()}
-        kept = None if state is None else self._read_state(optim)
-        return found | {f"optimizer/{name}": value for name, value in (kept or {}).items()}
+        kept = {} if state is None else self._state(optim)
+        return found | {f"optimizer/{name}": value for name, value in kept.items()}
 
 
 def _noted(calls, name, call, X, *arguments, **options):

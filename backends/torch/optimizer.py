@@ -2,6 +2,8 @@
 
 import torch
 
+from framework_parity.common.training.optimizer_state import by_hand
+
 SLOTS = {
     torch.optim.SGD: {"velocity": "momentum_buffer"},
     torch.optim.Adagrad: {"sum_of_squares": "sum", "count": "step"},
@@ -12,8 +14,8 @@ SLOTS = {
         "count": "step",
     },
 }
-"""By class and canonical name: what ``optimizer.state`` has of a parameter. The conventions of
-:meth:`Trainer.optimizer_state` are those of torch/optim/sgd.py, adam.py, rmsprop.py, adagrad.py."""
+"""By class and canonical name: what ``optimizer.state`` has of a parameter; the conventions are
+those of torch/optim/sgd.py, adam.py, rmsprop.py and adagrad.py."""
 SLOTS[torch.optim.Adam] = SLOTS[torch.optim.AdamW] = {
     "first_moment": "exp_avg",
     "second_moment": "exp_avg_sq",
@@ -47,13 +49,13 @@ class SGD:
 
 
 def memory(optimizer, tensors):
-    """What one of PyTorch's optimizers keeps of ``tensors`` by name; None: its kind is unknown."""
+    """What an optimizer remembers of ``tensors`` by name: see :mod:`optimizer_state`."""
     slots = SLOTS.get(type(optimizer))
     if slots is None:
-        return None
+        return by_hand(optimizer)
     found = {}
+    states = {name: optimizer.state.get(tensor, {}) for name, tensor in tensors.items()}
     for kind, slot in slots.items():
-        states = {name: optimizer.state.get(tensor, {}) for name, tensor in tensors.items()}
         kept = {name: state[slot] for name, state in states.items() if state.get(slot) is not None}
         if kept:
             found[kind] = next(iter(kept.values())) if kind == "count" else kept
@@ -61,13 +63,12 @@ def memory(optimizer, tensors):
 
 
 def remember(optimizer, tensors, memory):
-    """Give an optimizer that made no step yet the ``memory`` of another, in NumPy."""
+    """Give an optimizer that made no step yet the ``memory`` of another."""
+    if type(optimizer) not in SLOTS:
+        optimizer.state = memory
+        return
     slots = SLOTS[type(optimizer)]
-    for name, tensor in tensors.items():
-        for kind, kept in memory.items():
-            if kind == "count":
-                optimizer.state[tensor][slots[kind]] = torch.tensor(float(kept))
-            elif name in kept:
-                optimizer.state[tensor][slots[kind]] = torch.as_tensor(
-                    kept[name], device=tensor.device
-                )
+    for kind, kept in memory.items():
+        of_each = dict.fromkeys(tensors, torch.tensor(float(kept))) if kind == "count" else kept
+        for name, value in of_each.items():
+            optimizer.state[tensors[name]][slots[kind]] = value.clone()

@@ -41,6 +41,7 @@ class Trainer(EagerTrainer):
         return y_hat.detach(), loss.detach(), None
 
     without_gradients = staticmethod(torch.no_grad)
+    memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(torch.cat)
 
     def tensor(self, array):
@@ -48,17 +49,6 @@ class Trainer(EagerTrainer):
         if array.dtype.kind != "f":
             array = array.astype(np.int64)
         return torch.as_tensor(array, device=in_use())
-
-    def memory(self, model, optimizer):
-        if isinstance(optimizer, torch.optim.Optimizer):
-            return memory(optimizer, model.named_tensors())
-        return super().memory(model, optimizer)
-
-    def remember(self, model, optimizer, kept):
-        if isinstance(optimizer, torch.optim.Optimizer):
-            remember(optimizer, model.named_tensors(), kept)
-        else:
-            super().remember(model, optimizer, kept)
 
     def build(self, dtype):
         _move(self.model, self.X.device)

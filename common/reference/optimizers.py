@@ -1,7 +1,6 @@
 """Optimizers by hand, in NumPy: what every framework's are held against.
 
-Each computes in the type of the parameters that it is given: in float64 it is a reference. What
-it remembers has the canonical names of :meth:`Trainer.optimizer_state`.
+Each computes in the type of the parameters that it is given: in float64 it is a reference.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from framework_parity.common.training.optimizer_state import Memory
 
 Values = npt.NDArray[np.floating[Any]]
 
@@ -24,13 +25,12 @@ class Optimizer(ABC):
         lr: learning rate.
 
     Attributes:
-        state: what is remembered from step to step: of each kind arrays by name; and ``count``,
-            the number of steps so far.
+        state: what is remembered: an :data:`optimizer_state.Memory`.
     """
 
     def __init__(self, parameters: Mapping[str, Values], lr: float) -> None:
         self.parameters, self.lr = parameters, lr
-        self.state: dict[str, Any] = {"count": 0}
+        self.state: Memory = {"count": 0}
 
     def step(self, gradients: Mapping[str, Values]) -> None:
         """Update every parameter; ``gradients`` has an array for each, by the same name."""

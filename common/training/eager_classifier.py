@@ -88,7 +88,7 @@ class EagerClassifier(Classifier):
         """
         found = {}
         for name, place in (self.names or {name: name for name in tensors}).items():
-            if (held := place.removesuffix(TRANSPOSED)) in tensors:  # not all have a momentum
+            if (held := place.removesuffix(TRANSPOSED)) in tensors:  # not all have a velocity
                 value = self.numpy(tensors[held])
                 found[name] = np.array(value.T if held != place else value, order="C")
         return found
@@ -100,25 +100,6 @@ class EagerClassifier(Classifier):
             held = (place := self.names.get(name, name)).removesuffix(TRANSPOSED)
             found[held] = np.array(value.T if held != place else value, order="C")
         return found
-
-    def read_memory(self, memory: Mapping[str, Any]) -> Parameters:
-        """What an optimizer keeps, by the names of :meth:`Trainer.optimizer_state`.
-
-        Args:
-            memory: of each kind the tensors by name, as of :meth:`named_tensors`; a ``count``.
-        """
-        found = {"count": np.array(int(memory["count"]))} if "count" in memory else {}
-        for kind in memory.keys() - {"count"}:
-            found |= {f"{kind}/{name}": value for name, value in self.read(memory[kind]).items()}
-        return found
-
-    def arrange_memory(self, state: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-        """Undoes :meth:`read_memory`, with arrays for tensors."""
-        memory: dict[str, Any] = {"count": int(state["count"])} if "count" in state else {}
-        for path in state.keys() - {"count"}:
-            kind, _, name = path.partition("/")
-            memory.setdefault(kind, {}).update(self.arrange({name: state[path]}))
-        return memory
 
     def read_gradients(self, gradients: Mapping[str, Any] | None = None) -> Parameters:
         """``gradients`` as :meth:`read` gives them; by default what the last pass left behind."""

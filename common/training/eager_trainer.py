@@ -15,6 +15,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.optimizer_state import Memory, by_hand, by_kind, named
 from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
 
 
@@ -158,29 +159,18 @@ class EagerTrainer(Trainer):
         with self.without_gradients():
             return self.numpy(self.model(X))
 
-    def optimizer_state(self) -> Parameters | None:
-        return self.read_state(self.model, self.optim)
+    @staticmethod
+    def memory(optimizer: Any, tensors: Mapping[str, Any]) -> Memory:
+        """What an optimizer remembers of ``tensors``, the model's by name."""
+        return by_hand(optimizer)
 
-    def read_state(self, model: Any, optimizer: Any) -> Parameters | None:
-        """:meth:`optimizer_state` of any model of this framework and its optimizer."""
-        memory = self.memory(model, optimizer)
-        return None if memory is None else model.read_memory(memory)
+    @staticmethod
+    def remember(optimizer: Any, tensors: Mapping[str, Any], memory: Memory) -> None:
+        """Give an optimizer that made no step yet the ``memory`` of another."""
+        optimizer.state = memory
 
-    def memory(self, model: Any, optimizer: Any) -> dict[str, Any] | None:
-        """What an optimizer keeps, as of :meth:`EagerClassifier.read_memory`; None: not known.
-
-        One by hand says it in its attribute ``state``. Of the framework's own this is overridden.
-        """
-        return getattr(optimizer, "state", None)
-
-    def remember(self, model: Any, optimizer: Any, memory: Mapping[str, Any]) -> None:
-        """Give a new optimizer the memory of another, with arrays for tensors."""
-        optimizer.state = {
-            kind: {name: self.tensor(array) for name, array in kept.items()}
-            if isinstance(kept, dict)
-            else kept
-            for kind, kept in memory.items()
-        }
+    def optimizer_state(self) -> Parameters:
+        return named(self.memory(self.optim, self.model.named_tensors()), self.model.read)
 
     def probe(
         self,
@@ -192,9 +182,9 @@ class EagerTrainer(Trainer):
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
         with self.spare_model() as model:
             model.set_parameters(parameters)
-            optimizer = model.configure_optimizers()
+            optimizer, tensors = model.configure_optimizers(), model.named_tensors()
             if state:
-                self.remember(model, optimizer, model.arrange_memory(state))
+                self.remember(optimizer, tensors, by_kind(state, self._tensors))
             y_hat, loss, gradients = self.train_step(model, optimizer, X, y)
             found = {
                 "data/X": X,
@@ -205,9 +195,12 @@ class EagerTrainer(Trainer):
                 "metric/accuracy": model.accuracy(y_hat, y),
             }
             arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
-            named = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
+            after = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
             if state is not None:
-                named["optimizer"] = self.read_state(model, optimizer) or {}
-            for kind, values in named.items():
+                after["optimizer"] = named(self.memory(optimizer, tensors), model.read)
+            for kind, values in after.items():
                 arrays |= {f"{kind}/{name}": value for name, value in values.items()}
             return arrays
+
+    def _tensors(self, parameters: Parameters) -> dict[str, Any]:
+        return {n: self.tensor(array) for n, array in self.model.arrange(parameters).items()}

@@ -22,6 +22,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.fit_display import Progress, shown
 from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.optimizer_state import by_hand, named
 from framework_parity.common.training.progress_board import ProgressBoard
 from framework_parity.common.training.record import HISTORY
 
@@ -186,18 +187,15 @@ class Trainer(ABC):
             y: classes, shape ``(n,)``.
         """
 
-    def optimizer_state(self) -> Parameters | None:
-        """What the optimizer remembers from step to step; None if its kind is not known.
+    def optimizer_state(self) -> Parameters:
+        """What the optimizer remembers: see :mod:`optimizer_state`.
 
-        A framework's trainer translates: in each the same names, layout and convention.
+        What no step has made yet may be missing.
 
-        Returns:
-            In NumPy, like the parameter NAME: ``velocity/NAME``, PyTorch's, v of ``v ← m v + g`` and
-            ``p ← p − lr v``; ``first_moment/NAME``, ``second_moment/NAME``,
-            ``largest_second_moment/NAME``; ``sum_of_squares/NAME``; and ``count``, the number of
-            steps so far. What no step has made yet may be missing.
+        Raises:
+            UnknownOptimizerError: if there is no telling.
         """
-        return None
+        return named(by_hand(self.optim), dict)
 
     @abstractmethod
     def probe(
@@ -215,13 +213,13 @@ class Trainer(ABC):
             parameters: as of :meth:`Classifier.get_parameters`.
             X: one batch, scaled, shape ``(n, num_inputs)``.
             y: its classes, int32, shape ``(n,)``.
-            state: what a new optimizer remembers, as of :meth:`optimizer_state`: nothing if empty.
+            state: as of :meth:`optimizer_state`, what a new optimizer remembers: if empty, nothing.
 
         Returns:
             ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
             ``example_loss``, shape ``(n,)``; ``loss``, a scalar; ``gradient/NAME`` and
             ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``;
-            ``optimizer/…``, what it remembers after the step, if a ``state`` is given.
+            if a ``state`` is given, ``optimizer/…``, that after the step.
         """
 
     @abstractmethod

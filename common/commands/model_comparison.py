@@ -11,7 +11,6 @@ from typing import Any
 from framework_parity.common.commands.judge_comparison import gave_way, plan_facts
 from framework_parity.common.commands.run_facts import row, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError, RelayedError
-from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Environment
@@ -23,7 +22,7 @@ from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
-from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.own_model import REFUSED
 from framework_parity.common.worker.request import Request
 
 READ_SECONDS = 600.0
@@ -88,7 +87,6 @@ class ModelComparison:
             NotRunError: if the reference or one of its ensemble failed.
         ParityError: if the model does in a framework what cannot be held equal.
         """
-        self._draw()
         outcomes = self._run([[self._job(REFERENCE, self.reference, "float64")]])
         self._check(outcomes)
         workers = [
@@ -106,15 +104,6 @@ class ModelComparison:
         except RecordError as error:
             raise self._unusable(f"{REFERENCE} or its ensemble", error) from None
         return self._facts(judge, outcomes)
-
-    def _draw(self) -> None:
-        """Write the initial parameters beside the plan."""
-        drawn = self.model.draw(
-            self.data.num_inputs, self.data.num_outputs, self.plan.recipe.seed, "float64"
-        )
-        # Rounded to the plan's dtype here, so that the reference begins with the same numbers.
-        arrays = {name: value.astype(self.plan.recipe.dtype) for name, value in drawn.items()}
-        write_whole(self.folder / "plan" / INITIAL_FILE, arrays)
 
     def _place(self, name: str) -> Path:
         kind = "reference" if name in (REFERENCE, *MEMBERS) else "runs"

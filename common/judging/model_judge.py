@@ -36,6 +36,7 @@ from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
+from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import HISTORY, Record, RecordError
 
@@ -83,7 +84,7 @@ class ModelJudge:
         unit = unit_roundoff(self.plan)
         exact = self.reference.arrays
         envelope: dict[str, Floats] = {}
-        for name in ("step_loss", "step_accuracy", *self.parameters, "val_y_hat"):
+        for name in ("step_loss", "step_accuracy", *self.parameters, *self.memory, "val_y_hat"):
             errors = [largest_in_each(m.arrays[name] - exact[name]) for m in members]
             scale = largest_in_each(exact[name])
             # Losses are sums of logarithms of numbers near one, whose rounding is that of one.
@@ -115,6 +116,11 @@ class ModelJudge:
     def parameters(self) -> list[str]:
         """Keys of the recorded parameters."""
         return [name for name in self.reference.arrays if name.startswith("parameters/")]
+
+    @property
+    def memory(self) -> list[str]:
+        """Keys of what the optimizer remembered where parameters were recorded."""
+        return [name for name in self.reference.arrays if name.startswith(OPTIMIZER)]
 
     @cached_property
     def free_running(self) -> FreeRunning:
@@ -172,6 +178,8 @@ class ModelJudge:
         yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
         yield "loss", "loss"
         for kind in ("gradient", "update"):
+            for name in self.memory if kind == "update" else ():
+                yield name, kind
             for name in self.parameters:
                 yield f"{kind}/{name.removeprefix('parameters/')}", kind
         yield "metric/accuracy", "metric"
@@ -184,7 +192,7 @@ class ModelJudge:
         """
         least = dict[tuple[str, str], float]()
         for member in self.members:
-            for step in self.plan.probes:
+            for step in probed_steps(self.plan, self.reference):
                 for tensor, _ in self.tensors():
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
@@ -238,11 +246,13 @@ class ModelJudge:
 
     def _probed(self, record: Record) -> Iterator[Finding]:
         unit = unit_roundoff(self.plan)
-        for step in self.plan.probes:
+        for step in probed_steps(self.plan, self.reference, record):
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
                 yield unequal(step, "data", "labels")
             for tensor, stage in self.tensors():
+                if f"probe/{step}/{tensor}" not in record.arrays:  # an optimizer of another kind
+                    continue
                 if stage == "metric":
                     scores = self._tensor(self.reference, step, "forward/y_hat")
                     rounding = self.ladder["forward/y_hat", "largest"]
@@ -257,7 +267,7 @@ class ModelJudge:
                 exact = self._tensor(self.reference, step, tensor)
                 scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
                 ulps = values["largest"] / (2 * unit)
-                name = tensor.rpartition("/")[2]
+                name = _said(tensor)
                 yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
 
     def _accuracy_finding(
@@ -303,8 +313,13 @@ class ModelJudge:
             name: largest_in_each(record.arrays[name] - exact[name])
             for name in ("step_loss", "step_accuracy")
         }
-        errors = {n: largest_in_each(record.arrays[n] - exact[n]) for n in self.parameters}
-        ratios = np.max([errors[n] / envelope[n] for n in self.parameters], axis=0)
+        common = [name for name in self.memory if name in record.arrays]
+        errors = {
+            n: largest_in_each(record.arrays[n] - exact[n]) for n in (*self.parameters, *common)
+        }
+        every = {name: error / envelope[name] for name, error in errors.items()}
+        ratios = np.max([every[name] for name in self.parameters], axis=0)
+        kept = np.max([0 * ratios, *(every[name] for name in common)], axis=0)
         history = {
             name: np.abs(_history(record, name) - _history(self.reference, name))
             for name in HISTORY
@@ -322,6 +337,7 @@ class ModelJudge:
                 :free
             ],
             "a parameter": ratios[exact["points"] <= free],
+            "what the optimizer remembers": kept[exact["points"] <= free],
             "an epoch's loss": [(history[n] / envelope[n])[:epochs].max(initial=0) for n in LOSSES],
             "an epoch's accuracy": [
                 (history[n] / envelope[n])[:epochs].max(initial=0) for n in ACCURACIES
@@ -336,7 +352,8 @@ class ModelJudge:
         divergence = self._noted(first_divergence(findings, limit))
         if divergence is None and worst > limit:
             losses = (of_steps["step_loss"] / envelope["step_loss"])[:free]
-            divergence = self._free_finding(record, errors, ratios, losses) or first_divergence(
+            farthest = np.maximum(ratios, kept)
+            divergence = self._free_finding(record, errors, farthest, losses) or first_divergence(
                 metrics, limit
             )
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
@@ -352,7 +369,7 @@ class ModelJudge:
             "stages": {stage: asdict(finding) for stage, finding in stages.items()},
             "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
             "loss_envelopes": loss_ratio,
-            "parameter_error": float(max(values.max() for values in errors.values())),
+            "parameter_error": float(max(errors[name].max() for name in self.parameters)),
             "parameter_envelopes": float(ratios.max()),
             "logits_error": logits,
             "lockstep_envelopes": lockstep,
@@ -363,10 +380,15 @@ class ModelJudge:
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
         check_feeding(self.plan, record.arrays)
-        if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
+        steps = set(self.plan.probes) - {*probed_steps(self.plan, self.reference, record)}
+        left_out = tuple(f"probe/{step}/" for step in steps)
+        unknown = set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}
+        if unknown := {name for name in unknown if f"/{OPTIMIZER}" not in f"/{name}"}:
             raise RecordError(min(unknown), "the arrays of the reference", "one more")
         for name, expected in self.reference.arrays.items():
-            if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+            if name.startswith(("fed/", *left_out)):  # a member has no feeding, or more if wrong
+                continue
+            if f"/{OPTIMIZER}" in f"/{name}" and name not in record.arrays:  # of another kind
                 continue
             check_shape(record, name, expected.shape)
             if not np.isfinite(record.arrays[name]).all():
@@ -399,7 +421,8 @@ class ModelJudge:
         place = int(outside[0])
         name = max(errors, key=lambda n: errors[n][place] / self.envelope[n][place])
         scale = float(np.abs(self.reference.arrays[name][place]).max())
-        tensor = carried(name.removeprefix("parameters/"), record)
+        said = _said(name) if name in self.memory else name.removeprefix("parameters/")
+        tensor = carried(said, record)
         step = max(int(self.reference.arrays["points"][place]) - 1, 0)
         found = off(
             self.plan, step, tensor, float(errors[name][place]), scale, float(ratios[place])
@@ -464,6 +487,14 @@ class ModelJudge:
             fell=not informative or bool(history["train_loss"][-1] < first),
             above_chance=not informative or history["val_accuracy"][-1] > 1 / self.num_outputs,
         )
+
+
+def _said(tensor: str) -> str:
+    """The name of a tensor in a sentence."""
+    if not tensor.startswith(OPTIMIZER):
+        return tensor.rpartition("/")[2]
+    kind, _, name = tensor.removeprefix(OPTIMIZER).partition("/")
+    return f"{kind} of {name}" if name else kind
 
 
 def _history(record: Record, name: str) -> Floats:

@@ -83,7 +83,7 @@ class SGD(Optimizer):
             new = 1 - self.dampening if name in self.state.get("velocity", {}) else 1.0
             velocity = self.average("velocity", name, gradient, self.momentum, new)
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-        return self.lr * gradient
+        return np.asarray(self.lr * gradient)
 
 
 class Adam(Optimizer):
@@ -122,8 +122,10 @@ class Adam(Optimizer):
         second = self.average("second_moment", name, gradient**2, beta2, 1 - beta2)
         root = (1 - beta2**count) ** 0.5
         eps = self.eps / root if self.eps_hat else self.eps
-        change = self.lr / (1 - beta1**count) * first / (np.sqrt(second) / root + eps)
-        return change + self.lr * self.weight_decay * parameter if self.decoupled else change
+        change = first / (1 - beta1**count) / (np.sqrt(second) / root + eps)
+        if self.decoupled:
+            change += self.weight_decay * parameter
+        return np.asarray(self.lr * change)
 
 
 class AdamW(Adam):

@@ -13,10 +13,13 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.files import read_arrays
 from framework_parity.common.training.classifier import Parameters
 
 SUFFIX = "_model"
 SIZES = ("inputs", "outputs")
+INITIAL_FUNCTION, INITIAL_FILE = "initial_parameters", "INITIAL"
+MEND = "give one array for each name of PARAMETERS"
 Shape = tuple[int | str, ...]
 
 
@@ -82,26 +85,52 @@ class OwnModel:
         assert self.module is not None
         return getattr(self.module, f"{backend}{SUFFIX}")(face, num_inputs, num_outputs, lr)
 
-    def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
-        """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
+    def draw(self, num_inputs: int, num_outputs: int, seed: int) -> Parameters:
+        """Initial parameters, in float64: the file's, if it gives any.
 
-        The generator draws in the order of ``PARAMETERS``.
+        Else normal, of deviation 1/√(length of the first axis); vectors are zero, scales of norms
+        one. The generator draws in the order of ``PARAMETERS``.
+
+        Raises:
+            ParityError: if the file's are not those of ``PARAMETERS``.
         """
         sizes = {"inputs": num_inputs, "outputs": num_outputs}
+        shapes = {
+            name: tuple(sizes[size] if isinstance(size, str) else size for size in symbols)
+            for name, symbols in self.shapes.items()
+        }
+        if (given := self._given(num_inputs, num_outputs, seed)) is not None:
+            return _checked(*given, shapes)
         generator = np.random.default_rng(np.random.SeedSequence(seed))
-        drawn = {}
-        for name, symbols in self.shapes.items():
-            shape = [sizes[size] if isinstance(size, str) else size for size in symbols]
+        drawn: Parameters = {}
+        for name, shape in shapes.items():
             values = generator.standard_normal(shape) / np.sqrt(shape[0])
-            drawn[name] = (values if len(shape) > 1 else np.zeros(shape)).astype(dtype)
+            drawn[name] = values if len(shape) > 1 else np.full(shape, float(_is_scale(name)))
         return drawn
 
+    def _given(self, num_inputs: int, num_outputs: int, seed: int) -> tuple[str, Any] | None:
+        """What the file says of initial parameters, after the name of who does; None: nothing."""
+        for name in (INITIAL_FUNCTION, INITIAL_FILE):
+            if (said := getattr(self.module, name, None)) is None:
+                continue
+            try:
+                if name == INITIAL_FILE:
+                    return name, read_arrays(self.path.parent / said)
+                return name, said(num_inputs, num_outputs, seed)
+            except Exception as error:  # whatever the user's code raises, or NumPy of an archive
+                raise ParityError(name, "an array for each parameter", repr(error), MEND) from None
+        return None
+
     def permute(self, parameters: Parameters, features: Array, classes: Array) -> Parameters:
-        """Parameters for examples whose features, and classes, are in another order."""
+        """Parameters for examples whose features, and classes, are in another order.
+
+        And what is like a parameter, with its name at the end: ``gradient/NAME``.
+        """
         orders = {"inputs": features, "outputs": classes}
         permuted = {}
-        for name, sizes in self.shapes.items():
-            value = parameters[name]
+        for name, value in parameters.items():
+            ends = [name.split("/", n)[-1] for n in range(3)]
+            sizes = next((self.shapes[end] for end in ends if end in self.shapes), ())
             for axis, size in enumerate(sizes):
                 if isinstance(size, str):
                     value = np.take(value, orders[size], axis=axis)
@@ -111,6 +140,28 @@ class OwnModel:
     def has(self, size: str) -> bool:
         """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""
         return any(size in shape for shape in self.shapes.values())
+
+
+def _checked(source: str, given: Any, shapes: dict[str, tuple[int, ...]]) -> Parameters:
+    """Initial parameters in float64; those that are given must be those of the shapes."""
+    held = given if isinstance(given, dict) else {}
+    if held.keys() != shapes.keys():
+        received = ", ".join(map(str, held)) or repr(given)
+        raise ParityError(source, f"the parameters {', '.join(shapes)}", received, MEND)
+    arrays: Parameters = {}
+    for name, shape in shapes.items():
+        array = np.asarray(given[name])
+        if array.dtype.kind not in "fiu" or array.shape != shape or not np.isfinite(array).all():
+            received = f"{array.dtype} of shape {array.shape}"
+            raise ParityError(source, f"{name} of shape {shape}, all finite", received, MEND)
+        arrays[name] = array.astype(np.float64)
+    return arrays
+
+
+def _is_scale(name: str) -> bool:
+    """Whether a vector is what a norm multiplies with, by its name."""
+    low = name.lower()
+    return low.endswith(("scale", "gamma")) or ("norm" in low and low.endswith("weight"))
 
 
 def _import(path: Path) -> types.ModuleType:

@@ -8,13 +8,27 @@ and g² without bias correction, and the largest of the latter; ``sum_of_squares
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
 
+KINDS = (
+    "velocity",
+    "first_moment",
+    "second_moment",
+    "largest_second_moment",
+    "sum_of_squares",
+    "count",
+)
+OPTIMIZER = "optimizer/"
+"""What comes before these names in a record."""
+UNKNOWN = "unknown_optimizer"
+"""The fact of a record that says of which optimizer there is no telling what it remembers."""
 Memory = dict[str, Any]
 """The same by kind: ``velocity`` of every parameter, as a framework has it; ``count``, a number."""
 
@@ -27,9 +41,10 @@ def by_hand(optimizer: Any) -> Memory:
     """What an optimizer by hand says that it remembers, in its attribute ``state``.
 
     Raises:
-        UnknownOptimizerError: if it has none.
+        UnknownOptimizerError: if it has none, or one of other names.
     """
-    if type(state := getattr(optimizer, "state", None)) is not dict:
+    state = getattr(optimizer, "state", None)
+    if type(state) is not dict or not state.keys() <= {*KINDS}:
         raise UnknownOptimizerError(f"{type(optimizer).__module__}.{type(optimizer).__qualname__}")
     return state
 
@@ -52,3 +67,8 @@ def by_kind(state: Mapping[str, Any], arrange: Callable[[Parameters], Any]) -> M
         kind, _, name = path.partition("/")
         kinds.setdefault(kind, {})[name] = value
     return {k: int(kept[""]) if k == "count" else arrange(kept) for k, kept in kinds.items()}
+
+
+def probed_steps(plan: Plan, *records: Record) -> Sequence[int]:
+    """Steps that all of these runs can begin with the same state: the first, if not all of them."""
+    return plan.probes[:1] if any(UNKNOWN in record.facts for record in records) else plan.probes

@@ -43,8 +43,8 @@ KNOWN = re.compile(
 """The arrays of a record: each is compared, as ``docs/record.md`` says, and no other is there."""
 
 COMPUTED = re.compile(
-    r"(parameters|initial)/.+|val_y_hat|"
-    r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update)/.+)"
+    r"(parameters|initial|optimizer/[^/]+)/.+|val_y_hat|"
+    r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update|optimizer/[^/]+)/.+)"
 )
 """Those that a framework computes, in the type of the training: more digits would seem better."""
 

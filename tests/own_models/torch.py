@@ -58,6 +58,20 @@ MISTAKES = {
 
 LINEAR = "return H @ self.W + self.b"
 
+OPTIMIZED = FRAME.replace(
+    "    return Mine",
+    "        def configure_optimizers(self):\n            return OPTIMIZER\n\n    return Mine",
+)
+OPTIMIZERS = {
+    "momentum": "torch.optim.SGD(self.parameters(), lr, momentum=0.9)",
+    "nesterov": "torch.optim.SGD(self.parameters(), lr, momentum=0.9, nesterov=True)",
+    "adam": "torch.optim.Adam(self.parameters(), lr, eps=1e-30)",
+    "adamw": "torch.optim.AdamW(self.parameters(), lr, eps=1e-30, weight_decay=0.01)",
+    "rmsprop": "torch.optim.RMSprop(self.parameters(), lr, alpha=0.9, eps=1e-30)",
+    "adagrad": "torch.optim.Adagrad(self.parameters(), lr, eps=1e-30)",
+}
+"""By name; where the frameworks place an epsilon differs, hence one that is too small to matter."""
+
 UNEQUAL = {
     "dropout": (
         "self.net = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))",

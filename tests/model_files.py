@@ -110,7 +110,7 @@ def optimized_file(kind, plain, **others):
     ``others`` are optimizers that frameworks have in its place.
     """
     text = f"PARAMETERS = {PARAMETERS}\n" + PLAIN_LINEAR.replace("PLAIN", plain)
-    text = text.replace("OPTIMIZER", PLAIN_OPTIMIZERS[kind])
+    text = text.replace("OPTIMIZER", others.get(plain, PLAIN_OPTIMIZERS[kind]))
     names = [name for name, found in FOUND.items() if kind in found["OPTIMIZERS"]]
     for name in names:
         chosen = others.get(name, FOUND[name]["OPTIMIZERS"][kind])

@@ -79,6 +79,7 @@ class ModelComparison:
         self.reference, self.contenders = reference, contenders
         self.plan, self.folder = execution.plan, execution.folder
         self.refused: dict[str, str] = {}
+        self.unlike: list[str] = []
 
     def run(self, thresholds: Thresholds) -> dict[str, Any]:
         """Train everything and judge it; the facts of a report.
@@ -186,7 +187,12 @@ class ModelComparison:
         return {
             "schema": SCHEMA,
             "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-            "notices": [*gave_way(self.contenders), *self._notices(judge), *judge.notices()],
+            "notices": [
+                *gave_way(self.contenders),
+                *self._notices(judge),
+                *self.unlike,
+                *judge.notices(),
+            ],
             **plan_facts(self.plan, self.data),
             "model": {
                 "file": self.model.path.name,
@@ -251,4 +257,5 @@ class ModelComparison:
             judged = judge.judge(record)
         except RecordError as error:
             return facts | {"status": "failed", "reason": f"bad record: {error}"}
+        self.unlike += judge.unlike(record)
         return row(contender, outcome, record) | judged

@@ -36,7 +36,7 @@ from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, POOLED_STEPS, unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
-from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
+from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import HISTORY, Record, RecordError
 
@@ -170,6 +170,27 @@ class ModelJudge:
                     f"to {value:.1g}, relative; a difference below {self.thresholds.envelopes:g} × "
                     "that is not seen there."
                 )
+
+    def unlike(self, record: Record) -> Iterator[str]:
+        """What to say of an optimizer that remembers something else than the reference's."""
+        run = f"{record.facts['backend']} {record.facts['implementation']}"
+        if unknown := [r.facts[UNKNOWN] for r in (record, self.reference) if UNKNOWN in r.facts]:
+            yield (
+                f"{run}: there is no telling what the optimizer {unknown[0]} remembers. Only the "
+                f"first step is compared from the reference's state, later ones in its own "
+                "training alone."
+            )
+            return
+        here, there = (
+            {name.split("/")[1] for name in r.arrays if name.startswith(OPTIMIZER)} - {"count"}
+            for r in (record, self.reference)
+        )
+        if here != there:
+            yield (
+                f"{run}: its optimizer remembers {', '.join(sorted(here)) or 'nothing'}, the "
+                f"reference's {', '.join(sorted(there)) or 'nothing'}: what one of them has not is "
+                "not compared."
+            )
 
     # The stages of a step
 

@@ -77,6 +77,16 @@ OPTIMIZERS = {
     "adagrad": "optax.adagrad(lr, initial_accumulator_value=0.0, eps=1e-30)",
 }
 """By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "count": (
+        "adam",
+        "(lambda o: optax.GradientTransformation(lambda p: jax.tree.map(lambda s: s + 1 "
+        'if s.dtype == "int32" else s, o.init(p)), o.update))(optax.adam(lr, eps=1e-30))',
+        (0, "count"),
+    ),
+    "epsilon inside the root": ("rmsprop", "optax.rmsprop(lr, 0.9, eps=1e-6)", (0, "W")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
 
 UNEQUAL = {
     "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),

@@ -69,6 +69,10 @@ OPTIMIZERS = {
     "adagrad": 'gluon_trainer(self, "adagrad", eps=1e-30)',
 }
 """By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "decay": ("momentum", 'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)', (0, "velocity of ")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
 
 UNEQUAL = {
     "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),

@@ -45,6 +45,15 @@ OPTIMIZERS = {
     "adagrad": "tf.keras.optimizers.Adagrad(lr, initial_accumulator_value=0.0, epsilon=1e-30)",
 }
 """By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "first sum": (
+        "adagrad",
+        "tf.keras.optimizers.Adagrad(lr, epsilon=1e-30)",
+        (0, "sum_of_squares of "),
+    ),
+    "no nesterov": ("nesterov", "tf.keras.optimizers.SGD(lr, momentum=0.9)", (0, "W")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
 
 UNEQUAL = {
     "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),

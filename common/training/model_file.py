@@ -18,7 +18,8 @@ from framework_parity.common.training.classifier import Parameters
 
 SUFFIX = "_model"
 SIZES = ("inputs", "outputs")
-INITIAL_FUNCTION, INITIAL_FILE = "initial_parameters", "INITIAL"
+INITIAL = ("initial_parameters", "INITIAL")
+"""A function of the file, or the name of an archive beside it."""
 MEND = "give one array for each name of PARAMETERS"
 Shape = tuple[int | str, ...]
 
@@ -110,15 +111,18 @@ class OwnModel:
 
     def _given(self, num_inputs: int, num_outputs: int, seed: int) -> tuple[str, Any] | None:
         """What the file says of initial parameters, after the name of who does; None: nothing."""
-        for name in (INITIAL_FUNCTION, INITIAL_FILE):
+        for name in INITIAL:
             if (said := getattr(self.module, name, None)) is None:
                 continue
+            source = name if callable(said) else f"{name} {said}"
             try:
-                if name == INITIAL_FILE:
-                    return name, read_arrays(self.path.parent / said)
-                return name, said(num_inputs, num_outputs, seed)
+                if callable(said):
+                    return source, said(num_inputs, num_outputs, seed)
+                return source, read_arrays(self.path.parent / said)
             except Exception as error:  # whatever the user's code raises, or NumPy of an archive
-                raise ParityError(name, "an array for each parameter", repr(error), MEND) from None
+                raise ParityError(
+                    source, "an array for each parameter", repr(error), MEND
+                ) from None
         return None
 
     def permute(self, parameters: Parameters, features: Array, classes: Array) -> Parameters:
@@ -151,8 +155,10 @@ def _checked(source: str, given: Any, shapes: dict[str, tuple[int, ...]]) -> Par
     arrays: Parameters = {}
     for name, shape in shapes.items():
         array = np.asarray(given[name])
-        if array.dtype.kind not in "fiu" or array.shape != shape or not np.isfinite(array).all():
-            received = f"{array.dtype} of shape {array.shape}"
+        received = f"{array.dtype} of shape {array.shape}"
+        if array.dtype.kind in "fiu" and not np.isfinite(array).all():
+            received += ", not finite"
+        if received != f"{array.dtype} of shape {shape}" or array.dtype.kind not in "fiu":
             raise ParityError(source, f"{name} of shape {shape}, all finite", received, MEND)
         arrays[name] = array.astype(np.float64)
     return arrays

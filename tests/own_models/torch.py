@@ -75,7 +75,7 @@ OPTIMIZER_FAULTS = {
     "velocity cleared": (
         "momentum",
         "(lambda o: (o.register_step_pre_hook(lambda *_, steps=iter(range(99)): "
-        "(k := next(steps)) and k % 6 == 0 and o.state.clear()), o)[1])"
+        "(k := next(steps)) and k % 6 == 0 and o.state.clear() or None), o)[1])"
         "(torch.optim.SGD(self.parameters(), lr, momentum=0.9))",
         (6, "velocity"),
     ),

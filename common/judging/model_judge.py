@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array, largest_in_each
+from framework_parity.common.judging.bias_correction import betas, in_float32
 from framework_parity.common.judging.grades import Liveness, lifeless, not_comparable
 from framework_parity.common.judging.judge import FreeRunning, how_far_outside, worst_of_stages
 from framework_parity.common.judging.ladder import (
@@ -223,6 +224,9 @@ class ModelJudge:
     def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
         """How far one tensor is from the reference's, relative to it, in every way."""
         exact = self._tensor(self.reference, step, tensor)
+        return self._statistics(record, step, tensor, exact)
+
+    def _statistics(self, record: Record, step: int, tensor: str, exact: Array) -> dict[str, float]:
         error = self._tensor(record, step, tensor) - exact
         scale = self._scale(step, tensor, exact)
         values = {"largest": float(np.abs(error).max()) / scale}
@@ -304,6 +308,24 @@ class ModelJudge:
         envelopes = min(error / max(EXAMPLE / n, unit), WORST)
         return Finding(step, "metric", name, "largest", error, error / (2 * unit), envelopes)
 
+    def rounded_correction(self, record: Record) -> str | None:
+        """How near Adam's bias correction in float32 comes to the updates, if within rounding."""
+        names = [name.removeprefix("parameters/") for name in self.parameters]
+        found, worst = betas(self.reference.arrays, names), 0.0
+        if found is None:
+            return None
+        for step in probed_steps(self.plan, self.reference, record):
+            count = int(self.reference.arrays[f"probe/{step}/optimizer/count"])
+            factor = in_float32(found, count)
+            for name in names:
+                tensor = f"update/{name}"
+                exact = self._tensor(self.reference, step, tensor) * factor
+                values = self._statistics(record, step, tensor, exact)
+                ratios = [value / self.ladder[tensor, which] for which, value in values.items()]
+                worst = max(worst, *ratios)
+        near = f"within {max(worst, 1.0):.2g} × rounding"
+        return near if worst <= self.thresholds.envelopes else None
+
     def metric_findings(self, record: Record) -> Iterator[Finding]:
         """Whether its own numbers fit each other, and what it reports of validation at its end.
 
@@ -371,6 +393,15 @@ class ModelJudge:
         lockstep = max(finding.envelopes for finding in findings)
         worst = max([lockstep, *far.values(), *(f.envelopes for f in metrics)])
         divergence = self._noted(first_divergence(findings, limit))
+        if (
+            divergence
+            and divergence.stage == "update"
+            and (near := self.rounded_correction(record))
+        ):
+            words = (
+                f"Adam's bias correction 1 − βᵗ in float32 reproduces every probed update, {near}"
+            )
+            divergence = replace(divergence, note="; ".join(filter(None, (words, divergence.note))))
         if divergence is None and worst > limit:
             losses = (of_steps["step_loss"] / envelope["step_loss"])[:free]
             farthest = np.maximum(ratios, kept)

@@ -67,3 +67,54 @@ def unequal_file(name, case):
     """The text of a file whose model does what a comparison may not be able to hold equal."""
     layers, head, _ = UNEQUAL[name][case]
     return model_file(PARAMETERS, {name: f"H = {head}\n{FOUND[name]['LINEAR']}"}, layers)
+
+
+PLAIN_LINEAR = """
+import numpy as np
+
+
+def PLAIN_model(d2l, num_inputs, num_outputs, lr):
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.W, self.b = np.zeros((num_inputs, num_outputs)), np.zeros(num_outputs)
+
+        def forward(self, X):
+            return X @ self.W + self.b
+
+        def gradients(self, X, y_hat, y):
+            exp = np.exp(y_hat - y_hat.max(axis=1, keepdims=True))
+            error = exp / exp.sum(axis=1, keepdims=True)
+            error[np.arange(len(y)), y] -= 1
+            error /= error.dtype.type(len(y))
+            return {"W": X.T @ error, "b": error.sum(axis=0)}
+
+        def configure_optimizers(self):
+            return OPTIMIZER
+
+    return Mine()
+"""
+PLAIN_OPTIMIZERS = {
+    "momentum": "d2l.SGD(self.named_tensors(), lr, momentum=0.9)",
+    "nesterov": "d2l.SGD(self.named_tensors(), lr, momentum=0.9, nesterov=True)",
+    "adam": "d2l.Adam(self.named_tensors(), lr, eps=1e-30)",
+    "adamw": "d2l.AdamW(self.named_tensors(), lr, eps=1e-30, weight_decay=0.01)",
+    "rmsprop": "d2l.RMSprop(self.named_tensors(), lr, alpha=0.9, eps=1e-30)",
+    "adagrad": "d2l.Adagrad(self.named_tensors(), lr, eps=1e-30)",
+}
+
+
+def optimized_file(kind, plain, **others):
+    """A linear model in every framework that has this optimizer, and in NumPy, ``plain``'s name.
+
+    ``others`` are optimizers that frameworks have in its place.
+    """
+    text = f"PARAMETERS = {PARAMETERS}\n" + PLAIN_LINEAR.replace("PLAIN", plain)
+    text = text.replace("OPTIMIZER", others.get(plain, PLAIN_OPTIMIZERS[kind]))
+    names = [name for name, found in FOUND.items() if kind in found["OPTIMIZERS"]]
+    for name in names:
+        chosen = others.get(name, FOUND[name]["OPTIMIZERS"][kind])
+        frame = FOUND[name]["OPTIMIZED"].replace("OPTIMIZER", chosen).replace("LAYERS", "pass")
+        lines = f"H = X\n            {FOUND[name]['LINEAR']}"
+        text += frame.replace("FORWARD", lines)
+    return text, names

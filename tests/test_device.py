@@ -9,7 +9,6 @@ import sys
 from types import SimpleNamespace
 from unittest import mock
 
-import numpy as np
 import pytest
 
 from framework_parity.benchmarks import kinds
@@ -22,7 +21,6 @@ from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, run_jobs
 from framework_parity.common.worker.kinds import find_kind
-from framework_parity.common.worker.own_model import INITIAL_FILE
 from framework_parity.common.worker.request import Request
 from framework_parity.common.worker.worker import Worker
 from framework_parity.compare import compare
@@ -107,7 +105,6 @@ def test_what_a_worker_is_given(tmp_path, monkeypatch, kind):
 def test_a_worker_computes_where_it_is_told(tmp_path, monkeypatch, kind):
     make_plan(tmp_path)
     (tmp_path / "mine.py").write_text(PLAIN_MODEL)
-    np.savez(tmp_path / "plan" / INITIAL_FILE)
     monkeypatch.setenv(DEVICE_VARIABLE, "gpu")
     fields = {"plan": tmp_path / "plan", "backend": PLAIN, "implementation": "concise"}
     fields |= {"model": tmp_path / "mine.py", "dtype": "float32"}

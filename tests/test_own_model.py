@@ -89,7 +89,7 @@ def compare(tmp_path):
 
 def test_parameters_are_drawn_alike_whoever_draws(model_file):
     model = OwnModel.load(model_file(), BACKENDS)
-    drawn = model.draw(8, 3, 0, "float32")
+    drawn = model.draw(8, 3, 0)
     assert {name: value.shape for name, value in drawn.items()} == {
         "W1": (8, 6),
         "b1": (6,),
@@ -98,15 +98,75 @@ def test_parameters_are_drawn_alike_whoever_draws(model_file):
     }
     assert drawn["W1"].std() == pytest.approx(8**-0.5, rel=0.4)
     assert not drawn["b1"].any()
-    again, other = (model.draw(8, 3, seed, "float32") for seed in (0, 1))
+    again, other = (model.draw(8, 3, seed) for seed in (0, 1))
     for name in ("W1", "W2"):
         np.testing.assert_array_equal(drawn[name], again[name])
         assert not np.array_equal(drawn[name], other[name])
 
 
+def test_scales_of_norms_begin_at_one(model_file):
+    names = {
+        "norm1.weight": 1,
+        "block.LayerNorm_0/scale": 1,
+        "gamma": 1,
+        "norm1.bias": 0,
+        "dense.weight": 0,
+        "beta": 0,
+    }
+    shapes = repr(dict.fromkeys(names, (4,)) | {"scale": (4, 3)})
+    model = OwnModel.load(model_file(PLAIN_MODEL.replace(PARAMETERS, shapes)), BACKENDS)
+    drawn = model.draw(8, 3, 0)
+    for name, value in names.items():
+        np.testing.assert_array_equal(drawn[name], np.full(4, value))
+    assert drawn["scale"].std() > 0.1  # a matrix
+
+
+GIVEN = """
+def initial_parameters(num_inputs, num_outputs, seed):
+    draw = np.random.default_rng(seed).random
+    shapes = {"W1": (num_inputs, 6), "b1": (6,), "W2": (6, num_outputs), "b2": (num_outputs,)}
+    return {name: draw(shape) for name, shape in shapes.items()}
+"""
+
+
+@pytest.mark.parametrize("how", ["function", "file"])
+def test_parameters_begin_as_the_file_says(model_file, compare, tmp_path, how):
+    shapes = {"W1": (8, 6), "b1": (6,), "W2": (6, 3), "b2": (3,)}
+    draw = np.random.default_rng(0).random
+    expected = {name: draw(shape).astype("float32") for name, shape in shapes.items()}
+    np.savez(tmp_path / "start.npz", **expected)
+    text = GIVEN if how == "function" else 'INITIAL = "start.npz"\n'
+    process = compare(model_file(PLAIN_MODEL + text), PLAIN)
+    assert process.returncode == 0, process.stderr
+    for kind, name in (("reference", REFERENCE), ("runs", f"{PLAIN}-mine")):
+        begun = Record.load(tmp_path / "out" / kind / name).parameters()
+        for parameter, value in expected.items():
+            np.testing.assert_array_equal(begun[parameter][0], value)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (("num_inputs, 6)", "num_inputs, 5)"), ["W1 of shape (8, 6)", "float64 of shape (8, 5)"]),
+        (('"b2": (num_outputs,)', '"c": (1,)'), ["the parameters W1, b1, W2, b2", "W1, b1, W2, c"]),
+        (("draw(shape)", "draw(shape) / 0"), ["W1 of shape (8, 6), all finite", ", not finite"]),
+        (("draw(shape)", "str(shape)"), ["W1 of shape (8, 6), all finite", "<U6"]),
+        (("return {", "return len() or {"), ["an array for each parameter", "TypeError"]),
+        (("return {", "return 3 or {"), ["the parameters W1, b1, W2, b2", "received 3"]),
+        ((GIVEN, 'INITIAL = "absent.npz"\n'), ["INITIAL", "absent.npz"]),
+    ],
+    ids=["shape", "name", "infinite", "text", "raises", "none", "no file"],
+)
+def test_initial_parameters_that_are_none_are_refused(model_file, compare, tmp_path, change, parts):
+    assert change[0] in GIVEN
+    path = model_file(PLAIN_MODEL + GIVEN.replace(*change))
+    check_complaint(compare(path, PLAIN), path, *parts, "give one array for each name")
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
 def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
     model = OwnModel.load(model_file(), BACKENDS)
-    drawn = model.draw(6, 3, 0, "float32")  # as many features as hidden units
+    drawn = model.draw(6, 3, 0)  # as many features as hidden units
     features = np.array([3, 1, 0, 5, 2, 4])
     classes = np.array([2, 0, 1])
     permuted = model.permute(drawn, features, classes)

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from framework_parity.benchmarks import faulty_training
@@ -13,10 +12,8 @@ from framework_parity.benchmarks import kinds as measurements
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.reference.replay import Training
-from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import Record
 from framework_parity.common.worker.kinds import KINDS, find_kind
-from framework_parity.common.worker.own_model import INITIAL_FILE
 from framework_parity.common.worker.request import Request
 from framework_parity.common.worker.server import done
 from framework_parity.common.worker.worker import Kind, Worker
@@ -42,9 +39,6 @@ def fields(tmp_path):
     plan, data = make_plan(tmp_path)
     Training(plan, data).run().record().save(tmp_path / "reference")
     (tmp_path / "mine.py").write_text(PLAIN_MODEL)
-    model = OwnModel.load(tmp_path / "mine.py", [PLAIN])
-    drawn = model.draw(data.num_inputs, data.num_outputs, 0, "float32")
-    np.savez(tmp_path / "plan" / INITIAL_FILE, **drawn)
     places = {name: tmp_path / name for name in ("plan", "reference")}
     known = {
         **{name: str(place) for name, place in places.items()},

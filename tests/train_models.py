@@ -9,18 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.training.model_file import OwnModel
-from framework_parity.common.worker.own_model import INITIAL_FILE, own_model
+from framework_parity.common.worker.own_model import own_model
 from framework_parity.common.worker.worker import Worker
 
 backend, folder, *files = sys.argv[1:]
 reasons = {}
 for file in files:
-    model = OwnModel.load(Path(file), [backend])
-    np.savez(Path(folder) / INITIAL_FILE, **model.draw(64, 3, 0, "float32"))
     try:
         own_model(Worker(io.StringIO()), Path(folder), backend, Path(file), "float32")
         reasons[file] = None

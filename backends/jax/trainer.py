@@ -12,8 +12,10 @@ from jax import lax
 from jax import numpy as jnp
 
 from framework_parity.backends.jax.classifier import get_key
+from framework_parity.backends.jax.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
@@ -168,19 +170,26 @@ class Trainer(AbstractTrainer):
         y_hat = self.model.apply({"params": self.state.params}, self.watched_examples())
         return Pass(np.asarray(y_hat))
 
+    def optimizer_state(self):
+        return named(memory(self.state.opt_state), self.model.name_leaves)
+
     @_in_dtype
-    def probe(self, parameters, X, y):
+    def probe(self, parameters, X, y, state=None):
         params = self._put_tree(self.model.build_tree(parameters))
-        state = self.state.replace(
-            step=np.int32(0), params=params, opt_state=self.optim.init(params)
-        )
-        arrays, gradients, after = self._probe(state, *jax.device_put((X, y)))
-        trees = {"gradient": gradients, "update": after}
-        return {name: np.asarray(value) for name, value in arrays.items()} | {
-            f"{kind}/{name}": value
-            for kind, tree in trees.items()
-            for name, value in self.model.name_leaves(tree).items()
-        }
+        opt_state = self.optim.init(params)
+        if state:
+            kept = by_kind(state, lambda arrays: self._put_tree(self.model.build_tree(arrays)))
+            opt_state = remember(opt_state, kept)
+        before = self.state.replace(step=np.int32(0), params=params, opt_state=opt_state)
+        arrays, gradients, after = self._probe(before, *jax.device_put((X, y)))
+        found = {name: np.asarray(value) for name, value in arrays.items()}
+        after_step = {"gradient": self.model.name_leaves(gradients)}
+        after_step["update"] = self.model.name_leaves(after.params)
+        if state is not None:
+            after_step["optimizer"] = named(memory(after.opt_state), self.model.name_leaves)
+        for kind, values in after_step.items():
+            found |= {f"{kind}/{name}": value for name, value in values.items()}
+        return found
 
 
 # What is compiled. Data are arguments: what a function closes over becomes part of its program.
@@ -242,7 +251,7 @@ def _probe(model, state, X, y):
         "loss": loss,
         "metric/accuracy": accuracy,
     }
-    return arrays, gradients, after.params
+    return arrays, gradients, after
 
 
 def _example_loss(model, state, X, y):

@@ -5,6 +5,7 @@ import functools
 import mxnet
 from mxnet import autograd, np, npx
 
+from framework_parity.backends.mxnet.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -34,6 +35,7 @@ class Trainer(EagerTrainer):
         optimizer.step(1)  # the loss is a mean already
         return y_hat, loss, None
 
+    memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(np.concatenate)
 
     def wait(self):

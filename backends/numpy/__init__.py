@@ -4,7 +4,6 @@ import numpy as np
 
 from framework_parity.backends.numpy.classifier import Classifier, numpy, tensor
 from framework_parity.backends.numpy.concise import SoftmaxRegression
-from framework_parity.backends.numpy.optimizer import SGD
 from framework_parity.backends.numpy.scratch import (
     SoftmaxRegressionScratch,
     cross_entropy,
@@ -12,6 +11,7 @@ from framework_parity.backends.numpy.scratch import (
     softmax,
 )
 from framework_parity.backends.numpy.trainer import Trainer
+from framework_parity.common.reference.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from framework_parity.common.training.public_interface import complete
 
 

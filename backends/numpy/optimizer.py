@@ -1,4 +1,4 @@
-"""Stochastic gradient descent in NumPy."""
+"""Stochastic gradient descent in NumPy; ``d2l`` has one with momentum, and others."""
 
 
 class SGD:
@@ -12,6 +12,7 @@ class SGD:
     def __init__(self, parameters, lr):
         self.parameters = parameters
         self.lr = lr
+        self.state = {}  # what it remembers
 
     def step(self, gradients):
         """Update every parameter; ``gradients`` has an array for each, by the same name."""

@@ -5,9 +5,11 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from framework_parity.backends.tensorflow.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
@@ -121,17 +123,25 @@ class Trainer(AbstractTrainer):
             for layer in layers.values():
                 vars(layer).pop("call")
 
-    def probe(self, parameters, X, y):
+    def optimizer_state(self):
+        return self._state(self.optim)
+
+    def _state(self, optim):
+        return named(memory(optim, self.model.named_tensors()), self.model.read)
+
+    def probe(self, parameters, X, y, state=None):
         # On the model itself: copying Keras layers means saving and loading them.
         model, kept = self.model, self.model.get_parameters()
         model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})
         try:
-            return self._probe(tf.constant(X), tf.constant(y))
+            return self._probe(tf.constant(X), tf.constant(y), state)
         finally:
             model.set_parameters(kept)
 
-    def _probe(self, X, y):
+    def _probe(self, X, y, state):
         model, optim = self.model, self.model.configure_optimizers()
+        if state:
+            remember(optim, model.named_tensors(), by_kind(state, model.arrange))
         step = tf.function(functools.partial(_step, model, optim), autograph=False)
         y_hat, loss, gradients = step(X, y)
         arrays = {
@@ -142,10 +152,12 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        named = model.named_tensors()
-        arrays |= {f"update/{name}": variable for name, variable in named.items()}
-        arrays |= {f"gradient/{name}": g for name, g in zip(named, gradients, strict=True)}
-        return {name: np.array(value.numpy()) for name, value in arrays.items()}
+        tensors = model.named_tensors()
+        arrays |= {f"update/{name}": variable for name, variable in tensors.items()}
+        arrays |= {f"gradient/{name}": g for name, g in zip(tensors, gradients, strict=True)}
+        found = {name: np.array(value.numpy()) for name, value in arrays.items()}
+        kept = {} if state is None else self._state(optim)
+        return found | {f"optimizer/{name}": value for name, value in kept.items()}
 
 
 def _noted(calls, name, call, X, *arguments, **options):

@@ -1,6 +1,27 @@
-"""Stochastic gradient descent by hand, in PyTorch."""
+"""Stochastic gradient descent by hand, in PyTorch, and what PyTorch's optimizers remember."""
 
 import torch
+
+from framework_parity.common.training.optimizer_state import by_hand
+
+SLOTS = {
+    torch.optim.SGD: {"velocity": "momentum_buffer"},
+    torch.optim.Adagrad: {"sum_of_squares": "sum", "count": "step"},
+    torch.optim.RMSprop: {
+        "first_moment": "grad_avg",
+        "second_moment": "square_avg",
+        "velocity": "momentum_buffer",
+        "count": "step",
+    },
+}
+"""By class and canonical name: what ``optimizer.state`` has of a parameter; the conventions are
+those of torch/optim/sgd.py, adam.py, rmsprop.py and adagrad.py."""
+SLOTS[torch.optim.Adam] = SLOTS[torch.optim.AdamW] = {
+    "first_moment": "exp_avg",
+    "second_moment": "exp_avg_sq",
+    "largest_second_moment": "max_exp_avg_sq",
+    "count": "step",
+}
 
 
 class SGD:
@@ -13,6 +34,7 @@ class SGD:
 
     def __init__(self, params, lr):
         self.params, self.lr = list(params), lr
+        self.state = {}  # what it remembers
 
     @torch.no_grad()
     def step(self):
@@ -24,3 +46,29 @@ class SGD:
         """Forget the gradients of the last step."""
         for param in self.params:
             param.grad = None
+
+
+def memory(optimizer, tensors):
+    """What an optimizer remembers of ``tensors`` by name: see :mod:`optimizer_state`."""
+    slots = SLOTS.get(type(optimizer))
+    if slots is None:
+        return by_hand(optimizer)
+    found = {}
+    states = {name: optimizer.state.get(tensor, {}) for name, tensor in tensors.items()}
+    for kind, slot in slots.items():
+        kept = {name: state[slot] for name, state in states.items() if state.get(slot) is not None}
+        if kept:
+            found[kind] = next(iter(kept.values())) if kind == "count" else kept
+    return found
+
+
+def remember(optimizer, tensors, memory):
+    """Give an optimizer that made no step yet the ``memory`` of another."""
+    if type(optimizer) not in SLOTS:
+        optimizer.state = memory
+        return
+    slots = SLOTS[type(optimizer)]
+    for kind, kept in memory.items():
+        of_each = dict.fromkeys(tensors, torch.tensor(float(kept))) if kind == "count" else kept
+        for name, value in of_each.items():
+            optimizer.state[tensors[name]][slots[kind]] = value.clone()

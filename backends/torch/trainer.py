@@ -8,6 +8,7 @@ import torch
 
 from framework_parity.backends.torch.classifier import numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
+from framework_parity.backends.torch.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -40,6 +41,7 @@ class Trainer(EagerTrainer):
         return y_hat.detach(), loss.detach(), None
 
     without_gradients = staticmethod(torch.no_grad)
+    memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(torch.cat)
 
     def tensor(self, array):

@@ -12,7 +12,6 @@ from typing import Any
 from framework_parity.common.commands.judge_comparison import gave_way, judge_record, plan_facts
 from framework_parity.common.commands.run_facts import run_facts, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError, RelayedError
-from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Environment
@@ -27,7 +26,7 @@ from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.report.findings import where
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
-from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
+from framework_parity.common.worker.own_model import REFUSED
 from framework_parity.common.worker.request import Request
 
 CONFIRMATION = "confirmation"
@@ -94,6 +93,7 @@ class ModelComparison:
         self.reference, self.contenders, self.second = reference, contenders, second
         self.plan, self.folder = execution.plan, execution.folder
         self.refused: dict[str, str] = {}
+        self.unlike: list[str] = []
 
     def run(self, thresholds: Thresholds) -> dict[str, Any]:
         """Train everything and judge it; the facts of a report.
@@ -102,7 +102,6 @@ class ModelComparison:
             NotRunError: if the reference or one of its ensemble failed.
         ParityError: if the model does in a framework what cannot be held equal.
         """
-        self._draw()
         outcomes = self._run([[self._job(REFERENCE, self.reference, "float64")]])
         self._check(outcomes)
         workers = [
@@ -120,15 +119,6 @@ class ModelComparison:
         except RecordError as error:
             raise self._unusable(f"{REFERENCE} or its ensemble", error) from None
         return self._facts(judge, outcomes)
-
-    def _draw(self) -> None:
-        """Write the initial parameters beside the plan."""
-        drawn = self.model.draw(
-            self.data.num_inputs, self.data.num_outputs, self.plan.recipe.seed, "float64"
-        )
-        # Rounded to the plan's dtype here, so that the reference begins with the same numbers.
-        arrays = {name: value.astype(self.plan.recipe.dtype) for name, value in drawn.items()}
-        write_whole(self.folder / "plan" / INITIAL_FILE, arrays)
 
     def _place(self, name: str) -> Path:
         kind = "reference" if name in (REFERENCE, CONFIRMATION, *MEMBERS) else "runs"
@@ -215,6 +205,7 @@ class ModelComparison:
                 *gave_way(self.contenders),
                 *self._unconfirmed(judge, outcomes),
                 *self._notices(judge),
+                *self.unlike,
                 *judge.notices(),
             ],
             **plan_facts(self.plan, self.data),
@@ -231,7 +222,7 @@ class ModelComparison:
             },
             "envelope": {
                 "loss": float(judge.envelope.loss[-1]),
-                "parameters": float(max(bound[-1] for bound in judge.envelope.parameters.values())),
+                "parameters": float(max(judge.envelope.parameters[n][-1] for n in judge.initial)),
                 "members": len(MEMBERS),
                 "orders": list(reference["orders"]),
             },
@@ -300,4 +291,6 @@ class ModelComparison:
             judged = str(self._ended_early())
             if self._place(contender.name).exists():
                 judged = judge_record(judge, self.execution, contender)
+        if isinstance(judged, tuple):
+            self.unlike += judge.ladder.unlike(judged[0])
         return run_facts(judge, contender, outcomes, judged)

@@ -191,6 +191,10 @@ class Judge(ABC):
     def initial(self) -> Mapping[str, Array]:
         """The parameters that training is to begin with."""
 
+    def held(self, record: Record) -> Mapping[str, Array]:
+        """What is on record at every point, by the names of the reference's."""
+        return record.parameters()
+
     @abstractmethod
     def scores(self, record: Record) -> Floats:
         """What ``forward`` gives for the validation examples at the end, in float64."""
@@ -276,12 +280,11 @@ class Judge(ABC):
         loss_ratios = loss_errors / self.loss_envelope[:steps]
         val_errors = np.abs(np.array(history["val_loss"]) - oracle.val_loss)
         exact = reference_dtype(self.plan)
-        parameters = {n: record.arrays[f"parameters/{n}"].astype(exact) for n in oracle.parameters}
-        s = min(map(len, parameters.values()))
-        errors = {n: largest_in_each(v - oracle.parameters[n][:s]) for n, v in parameters.items()}
-        parameter_ratios = np.max(
-            [e / envelope.parameters[n][:s] for n, e in errors.items()], axis=0
-        )
+        held = {name: values.astype(exact) for name, values in self.held(record).items()}
+        s = min(map(len, held.values()))
+        errors = {n: largest_in_each(v - oracle.parameters[n][:s]) for n, v in held.items()}
+        ratios = {n: error / envelope.parameters[n][:s] for n, error in errors.items()}
+        parameter_ratios = np.max([*ratios.values()], axis=0)
         scores = self.scores(record)
         logits_error = float(np.abs(self.score_errors(scores)).max())
         free, informative = self.free_running.steps, self.free_running.informative
@@ -308,10 +311,10 @@ class Judge(ABC):
             divergence=None,
             stages=worst_of_stages([*findings, *metrics]),
             loss_error=float(max(loss_errors.max(), val_errors.max())),
-            parameter_error=float(max(error.max() for error in errors.values())),
+            parameter_error=float(max(errors[name].max() for name in self.initial)),
             logits_error=logits_error,
             loss_envelopes=loss_envelopes,
-            parameter_envelopes=float(parameter_ratios.max()),
+            parameter_envelopes=float(max(ratios[name].max() for name in self.initial)),
             logits_envelopes=logits_error / envelope.logits,
             lockstep_envelopes=lockstep,
             # Where rounding alone parts the outcomes, it explains no single prediction.
@@ -379,14 +382,14 @@ class Judge(ABC):
         if len(outside) and self.points[outside[0]] <= steps:
             i = int(outside[0])
             ratio, errors = float(ratios[i]), {}
-            for name, exact in self.oracle.parameters.items():
-                run = record.arrays[f"parameters/{name}"][i].astype(np.float64)
-                errors[name] = float(np.abs(run - exact[i]).max())
+            for name, values in self.held(record).items():
+                error = values[i].astype(np.float64) - self.oracle.parameters[name][i]
+                errors[name] = float(np.abs(error).max())
             name = max(errors, key=lambda name: errors[name] / self.envelope.parameters[name][i])
             exact = self.oracle.parameters[name]
             magnitude = float(np.abs(exact[i]).max())
             step, note = self.points[i] - 1, ""
-            if "fed/examples" in record.arrays:
+            if "fed/examples" in record.arrays and name in self.initial:
                 start = self.initial[name]
                 moved = float(np.abs(exact[i] - start).max())
                 if errors[name] <= 2 * feeding_resolution(self.plan) * moved:

@@ -31,6 +31,7 @@ from framework_parity.common.reference.ensemble import (
 from framework_parity.common.reference.replay import WORST, Training, Trajectory, difference
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
+from framework_parity.common.training.optimizer_state import OPTIMIZER
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -145,10 +146,18 @@ def off(
     return Finding(step, stage, tensor, "largest", error, in_ulps(plan, error, exact), ratio, note)
 
 
+def spoken(tensor: str) -> str:
+    """The name of a tensor in a sentence, what an optimizer remembers in words."""
+    if not tensor.startswith(OPTIMIZER):
+        return tensor.rpartition("/")[2]
+    kind, _, name = tensor.removeprefix(OPTIMIZER).partition("/")
+    return f"{kind} of {name}" if name else kind
+
+
 def carried(name: str, record: Record) -> str:
     """How a parameter is called that no single step shows to be off."""
     fed = " (what was fed is not on record)" * ("fed/examples" not in record.arrays)
-    return f"{name}, carried over steps{fed}"
+    return f"{spoken(name)}, carried over steps{fed}"
 
 
 def fed_finding(plan: Plan, record: Record) -> Finding | None:

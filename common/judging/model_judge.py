@@ -31,6 +31,7 @@ from framework_parity.common.reference.ensemble import (
 )
 from framework_parity.common.reference.replay import Course, epoch_means
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
+from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record, RecordError
 
@@ -92,13 +93,17 @@ class ModelJudge(Judge):
 
     def moved(self) -> Floats:
         """Of the largest of all parameters that are not zero throughout."""
-        held = {name: values for name, values in self.oracle.parameters.items() if values.any()}
+        held = {name: self.oracle.parameters[name] for name in self.initial}
+        held = {name: values for name, values in held.items() if values.any()}
         of = self.envelope.parameters
         parts = [of[n] / np.maximum(largest_in_each(v), LEAST) for n, v in held.items()]
         return np.asarray(np.max(parts, axis=0))
 
     def check(self, record: Record) -> None:
         check_against(self.plan, self.reference, record)
+
+    def held(self, record: Record) -> Mapping[str, Array]:
+        return {n: v for n, v in held_in(record).items() if n in self.oracle.parameters}
 
     def scores(self, record: Record) -> Floats:
         return record.arrays["val_y_hat"].astype(np.float64)
@@ -153,7 +158,8 @@ class ModelJudge(Judge):
     def notices(self) -> Iterator[str]:
         """What to say of an envelope that is wider than one would take it to be."""
         dtype, plain = self.plan.recipe.dtype, self.alone.envelope.parameters
-        wide = {n: float(of[-1] / plain[n][-1]) for n, of in self.envelope.parameters.items()}
+        bounds = self.envelope.parameters
+        wide = {n: float(bounds[n][-1] / plain[n][-1]) for n in self.initial}
         worst = max(wide, key=lambda name: wide[name])
         if wide[worst] > WIDE:
             yield (
@@ -175,13 +181,19 @@ class ModelJudge(Judge):
                 )
 
 
+def held_in(record: Record) -> dict[str, Array]:
+    """The parameters that a record holds, and what an optimizer remembered."""
+    memory = {n: array for n, array in record.arrays.items() if n.startswith(OPTIMIZER)}
+    return record.parameters() | memory
+
+
 def course_of(record: Record) -> Course:
     """What a record holds of its training."""
     history, arrays = record.facts["history"], record.arrays
     return Course(
         arrays["step_loss"].astype(np.float64),
         arrays["step_accuracy"].astype(np.float64),
-        record.parameters(),
+        held_in(record),
         np.array(history["val_loss"], np.float64),
         np.array(history["val_accuracy"], np.float64),
         arrays["val_y_hat"].astype(np.float64),
@@ -224,10 +236,15 @@ def accuracies(
 def check_against(plan: Plan, reference: Record, record: Record) -> None:
     """Raise RecordError unless a record has the reference's arrays, all of them finite."""
     check_feeding(plan, record.arrays)
-    if unknown := set(record.arrays) - {*reference.arrays, *COUNTS, ROWS}:
+    steps = set(plan.probes) - {*probed_steps(plan, reference, record)}
+    left_out = tuple(f"probe/{step}/" for step in steps)
+    unknown = set(record.arrays) - {*reference.arrays, *COUNTS, ROWS}
+    if unknown := {name for name in unknown if f"/{OPTIMIZER}" not in f"/{name}"}:
         raise RecordError(min(unknown), "the arrays of the reference", "one more")
     for name, expected in reference.arrays.items():
-        if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+        if name.startswith(("fed/", *left_out)):  # a member has no feeding, or more if wrong
+            continue
+        if f"/{OPTIMIZER}" in f"/{name}" and name not in record.arrays:  # of another kind
             continue
         check_shape(record, name, expected.shape)
         if not np.isfinite(record.arrays[name]).all():

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
+from framework_parity.common.judging.bias_correction import betas, in_float32
 from framework_parity.common.judging.ladder import (
     EXAMPLE,
     STAGES,
@@ -22,10 +23,12 @@ from framework_parity.common.judging.ladder import (
     fed_finding,
     first_divergence,
     may_begin_in,
+    spoken,
     unequal,
 )
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -50,11 +53,38 @@ class ModelLadder:
         prefix = "parameters/"
         return [n.removeprefix(prefix) for n in self.reference.arrays if n.startswith(prefix)]
 
+    @property
+    def memory(self) -> list[str]:
+        """Keys of what the optimizer remembered where parameters were recorded."""
+        return [name for name in self.reference.arrays if name.startswith(OPTIMIZER)]
+
+    def unlike(self, record: Record) -> Iterator[str]:
+        """What to say of an optimizer that remembers something else than the reference's."""
+        run = f"{record.facts['backend']} {record.facts['implementation']}"
+        if unknown := [r.facts[UNKNOWN] for r in (record, self.reference) if UNKNOWN in r.facts]:
+            yield (
+                f"{run}: there is no telling what the optimizer {unknown[0]} remembers. Only the "
+                f"first step is compared from the reference's state, later ones in its own "
+                "training alone."
+            )
+            return
+        here, there = (
+            {name.split("/")[1] for name in r.arrays if name.startswith(OPTIMIZER)} - {"count"}
+            for r in (record, self.reference)
+        )
+        if here != there:
+            yield (
+                f"{run}: its optimizer remembers {', '.join(sorted(here)) or 'nothing'}, the "
+                f"reference's {', '.join(sorted(there)) or 'nothing'}: what one of them has not is "
+                "not compared."
+            )
+
     def tensors(self) -> Iterator[tuple[str, str]]:
         """Keys of the compared tensors in the order of the ladder, with their stages."""
         yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
         yield "loss", "loss"
         for kind in ("gradient", "update"):
+            yield from ((name, kind) for name in self.memory if kind == "update")
             for name in self.parameters:
                 yield f"{kind}/{name}", kind
         yield "metric/accuracy", "metric"
@@ -67,7 +97,7 @@ class ModelLadder:
         """
         least = dict[tuple[str, str], float]()
         for member in self.members:
-            for step in self.plan.probes:
+            for step in probed_steps(self.plan, self.reference):
                 for tensor, _ in self.tensors():
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
@@ -77,6 +107,9 @@ class ModelLadder:
     def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
         """How far one tensor is from the reference's, relative to it, in every way."""
         exact = self._tensor(self.reference, step, tensor)
+        return self._statistics(record, step, tensor, exact)
+
+    def _statistics(self, record: Record, step: int, tensor: str, exact: Array) -> dict[str, float]:
         error = self._tensor(record, step, tensor) - exact
         scale = self._scale(step, tensor, exact)
         values = {"largest": float(np.abs(error).max()) / scale}
@@ -120,11 +153,13 @@ class ModelLadder:
 
     def _probed(self, record: Record) -> Iterator[Finding]:
         unit = unit_roundoff(self.plan)
-        for step in self.plan.probes:
+        for step in probed_steps(self.plan, self.reference, record):
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
                 yield unequal(step, "data", "labels")
             for tensor, stage in self.tensors():
+                if f"probe/{step}/{tensor}" not in record.arrays:  # an optimizer of another kind
+                    continue
                 if stage == "metric":
                     scores = self._tensor(self.reference, step, "forward/y_hat")
                     rounding = self.envelopes["forward/y_hat", "largest"]
@@ -139,13 +174,38 @@ class ModelLadder:
                 exact = self._tensor(self.reference, step, tensor)
                 scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
                 ulps = values["largest"] / (2 * unit)
-                name = tensor.rpartition("/")[2]
+                name = spoken(tensor)
                 yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
 
     def locate(self, record: Record, threshold: float) -> Finding | None:
         """The first divergence; None if nowhere."""
         first = first_divergence(list(self.findings(record)), threshold)
-        return None if first is None else self.noted(first, threshold)
+        if first is None:
+            return None
+        found = self.noted(first, threshold)
+        if found.stage == "update" and (near := self.rounded_correction(record, threshold)):
+            words = (
+                f"Adam's bias correction 1 − βᵗ in float32 reproduces every probed update, {near}"
+            )
+            found = replace(found, note="; ".join(filter(None, (words, found.note))))
+        return found
+
+    def rounded_correction(self, record: Record, threshold: float) -> str | None:
+        """How near Adam's bias correction in float32 comes to the updates, if within rounding."""
+        found, worst = betas(self.reference.arrays, self.parameters), 0.0
+        if found is None:
+            return None
+        for step in probed_steps(self.plan, self.reference, record):
+            count = int(self.reference.arrays[f"probe/{step}/optimizer/count"])
+            factor = in_float32(found, count)
+            for name in self.parameters:
+                tensor = f"update/{name}"
+                exact = self._tensor(self.reference, step, tensor) * factor
+                values = self._statistics(record, step, tensor, exact)
+                ratios = [value / self.envelopes[tensor, which] for which, value in values.items()]
+                worst = max(worst, *ratios)
+        near = f"within {max(worst, 1.0):.2g} × rounding"
+        return near if worst <= threshold else None
 
     def noted(self, first: Finding, threshold: float) -> Finding:
         """The first divergence, with the stages before it that would not show one so small."""

@@ -88,8 +88,17 @@ class EagerClassifier(Classifier):
         """
         found = {}
         for name, place in (self.names or {name: name for name in tensors}).items():
-            value = self.numpy(tensors[place.removesuffix(TRANSPOSED)])
-            found[name] = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
+            if (held := place.removesuffix(TRANSPOSED)) in tensors:  # not all have a velocity
+                value = self.numpy(tensors[held])
+                found[name] = np.array(value.T if held != place else value, order="C")
+        return found
+
+    def arrange(self, parameters: Mapping[str, npt.NDArray[Any]]) -> Parameters:
+        """Arrays by the framework's names and in its layout; undoes :meth:`read`."""
+        found = {}
+        for name, value in parameters.items():
+            held = (place := self.names.get(name, name)).removesuffix(TRANSPOSED)
+            found[held] = np.array(value.T if held != place else value, order="C")
         return found
 
     def read_gradients(self, gradients: Mapping[str, Any] | None = None) -> Parameters:
@@ -102,10 +111,8 @@ class EagerClassifier(Classifier):
         return self.read(self.named_tensors())
 
     def set_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
-        for name, value in parameters.items():
-            place = self.names.get(name, name)
-            value = np.array(value.T if place.endswith(TRANSPOSED) else value, order="C")
-            self.set_tensor(place.removesuffix(TRANSPOSED), value)
+        for name, value in self.arrange(parameters).items():
+            self.set_tensor(name, value)
 
 
 def evaluate_accuracy(model: EagerClassifier, data: DataModule) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +15,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.optimizer_state import Memory, by_hand, by_kind, named
 from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
 
 
@@ -158,11 +159,33 @@ class EagerTrainer(Trainer):
         with self.without_gradients():
             return self.numpy(self.model(X))
 
-    def probe(self, parameters: Parameters, X: Array, y: npt.NDArray[np.int32]) -> dict[str, Array]:
+    @staticmethod
+    def memory(optimizer: Any, tensors: Mapping[str, Any]) -> Memory:
+        """What an optimizer remembers of ``tensors``, the model's by name."""
+        return by_hand(optimizer)
+
+    @staticmethod
+    def remember(optimizer: Any, tensors: Mapping[str, Any], memory: Memory) -> None:
+        """Give an optimizer that made no step yet the ``memory`` of another."""
+        optimizer.state = memory
+
+    def optimizer_state(self) -> Parameters:
+        return named(self.memory(self.optim, self.model.named_tensors()), self.model.read)
+
+    def probe(
+        self,
+        parameters: Parameters,
+        X: Array,
+        y: npt.NDArray[np.int32],
+        state: Parameters | None = None,
+    ) -> dict[str, Array]:
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
         with self.spare_model() as model:
             model.set_parameters(parameters)
-            y_hat, loss, gradients = self.train_step(model, model.configure_optimizers(), X, y)
+            optimizer, tensors = model.configure_optimizers(), model.named_tensors()
+            if state:
+                self.remember(optimizer, tensors, by_kind(state, self._tensors))
+            y_hat, loss, gradients = self.train_step(model, optimizer, X, y)
             found = {
                 "data/X": X,
                 "data/y": y,
@@ -172,7 +195,12 @@ class EagerTrainer(Trainer):
                 "metric/accuracy": model.accuracy(y_hat, y),
             }
             arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
-            named = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
-            for kind, values in named.items():
+            after = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
+            if state is not None:
+                after["optimizer"] = named(self.memory(optimizer, tensors), model.read)
+            for kind, values in after.items():
                 arrays |= {f"{kind}/{name}": value for name, value in values.items()}
             return arrays
+
+    def _tensors(self, parameters: Parameters) -> dict[str, Any]:
+        return {n: self.tensor(array) for n, array in self.model.arrange(parameters).items()}

@@ -16,11 +16,15 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.files import read_arrays
 from framework_parity.common.training.classifier import Parameters
 
 SUFFIX = "_model"
 CALL = "(d2l, num_inputs, num_outputs, lr)"
 SIZES = ("inputs", "outputs")
+INITIAL = ("initial_parameters", "INITIAL")
+"""A function of the file, or the name of an archive beside it."""
+MEND = "give one array for each name of PARAMETERS"
 Shape = tuple[int | str, ...]
 
 
@@ -98,25 +102,51 @@ class OwnModel:
         sizes = {"inputs": num_inputs, "outputs": num_outputs}
         return tuple(size if isinstance(size, int) else sizes[size] for size in self.shapes[name])
 
-    def draw(self, num_inputs: int, num_outputs: int, seed: int, dtype: str) -> Parameters:
-        """Initial parameters: normal, of deviation 1/√(length of the first axis); vectors zero.
+    def draw(self, num_inputs: int, num_outputs: int, seed: int) -> Parameters:
+        """Initial parameters, in float64: the file's, if it gives any.
 
-        The generator draws in the order of ``PARAMETERS``.
+        Else normal, of deviation 1/√(length of the first axis); vectors are zero, scales of norms
+        one. The generator draws in the order of ``PARAMETERS``.
+
+        Raises:
+            ParityError: if the file's are not those of ``PARAMETERS``.
         """
+        shapes = {name: self.shape(name, num_inputs, num_outputs) for name in self.shapes}
+        if (given := self._given(num_inputs, num_outputs, seed)) is not None:
+            return _checked(*given, shapes)
         generator = np.random.default_rng(np.random.SeedSequence(seed))
-        drawn = {}
-        for name in self.shapes:
-            shape = self.shape(name, num_inputs, num_outputs)
+        drawn: Parameters = {}
+        for name, shape in shapes.items():
             values = generator.standard_normal(shape) / np.sqrt(shape[0])
-            drawn[name] = (values if len(shape) > 1 else np.zeros(shape)).astype(dtype)
+            drawn[name] = values if len(shape) > 1 else np.full(shape, float(_is_scale(name)))
         return drawn
 
+    def _given(self, num_inputs: int, num_outputs: int, seed: int) -> tuple[str, Any] | None:
+        """What the file says of initial parameters, after the name of who does; None: nothing."""
+        for name in INITIAL:
+            if (said := getattr(self.module, name, None)) is None:
+                continue
+            source = name if callable(said) else f"{name} {said}"
+            try:
+                if callable(said):
+                    return source, said(num_inputs, num_outputs, seed)
+                return source, read_arrays(self.path.parent / said)
+            except Exception as error:  # whatever the user's code raises, or NumPy of an archive
+                raise ParityError(
+                    source, "an array for each parameter", repr(error), MEND
+                ) from None
+        return None
+
     def permute(self, parameters: Parameters, features: Array, classes: Array) -> Parameters:
-        """Parameters for examples whose features, and classes, are in another order."""
+        """Parameters for examples whose features, and classes, are in another order.
+
+        And what is like a parameter, with its name at the end: ``gradient/NAME``.
+        """
         orders = {"inputs": features, "outputs": classes}
         permuted = {}
-        for name, sizes in self.shapes.items():
-            value = parameters[name]
+        for name, value in parameters.items():
+            ends = [name.split("/", n)[-1] for n in range(3)]
+            sizes = next((self.shapes[end] for end in ends if end in self.shapes), ())
             for axis, size in enumerate(sizes):
                 if isinstance(size, str):
                     value = np.take(value, orders[size], axis=axis)
@@ -126,6 +156,30 @@ class OwnModel:
     def has(self, size: str) -> bool:
         """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""
         return any(size in shape for shape in self.shapes.values())
+
+
+def _checked(source: str, given: Any, shapes: dict[str, tuple[int, ...]]) -> Parameters:
+    """Initial parameters in float64; those that are given must be those of the shapes."""
+    held = given if isinstance(given, dict) else {}
+    if held.keys() != shapes.keys():
+        received = ", ".join(map(str, held)) or repr(given)
+        raise ParityError(source, f"the parameters {', '.join(shapes)}", received, MEND)
+    arrays: Parameters = {}
+    for name, shape in shapes.items():
+        array = np.asarray(given[name])
+        received = f"{array.dtype} of shape {array.shape}"
+        if array.dtype.kind in "fiu" and not np.isfinite(array).all():
+            received += ", not finite"
+        if received != f"{array.dtype} of shape {shape}" or array.dtype.kind not in "fiu":
+            raise ParityError(source, f"{name} of shape {shape}, all finite", received, MEND)
+        arrays[name] = array.astype(np.float64)
+    return arrays
+
+
+def _is_scale(name: str) -> bool:
+    """Whether a vector is what a norm multiplies with, by its name."""
+    low = name.lower()
+    return low.endswith(("scale", "gamma")) or ("norm" in low and low.endswith("weight"))
 
 
 def _import(path: Path) -> types.ModuleType:

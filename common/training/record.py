@@ -43,8 +43,8 @@ KNOWN = re.compile(
 """The arrays of a record: each is compared, as ``docs/record.md`` says, and no other is there."""
 
 COMPUTED = re.compile(
-    r"(parameters|initial)/.+|val_y_hat|"
-    r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update)/.+)"
+    r"(parameters|initial|optimizer/[^/]+)/.+|val_y_hat|"
+    r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update|optimizer/[^/]+)/.+)"
 )
 """Those that a framework computes, in the type of the training: more digits would seem better."""
 
@@ -144,8 +144,13 @@ class Record:
         return self._named("parameters")
 
     def states(self) -> dict[int, dict[str, npt.NDArray[Any]]]:
-        """The parameters on record, by the number of updates before them, none first."""
-        held, steps = self.parameters(), enumerate(self.arrays["snapshots"].tolist())
+        """The parameters on record, by the number of updates before them, none first.
+
+        With them what an optimizer remembered then, as ``optimizer/…``.
+        """
+        steps = enumerate(self.arrays["snapshots"].tolist())
+        held = {n: array for n, array in self.arrays.items() if n.startswith("optimizer/")}
+        held |= self.parameters()
         later = {step: {name: values[i] for name, values in held.items()} for i, step in steps}
         return {0: self._named("initial"), **later}
 

@@ -22,6 +22,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.fit_display import Progress, shown
 from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.optimizer_state import by_hand, named
 from framework_parity.common.training.progress_board import ProgressBoard
 from framework_parity.common.training.record import HISTORY
 
@@ -186,9 +187,23 @@ class Trainer(ABC):
             y: classes, shape ``(n,)``.
         """
 
+    def optimizer_state(self) -> Parameters:
+        """What the optimizer remembers: see :mod:`optimizer_state`.
+
+        What no step has made yet may be missing.
+
+        Raises:
+            UnknownOptimizerError: if there is no telling.
+        """
+        return named(by_hand(self.optim), dict)
+
     @abstractmethod
     def probe(
-        self, parameters: Parameters, X: npt.NDArray[Any], y: npt.NDArray[np.int32]
+        self,
+        parameters: Parameters,
+        X: npt.NDArray[Any],
+        y: npt.NDArray[np.int32],
+        state: Parameters | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """The arrays of every stage of one step from given parameters, by training's own code.
 
@@ -198,11 +213,13 @@ class Trainer(ABC):
             parameters: as of :meth:`Classifier.get_parameters`.
             X: one batch, scaled, shape ``(n, num_inputs)``.
             y: its classes, int32, shape ``(n,)``.
+            state: as of :meth:`optimizer_state`, what a new optimizer remembers: if empty, nothing.
 
         Returns:
             ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
             ``example_loss``, shape ``(n,)``; ``loss``, a scalar; ``gradient/NAME`` and
-            ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``.
+            ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``;
+            if a ``state`` is given, ``optimizer/…``, that after the step.
         """
 
     @abstractmethod

@@ -15,23 +15,27 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array, aligned
 from framework_parity.common.core.errors import Complaint, ParityError
-from framework_parity.common.core.files import read_arrays
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.reference.recording_data import RecordingData
 from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
+from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.forward_checks import changing
 from framework_parity.common.training.model_file import OwnModel, place_in
+from framework_parity.common.training.optimizer_state import (
+    OPTIMIZER,
+    UNKNOWN,
+    UnknownOptimizerError,
+    probed_steps,
+)
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import Trainer
-from framework_parity.common.worker.recorder import Recorder, scores, stacked
+from framework_parity.common.worker.recorder import Recorder, scores
 from framework_parity.common.worker.train import fit, versions
 from framework_parity.common.worker.worker import Worker
-
-INITIAL_FILE = "model.npz"
 
 REFUSED = "refused"
 """The event that says why a model is not trained: it does what cannot be held equal."""
@@ -101,7 +105,21 @@ class States(Recorder):
     ) -> None:
         super().__init__(worker, plan, "concise")
         self.model, self.backend, self.member = model, backend, member
+        self.unknown: str | None = None
         self.points = sorted({0, *plan.probes, *plan.snapshots})
+
+    def __call__(self, trainer: Trainer, progress: Progress) -> None:
+        known = len(self.states)
+        super().__call__(trainer, progress)
+        if len(self.states) == known:
+            return
+        held = self.states[progress.step]
+        self.states[progress.step] = {name: held[name] for name in self.model.shapes}
+        try:
+            kept = trainer.optimizer_state()
+        except UnknownOptimizerError as error:
+            kept, self.unknown = {}, str(error)
+        self.states[progress.step] |= {f"{OPTIMIZER}{n}": array for n, array in kept.items()}
 
     def begin(self, trainer: Trainer) -> None:
         self.refuse(trainer.unequal())
@@ -113,15 +131,20 @@ class States(Recorder):
     def refuse(self, unequal: Iterable[str]) -> None:
         """Raise ParityError if the model does what a comparison cannot hold equal."""
         if found := list(unequal):
-            refusal = ParityError(
-                self.backend,
-                "a model that computes the same from the same parameters and batch, in training "
-                "and evaluation, and keeps nothing but its parameters",
-                "; ".join(found),
-                "leave that out of the model to compare",
+            raise self.refusal(
+                ParityError(
+                    self.backend,
+                    "a model that computes the same from the same parameters and batch, in "
+                    "training and evaluation, and keeps nothing but its parameters",
+                    "; ".join(found),
+                    "leave that out of the model to compare",
+                )
             )
-            self.worker.say(REFUSED, reason=str(refusal))
-            raise refusal.inside(self.model.path)
+
+    def refusal(self, error: ParityError) -> ParityError:
+        """An error that ends the whole comparison: it is told, too."""
+        self.worker.say(REFUSED, reason=str(error))
+        return error.inside(self.model.path)
 
     def check(self, received: Parameters) -> None:
         """Raise ParityError unless the model has the parameters that the file says."""
@@ -154,15 +177,12 @@ class Run:
         self,
         model: OwnModel,
         plan: Plan,
-        folder: Path,
         dtype: str,
         member: int | None,
         reference: Path | None,
     ) -> None:
         self.model, self.plan, self.dtype = model, plan, dtype
         self.reference = None if reference is None else Record.load(reference)
-        initial = read_arrays(folder / INITIAL_FILE)
-        self.initial = {name: array.astype(dtype) for name, array in initial.items()}
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
         self.arrangement = Arrangement.of(plan, data, member or 0, changed)
@@ -177,10 +197,12 @@ class Run:
         with contextlib.suppress(Exception):  # lazy layers have none yet
             made = built.get_parameters()
         own = self.arrangement
-        start = self.model.permute(self.initial, own.features, own.classes)
-        given = (own.orders, start)
+        others = {} if self.reference is None else self.reference.states()
+        start = self.given(self.before(0, others[0], {}) if others else self.draw(recorder), own)
         try:
-            trainer = fit(d2l, built, data, self.plan, recorder, *given, dtype=self.dtype)
+            trainer = fit(
+                d2l, built, data, self.plan, recorder, own.orders, start, dtype=self.dtype
+            )
         except Exception as error:
             if odd := recorder.misshapen(made):
                 error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
@@ -193,35 +215,73 @@ class Run:
             "snapshots": np.array([step for step in states if step]),
             "val_y_hat": self.restored_scores(scores(trainer), own),
             **(recorder.feeding.arrays() if recorder.feeding else {}),
-            **{f"initial/{name}": value for name, value in states[0].items()},
-            **stacked({step: state for step, state in states.items() if step}),
+            **{f"initial/{name}": states[0][name] for name in self.model.shapes},
+            **stacked_states({step: state for step, state in states.items() if step}),
         }
-        recorder.worker.say("probing")
-        before = states if self.reference is None else self.reference.states()
-        probes = {step: self.probe(trainer, step, before[step]) for step in self.plan.probes}
-        first = self.plan.probes[0]
-        again = self.probe(trainer, first, before[first])
-        trained = {}
-        if recorder.feeding and first == 0 and first_wrong_batch(self.plan, arrays) is None:
-            trained["loss"] = np.asarray(trainer.step_loss[0])
-            trained |= {f"update/{n}": value for n, value in states.get(1, {}).items()}
-        recorder.refuse(changing(trained, [probes[first], again]))
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
             "versions": versions(d2l),
             **recorder.outcome(trainer),
         }
+        recorder.worker.say("probing")
+        before = {step: self.before(step, states[step], others) for step in self.plan.probes}
+        if recorder.unknown:
+            facts[UNKNOWN] = recorder.unknown
+        self.known = not recorder.unknown
+        runs = [Record(facts, {}), *([self.reference] if self.reference else [])]
+        steps = probed_steps(self.plan, *runs)
+        probes = {step: self.probe(trainer, step, before[step]) for step in steps}
+        first = steps[0]
+        again = self.probe(trainer, first, before[first])
+        trained = {}
+        if recorder.feeding and first == 0 and first_wrong_batch(self.plan, arrays) is None:
+            trained["loss"] = np.asarray(trainer.step_loss[0])
+            after = {n: v for n, v in states.get(1, {}).items() if n in self.model.shapes}
+            trained |= {f"update/{name}": value for name, value in after.items()}
+        recorder.refuse(changing(trained, [probes[first], again]))
         if self.reference is None:
             facts["orders"] = self.neutral_orders(trainer, before, probes)
         for step, found in probes.items():
             arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
         return Record(facts, arrays)
 
-    def restored(self, parameters: Parameters, arrangement: Arrangement) -> Parameters:
-        """Parameters in the order of the plan's data."""
+    def draw(self, recorder: States) -> Parameters:
+        """The parameters that all begin with."""
+        data, seed = self.data, self.plan.recipe.seed
+        try:
+            return self.model.draw(data.num_inputs, data.num_outputs, seed)
+        except ParityError as error:
+            raise recorder.refusal(error) from None
+
+    def given(self, state: Parameters, arrangement: Arrangement) -> Parameters:
+        """What a run begins with, in its own order and dtype.
+
+        In the plan's dtype first, whatever the dtype here: all begin with the same numbers.
+        """
+        cast = {
+            name: value.astype(self.plan.recipe.dtype).astype(self.dtype)
+            for name, value in state.items()
+            if value.dtype.kind == "f"
+        }
+        return self.model.permute(state | cast, arrangement.features, arrangement.classes)
+
+    def before(self, step: int, own: Parameters, others: Mapping[int, Parameters]) -> Parameters:
+        """What a probed step begins with: the reference's state, as far as there is the like here.
+
+        What an optimizer has that the reference's has not is its own. The first step begins with
+        a new optimizer.
+        """
+        kept = {name: own[name] for name in own if name in self.model.shapes or step}
+        return kept | {n: v for n, v in others.get(step, own).items() if n in kept}
+
+    def restored(self, state: Parameters, arrangement: Arrangement) -> Parameters:
+        """A state in the order of the plan's data; an optimizer's in the dtype of the run."""
         orders = map(np.argsort, (arrangement.features, arrangement.classes))
-        return self.model.permute(parameters, *orders)
+        kept = {n: v for n, v in state.items() if n.startswith(OPTIMIZER) and v.ndim}
+        return self.model.permute(
+            state | {name: value.astype(self.dtype) for name, value in kept.items()}, *orders
+        )
 
     def restored_scores(self, y_hat: Array, arrangement: Arrangement) -> Array:
         """What ``forward`` gave, with the classes in the plan's order if it gives one for each."""
@@ -242,19 +302,14 @@ class Run:
         X, y = trainer.batch(rows)
         if other is not None:
             X, y = np.ascontiguousarray(X[:, other.features]), other.labels(y)
-        # In the plan's dtype first, whatever the dtype here: all begin with the same numbers.
-        start = {
-            name: value.astype(self.plan.recipe.dtype).astype(self.dtype)
-            for name, value in state.items()
-        }
-        start = self.model.permute(start, arrangement.features, arrangement.classes)
-        arrays = trainer.probe(start, X, y)
+        start = self.given(state, arrangement)
+        kept = {n.removeprefix(OPTIMIZER): start.pop(n) for n in state if n.startswith(OPTIMIZER)}
+        arrays = trainer.probe(start, X, y, kept if self.known else None)
         sorter = np.argsort(rows)
         back = sorter[np.searchsorted(rows, planned, sorter=sorter)]
-        for kind in ("gradient", "update"):
-            named = {name: arrays[f"{kind}/{name}"] for name in self.model.shapes}
-            for name, value in self.restored(named, arrangement).items():
-                arrays[f"{kind}/{name}"] = value
+        kinds = ("gradient/", "update/", OPTIMIZER)
+        found = {name: array for name, array in arrays.items() if name.startswith(kinds)}
+        arrays |= self.restored(found, arrangement)
         for name in ("forward/y_hat", "example_loss", "data/y"):
             arrays[name] = arrays[name][back]
         arrays["data/y"] = arrangement.classes[arrays["data/y"]]
@@ -277,8 +332,9 @@ class Run:
         if self.data.is_large:
             named = {}
         candidates = [name for name in ORDERS if named.get(name, name == "examples")]
-        tried = [(self.plan.probes[0], member) for member in range(1, ENSEMBLE_MEMBERS)]
-        later = enumerate(self.plan.probes[1:])
+        first, *others = probes
+        tried = [(first, member) for member in range(1, ENSEMBLE_MEMBERS)]
+        later = enumerate(others)
         tried += [(step, 1 + place % (ENSEMBLE_MEMBERS - 1)) for place, step in later]
 
         def is_neutral(changed: Container[str]) -> bool:
@@ -308,6 +364,16 @@ def same(received: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
     return True
 
 
+def stacked_states(states: Mapping[int, Parameters]) -> dict[str, Array]:
+    """States after some steps as a record holds them; what was not there yet was zero."""
+    last = states[max(states)]
+    kept = {
+        name: np.stack([state.get(name, np.zeros_like(last[name])) for state in states.values()])
+        for name in last
+    }
+    return {n if n.startswith(OPTIMIZER) else f"parameters/{n}": kept[n] for n in kept}
+
+
 def own_model(
     worker: Worker,
     plan: Path,
@@ -321,14 +387,14 @@ def own_model(
 
     Args:
         worker, backend, model, dtype: who, in what, what and how.
-        plan: folder of the plan; holds the initial parameters, too.
+        plan: folder of the plan.
         reference: the reference's record, for the probes; None if this is it.
         member: which member of the ensemble; None trains as the plan says.
     """
     try:
         found, made = _load(model, backend), Plan.load(plan)
         recorder = States(worker, found, backend, made, member)
-        return Run(found, made, plan, dtype, member, reference).train(backend, recorder)
+        return Run(found, made, dtype, member, reference).train(backend, recorder)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         received = f"{error!r}, which ends its process"
         complaint = Complaint(model, "a model that trains", received, "take that out")

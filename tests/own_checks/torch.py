@@ -17,7 +17,9 @@ from framework_parity.backends.torch import (
     trainer,
 )
 from framework_parity.backends.torch import device as place
+from framework_parity.backends.torch.optimizer import memory
 from framework_parity.benchmarks.raw_loops.torch import LOOPS
+from framework_parity.common.reference import optimizers
 
 ORDER = np.arange(10, dtype=np.int32)
 W, B = np.zeros((5, 3), np.float32), np.zeros(3, np.float32)
@@ -138,7 +140,39 @@ def _scratch():
     return model
 
 
+OPTIMIZERS = [
+    ("SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ("Adam", {}),
+    ("Adam", {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
+    ("AdamW", {"weight_decay": 0.1}),
+    ("RMSprop", {"alpha": 0.9, "eps": 1e-3}),
+    ("Adagrad", {"initial_accumulator_value": 0.1, "eps": 1e-3}),
+]
+
+
+def optimizers_by_hand_are_pytorchs():
+    generator = np.random.default_rng(0)
+    for name, options in OPTIMIZERS:
+        start, factors = generator.standard_normal((2, 5, 4))
+        ours = {"W": start.copy()}
+        by_hand = getattr(optimizers, name)(ours, 0.05, **options)
+        theirs = torch.tensor(start, requires_grad=True)
+        optimizer = getattr(torch.optim, name)([theirs], 0.05, **options)
+        for step in range(50):
+            by_hand.step({"W": np.sin(ours["W"] * factors + step)})
+            theirs.grad = torch.sin(theirs.detach() * torch.tensor(factors) + step)
+            optimizer.step()
+            exact = theirs.detach().numpy()
+            assert np.abs(ours["W"] - exact).max() <= 1e-12 * np.abs(exact).max(), name
+        kept = memory(optimizer, {"W": theirs})
+        for kind in kept.keys() - {"count"}:
+            np.testing.assert_allclose(by_hand.state[kind]["W"], kept[kind]["W"], rtol=1e-12)
+
+
 CHECKS = [
+    optimizers_by_hand_are_pytorchs,
     tensors_follow_the_device_in_use,
     loops_by_hand_follow_it_and_the_loader_converts_on_the_processor,
     a_gpu_is_waited_for_and_leaves_pytorchs_own_default_alone,

@@ -64,6 +64,30 @@ MISTAKES = {
 
 LINEAR = 'return H @ p["W"] + p["b"]'
 
+OPTIMIZED = FRAME.replace("    import jax", "    import jax, optax").replace(
+    "    return Mine",
+    "        def configure_optimizers(self):\n            return OPTIMIZER\n\n    return Mine",
+)
+OPTIMIZERS = {
+    "momentum": "optax.sgd(lr, momentum=0.9)",
+    "nesterov": "optax.sgd(lr, momentum=0.9, nesterov=True)",
+    "adam": "optax.adam(lr, eps=1e-30)",
+    "adamw": "optax.adamw(lr, eps=1e-30, weight_decay=0.01)",
+    "rmsprop": "optax.rmsprop(lr, decay=0.9, eps=1e-30)",
+    "adagrad": "optax.adagrad(lr, initial_accumulator_value=0.0, eps=1e-30)",
+}
+"""By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "count": (
+        "adam",
+        "(lambda o: optax.GradientTransformation(lambda p: jax.tree.map(lambda s: s + 1 "
+        'if s.dtype == "int32" else s, o.init(p)), o.update))(optax.adam(lr, eps=1e-30))',
+        (0, "count"),
+    ),
+    "epsilon inside the root": ("rmsprop", "optax.rmsprop(lr, 0.9, eps=1e-6)", (0, "W")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+
 UNEQUAL = {
     "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),
     "noise": ("", 'X + jax.random.normal(self.make_rng("noise"), X.shape)', 'PRNG for "noise"'),

@@ -37,6 +37,43 @@ MISTAKES = {}
 
 LINEAR = "return mx.dot(H, self.W) + self.b"
 
+OPTIMIZED = """
+def mxnet_model(d2l, num_inputs, num_outputs, lr):
+    from mxnet import gluon, np as mx
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            for name, shape in PARAMETERS.items():
+                shape = [sizes.get(size, size) for size in shape]
+                setattr(self, name, self.params.get(name, shape=shape, init="zeros"))
+            self.initialize()
+
+        def forward(self, X):
+            return mx.dot(X, self.W.data()) + self.b.data()
+
+        def configure_optimizers(self):
+            return OPTIMIZER
+
+    def gluon_trainer(model, name, **options):
+        return gluon.Trainer(model.collect_params(), name, {"learning_rate": lr, **options})
+
+    return Mine()
+"""
+OPTIMIZERS = {
+    "momentum": 'gluon_trainer(self, "sgd", momentum=0.9)',
+    "nesterov": 'gluon_trainer(self, "nag", momentum=0.9)',
+    "adam": 'gluon_trainer(self, "adam", epsilon=1e-30)',
+    "rmsprop": 'gluon_trainer(self, "rmsprop", gamma1=0.9, epsilon=1e-30)',
+    "adagrad": 'gluon_trainer(self, "adagrad", eps=1e-30)',
+}
+"""By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "decay": ("momentum", 'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)', (0, "velocity of ")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+
 UNEQUAL = {
     "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),
     "dropout inside": (

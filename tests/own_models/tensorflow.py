@@ -32,6 +32,29 @@ MISTAKES = {}
 
 LINEAR = "return H @ self.W + self.b"
 
+OPTIMIZED = FRAME.replace(
+    "    return Mine",
+    "        def configure_optimizers(self):\n            return OPTIMIZER\n\n    return Mine",
+)
+OPTIMIZERS = {
+    "momentum": "tf.keras.optimizers.SGD(lr, momentum=0.9)",
+    "nesterov": "tf.keras.optimizers.SGD(lr, momentum=0.9, nesterov=True)",
+    "adam": "tf.keras.optimizers.Adam(lr, epsilon=1e-30)",
+    "adamw": "tf.keras.optimizers.AdamW(lr, epsilon=1e-30, weight_decay=0.01)",
+    "rmsprop": "tf.keras.optimizers.RMSprop(lr, rho=0.9, epsilon=1e-30)",
+    "adagrad": "tf.keras.optimizers.Adagrad(lr, initial_accumulator_value=0.0, epsilon=1e-30)",
+}
+"""By name, as in the others' files."""
+OPTIMIZER_FAULTS = {
+    "first sum": (
+        "adagrad",
+        "tf.keras.optimizers.Adagrad(lr, epsilon=1e-30)",
+        (0, "sum_of_squares of "),
+    ),
+    "no nesterov": ("nesterov", "tf.keras.optimizers.SGD(lr, momentum=0.9)", (0, "W")),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+
 UNEQUAL = {
     "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),
     "dropout inside": (

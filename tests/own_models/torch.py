@@ -58,6 +58,42 @@ MISTAKES = {
 
 LINEAR = "return H @ self.W + self.b"
 
+OPTIMIZED = FRAME.replace(
+    "    return Mine",
+    "        def configure_optimizers(self):\n            return OPTIMIZER\n\n    return Mine",
+)
+OPTIMIZERS = {
+    "momentum": "torch.optim.SGD(self.parameters(), lr, momentum=0.9)",
+    "nesterov": "torch.optim.SGD(self.parameters(), lr, momentum=0.9, nesterov=True)",
+    "adam": "torch.optim.Adam(self.parameters(), lr, eps=1e-30)",
+    "adamw": "torch.optim.AdamW(self.parameters(), lr, eps=1e-30, weight_decay=0.01)",
+    "rmsprop": "torch.optim.RMSprop(self.parameters(), lr, alpha=0.9, eps=1e-30)",
+    "adagrad": "torch.optim.Adagrad(self.parameters(), lr, eps=1e-30)",
+}
+"""By name; where the frameworks place an epsilon differs, hence one that is too small to matter."""
+OPTIMIZER_FAULTS = {
+    "velocity cleared": (
+        "momentum",
+        "(lambda o: (o.register_step_pre_hook(lambda *_, steps=iter(range(99)): "
+        "(k := next(steps)) and k % 6 == 0 and o.state.clear() or None), o)[1])"
+        "(torch.optim.SGD(self.parameters(), lr, momentum=0.9))",
+        (6, "velocity"),
+    ),
+    "momentum": (
+        "momentum",
+        "torch.optim.SGD(self.parameters(), lr, momentum=0.9001)",
+        (1, "velocity of "),
+    ),
+    "beta2": (
+        "adam",
+        "torch.optim.Adam(self.parameters(), lr, (0.9, 0.99), eps=1e-30)",
+        (0, "second_moment of "),
+    ),
+}
+"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+KNOWN_NOT = 'type("Mine", (torch.optim.SGD,), {})(self.parameters(), lr, momentum=0.9)'
+"""An optimizer of which there is no telling what it remembers, beside its velocity."""
+
 UNEQUAL = {
     "dropout": (
         "self.net = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))",

@@ -1,0 +1,97 @@
+"""Training with optimizers that remember: their state is read, set, recorded and compared."""
+
+import numpy as np
+import pytest
+
+from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.report.report import Report
+from framework_parity.common.training.record import Record
+from tests.helpers import COMPARE, PLAIN, run
+from tests.model_files import FOUND, PLAIN_OPTIMIZERS, optimized_file
+
+DIGITS = ("--data", "digits", "--max-epochs", "2", "--lr", "0.01")
+LATE = 6
+"""A probed step in the midst of a training of ten steps and more."""
+ROUNDED = ("adam", "adamw")
+"""Where some frameworks compute a correction of the moments in float32, and that is found."""
+
+
+@pytest.fixture
+def compare(tmp_path):
+    def start(text, *names):
+        (tmp_path / "mine.py").write_text(text)
+        words = [*COMPARE, "model", tmp_path / "mine.py", *names, *DIGITS, "--quiet"]
+        process = run([*words, "--out", tmp_path / "out"], cache_directory())
+        assert process.returncode in (0, 1), process.stdout + process.stderr
+        return Report.load(tmp_path / "out").facts
+
+    return start
+
+
+def recorded(folder, name):
+    return Record.load(folder / "out" / "runs" / f"{name}-mine").arrays
+
+
+@pytest.mark.parametrize("kind", PLAIN_OPTIMIZERS)
+def test_late_steps_of_every_framework_begin_with_the_reference_s_state(compare, tmp_path, kind):
+    """Each from its own state would be off by what the trainings have strayed by then."""
+    text, names = optimized_file(kind, PLAIN)
+    facts = compare(text)
+    assert {row["backend"] for row in facts["runs"]} == {*names}
+    assert facts["reference"]["by"] == PLAIN
+    assert facts["notices"] == []
+    grades = [row["grade"] for row in facts["runs"]]
+    assert "rounding" in grades
+    assert set(grades) <= {"rounding", "drift"}  # a loss may be biased, a correction be rounded
+    kinds = set.intersection(*({*recorded(tmp_path, name)} for name in names))
+    kept = [name for name in kinds if name.startswith(f"probe/{LATE}/optimizer/")]
+    assert kept
+    for row in facts["runs"]:
+        update = row["stages"]["update"]
+        assert update["envelopes"] < 4 or (kind in ROUNDED and update["error"] < 3e-5)
+        if row["divergence"] and row["divergence"]["stage"] == "update":
+            assert "bias correction 1 − βᵗ in float32 reproduces" in row["divergence"]["note"]
+
+
+FAULTS = [
+    pytest.param(name, *fault, id=f"{name}: {what}")
+    for name, found in FOUND.items()
+    for what, fault in found["OPTIMIZER_FAULTS"].items()
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "optimizer", "where"), FAULTS)
+def test_a_fault_of_the_optimizer_is_found_at_its_step(compare, name, kind, optimizer, where):
+    text, _ = optimized_file(kind, PLAIN, **{name: optimizer})
+    (row,) = compare(text, name)["runs"]
+    found, (step, tensor) = row["divergence"], where
+    assert row["grade"] in ("drift", "disagree")
+    assert "bias correction" not in found["note"]
+    if found["stage"] == "example loss":  # biased, whatever the optimizer
+        assert row["stages"]["update"]["envelopes"] > 1000
+        assert tensor in row["stages"]["update"]["tensor"]
+        return
+    assert (found["step"], found["stage"]) == (step, "update"), found
+    assert tensor in found["tensor"] or "loss" in found["tensor"], found
+
+
+def test_of_an_optimizer_without_canonical_names_late_steps_are_not_probed(compare, tmp_path):
+    name = next(name for name, found in FOUND.items() if "KNOWN_NOT" in found)
+    text, _ = optimized_file("momentum", PLAIN, **{name: FOUND[name]["KNOWN_NOT"]})
+    facts = compare(text, name)
+    assert facts["runs"][0]["grade"] == "rounding"
+    (notice,) = facts["notices"]
+    assert "Mine remembers" in notice
+    assert "first step" in notice
+    probed = {name.split("/")[1] for name in recorded(tmp_path, name) if name.startswith("probe/")}
+    assert probed == {"0"}
+
+
+def test_that_an_optimizer_remembers_another_kind_is_said(compare):
+    text, _ = optimized_file("momentum", PLAIN, **{PLAIN: "d2l.SGD(self.named_tensors(), lr)"})
+    name = next(iter(FOUND))
+    facts = compare(text, name)
+    assert any("remembers velocity, the reference's nothing" in said for said in facts["notices"])
+    found = facts["runs"][0]["divergence"]
+    assert (found["step"], found["stage"]) == (1, "update")
+    assert np.isfinite(found["envelopes"])

@@ -18,9 +18,11 @@ from framework_parity.common.environments.backend import Environment
 from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
+from framework_parity.common.judging.layers import listed
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
+from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import INITIAL_FILE, REFUSED
@@ -197,7 +199,12 @@ class ModelComparison:
         return {
             "schema": SCHEMA,
             "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-            "notices": [*gave_way(self.contenders), *self._notices(judge), *judge.notices()],
+            "notices": [
+                *gave_way(self.contenders),
+                *self._notices(judge),
+                *judge.notices(),
+                *self._without_partners(runs, reference["backend"]),
+            ],
             **plan_facts(self.plan, self.data),
             "model": {
                 "file": self.model.path.name,
@@ -246,6 +253,19 @@ class ModelComparison:
                 f"Only {len(distinct)} of the ensemble's {len(MEMBERS)} trainings differ: the "
                 "rounding envelope may be too narrow."
             )
+
+    @staticmethod
+    def _without_partners(runs: Sequence[Mapping[str, Any]], by: str) -> Iterator[str]:
+        """Which activations are not compared, of each run that was."""
+        for run in runs:
+            found = run.get("layers") or {"alone": (), "missing": ()}
+            said = [f"{listed(found['alone'])} of {run['backend']}"] * bool(found["alone"])
+            said += [f"{listed(found['missing'])} of the reference ({by})"] * bool(found["missing"])
+            if said:
+                yield (
+                    f"{run_name(run)}: activations without a partner are not compared: "
+                    f"{'; '.join(said)}. Name them alike, or in LAYERS."
+                )
 
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]

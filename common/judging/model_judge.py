@@ -30,6 +30,7 @@ from framework_parity.common.judging.ladder import (
     seen_in_loss,
     unequal,
 )
+from framework_parity.common.judging.layers import Shapes, listed, partners, worst_of_rungs
 from framework_parity.common.judging.metrics import count_findings, mean_findings
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
@@ -45,6 +46,8 @@ ACCURACIES = ("train_accuracy", "val_accuracy")
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
 others may stray before that is said. It decides no grade."""
+FAR = 2.0**-4
+"""How far off an activation is, relative, that is another one where ``forward`` gives the same."""
 COARSE = 2.0**12
 """From how many units of rounding on an envelope is said to be a coarse one."""
 
@@ -165,10 +168,71 @@ class ModelJudge:
                     "that is not seen there."
                 )
 
+    # The layers
+
+    @cached_property
+    def layers(self) -> dict[str, Shapes]:
+        """The activations of the reference, and their shapes, in the order of its network."""
+        return self._layers(self.reference)
+
+    def _layers(self, record: Record) -> dict[str, Shapes]:
+        """Those that a record has of every probed step."""
+        names = [n for n in map(_layer, record.arrays) if n]
+        keys = {n: [f"probe/{step}/forward/{n}" for step in self.plan.probes] for n in names}
+        whole = {n: found for n, found in keys.items() if set(found) <= set(record.arrays)}
+        return {n: tuple(record.arrays[key].shape for key in found) for n, found in whole.items()}
+
+    def matched(self, record: Record) -> tuple[Record, dict[str, str]]:
+        """A record with the reference's names for its activations, and its own by these.
+
+        It is without those that have no partner.
+        """
+        own = self._layers(record)
+
+        def of(pairs: Mapping[str, str]) -> dict[str, Array]:
+            keys = [
+                (f"probe/{step}/forward/", pair)
+                for step in self.plan.probes
+                for pair in pairs.items()
+            ]
+            return {f"{key}{name}": record.arrays[f"{key}{other}"] for key, (name, other) in keys}
+
+        def ratio(arrays: Mapping[str, Array], step: int, tensor: str) -> float:
+            values = self.statistics(Record({}, arrays), step, tensor)
+            return max(self._ratios(tensor, values).values())
+
+        def fits(name: str, other: str) -> bool:
+            given, limit = of({name: other}), self.thresholds.envelopes
+            return all(ratio(given, step, f"forward/{name}") <= limit for step in self.plan.probes)
+
+        def is_another(name: str, other: str) -> bool:
+            """Whether it is far off where what is computed from it is not."""
+            given, limit = Record({}, of({name: other})), self.thresholds.envelopes
+            return any(
+                self.statistics(given, step, f"forward/{name}")["largest"] > FAR
+                and ratio(record.arrays, step, "forward/y_hat") <= limit
+                for step in self.plan.probes
+            )
+
+        compared = {
+            n: shapes
+            for n, shapes in self.layers.items()
+            if (f"forward/{n}", "largest") in self.ladder
+        }
+        pairs = partners(compared, own, fits)
+        pairs = {name: other for name, other in pairs.items() if not is_another(name, other)}
+        others = {key: array for key, array in record.arrays.items() if not _layer(key)}
+        return Record(record.facts, others | of(pairs)), pairs
+
     # The stages of a step
 
-    def tensors(self) -> Iterator[tuple[str, str]]:
-        """Keys of the compared tensors in the order of the ladder, with their stages."""
+    def tensors(self, record: Record) -> Iterator[tuple[str, str]]:
+        """Keys of the compared tensors in the order of the ladder, with their stages.
+
+        Of the activations those that the record has.
+        """
+        has = self._layers(record)
+        yield from ((f"forward/{name}", "forward") for name in self.layers if name in has)
         yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
         yield "loss", "loss"
         for kind in ("gradient", "update"):
@@ -185,7 +249,7 @@ class ModelJudge:
         least = dict[tuple[str, str], float]()
         for member in self.members:
             for step in self.plan.probes:
-                for tensor, _ in self.tensors():
+                for tensor, _ in self.tensors(member):
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
                         least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
@@ -201,6 +265,10 @@ class ModelJudge:
         if exact.ndim and square:
             values["gain"] = abs(float((error * exact).sum())) / square
         return values
+
+    def _ratios(self, tensor: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Statistics of a tensor in their envelopes."""
+        return {name: value / self.ladder[tensor, name] for name, value in values.items()}
 
     def _tensor(self, record: Record, step: int, tensor: str) -> Array:
         """A tensor of a probed step in float64, an update as the change of its parameter."""
@@ -242,7 +310,7 @@ class ModelJudge:
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
                 yield unequal(step, "data", "labels")
-            for tensor, stage in self.tensors():
+            for tensor, stage in self.tensors(record):
                 if stage == "metric":
                     scores = self._tensor(self.reference, step, "forward/y_hat")
                     rounding = self.ladder["forward/y_hat", "largest"]
@@ -252,12 +320,12 @@ class ModelJudge:
                     yield self._accuracy_finding(step, "accuracy", error, scores, rounding)
                     continue
                 values = self.statistics(record, step, tensor)
-                ratios = {name: v / self.ladder[tensor, name] for name, v in values.items()}
+                ratios = self._ratios(tensor, values)
                 worst = max(ratios, key=lambda name: ratios[name])
                 exact = self._tensor(self.reference, step, tensor)
                 scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
                 ulps = values["largest"] / (2 * unit)
-                name = tensor.rpartition("/")[2]
+                name = tensor.partition("/")[2] or tensor
                 yield Finding(step, stage, name, worst, values[worst] * scale, ulps, ratios[worst])
 
     def _accuracy_finding(
@@ -296,6 +364,8 @@ class ModelJudge:
             RecordError: if it lacks an array, or holds numbers that are not finite.
         """
         self.check(record)
+        own = list(self._layers(record))
+        record, partners = self.matched(record)
         limit, exact, envelope = self.thresholds.envelopes, self.reference.arrays, self.envelope
         free, informative = self.free_running.steps, self.free_running.informative
         epochs = free // self.plan.steps_per_epoch
@@ -339,6 +409,9 @@ class ModelJudge:
             divergence = self._free_finding(record, errors, ratios, losses) or first_divergence(
                 metrics, limit
             )
+        elif divergence is not None and divergence.stage == "forward":
+            note = self._way_to(divergence.tensor, partners)
+            divergence = replace(divergence, note=note)
         flips = record.arrays["val_y_hat"].argmax(axis=1) != exact["val_y_hat"].argmax(axis=1)
         outside = [f"{name}, {value:.3g} ×" for name, value in far.items() if value > limit]
         grade, reason = self._grade(
@@ -350,6 +423,12 @@ class ModelJudge:
             "reason": reason,
             "divergence": divergence and asdict(divergence),
             "stages": {stage: asdict(finding) for stage, finding in stages.items()},
+            "rungs": [asdict(finding) for finding in worst_of_rungs(findings)],
+            "layers": {
+                "compared": partners,
+                "alone": [name for name in own if name not in partners.values()],
+                "missing": [name for name in self.layers if name not in partners],
+            },
             "loss_error": float(max(of_steps["step_loss"].max(), history["val_loss"].max())),
             "loss_envelopes": loss_ratio,
             "parameter_error": float(max(values.max() for values in errors.values())),
@@ -363,10 +442,12 @@ class ModelJudge:
     def check(self, record: Record) -> None:
         """Raise RecordError unless the record has the reference's arrays, all of them finite."""
         check_feeding(self.plan, record.arrays)
-        if unknown := set(record.arrays) - {*self.reference.arrays, *COUNTS, ROWS}:
+        given = {name for name in record.arrays if not _layer(name)}
+        if unknown := given - {*self.reference.arrays, *COUNTS, ROWS}:
             raise RecordError(min(unknown), "the arrays of the reference", "one more")
         for name, expected in self.reference.arrays.items():
-            if name.startswith("fed/"):  # a member has none, and who is fed otherwise more
+            # A member has nothing that was fed, and who is fed otherwise more. Layers are matched.
+            if name.startswith("fed/") or _layer(name):
                 continue
             check_shape(record, name, expected.shape)
             if not np.isfinite(record.arrays[name]).all():
@@ -374,6 +455,19 @@ class ModelJudge:
         if not np.array_equal(record.arrays["points"], self.reference.arrays["points"]):
             raise RecordError("points", "those of the reference", record.arrays["points"].tolist())
         check_history(self.plan, record)
+
+    def _way_to(self, rung: str, partners: Mapping[str, str]) -> str:
+        """What there is to say of a layer that is the first to be off."""
+        before = list(self.layers)
+        before = before[: before.index(rung)] if rung in before else before
+        alone = [name for name in before if name not in partners]
+        last = max((before.index(n) for n in before if n in partners), default=-1)
+        between = [name for name in alone if before.index(name) > last]
+        other = partners.get(rung, rung)
+        return "; ".join(
+            [f"its own name is {other}"] * (other != rung)
+            + [f"not compared on the way to it: {listed(between)}"] * bool(between)
+        )
 
     def _noted(self, first: Finding | None) -> Finding | None:
         """With the stages before it that would not show an error as small as it is."""
@@ -464,6 +558,12 @@ class ModelJudge:
             fell=not informative or bool(history["train_loss"][-1] < first),
             above_chance=not informative or history["val_accuracy"][-1] > 1 / self.num_outputs,
         )
+
+
+def _layer(key: str) -> str:
+    """The name of the activation that an array is; empty if it is none."""
+    kind, _, name = key.partition("/forward/")
+    return name if kind.startswith("probe/") and name != "y_hat" else ""
 
 
 def _history(record: Record, name: str) -> Floats:

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from framework_parity.backends.jax.classifier import get_key
 from framework_parity.common.core.device import no_gpu
-from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.forward_checks import Pass
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
@@ -161,7 +161,7 @@ class Trainer(AbstractTrainer):
         if states := [name for name in held if not name.startswith("params/")]:
             return [f"{', '.join(states)} beside the parameters"]
         try:
-            return list(unequal(self.watched_pass))
+            return list(super().unequal())
         except InvalidRngError as error:
             return [f"random numbers in forward: {str(error).partition(' (http')[0]}"]
 

@@ -1,7 +1,7 @@
 """Trains models of files in one backend, in its own interpreter, and says why each was refused.
 
 ``python -m tests.train_models BACKEND PLAN FILE …`` prints a line of JSON: the reason by file, None
-where it was trained.
+where it was trained. Of a plan that has a reference beside it, the records are left beside the files.
 """
 
 import io
@@ -12,17 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.errors import ParityError
+from framework_parity.common.execution.processes import REFERENCE
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.worker.own_model import INITIAL_FILE, own_model
 from framework_parity.common.worker.worker import Worker
 
 backend, folder, *files = sys.argv[1:]
+reference = Path(folder).parent / "reference" / REFERENCE
 reasons = {}
 for file in files:
     model = OwnModel.load(Path(file), [backend])
-    np.savez(Path(folder) / INITIAL_FILE, **model.draw(64, 3, 0, "float32"))
+    if not (Path(folder) / INITIAL_FILE).exists():
+        np.savez(Path(folder) / INITIAL_FILE, **model.draw(64, 3, 0, "float32"))
     try:
-        own_model(Worker(io.StringIO()), Path(folder), backend, Path(file), "float32")
+        given = Worker(io.StringIO()), Path(folder), backend, Path(file), "float32"
+        if reference.exists():
+            own_model(*given, reference).save(Path(file).with_suffix(""))
+        else:
+            own_model(*given)
         reasons[file] = None
     except ParityError as error:
         reasons[file] = str(error)

@@ -1,7 +1,7 @@
 """Trains models of files in one backend, in its own interpreter, and says why each was refused.
 
 ``python -m tests.train_models BACKEND PLAN FILE …`` prints a line of JSON: the reason by file, None
-where it was trained. Of a plan that has a reference beside it, the records are left beside the files.
+where it was trained. Where a reference lies beside the plan, the records are left beside the files.
 """
 
 import io
@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.execution.processes import REFERENCE
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.worker.own_model import INITIAL_FILE, own_model
 from framework_parity.common.worker.worker import Worker
 
 backend, folder, *files = sys.argv[1:]
-reference = Path(folder).parent / "reference" / REFERENCE
+reference = Path(folder).parent / "reference" / "reference"
 reasons = {}
 for file in files:
     model = OwnModel.load(Path(file), [backend])

@@ -63,6 +63,33 @@ def wrong_file(kind):
     return model_file(KINDS[kind], forwards), faulty
 
 
+LAYERED = (
+    '{"W1": ("inputs", 16), "b1": (16,), "W2": (16, 16), "b2": (16,), '
+    '"W3": (16, "outputs"), "b3": ("outputs",)}'
+)
+SOUND = {"FIRST": "1", "EPSILON": "1e-5", "SECOND": "1", "BIAS": "1", "THIRD": "1"}
+FAULTS = {
+    "a first layer that is larger": ({"FIRST": "1.001"}, "forward", "hidden"),
+    "another function": ({}, "forward", "act"),
+    "another epsilon": ({"EPSILON": "1e-4"}, "forward", "norm"),
+    "a second layer that is larger": ({"SECOND": "1.001"}, "forward", "second"),
+    "a third layer that is larger": ({"THIRD": "1.001"}, "forward", "scores"),
+    "no bias": ({"BIAS": "0"}, "gradient", "b3"),  # it is zero at first: the forward pass is right
+}
+"""What is wrong in the layers of a port, and the stage and rung in which it shows first."""
+
+
+def layered_file(name, fault=None):
+    """The text of a file with the layers of one framework, sound or with one of ``FAULTS``."""
+    layers, body, functions = FOUND[name]["LAYERED"]
+    text = model_file(LAYERED, {name: body}, layers)
+    changed = FAULTS[fault][0] if fault else {}
+    function = functions[fault == "another function"]
+    for mark, value in (SOUND | changed | {"FUNCTION": function}).items():
+        text = text.replace(mark, value)
+    return text
+
+
 def unequal_file(name, case):
     """The text of a file whose model does what a comparison may not be able to hold equal."""
     layers, head, _ = UNEQUAL[name][case]

@@ -42,6 +42,7 @@ class Classifier(nn.Module, AbstractClassifier):
       :meth:`get_parameters` and the next fit; ``model(X)`` does not see them, ``model.apply`` does.
     """
 
+    noted = []  # what a pass of :func:`trainer.activations` named, in order
     held = None  # not annotated, so no field of the dataclass: no part of equality and hash
 
     def __call__(self, X):
@@ -49,6 +50,11 @@ class Classifier(nn.Module, AbstractClassifier):
 
     def forward(self, X):
         return self.net(X)
+
+    def named(self, name, X):
+        if self.sow("intermediates", f"{name}()", X):  # a layer may be called as it is
+            self.noted.append(f"{name}()")
+        return X
 
     def loss(self, params, X, y, state, averaged=True):
         """Cross-entropy of the model's logits; see the class for why it takes parameters.

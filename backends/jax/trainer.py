@@ -6,7 +6,8 @@ import os
 
 import jax
 import numpy as np
-from flax.errors import InvalidRngError
+from flax import linen as nn
+from flax.errors import InvalidRngError, JaxTransformError
 from flax.traverse_util import flatten_dict
 from jax import lax
 from jax import numpy as jnp
@@ -14,7 +15,7 @@ from jax import numpy as jnp
 from framework_parity.backends.jax.classifier import get_key
 from framework_parity.backends.jax.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
-from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.forward_checks import Pass
 from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
@@ -65,6 +66,7 @@ class Trainer(AbstractTrainer):
         self._evaluate = jax.jit(functools.partial(_evaluate, model))
         self._predict = jax.jit(functools.partial(_predict, model))
         self._probe = jax.jit(functools.partial(_probe, model))
+        self._activations = jax.jit(functools.partial(_activations, model))
 
     @_in_dtype
     def place(self, X, y):
@@ -161,14 +163,20 @@ class Trainer(AbstractTrainer):
         if states := [name for name in held if not name.startswith("params/")]:
             return [f"{', '.join(states)} beside the parameters"]
         try:
-            return list(unequal(self.watched_pass))
+            return list(super().unequal())
         except InvalidRngError as error:
             return [f"random numbers in forward: {str(error).partition(' (http')[0]}"]
 
-    def watched_pass(self, training):
+    def watched_pass(self, model, X, training):
         # Not compiled, which would draw once and for all.
-        y_hat = self.model.apply({"params": self.state.params}, self.watched_examples())
-        return Pass(np.asarray(y_hat))
+        return Pass(np.asarray(model.apply({"params": self.state.params}, X)))
+
+    @_in_dtype
+    def activations(self, parameters, X):
+        params = self._put_tree(self.model.build_tree(parameters))
+        found = self._activations(params, jax.device_put(X)).items()
+        calls = [(name.partition(" ")[2], "", np.asarray(a), np.asarray(a)) for name, a in found]
+        return Pass(np.empty(0), calls).activations()
 
     def optimizer_state(self):
         return named(memory(self.state.opt_state), self.model.name_leaves)
@@ -252,6 +260,36 @@ def _probe(model, state, X, y):
         "metric/accuracy": accuracy,
     }
     return arrays, gradients, after
+
+
+def _activations(model, params, X):
+    """What layers give, and what is named or sown, with its place before its name."""
+    model.noted.clear()
+
+    def is_rung(module, method):
+        found = method == "__call__" and module.path and not isinstance(module, nn.Sequential)
+        if found:
+            model.noted.append(".".join(module.path))
+        return found
+
+    try:
+        _, held = model.apply(
+            {"params": params}, X, capture_intermediates=is_rung, mutable=["intermediates"]
+        )
+    except JaxTransformError:  # layers inside a transformation that knows none of them
+        return {}
+    held = flatten_dict(held.get("intermediates", {}), sep=".")
+    held = {
+        name.removesuffix(".__call__"): iter(values if isinstance(values, tuple) else (values,))
+        for name, values in held.items()
+    }
+    calls = [(name, next(held[name], None)) for name in model.noted if name in held]
+    calls += [(name, value) for name, values in held.items() for value in values]
+    return {
+        f"{i:06} {name.removesuffix('()')}": value
+        for i, (name, value) in enumerate(calls)
+        if isinstance(value, jax.Array)
+    }
 
 
 def _example_loss(model, state, X, y):

@@ -4,6 +4,7 @@ import functools
 
 import mxnet
 from mxnet import autograd, np, npx
+from mxnet.gluon import nn
 
 from framework_parity.backends.mxnet.optimizer import memory, remember
 from framework_parity.common.core.device import no_gpu
@@ -65,33 +66,33 @@ class Trainer(EagerTrainer):
         np.random.shuffle(order)
         return order.asnumpy()
 
-    def watched_pass(self, training):
-        model, calls = self.model, []
-        handles = [
-            block.register_forward_hook(functools.partial(_note, calls, name))
-            for name, block in _innermost(model)
-        ]
-        try:
-            before = model.get_states()
-            with autograd.record(train_mode=training):
-                y_hat = model(self.watched_examples())
-            return Pass(y_hat.asnumpy(), calls, before, model.get_states())
-        finally:
-            for handle in handles:
-                handle.detach()
+    def watched_pass(self, model, X, training):
+        before = model.get_states()
+        with model.noting() as calls, autograd.record(train_mode=training):
+            handles = [
+                block.register_forward_hook(functools.partial(_note, calls, name))
+                for name, block in _blocks(model)
+                if not isinstance(block, nn.Sequential | nn.HybridSequential)
+            ]
+            try:
+                y_hat = model(X)
+            finally:
+                for handle in handles:
+                    handle.detach()
+        return Pass(y_hat.asnumpy(), calls, before, model.get_states())
 
 
-def _innermost(block, path=""):
-    """The blocks without blocks of their own inside a block, with their paths."""
+def _blocks(block, path=""):
+    """The blocks inside a block, with their paths."""
     for name, child in block._children.items():
-        below = list(_innermost(child, f"{path}{name}."))
-        yield from below or [(f"{path}{name}", child)]
+        yield f"{path}{name}", child
+        yield from _blocks(child, f"{path}{name}.")
 
 
 def _note(calls, name, block, inputs, output):
     arrays = inputs[0], output
     if all(isinstance(array, np.ndarray) for array in arrays):
-        calls.append((f"{name} ({type(block).__name__})", *(a.asnumpy() for a in arrays)))
+        calls.append((name, type(block).__name__, *(a.asnumpy() for a in arrays)))
 
 
 def shared(array):

@@ -76,13 +76,13 @@ class Classifier(EagerClassifier):
         return named
 
     def layers_by_name(self):
-        """The innermost Keras layers."""
-        return {
-            f"{layer.name} ({type(layer).__name__})": layer
-            for value in vars(self).values()
-            for layer in _layers(value)
-            if not list(layer._flatten_layers(include_self=False))
-        }
+        """The Keras layers by their path, but for those that only call others in turn."""
+        found = {}
+        for path, layer in _layers(vars(self).items(), ""):
+            sequential = isinstance(layer, tf.keras.Sequential)
+            if not sequential and not any(layer is other for other in found.values()):
+                found[path] = layer
+        return found
 
     def get_states(self):
         """What is kept besides what is trained, running statistics say, as NumPy by name."""
@@ -109,8 +109,14 @@ def _variables(value, trainable=True):
     return getattr(value, "trainable_variables" if trainable else "non_trainable_variables", [])
 
 
-def _layers(value):
-    if isinstance(value, tf.keras.layers.Layer):
-        return value._flatten_layers()
-    items = value if isinstance(value, list | tuple) else ()
-    return [layer for item in items for layer in _layers(item)]
+def _layers(named, path):
+    """The layers among named values and inside them, each with its path."""
+    for name, value in named:
+        if isinstance(value, list | tuple):
+            yield from _layers(enumerate(value), f"{path}{name}.")
+        elif isinstance(value, tf.keras.layers.Layer):
+            yield f"{path}{name}", value
+            attributes = {n: held for n, held in vars(value).items() if not n.startswith("_")}
+            inside = list(_layers(attributes.items(), f"{path}{name}."))
+            numbered = enumerate(getattr(value, "layers", ()))  # of a Sequential, a Functional
+            yield from inside or _layers(numbered, f"{path}{name}.")

@@ -103,11 +103,8 @@ class Trainer(AbstractTrainer):
     def predict(self, X):
         return self.model(X).numpy()
 
-    def watched_pass(self, training):
-        model, calls, X = self.model, [], self.watched_examples()
-        layers = model.layers_by_name()
-        for name, layer in layers.items():
-            object.__setattr__(layer, "call", functools.partial(_noted, calls, name, layer.call))
+    def watched_pass(self, model, X, training):
+        layers, before = model.layers_by_name(), model.get_states()
 
         class AsTold(tf.keras.layers.Layer):
             """Layers called inside another's call are told ``training`` as that one is."""
@@ -115,13 +112,24 @@ class Trainer(AbstractTrainer):
             def call(self, X, training=None):
                 return model(X)
 
+        with model.noting() as calls:
+            for name, layer in layers.items():
+                noted = functools.partial(_noted, calls, name, type(layer).__name__, layer.call)
+                object.__setattr__(layer, "call", noted)
+            try:
+                y_hat = AsTold(dtype=X.dtype.name)(X, training=training).numpy()
+            finally:
+                for layer in layers.values():
+                    vars(layer).pop("call")
+        return Pass(y_hat, calls, before, model.get_states())
+
+    def activations(self, parameters, X):
+        model, kept = self.model, self.model.get_parameters()
+        model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})
         try:
-            before = model.get_states()
-            y_hat = AsTold(dtype=X.dtype.name)(X, training=training).numpy()
-            return Pass(y_hat, calls, before, model.get_states())
+            return self.watched_pass(model, tf.constant(X), True).activations()
         finally:
-            for layer in layers.values():
-                vars(layer).pop("call")
+            model.set_parameters(kept)
 
     def optimizer_state(self):
         return self._state(self.optim)
@@ -160,10 +168,10 @@ class Trainer(AbstractTrainer):
         return found | {f"optimizer/{name}": value for name, value in kept.items()}
 
 
-def _noted(calls, name, call, X, *arguments, **options):
+def _noted(calls, name, kind, call, X, *arguments, **options):
     output = call(X, *arguments, **options)
     if all(isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy") for tensor in (X, output)):
-        calls.append((name, X.numpy(), output.numpy()))
+        calls.append((name, kind, X.numpy(), output.numpy()))
     return output
 
 

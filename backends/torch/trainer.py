@@ -65,22 +65,20 @@ class Trainer(EagerTrainer):
     def shuffle(self, num_examples):
         return numpy(torch.randperm(num_examples))
 
-    @torch.no_grad()
-    def watched_pass(self, training):
-        model, calls = self.model, []
-        handles = [
-            module.register_forward_hook(functools.partial(_note, calls, name))
-            for name, module in model.named_modules()
-            if name and not list(module.children())
-        ]
-        try:
-            before = _states(model)
-            with nullcontext() if training else _evaluating(model):
-                y_hat = numpy(model(self.watched_examples()))
-            return Pass(y_hat, calls, before, _states(model))
-        finally:
-            for handle in handles:
-                handle.remove()
+    def watched_pass(self, model, X, training):
+        before = _states(model)
+        with model.noting() as calls, nullcontext() if training else _evaluating(model):
+            handles = [
+                module.register_forward_hook(functools.partial(_note, calls, name))
+                for name, module in model.named_modules()
+                if name and not isinstance(module, torch.nn.Sequential)
+            ]
+            try:
+                y_hat = numpy(model(X))
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return Pass(y_hat, calls, before, _states(model))
 
 
 @contextmanager
@@ -103,7 +101,8 @@ def _states(model):
 
 def _note(calls, name, module, inputs, output):
     if isinstance(output, torch.Tensor) and inputs and isinstance(inputs[0], torch.Tensor):
-        calls.append((f"{name} ({type(module).__name__})", *map(numpy, (inputs[0], output))))
+        arrays = (numpy(tensor).copy() for tensor in (inputs[0], output))
+        calls.append((name, type(module).__name__, *arrays))
 
 
 def _move(model, device):

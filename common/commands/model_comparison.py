@@ -20,10 +20,12 @@ from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Cont
 from framework_parity.common.judging.grades import verdict
 from framework_parity.common.judging.judge import Judgement
 from framework_parity.common.judging.ladder import first_divergence
+from framework_parity.common.judging.layers import listed
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.report.findings import where
+from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import REFUSED
@@ -207,6 +209,7 @@ class ModelComparison:
                 *self._notices(judge),
                 *self.unlike,
                 *judge.notices(),
+                *self._without_partners(runs, reference["backend"]),
             ],
             **plan_facts(self.plan, self.data),
             "model": {
@@ -283,6 +286,19 @@ class ModelComparison:
                 "rounding envelope may be too narrow."
             )
 
+    @staticmethod
+    def _without_partners(runs: Sequence[Mapping[str, Any]], by: str) -> Iterator[str]:
+        """Which activations are not compared, of each run that was."""
+        for run in runs:
+            found = run.get("layers") or {"alone": (), "missing": ()}
+            said = [f"{listed(found['alone'])} of {run['backend']}"] * bool(found["alone"])
+            said += [f"{listed(found['missing'])} of the reference ({by})"] * bool(found["missing"])
+            if said:
+                yield (
+                    f"{run_name(run)}: activations without a partner are not compared: "
+                    f"{'; '.join(said)}. Name them alike, or in LAYERS."
+                )
+
     def _run_facts(
         self, judge: ModelJudge, contender: Contender, outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
@@ -293,4 +309,5 @@ class ModelComparison:
                 judged = judge_record(judge, self.execution, contender)
         if isinstance(judged, tuple):
             self.unlike += judge.ladder.unlike(judged[0])
-        return run_facts(judge, contender, outcomes, judged)
+        facts = run_facts(judge, contender, outcomes, judged)
+        return facts | (judge.ladder.layer_facts(judged[0]) if isinstance(judged, tuple) else {})

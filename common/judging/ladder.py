@@ -149,7 +149,7 @@ def off(
 def spoken(tensor: str) -> str:
     """The name of a tensor in a sentence, what an optimizer remembers in words."""
     if not tensor.startswith(OPTIMIZER):
-        return tensor.rpartition("/")[2]
+        return tensor.partition("/")[2] or tensor
     kind, _, name = tensor.removeprefix(OPTIMIZER).partition("/")
     return f"{kind} of {name}" if name else kind
 

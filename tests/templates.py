@@ -27,6 +27,7 @@ JUDGE = (
     "judging/ladder",
     "judging/metric_cause",
     "judging/metrics",
+    "judging/layers",
     "judging/model_judge",
     "judging/record_check",
     "judging/record_difference",

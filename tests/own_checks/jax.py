@@ -43,11 +43,12 @@ def layers_are_rungs_in_the_order_of_their_calls():
 
         def setup(self):
             self.one, self.two = nn.Dense(3), nn.Dense(5)
+            self.net = nn.Sequential([self.two, nn.relu])
 
         def forward(self, X):
             self.sow("intermediates", "sown", X)
             y = self.one(self.two(self.named("two", self.two(X))))
-            return self.one(nn.Sequential([self.two, nn.relu])(jnp.pad(y, ((0, 0), (0, 2)))))
+            return self.one(self.net(jnp.pad(y, ((0, 0), (0, 2)))))
 
     random = np.random.default_rng(0)
     examples = random.random((10, 5), np.float32), np.arange(10, dtype=np.int32) % 3

@@ -251,6 +251,32 @@ def probe_shows_every_stage_and_leaves_no_trace(fixture, implementation):
         np.testing.assert_array_equal(again[name], value)
 
 
+def what_forward_names_is_a_rung_and_leaves_no_trace(fixture, implementation):
+    data = fixture.problem()
+    kept = fixture.model(implementation, data)
+    base = type(kept)
+
+    place = "__call__" if "__call__" in vars(base) else "forward"
+
+    def forward(self, X):
+        return self.named("b/c", self.named("a", self.named("a", getattr(base, place)(self, X))))
+
+    given = (data.num_inputs, 3, 0.1) if implementation == "scratch" else (3, 0.1)
+    model = type("Named", (base,), {place: forward})(*given)
+    trainer = fixture.fit(model, data)
+    before, at = model.get_parameters(), fixture.parameters(data)
+    X, y = trainer.training_batch(np.arange(9, dtype=np.int32))
+    found = trainer.activations(at, X)
+    assert [*found][-3:] == ["a", "a#2", "b.c"]
+    y_hat = trainer.probe(at, X, y)["forward/y_hat"]
+    for name in ("a", "a#2", "b.c"):
+        np.testing.assert_allclose(found[name], y_hat, atol=1e-6)
+    for name, value in model.get_parameters().items():
+        np.testing.assert_array_equal(value, before[name])
+    plain = fixture.fit(kept, data)
+    np.testing.assert_array_equal(trainer.step_loss, plain.step_loss)
+
+
 def probe_is_a_training_step(fixture, implementation):
     data = fixture.problem(num_train=32, batch_size=32)
     model = fixture.model(implementation, data)
@@ -546,6 +572,7 @@ IMPLEMENTATION_CHECKS = [
     float64_training_follows_the_reference,
     gradients_are_those_of_finite_differences,
     probe_shows_every_stage_and_leaves_no_trace,
+    what_forward_names_is_a_rung_and_leaves_no_trace,
     probe_is_a_training_step,
     pauses_change_nothing,
     watching_what_is_fed_changes_nothing,

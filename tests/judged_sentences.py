@@ -11,6 +11,7 @@ import numpy as np
 
 from framework_parity.common.commands.judge_arrays import Found
 from framework_parity.common.commands.judge_comparison import judge_record
+from framework_parity.common.commands.model_comparison import ModelComparison
 from framework_parity.common.judging.candidates import Clues
 from framework_parity.common.judging.causes import at_the_latest, find_cause, known_by_product
 from framework_parity.common.judging.grades import (
@@ -23,13 +24,14 @@ from framework_parity.common.judging.grades import (
 from framework_parity.common.judging.judge import how_far_outside, how_much
 from framework_parity.common.judging.ladder import Finding
 from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.model_ladder import ModelLadder
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.replay import WORST, Training, losses_from_logits
 from framework_parity.common.reference.variations import LearningRate, Sum
 from framework_parity.common.reference.variations import both as both_of
 from framework_parity.common.report.wording import run_lines
 from framework_parity.common.training.feeding import COUNTS, ROWS, first_wrong_batch
-from framework_parity.common.training.record import RecordError
+from framework_parity.common.training.record import Record, RecordError
 from tests import facts_of_reports as of
 from tests.look_alikes import RateAndCorrupted, gated
 from tests.replays import digits_judge, record_of
@@ -243,6 +245,35 @@ def models():
         )
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
     yield from model_notices()
+    yield from layers()
+    yield from optimizers()
+
+
+def optimizers():
+    """What is said of what an optimizer remembers."""
+    kept = {f"optimizer/{kind}/W1": np.zeros(1) for kind in ("first_moment", "second_moment")}
+    known = {"backend": "alpha", "implementation": "two_layers"}
+    for facts, arrays in (({"unknown_optimizer": "mine.Mine"}, kept), ({}, {}), ({}, kept)):
+        ladder = SimpleNamespace(reference=Record({}, dict([*kept.items()][:1])))
+        yield from ModelLadder.unlike(ladder, Record(known | facts, arrays))
+    ladder = SimpleNamespace(
+        findings=lambda _: [place("update", 50.0)],
+        noted=lambda first, _: first,
+        rounded_correction=lambda *_: "within 1.2 × rounding",
+    )
+    yield ModelLadder.locate(ladder, None, 4.0).note
+
+
+def layers():
+    """What is said of activations: of the first that is off, and of those without a partner."""
+    network = SimpleNamespace(layers=dict.fromkeys(["hidden", "act", "norm"]))
+    for partners in ({"norm": "net.2"}, {"hidden": "hidden", "norm": "net.2"}, {"act": "net.1"}):
+        note = ModelLadder.way_to(network, "norm", partners)
+        found = of.finding("forward", "norm") | {"note": note}
+        yield from run_lines(of.run(divergence=found, implementation="two_layers"))
+    for alone, missing in ([], ["act"]), (["net.0"], []), ([f"net.{i}" for i in range(9)], ["act"]):
+        row = of.run(implementation="two_layers", layers={"alone": alone, "missing": missing})
+        yield from ModelComparison._without_partners([row], "beta")
 
 
 def model_notices():
@@ -254,6 +285,7 @@ def model_notices():
         plan=SimpleNamespace(recipe=SimpleNamespace(dtype="float32")),
         **rounding(1.0, 4),
         alone=SimpleNamespace(**rounding(1e-3, 10)),
+        initial={"W1": None},
         ladder=SimpleNamespace(envelopes={("gradient/W1", "largest"): 0.01}),
         reference=SimpleNamespace(facts={"backend": "alpha"}),
         thresholds=Thresholds(),

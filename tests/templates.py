@@ -27,6 +27,8 @@ JUDGE = (
     "judging/ladder",
     "judging/metric_cause",
     "judging/metrics",
+    "judging/bias_correction",
+    "judging/layers",
     "judging/model_judge",
     "judging/model_ladder",
     "judging/softmax_judge",

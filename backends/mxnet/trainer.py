@@ -70,9 +70,10 @@ class Trainer(EagerTrainer):
         before = model.get_states()
         with model.noting() as calls, autograd.record(train_mode=training):
             handles = [
-                block.register_forward_hook(functools.partial(_note, calls, name))
+                (block.act if _has_function(block) else block).register_forward_hook(
+                    functools.partial(_note, calls, name, _has_function(block))
+                )
                 for name, block in _blocks(model)
-                if not isinstance(block, nn.Sequential | nn.HybridSequential)
             ]
             try:
                 y_hat = model(X)
@@ -83,16 +84,24 @@ class Trainer(EagerTrainer):
 
 
 def _blocks(block, path=""):
-    """The blocks inside a block, with their paths."""
+    """The blocks inside a block, with their paths; not those that only call others in turn."""
     for name, child in block._children.items():
-        yield f"{path}{name}", child
-        yield from _blocks(child, f"{path}{name}.")
+        if not isinstance(child, nn.Sequential | nn.HybridSequential):
+            yield f"{path}{name}", child
+        if not _has_function(child):
+            yield from _blocks(child, f"{path}{name}.")
 
 
-def _note(calls, name, block, inputs, output):
-    arrays = inputs[0], output
-    if all(isinstance(array, np.ndarray) for array in arrays):
-        calls.append((name, type(block).__name__, *(a.asnumpy() for a in arrays)))
+def _has_function(block):
+    """Whether a layer ends in a function of its own: it counts as two."""
+    return isinstance(block, nn.Dense | nn.conv_layers._Conv) and block.act is not None
+
+
+def _note(calls, name, ends, block, inputs, output):
+    if all(isinstance(array, np.ndarray) for array in (inputs[0], output)):
+        kind, X, y = type(block).__name__, inputs[0].asnumpy(), output.asnumpy()
+        calls += [(name, kind, X, X)] * ends
+        calls.append((f"{name}.activation" if ends else name, kind, X, y))
 
 
 def shared(array):

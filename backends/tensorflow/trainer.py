@@ -114,7 +114,7 @@ class Trainer(AbstractTrainer):
 
         with model.noting() as calls:
             for name, layer in layers.items():
-                noted = functools.partial(_noted, calls, name, type(layer).__name__, layer.call)
+                noted = functools.partial(_noted, calls, name, layer, layer.call)
                 object.__setattr__(layer, "call", noted)
             try:
                 y_hat = AsTold(dtype=X.dtype.name)(X, training=training).numpy()
@@ -168,10 +168,28 @@ class Trainer(AbstractTrainer):
         return found | {f"optimizer/{name}": value for name, value in kept.items()}
 
 
-def _noted(calls, name, kind, call, X, *arguments, **options):
-    output = call(X, *arguments, **options)
-    if all(isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy") for tensor in (X, output)):
-        calls.append((name, kind, X.numpy(), output.numpy()))
+def _noted(calls, name, layer, call, X, *arguments, **options):
+    """Call a layer; one that ends in a function of its own counts as two."""
+    function, ended, kind = getattr(layer, "activation", None), [X, None], type(layer).__name__
+
+    def noted(Z):
+        ended[:] = Z, function(Z)
+        return ended[1]
+
+    if function is not None:
+        object.__setattr__(layer, "activation", noted)
+    try:
+        output = call(X, *arguments, **options)
+    finally:
+        if function is not None:
+            object.__setattr__(layer, "activation", function)
+    Z, end = ended
+    steps = [(name, kind, X, output)]
+    if end is output and Z is not X and Z is not output:
+        steps = [(name, kind, X, Z), (f"{name}.activation", kind, Z, output)]
+    for *whose, X, output_ in steps:
+        if all(isinstance(t, tf.Tensor) and hasattr(t, "numpy") for t in (X, output_)):
+            calls.append((*whose, X.numpy(), output_.numpy()))
     return output
 
 

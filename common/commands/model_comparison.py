@@ -215,6 +215,7 @@ class ModelComparison:
             "model": {
                 "file": self.model.path.name,
                 "parameters": {n: list(shape) for n, shape in self.model.shapes.items()},
+                "layers": list(judge.ladder.layers),
             },
             "machine": machine_facts(),
             "thresholds": vars(judge.thresholds).copy(),

@@ -150,7 +150,7 @@ class ModelLadder:
             },
         }
 
-    def _way_to(self, rung: str, pairs: Mapping[str, str]) -> str:
+    def way_to(self, rung: str, pairs: Mapping[str, str]) -> str:
         """What there is to say of a layer that is the first to be off."""
         before = list(self.layers)
         before = before[: before.index(rung)] if rung in before else before
@@ -279,7 +279,7 @@ class ModelLadder:
             return None
         found = self.noted(first, threshold)
         if found.stage == "forward":
-            return replace(found, note=self._way_to(found.tensor, self.matched(record)[1]))
+            return replace(found, note=self.way_to(found.tensor, self.matched(record)[1]))
         if found.stage == "update" and (near := self.rounded_correction(record, threshold)):
             words = (
                 f"Adam's bias correction 1 − βᵗ in float32 reproduces every probed update, {near}"

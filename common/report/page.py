@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ def render(
         **shared(report),
         missing=missing,
         stages=STAGES,
+        rungs=list(_rungs(report.facts)),
         neutral=NEUTRAL,
         command=advice.command(report.facts),
         plots=_plots(report.facts, details),
@@ -193,6 +194,15 @@ def _plots(facts: dict[str, Any], details: Details | None) -> dict[str, plots.Pl
             f"error-{what}": plots.error_plot(facts, details, what) for what in ("loss", *"Wb")
         }
     return drawn
+
+
+def _rungs(facts: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any] | None]]]:
+    """Of a model of a user's own, from input to update: stage, name and the finding of each run."""
+    done = [run for run in facts["runs"] if run["status"] == "done"]
+    found = [{(f["stage"], f["tensor"]): f for f in run.get("rungs") or ()} for run in done]
+    layers = [("forward", name) for name in (facts.get("model") or {}).get("layers", ())]
+    for rung in dict.fromkeys([*layers, *(rung for rungs in found for rung in rungs)]):
+        yield *rung, [rungs.get(rung) for rungs in found]
 
 
 def _agreement(details: Details) -> list[tuple[str, list[tuple[float, int] | None]]]:

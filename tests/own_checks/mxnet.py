@@ -6,9 +6,10 @@ from unittest import mock
 
 import mxnet
 import numpy
-from mxnet import np
+from mxnet import gluon, np
 
 from framework_parity.backends.mxnet import (
+    Classifier,
     DataModule,
     SoftmaxRegression,
     SoftmaxRegressionScratch,
@@ -113,7 +114,34 @@ def _examples():
     return random.random((10, 5), numpy.float32), numpy.arange(10, dtype=numpy.int32) % 3
 
 
+def layers_are_rungs_by_their_paths():
+    class Block(gluon.Block):
+        def __init__(self):
+            super().__init__()
+            self.inner = gluon.nn.Dense(5, activation="relu")
+
+        def forward(self, X):
+            return self.inner(X) + 1
+
+    class Mine(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = 0.1
+            self.net = gluon.nn.Sequential()
+            self.net.add(Block(), gluon.nn.Dense(3))
+            self.net.initialize()
+
+    X, y = _examples()
+    model, fit = Mine(), Trainer(1, board=False)
+    fit.fit(model, DataModule(X, y, X, y, num_outputs=3, batch_size=4))
+    found = fit.activations(model.get_parameters(), X)
+    assert list(found) == ["net.0.inner", "net.0.inner.activation", "net.0", "net.1"]
+    assert found["net.0.inner"].min() < 0
+    numpy.testing.assert_array_equal(found["net.0"], numpy.maximum(found["net.0.inner"], 0) + 1)
+
+
 CHECKS = [
+    layers_are_rungs_by_their_paths,
     a_post_release_is_named_as_it_is_installed,
     tensors_follow_the_device_in_use,
     a_gpu_is_used_from_then_on,

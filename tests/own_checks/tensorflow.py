@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from framework_parity.backends.tensorflow import Trainer, runtime
+from framework_parity.backends.tensorflow import Classifier, DataModule, Trainer, runtime
 from framework_parity.benchmarks.raw_loops.tensorflow import LOOPS
 from framework_parity.common.core.arrays import aligned
 from framework_parity.common.core.device import DEVICE_VARIABLE
@@ -64,7 +64,36 @@ def the_log_is_silent_unless_a_gpu_was_asked_for():
             assert log.read() == expected
 
 
+def layers_are_rungs_by_their_paths():
+    layers = tf.keras.layers
+
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = [layers.Dense(5, activation="relu"), layers.ReLU()]
+
+        def call(self, X):
+            return self.inner[1](self.inner[0](X)) + 1
+
+    class Mine(Classifier):
+        def __init__(self):
+            self.lr = 0.1
+            self.net = tf.keras.Sequential([Block(), layers.Dense(3)])
+
+    random = np.random.default_rng(0)
+    examples = random.random((10, 5), np.float32), np.arange(10, dtype=np.int32) % 3
+    model, fit = Mine(), Trainer(1, board=False)
+    fit.fit(model, DataModule(*examples, *examples, num_outputs=3, batch_size=4))
+    found = fit.activations(model.get_parameters(), examples[0])
+    inner = [f"net.0.inner.{name}" for name in ("0", "0.activation", "1")]
+    assert list(found) == [*inner, "net.0", "net.1"]
+    assert found[inner[0]].min() < 0
+    np.testing.assert_array_equal(found[inner[1]], np.maximum(found[inner[0]], 0))
+    np.testing.assert_array_equal(found["net.0"], found[inner[2]] + 1)
+
+
 CHECKS = [
+    layers_are_rungs_by_their_paths,
     a_gpus_memory_is_taken_as_it_is_needed,
     the_loader_converts_on_the_processor,
     the_log_is_silent_unless_a_gpu_was_asked_for,

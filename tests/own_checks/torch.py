@@ -5,10 +5,12 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from framework_parity.backends.torch import (
+    Classifier,
     DataModule,
     SoftmaxRegression,
     SoftmaxRegressionScratch,
@@ -127,6 +129,30 @@ def pictures_are_drawn_of_a_gpus_tensors():
     pyplot.close("all")
 
 
+def layers_are_rungs_by_their_paths():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.ReLU(inplace=True)
+
+        def forward(self, X):
+            return self.inner(self.inner(X + 1)) + 1
+
+    class Mine(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = 0.1
+            self.net = nn.Sequential(Block(), nn.Linear(5, 3))
+
+    fit, model = Trainer(1, board=False), Mine()
+    fit.fit(model, _data())
+    X = _data().examples(train=True)[0]
+    found = fit.activations(model.get_parameters(), X)
+    assert list(found) == ["net.0.inner", "net.0.inner#2", "net.0", "net.1"]
+    np.testing.assert_array_equal(found["net.0.inner"], X + 1)
+    np.testing.assert_array_equal(found["net.0"], X + 2)
+
+
 def _data():
     random = np.random.default_rng(0)
     examples = random.random((10, 5), np.float32), np.arange(10, dtype=np.int32) % 3
@@ -177,4 +203,5 @@ CHECKS = [
     loops_by_hand_follow_it_and_the_loader_converts_on_the_processor,
     a_gpu_is_waited_for_and_leaves_pytorchs_own_default_alone,
     pictures_are_drawn_of_a_gpus_tensors,
+    layers_are_rungs_by_their_paths,
 ]

@@ -6,6 +6,7 @@ import pytest
 from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
+from framework_parity.common.worker.own_model import ORDERS
 from tests.helpers import COMPARE, PLAIN, run
 from tests.model_files import FOUND, PLAIN_OPTIMIZERS, optimized_file
 
@@ -74,6 +75,25 @@ def test_a_fault_of_the_optimizer_is_found_at_its_step(compare, name, kind, opti
         return
     assert (found["step"], found["stage"]) == (step, "update"), found
     assert tensor in found["tensor"] or "loss" in found["tensor"], found
+
+
+SHIFTED = {
+    '"b": ("outputs",)}': '"b": ("outputs",), "shift": (1,)}',
+    "            self.W, self.b =": "            self.shift = np.zeros(1)\n            self.W, self.b =",
+    "X @ self.W + self.b": "X @ self.W + self.b + self.shift",
+    "error.sum(axis=0)}": 'error.sum(axis=0), "shift": error.sum(keepdims=True)[0]}',
+}
+"""A parameter that all logits share has no gradient but rounding, which Adam makes a step of."""
+
+
+def test_a_gradient_that_is_rounding_alone_leaves_the_ensemble_its_orders(compare):
+    text, _ = optimized_file("adam", PLAIN)
+    for old, new in SHIFTED.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    facts = compare(text, PLAIN)
+    assert facts["envelope"]["orders"] == [*ORDERS]
+    assert facts["runs"][0]["grade"] == "rounding"
 
 
 def test_of_an_optimizer_without_canonical_names_late_steps_are_not_probed(compare, tmp_path):

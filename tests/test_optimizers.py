@@ -79,7 +79,7 @@ def test_a_fault_of_the_optimizer_is_found_at_its_step(compare, name, kind, opti
 
 SHIFTED = {
     '"b": ("outputs",)}': '"b": ("outputs",), "shift": (1,)}',
-    "            self.W, self.b =": "            self.shift = np.zeros(1)\n            self.W, self.b =",
+    "self.W, self.b = ": "self.shift, self.W, self.b = np.zeros(1), ",
     "X @ self.W + self.b": "X @ self.W + self.b + self.shift",
     "error.sum(axis=0)}": 'error.sum(axis=0), "shift": error.sum(keepdims=True)[0]}',
 }

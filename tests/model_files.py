@@ -140,8 +140,11 @@ def optimized_file(kind, plain, **others):
     text = text.replace("OPTIMIZER", others.get(plain, PLAIN_OPTIMIZERS[kind]))
     names = [name for name, found in FOUND.items() if kind in found["OPTIMIZERS"]]
     for name in names:
-        chosen = others.get(name, FOUND[name]["OPTIMIZERS"][kind])
-        frame = FOUND[name]["OPTIMIZED"].replace("OPTIMIZER", chosen).replace("LAYERS", "pass")
-        lines = f"H = X\n            {FOUND[name]['LINEAR']}"
-        text += frame.replace("FORWARD", lines)
+        text += optimized(name, others.get(name, FOUND[name]["OPTIMIZERS"][kind]))
     return text, names
+
+
+def optimized(name, optimizer):
+    """A function of a file: a linear model in a framework, with an optimizer."""
+    frame = FOUND[name]["OPTIMIZED"].replace("OPTIMIZER", optimizer).replace("LAYERS", "pass")
+    return frame.replace("FORWARD", f"H = X\n            {FOUND[name]['LINEAR']}")

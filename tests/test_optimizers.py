@@ -1,13 +1,19 @@
 """Training with optimizers that remember: their state is read, set, recorded and compared."""
 
+import json
+
 import numpy as np
 import pytest
 
 from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.data.datasets import Synthetic
+from framework_parity.common.environments.backend import ROOT
+from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
-from tests.helpers import COMPARE, PLAIN, run
-from tests.model_files import FOUND, PLAIN_OPTIMIZERS, optimized_file
+from framework_parity.common.worker.own_model import ORDERS
+from tests.helpers import COMPARE, PLAIN, make_plan, run
+from tests.model_files import FOUND, PARAMETERS, PLAIN_OPTIMIZERS, optimized, optimized_file
 
 DIGITS = ("--data", "digits", "--max-epochs", "2", "--lr", "0.01")
 LATE = 6
@@ -54,6 +60,25 @@ def test_late_steps_of_every_framework_begin_with_the_reference_s_state(compare,
             assert "bias correction 1 − βᵗ in float32 reproduces" in row["divergence"]["note"]
 
 
+@pytest.mark.parametrize("name", FOUND)
+def test_a_step_probed_from_its_own_state_is_the_one_that_was_trained(tmp_path, name):
+    """To the rounding of a velocity that a framework multiplies with the learning rate."""
+    make_plan(tmp_path, Synthetic(96, 64, 3), batch_size=32, max_epochs=3)
+    python = find_environment(discover()[name], None, build=False).python
+    expected = dict.fromkeys(FOUND[name]["OPTIMIZERS"].values()) | FOUND[name]["MORE_OPTIMIZERS"]
+    files = {tmp_path / f"{number}.py": optimizer for number, optimizer in enumerate(expected)}
+    for file, optimizer in files.items():
+        file.write_text(f"PARAMETERS = {PARAMETERS}\n{optimized(name, optimizer)}")
+    command = [python, "-m", "tests.remembering", name, tmp_path / "plan", *files]
+    process = run(command, cache_directory(), cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout.splitlines()[-1])
+    for file, optimizer in files.items():
+        (unknown, error), part = found[str(file)], expected[optimizer]
+        assert error < 1e-6, optimizer
+        assert unknown is None if part is None else part in unknown, optimizer
+
+
 FAULTS = [
     pytest.param(name, *fault, id=f"{name}: {what}")
     for name, found in FOUND.items()
@@ -74,6 +99,25 @@ def test_a_fault_of_the_optimizer_is_found_at_its_step(compare, name, kind, opti
         return
     assert (found["step"], found["stage"]) == (step, "update"), found
     assert tensor in found["tensor"] or "loss" in found["tensor"], found
+
+
+SHIFTED = {
+    '"b": ("outputs",)}': '"b": ("outputs",), "shift": (1,)}',
+    "self.W, self.b = ": "self.shift, self.W, self.b = np.zeros(1), ",
+    "X @ self.W + self.b": "X @ self.W + self.b + self.shift",
+    "error.sum(axis=0)}": 'error.sum(axis=0), "shift": error.sum(keepdims=True)[0]}',
+}
+"""A parameter that all logits share has no gradient but rounding, which Adam makes a step of."""
+
+
+def test_a_gradient_that_is_rounding_alone_leaves_the_ensemble_its_orders(compare):
+    text, _ = optimized_file("adam", PLAIN)
+    for old, new in SHIFTED.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    facts = compare(text, PLAIN)
+    assert facts["envelope"]["orders"] == [*ORDERS]
+    assert facts["runs"][0]["grade"] == "rounding"
 
 
 def test_of_an_optimizer_without_canonical_names_late_steps_are_not_probed(compare, tmp_path):

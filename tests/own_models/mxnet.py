@@ -85,6 +85,13 @@ OPTIMIZERS = {
     "adagrad": 'gluon_trainer(self, "adagrad", eps=1e-30)',
 }
 """By name, as in the others' files."""
+MORE_OPTIMIZERS = {
+    'gluon_trainer(self, "rmsprop", centered=True)': None,
+    'gluon_trainer(self, "nag", momentum=0.9, wd=0.1)': None,
+    "d2l.SGD(self.collect_params(), lr)": None,
+    'gluon_trainer(self, "adadelta")': "AdaDelta",
+}
+"""And by what they are called if there is no telling what they remember."""
 OPTIMIZER_FAULTS = {
     "decay": ("momentum", 'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)', (0, "velocity of ")),
 }

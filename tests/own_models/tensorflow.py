@@ -60,6 +60,15 @@ OPTIMIZERS = {
     "adagrad": "tf.keras.optimizers.Adagrad(lr, initial_accumulator_value=0.0, epsilon=1e-30)",
 }
 """By name, as in the others' files."""
+MORE_OPTIMIZERS = {
+    "tf.keras.optimizers.Adam(lr, amsgrad=True)": None,
+    "tf.keras.optimizers.RMSprop(lr, momentum=0.9, centered=True)": None,
+    "tf.keras.optimizers.SGD(tf.keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9))": None,
+    "d2l.SGD(lr)": None,
+    "tf.keras.optimizers.SGD(lr, use_ema=True)": "averages over steps",
+    "tf.keras.optimizers.Lion(lr)": "Lion",
+}
+"""And by what they are called if there is no telling what they remember."""
 OPTIMIZER_FAULTS = {
     "first sum": (
         "adagrad",

@@ -85,6 +85,14 @@ OPTIMIZERS = {
     "adagrad": "torch.optim.Adagrad(self.parameters(), lr, eps=1e-30)",
 }
 """By name; where the frameworks place an epsilon differs, hence one that is too small to matter."""
+MORE_OPTIMIZERS = {
+    "torch.optim.Adam(self.parameters(), lr, amsgrad=True)": None,
+    "torch.optim.RMSprop(self.parameters(), lr, momentum=0.9, centered=True)": None,
+    "torch.optim.SGD(self.parameters(), lr, 0.9, dampening=0.5, weight_decay=0.1)": None,
+    "torch.optim.SGD([dict(params=[self.W], momentum=0.9), dict(params=[self.b])], lr)": None,
+    "torch.optim.Adadelta(self.parameters(), lr)": "Adadelta",
+}
+"""And by what they are called if there is no telling what they remember."""
 OPTIMIZER_FAULTS = {
     "velocity cleared": (
         "momentum",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from framework_parity.common.judging.ladder import (
     seen_in_loss,
     unequal,
 )
-from framework_parity.common.judging.layers import Shapes, listed, partners, worst_of_rungs
+from framework_parity.common.judging.layers import NEAR, Layer, listed, partners, worst_of_rungs
 from framework_parity.common.judging.metrics import count_findings, mean_findings
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
@@ -46,8 +46,6 @@ ACCURACIES = ("train_accuracy", "val_accuracy")
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
 others may stray before that is said. It decides no grade."""
-FAR = 2.0**-4
-"""How far off an activation is, relative, that is another one where ``forward`` gives the same."""
 COARSE = 2.0**12
 """From how many units of rounding on an envelope is said to be a coarse one."""
 
@@ -171,16 +169,19 @@ class ModelJudge:
     # The layers
 
     @cached_property
-    def layers(self) -> dict[str, Shapes]:
-        """The activations of the reference, and their shapes, in the order of its network."""
+    def layers(self) -> dict[str, Layer]:
+        """The activations of the reference, in the order of its network."""
         return self._layers(self.reference)
 
-    def _layers(self, record: Record) -> dict[str, Shapes]:
+    def _layers(self, record: Record) -> dict[str, Layer]:
         """Those that a record has of every probed step."""
         names = [n for n in map(_layer, record.arrays) if n]
         keys = {n: [f"probe/{step}/forward/{n}" for step in self.plan.probes] for n in names}
         whole = {n: found for n, found in keys.items() if set(found) <= set(record.arrays)}
-        return {n: tuple(record.arrays[key].shape for key in found) for n, found in whole.items()}
+        return {
+            n: (record.facts["kinds"].get(n, ""), tuple(record.arrays[key].shape for key in found))
+            for n, found in whole.items()
+        }
 
     def matched(self, record: Record) -> tuple[Record, dict[str, str]]:
         """A record with the reference's names for its activations, and its own by these.
@@ -197,29 +198,28 @@ class ModelJudge:
             ]
             return {f"{key}{name}": record.arrays[f"{key}{other}"] for key, (name, other) in keys}
 
-        def ratio(arrays: Mapping[str, Array], step: int, tensor: str) -> float:
-            values = self.statistics(Record({}, arrays), step, tensor)
-            return max(self._ratios(tensor, values).values())
-
-        def fits(name: str, other: str) -> bool:
-            given, limit = of({name: other}), self.thresholds.envelopes
-            return all(ratio(given, step, f"forward/{name}") <= limit for step in self.plan.probes)
+        @cache
+        def apart(name: str, other: str) -> float:
+            """In the last probed step: in the first one, biases may not have begun."""
+            given = Record({}, of({name: other}))
+            return self.statistics(given, self.plan.probes[-1], f"forward/{name}")["largest"]
 
         def is_another(name: str, other: str) -> bool:
             """Whether it is far off where what is computed from it is not."""
             given, limit = Record({}, of({name: other})), self.thresholds.envelopes
+            y_hat = "forward/y_hat"
             return any(
-                self.statistics(given, step, f"forward/{name}")["largest"] > FAR
-                and ratio(record.arrays, step, "forward/y_hat") <= limit
+                self.statistics(given, step, f"forward/{name}")["largest"] > NEAR
+                and max(self._ratios(y_hat, self.statistics(record, step, y_hat)).values()) <= limit
                 for step in self.plan.probes
             )
 
         compared = {
-            n: shapes
-            for n, shapes in self.layers.items()
-            if (f"forward/{n}", "largest") in self.ladder
+            name: layer
+            for name, layer in self.layers.items()
+            if (f"forward/{name}", "largest") in self.ladder
         }
-        pairs = partners(compared, own, fits)
+        pairs = partners(compared, own, apart)
         pairs = {name: other for name, other in pairs.items() if not is_another(name, other)}
         others = {key: array for key, array in record.arrays.items() if not _layer(key)}
         return Record(record.facts, others | of(pairs)), pairs

@@ -160,6 +160,7 @@ class Run:
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
         self.backend, face = name, recorder.worker.backend(name)
+        self.kinds: dict[str, str] = {}
         data, lr = self.data, self.plan.recipe.lr
         built = self.model.build(name, face, data.num_inputs, data.num_outputs, lr)
         own = self.arrangement
@@ -190,6 +191,7 @@ class Run:
             "implementation": self.model.path.stem,
             "versions": versions(face),
             **recorder.outcome(trainer),
+            "kinds": self.kinds,
         }
         if self.reference is None:
             facts["orders"] = self.neutral_orders(trainer, before, probes)
@@ -240,7 +242,8 @@ class Run:
         arrays["data/y"] = arrangement.classes[arrays["data/y"]]
         arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
         arrays.pop("data/X")
-        for name, value in self.model.renamed(self.backend, activations).items():
+        for name, (kind, value) in self.model.renamed(self.backend, activations).items():
+            self.kinds[name] = kind
             arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
         return arrays
 

@@ -52,7 +52,7 @@ def partners(
 
 def plain_kind(layer: Layer) -> Layer:
     """A layer by the word for its kind that frameworks have in common."""
-    word = re.sub(r"(\d+d|ization|ding)$", "", layer[0].lower())
+    word = re.sub(r"(\d+d|alization|ding)$", "", layer[0].lower())
     return {"linear": "dense"}.get(word, word), layer[1]
 
 

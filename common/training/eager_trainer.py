@@ -160,7 +160,7 @@ class EagerTrainer(Trainer):
             return self.numpy(self.model(X))
 
     def watched_pass(self, model: Any, X: Any, training: bool) -> Pass:
-        """As of :meth:`Trainer.watched_pass`; layers, states or modes are a framework's own."""
+        """Arguments as of :meth:`Trainer.watched_pass`; layers and modes are a framework's own."""
         with self.without_gradients(), model.noting() as calls:
             return Pass(self.numpy(model(X)), calls)
 

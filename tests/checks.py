@@ -270,7 +270,7 @@ def what_forward_names_is_a_rung_and_leaves_no_trace(fixture, implementation):
     assert [*found][-3:] == ["a", "a#2", "b.c"]
     y_hat = trainer.probe(at, X, y)["forward/y_hat"]
     for name in ("a", "a#2", "b.c"):
-        np.testing.assert_allclose(found[name], y_hat, atol=1e-6)
+        np.testing.assert_allclose(found[name].values, y_hat, atol=1e-6)
     for name, value in model.get_parameters().items():
         np.testing.assert_array_equal(value, before[name])
     plain = fixture.fit(kept, data)

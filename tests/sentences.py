@@ -21,6 +21,7 @@ from framework_parity.common.environments.backend import Environment
 from framework_parity.common.judging.baseline_difference import first_bits
 from framework_parity.common.judging.golden_record import state_digests
 from framework_parity.common.judging.grades import not_comparable
+from framework_parity.common.judging.ladder import Finding
 from framework_parity.common.judging.record_difference import bits_of
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.replay import WORST
@@ -114,10 +115,24 @@ def notices():
         data=SimpleNamespace(is_large=False),
     )
     yield from ModelComparison._notices(comparison, judge)
+    yield from unconfirmed(judge)
     for steps in (0, 9, 23):
         yield from comparable_lines(of.report("chaotic", [], free_running=of.free_running(steps)))
     yield Thresholds().sentence()
     yield Thresholds().sentence(own_model=True)
+
+
+def unconfirmed(judge):
+    """What is said of a reference that no second framework confirms."""
+    parts = Finding(0, "update", "W1", "largest", 1e-5, 12.0, 50.0)
+    judge.judge = lambda _: SimpleNamespace(free_envelopes=1.0)
+    second = SimpleNamespace(backend="beta", read=lambda *_: None)
+    plan = SimpleNamespace(sha256="")
+    comparison = SimpleNamespace(second=second, plan=plan, _place=lambda _: None)
+    for steps, status in (([parts], "done"), ([], "done"), ([], "failed")):
+        judge.ladder = SimpleNamespace(findings=lambda _, steps=steps: steps)
+        outcomes = {"confirmation": SimpleNamespace(status=status, reason="exit status 1")}
+        yield from ModelComparison._unconfirmed(comparison, judge, outcomes)
 
 
 def baseline():

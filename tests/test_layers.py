@@ -193,27 +193,45 @@ def test_an_activation_that_is_another_one_is_not_compared(judge, sound):
     assert (found["divergence"], found["layers"]["missing"]) == (None, ["hidden"])
 
 
-def shapes(**sizes):
-    return {name.replace("__", "."): ((size,),) for name, size in sizes.items()}
+def layers(**sizes):
+    """By name: the kind of a layer, and its size."""
+    found = ((name.replace("__", "."), size.split()) for name, size in sizes.items())
+    return {name: (kind, ((int(size),),)) for name, (kind, size) in found}
+
+
+LINEAR, DENSE = "Linear 3", "Dense 3"
 
 
 @pytest.mark.parametrize(
-    ("exact", "received", "same", "expected"),
+    ("exact", "received", "near", "expected"),
     [
-        ({"fc": 3, "out": 2}, {"out": 2, "fc": 3}, "", {"fc": "fc", "out": "out"}),
-        ({"fc": 3}, {"fc": 2}, "", {}),
-        ({"n__0": 3, "n__1": 3}, {"D_0": 3, "D_1": 3}, "", {"n.0": "D_0", "n.1": "D_1"}),
-        ({"n__0": 3, "n__1": 3, "n__2": 2}, {"D_0": 3, "D_1": 2}, "", {"n.2": "D_1"}),
-        ({"n__0": 3, "n__1": 3}, {"n__0": 3}, "n.1 n.0", {"n.1": "n.0"}),
-        ({"n__0": 3, "n__1": 3}, {"n__0": 3}, "", {"n.0": "n.0"}),
-        ({"fc": 3, "act": 3}, {"fc": 3}, "act fc", {"fc": "fc"}),
+        ({"fc": LINEAR, "out": DENSE}, {"out": DENSE, "fc": DENSE}, "", "fc fc, out out"),
+        ({"fc": LINEAR}, {"fc": "Dense 2"}, "", ""),
+        ({"n__0": LINEAR, "n__1": LINEAR}, {"D_0": DENSE, "D_1": DENSE}, "", "n.0 D_0, n.1 D_1"),
+        (
+            {"n__0": "a 3", "n__1": "b 3", "n__2": "c 2"},
+            {"D_0": "d 3", "D_1": "d 2"},
+            "",
+            "n.2 D_1",
+        ),
+        ({"n__0": "a 3", "n__1": "b 3"}, {"n__0": "c 3"}, "n.1 n.0", "n.1 n.0"),
+        ({"n__0": "a 3", "n__1": "b 3"}, {"n__0": "c 3"}, "", "n.0 n.0"),
+        ({"fc": LINEAR, "act": "Tanh 3"}, {"fc": DENSE}, "act fc", "fc fc"),
+        ({"n__0": LINEAR, "n__1": "Tanh 3"}, {"D_0": DENSE}, "", "n.0 D_0"),
+        (
+            {"n__0": "Conv2d 3", "n__1": "BatchNorm2d 3", "n__2": "Embedding 3"},
+            {"x": "Embed 3", "y": "BatchNormalization 3", "z": "Conv 3", "w": "ReLU 3"},
+            "",
+            "n.0 z, n.1 y, n.2 x",
+        ),
     ],
 )
-def test_which_layer_is_which(exact, received, same, expected):
-    def fits(name, other):
-        return f"{name} {other}" == same
+def test_which_layer_is_which(exact, received, near, expected):
+    def apart(name, other):
+        return 0.0 if f"{name} {other}" == near else 1.0
 
-    assert partners(shapes(**exact), shapes(**received), fits) == expected
+    found = partners(layers(**exact), layers(**received), apart)
+    assert ", ".join(f"{name} {other}" for name, other in sorted(found.items())) == expected
 
 
 def test_a_file_names_what_frameworks_call_otherwise(tmp_path):

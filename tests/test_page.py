@@ -460,6 +460,8 @@ def test_a_model_of_ones_own_has_a_page_with_what_there_is(tmp_path, look):
     tab = look(report)
     assert report.sentence in tab.locator("#verdict").inner_text()
     assert texts(tab, ".grades thead th") == ["mine"]
+    rungs = [text.split()[0] for text in texts(tab, "#network tbody th")]
+    assert rungs == [rung["tensor"] for rung in report.runs[0]["rungs"]]
     assert tab.locator("#plot-val-loss .trace").count() == 2
     assert not tab.locator("#error, #confusion").count()
     assert read(command_of(report)[2:])[1][0].path == "mine.py"

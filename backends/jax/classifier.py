@@ -53,7 +53,7 @@ class Classifier(nn.Module, AbstractClassifier):
 
     def named(self, name, X):
         if self.sow("intermediates", f"{name}()", X):  # a layer may be called as it is
-            self.noted.append(f"{name}()")
+            self.noted.append((f"{name}()", ""))
         return X
 
     def loss(self, params, X, y, state, averaged=True):

@@ -175,7 +175,7 @@ class Trainer(AbstractTrainer):
     def activations(self, parameters, X):
         params = self._put_tree(self.model.build_tree(parameters))
         found = self._activations(params, jax.device_put(X)).items()
-        calls = [(name.partition(" ")[2], "", np.asarray(a), np.asarray(a)) for name, a in found]
+        calls = [(*reversed(key.split(" ", 2)[1:]), X, np.asarray(a)) for key, a in found]
         return Pass(np.empty(0), calls).activations()
 
     def optimizer_state(self):
@@ -263,13 +263,13 @@ def _probe(model, state, X, y):
 
 
 def _activations(model, params, X):
-    """What layers give, and what is named or sown, with its place before its name."""
+    """What layers give, and what is named or sown, with place and kind before its name."""
     model.noted.clear()
 
     def is_rung(module, method):
         found = method == "__call__" and module.path and not isinstance(module, nn.Sequential)
         if found:
-            model.noted.append(".".join(module.path))
+            model.noted.append((".".join(module.path), type(module).__name__))
         return found
 
     try:
@@ -283,11 +283,11 @@ def _activations(model, params, X):
         name.removesuffix(".__call__"): iter(values if isinstance(values, tuple) else (values,))
         for name, values in held.items()
     }
-    calls = [(name, next(held[name], None)) for name in model.noted if name in held]
-    calls += [(name, value) for name, values in held.items() for value in values]
+    calls = [(name, kind, next(held[name], None)) for name, kind in model.noted if name in held]
+    calls += [(name, "", value) for name, values in held.items() for value in values]
     return {
-        f"{i:06} {name.removesuffix('()')}": value
-        for i, (name, value) in enumerate(calls)
+        f"{i:06} {kind} {name.removesuffix('()')}": value
+        for i, (name, kind, value) in enumerate(calls)
         if isinstance(value, jax.Array)
     }
 

@@ -71,7 +71,7 @@ class Trainer(EagerTrainer):
         with model.noting() as calls, autograd.record(train_mode=training):
             handles = [
                 (block.act if _has_function(block) else block).register_forward_hook(
-                    functools.partial(_note, calls, name, _has_function(block))
+                    functools.partial(_note, calls, name, block)
                 )
                 for name, block in _blocks(model)
             ]
@@ -97,11 +97,13 @@ def _has_function(block):
     return isinstance(block, nn.Dense | nn.conv_layers._Conv) and block.act is not None
 
 
-def _note(calls, name, ends, block, inputs, output):
+def _note(calls, name, layer, block, inputs, output):
     if all(isinstance(array, np.ndarray) for array in (inputs[0], output)):
-        kind, X, y = type(block).__name__, inputs[0].asnumpy(), output.asnumpy()
-        calls += [(name, kind, X, X)] * ends
-        calls.append((f"{name}.activation" if ends else name, kind, X, y))
+        X, y = inputs[0].asnumpy(), output.asnumpy()
+        if block is not layer:  # but the function that it ends in
+            calls.append((name, type(layer).__name__, X, X))
+            name += ".activation"
+        calls.append((name, getattr(block, "_act_type", type(block).__name__), X, y))
 
 
 def shared(array):

@@ -186,7 +186,7 @@ def _noted(calls, name, layer, call, X, *arguments, **options):
     Z, end = ended
     steps = [(name, kind, X, output)]
     if end is output and Z is not X and Z is not output:
-        steps = [(name, kind, X, Z), (f"{name}.activation", kind, Z, output)]
+        steps = [(name, kind, X, Z), (f"{name}.activation", function.__name__, Z, output)]
     for *whose, X, output_ in steps:
         if all(isinstance(t, tf.Tensor) and hasattr(t, "numpy") for t in (X, output_)):
             calls.append((*whose, X.numpy(), output_.numpy()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,13 @@ from framework_parity.common.judging.ladder import (
     spoken,
     unequal,
 )
-from framework_parity.common.judging.layers import Shapes, listed, partners, worst_of_rungs
+from framework_parity.common.judging.layers import NEAR, Layer, listed, partners, worst_of_rungs
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
-
-FAR = 2.0**-4
-"""How far off an activation is, relative, that is another one where ``forward`` gives the same."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +85,23 @@ class ModelLadder:
     # The layers
 
     @cached_property
-    def layers(self) -> dict[str, Shapes]:
-        """The activations of the reference, and their shapes, in the order of its network."""
+    def layers(self) -> dict[str, Layer]:
+        """The activations of the reference, in the order of its network."""
         return self._layers(self.reference)
 
-    def _layers(self, record: Record) -> dict[str, Shapes]:
+    def _layers(self, record: Record) -> dict[str, Layer]:
         """Those that a record has of every probed step."""
         steps = probed_steps(self.plan, record)
         names = [name for name in map(layer_of, record.arrays) if name]
         keys = {n: [f"probe/{step}/forward/{n}" for step in steps] for n in names}
         whole = {n: found for n, found in keys.items() if set(found) <= set(record.arrays)}
-        return {n: tuple(record.arrays[key].shape for key in found) for n, found in whole.items()}
+        return {
+            n: (
+                record.facts.get("kinds", {}).get(n, ""),
+                tuple(record.arrays[key].shape for key in found),
+            )
+            for n, found in whole.items()
+        }
 
     def matched(self, record: Record) -> tuple[Record, dict[str, str]]:
         """A record with the reference's names for its activations, and its own by these.
@@ -111,29 +114,28 @@ class ModelLadder:
             keys = [(f"probe/{step}/forward/", pair) for step in steps for pair in pairs.items()]
             return {f"{key}{name}": record.arrays[f"{key}{other}"] for key, (name, other) in keys}
 
-        def ratio(arrays: Mapping[str, Array], step: int, tensor: str) -> float:
-            values = self.statistics(Record({}, arrays), step, tensor)
-            return max(self._ratios(tensor, values).values())
-
-        def fits(name: str, other: str) -> bool:
-            given = of({name: other})
-            return all(ratio(given, s, f"forward/{name}") <= Thresholds.envelopes for s in steps)
+        @cache
+        def apart(name: str, other: str) -> float:
+            """In the last probed step: in the first one, biases may not have begun."""
+            given = Record({}, of({name: other}))
+            return self.statistics(given, steps[-1], f"forward/{name}")["largest"]
 
         def is_another(name: str, other: str) -> bool:
             """Whether it is far off where what is computed from it is not."""
-            given = Record({}, of({name: other}))
+            given, y_hat = Record({}, of({name: other})), "forward/y_hat"
             return any(
-                self.statistics(given, step, f"forward/{name}")["largest"] > FAR
-                and ratio(record.arrays, step, "forward/y_hat") <= Thresholds.envelopes
+                self.statistics(given, step, f"forward/{name}")["largest"] > NEAR
+                and max(self._ratios(y_hat, self.statistics(record, step, y_hat)).values())
+                <= Thresholds.envelopes
                 for step in steps
             )
 
         compared = {
-            name: shapes
-            for name, shapes in self.layers.items()
+            name: layer
+            for name, layer in self.layers.items()
             if (f"forward/{name}", "largest") in self.envelopes
         }
-        pairs = partners(compared, self._layers(record), fits)
+        pairs = partners(compared, self._layers(record), apart)
         pairs = {name: other for name, other in pairs.items() if not is_another(name, other)}
         others = {key: array for key, array in record.arrays.items() if not layer_of(key)}
         return Record(record.facts, others | of(pairs)), pairs
@@ -159,7 +161,7 @@ class ModelLadder:
         between = [name for name in alone if before.index(name) > last]
         other = pairs.get(rung, rung)
         return "; ".join(
-            [f"its own name is {other}, taken for the same by its place"] * (other != rung)
+            [f"its own name is {other}, matched by its values or its place"] * (other != rung)
             + [f"not compared on the way to it: {listed(between)}"] * bool(between)
         )
 

@@ -15,7 +15,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
-from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.forward_checks import Activation, Pass
 from framework_parity.common.training.optimizer_state import Memory, by_hand, by_kind, named
 from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
 
@@ -161,11 +161,11 @@ class EagerTrainer(Trainer):
             return self.numpy(self.model(X))
 
     def watched_pass(self, model: Any, X: Any, training: bool) -> Pass:
-        """As of :meth:`Trainer.watched_pass`; layers, states or modes are a framework's own."""
+        """Arguments as of :meth:`Trainer.watched_pass`; layers and modes are a framework's own."""
         with self.without_gradients(), model.noting() as calls:
             return Pass(self.numpy(model(X)), calls)
 
-    def activations(self, parameters: Parameters, X: Array) -> dict[str, Array]:
+    def activations(self, parameters: Parameters, X: Array) -> dict[str, Activation]:
         with self.spare_model() as model:
             model.set_parameters(parameters)
             return self.watched_pass(model, self.tensor(np.array(X)), True).activations()

@@ -19,6 +19,13 @@ Call = tuple[str, str, Array, Array]
 """One of a layer: its name, its kind, input and output. What a model names itself has no kind."""
 
 
+class Activation(NamedTuple):
+    """What a layer of this kind gave."""
+
+    kind: str
+    values: Array
+
+
 class Pass(NamedTuple):
     """One forward pass, watched.
 
@@ -31,17 +38,17 @@ class Pass(NamedTuple):
     before: Mapping[str, Array] = {}
     after: Mapping[str, Array] = {}
 
-    def activations(self) -> dict[str, Array]:
+    def activations(self) -> dict[str, Activation]:
         """What the calls gave, by name: of a further call its number stands after it.
 
         Fractions alone, and finite ones: of others there is no rounding.
         """
         found, times = {}, Counter[str]()
-        for name, _, _, output in self.calls:
+        for name, kind, _, output in self.calls:
             times[name] += 1
             if output.dtype.kind == "f" and np.isfinite(output).all():
                 further = f"#{times[name]}" * (times[name] > 1)
-                found[name.replace("/", ".") + further] = output
+                found[name.replace("/", ".") + further] = Activation(kind, output)
         return found
 
 

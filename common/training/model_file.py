@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ SIZES = ("inputs", "outputs")
 INITIAL = ("initial_parameters", "INITIAL")
 """A function of the file, or the name of an archive beside it."""
 MEND = "give one array for each name of PARAMETERS"
+T = TypeVar("T")
 Shape = tuple[int | str, ...]
 
 
@@ -164,7 +165,7 @@ class OwnModel:
             permuted[name] = value
         return permuted
 
-    def renamed(self, backend: str, activations: Mapping[str, Array]) -> dict[str, Array]:
+    def renamed(self, backend: str, activations: Mapping[str, T]) -> dict[str, T]:
         """Activations of a backend, by the names that the file gives them for all."""
         common = {names[backend]: name for name, names in self.layers.items() if backend in names}
         if missing := [name for name in common if name not in activations]:
@@ -175,7 +176,7 @@ class OwnModel:
                 "give their names there, or leave them out",
             )
         taken = {*common.values()} - {*common}
-        return {common.get(n, n): array for n, array in activations.items() if n not in taken}
+        return {common.get(n, n): found for n, found in activations.items() if n not in taken}
 
     def has(self, size: str) -> bool:
         """Whether a parameter has an axis of ``"inputs"``, or of ``"outputs"``."""

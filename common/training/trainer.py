@@ -21,7 +21,7 @@ from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.fit_display import Progress, shown
-from framework_parity.common.training.forward_checks import Pass, unequal
+from framework_parity.common.training.forward_checks import Activation, Pass, unequal
 from framework_parity.common.training.optimizer_state import by_hand, named
 from framework_parity.common.training.progress_board import ProgressBoard
 from framework_parity.common.training.record import HISTORY
@@ -271,9 +271,7 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def activations(
-        self, parameters: Parameters, X: npt.NDArray[Any]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def activations(self, parameters: Parameters, X: npt.NDArray[Any]) -> dict[str, Activation]:
         """What layers give on the way from given parameters, and what ``forward`` names.
 
         The model is left as it was. Arguments as of :meth:`probe`.

@@ -191,6 +191,7 @@ class Run:
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
         self.backend, d2l = name, recorder.worker.backend(name)
+        self.kinds: dict[str, str] = {}
         data, lr = self.data, self.plan.recipe.lr
         built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
         made: Parameters = {}
@@ -223,6 +224,7 @@ class Run:
             "implementation": self.model.path.stem,
             "versions": versions(d2l),
             **recorder.outcome(trainer),
+            "kinds": self.kinds,
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}
@@ -316,7 +318,8 @@ class Run:
         arrays["data/y"] = arrangement.classes[arrays["data/y"]]
         arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
         arrays.pop("data/X")
-        for name, value in self.model.renamed(self.backend, activations).items():
+        for name, (kind, value) in self.model.renamed(self.backend, activations).items():
+            self.kinds[name] = kind
             arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
         return arrays
 

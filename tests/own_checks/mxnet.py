@@ -136,8 +136,10 @@ def layers_are_rungs_by_their_paths():
     fit.fit(model, DataModule(X, y, X, y, num_outputs=3, batch_size=4))
     found = fit.activations(model.get_parameters(), X)
     assert list(found) == ["net.0.inner", "net.0.inner.activation", "net.0", "net.1"]
-    assert found["net.0.inner"].min() < 0
-    numpy.testing.assert_array_equal(found["net.0"], numpy.maximum(found["net.0.inner"], 0) + 1)
+    assert found["net.0.inner"].values.min() < 0
+    numpy.testing.assert_array_equal(
+        found["net.0"].values, numpy.maximum(found["net.0.inner"].values, 0) + 1
+    )
 
 
 CHECKS = [

@@ -87,9 +87,9 @@ def layers_are_rungs_by_their_paths():
     found = fit.activations(model.get_parameters(), examples[0])
     inner = [f"net.0.inner.{name}" for name in ("0", "0.activation", "1")]
     assert list(found) == [*inner, "net.0", "net.1"]
-    assert found[inner[0]].min() < 0
-    np.testing.assert_array_equal(found[inner[1]], np.maximum(found[inner[0]], 0))
-    np.testing.assert_array_equal(found["net.0"], found[inner[2]] + 1)
+    assert found[inner[0]].values.min() < 0
+    np.testing.assert_array_equal(found[inner[1]].values, np.maximum(found[inner[0]].values, 0))
+    np.testing.assert_array_equal(found["net.0"].values, found[inner[2]].values + 1)
 
 
 CHECKS = [

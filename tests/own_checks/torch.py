@@ -149,8 +149,8 @@ def layers_are_rungs_by_their_paths():
     X = _data().examples(train=True)[0]
     found = fit.activations(model.get_parameters(), X)
     assert list(found) == ["net.0.inner", "net.0.inner#2", "net.0", "net.1"]
-    np.testing.assert_array_equal(found["net.0.inner"], X + 1)
-    np.testing.assert_array_equal(found["net.0"], X + 2)
+    np.testing.assert_array_equal(found["net.0.inner"].values, X + 1)
+    np.testing.assert_array_equal(found["net.0"].values, X + 2)
 
 
 def _data():

@@ -94,12 +94,9 @@ OPTIMIZERS = {
 MORE_OPTIMIZERS = {
     "optax.chain(optax.clip_by_global_norm(0.1), optax.adam(lr))": None,
     'optax.adamw(lr, mask={"W": True, "b": False})': None,
-    "optax.amsgrad(lr)": None,
-    "optax.rmsprop(lr, centered=True)": None,
     "optax.sgd(optax.linear_schedule(0.1, 0.01, 10), momentum=0.9)": None,
     "d2l.SGD(lr)": None,
     "optax.rmsprop(lr, momentum=0.9)": "behind the learning rate",
-    "optax.inject_hyperparams(optax.sgd)(lr, momentum=0.9)": "InjectStatefulHyperparamsState",
     "optax.lion(lr)": "ScaleByLionState",
 }
 """And by what they are called if there is no telling what they remember."""

@@ -139,9 +139,9 @@ def test_parameters_begin_as_the_file_says(model_file, compare, tmp_path, how):
     process = compare(model_file(PLAIN_MODEL + text), PLAIN)
     assert process.returncode == 0, process.stderr
     for kind, name in (("reference", REFERENCE), ("runs", f"{PLAIN}-mine")):
-        begun = Record.load(tmp_path / "out" / kind / name).parameters()
+        begun = Record.load(tmp_path / "out" / kind / name).states()[0]
         for parameter, value in expected.items():
-            np.testing.assert_array_equal(begun[parameter][0], value)
+            np.testing.assert_array_equal(begun[parameter], value)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,10 @@ class OwnModel:
                 return source, read_arrays(self.path.parent / said)
             except Exception as error:  # whatever the user's code raises, or NumPy of an archive
                 raise ParityError(
-                    source, "an array for each parameter", repr(error), MEND
+                    source,
+                    "an array for each parameter",
+                    f"{type(error).__name__}: {told(error)}{place_in(self.path, error)}",
+                    MEND,
                 ) from None
         return None
 
@@ -221,7 +224,8 @@ def _import(path: Path) -> types.ModuleType:
         raise ParityError(
             path,
             "a file that can be imported with NumPy alone",
-            (words if isinstance(error, Exception) else repr(error)) + place_in(path, error),
+            (words if isinstance(error, Exception) else f"{error!r}, which ends its process")
+            + place_in(path, error),
             "import a framework inside the function that needs it"
             if isinstance(error, ImportError)
             else "mend it",

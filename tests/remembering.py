@@ -18,7 +18,7 @@ from framework_parity.common.worker.worker import Worker
 
 def farthest(record):
     """The largest error of a probed update, and of what is remembered after it."""
-    points, errors = record.arrays["points"].tolist(), [0.0]
+    points, errors = record.arrays["snapshots"].tolist(), [0.0]
     for name, probed in record.arrays.items():
         _, step, rest = [*name.split("/", 2), "", ""][:3]
         if rest.startswith(("update/", "optimizer/")) and int(step) + 1 in points:

@@ -1,7 +1,7 @@
 """Layers of a user's own model are rungs of the forward stage: which one is the first to be off."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from framework_parity.common.environments.discovery import discover, find_enviro
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE
 from framework_parity.common.judging.layers import partners
 from framework_parity.common.judging.model_judge import ModelJudge
-from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.findings import divergence_line
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
@@ -85,7 +84,8 @@ def judge(folder):
     place = folder / "reference"
     members = [Record.load(place / name) for name in MEMBERS]
     reference = Record.load(place / REFERENCE)
-    return ModelJudge(Plan.load(folder / "plan"), 10, reference, members, Thresholds())
+    plan = Plan.load(folder / "plan")
+    return ModelJudge.measure(plan, plan.data(), reference, members)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +113,10 @@ def trained(folder):
 
 
 def test_rungs_stand_in_the_order_of_the_network(folder, judge):
-    assert list(judge.layers) == NETWORK
-    found = judge.judge(Record.load(folder / "runs" / f"{PLAIN}-mine"))
+    assert list(judge.ladder.layers) == NETWORK
+    found = judge.ladder.layer_facts(Record.load(folder / "runs" / f"{PLAIN}-mine"))
     names = [rung["tensor"] for rung in found["rungs"]]
-    order = [name.removeprefix("parameters/") for name in judge.parameters]
+    order = judge.ladder.parameters
     assert order == ["W1", "b1", "W2", "b2", "W3", "b3"]
     ends = ["y_hat", "example_loss", "loss", *order, *order, "accuracy"]
     assert names == [*NETWORK, *ends]
@@ -131,20 +131,21 @@ def test_rungs_stand_in_the_order_of_the_network(folder, judge):
 def test_the_layer_that_is_wrong_is_the_first_divergence(judge, trained, name):
     faults = list(FAULTS)
     records = trained(name, None, *faults[:3]) | trained(name, *faults[3:])
-    sound = judge.judge(records.pop(None))
-    layers = [rung for rung in sound["rungs"] if rung["tensor"] in NETWORK]
+    plain = records.pop(None)
+    sound, rungs = judge.judge(plain), judge.ladder.layer_facts(plain)["rungs"]
+    layers = [rung for rung in rungs if rung["tensor"] in NETWORK]
     assert [rung["tensor"] for rung in layers] == NETWORK
     assert all(rung["envelopes"] <= 4 for rung in layers)
-    assert sound["stages"]["forward"]["envelopes"] <= 4
+    assert sound.stages["forward"].envelopes <= 4
     for fault, record in records.items():
         _, stage, rung = FAULTS[fault]
-        found = judge.judge(record)["divergence"]
-        if stage == "gradient" and sound["divergence"]:  # a loss that is biased by itself is first
-            assert found["stage"] == sound["divergence"]["stage"]
+        found = judge.judge(record).divergence
+        if stage == "gradient" and sound.divergence:  # a loss that is biased by itself is first
+            assert found.stage == sound.divergence.stage
             continue
-        assert (found["step"], found["stage"], found["tensor"]) == (0, stage, rung), fault
+        assert (found.step, found.stage, found.tensor) == (0, stage, rung), fault
         layer = "layer " * (stage == "forward")
-        assert f"stage {stage}, {layer}{rung}: " in divergence_line({"divergence": found})
+        assert f"stage {stage}, {layer}{rung}: " in divergence_line({"divergence": asdict(found)})
 
 
 def renamed(record, names):
@@ -172,25 +173,28 @@ def off(record, name):
 @pytest.mark.parametrize("name", NETWORK[:4])
 def test_layers_of_other_names_are_matched_by_value_and_order(judge, sound, name):
     numbers = {layer: f"net.{5 - place}" for place, layer in enumerate(NETWORK)}
-    assert judge.judge(renamed(sound, numbers))["layers"]["compared"] == numbers
-    found = judge.judge(renamed(off(sound, name), numbers))
-    assert found["layers"]["compared"] == numbers
-    assert (found["divergence"]["stage"], found["divergence"]["tensor"]) == ("forward", name)
-    assert f"its own name is {numbers[name]}" in found["divergence"]["note"]
+    wrong = renamed(off(sound, name), numbers)
+    for record in (renamed(sound, numbers), wrong):
+        assert judge.ladder.layer_facts(record)["layers"]["compared"] == numbers
+    found = judge.judge(wrong).divergence
+    assert (found.stage, found.tensor) == ("forward", name)
+    assert f"its own name is {numbers[name]}" in found.note
 
 
 def test_what_is_not_compared_on_the_way_is_said(judge, sound):
-    found = judge.judge(renamed(off(sound, "norm"), {"norm": None}))
-    assert found["divergence"]["tensor"] == "second"
-    assert found["divergence"]["note"] == "not compared on the way to it: norm"
-    assert found["layers"]["missing"] == ["norm"]
+    record = renamed(off(sound, "norm"), {"norm": None})
+    found = judge.judge(record).divergence
+    assert found.tensor == "second"
+    assert found.note == "not compared on the way to it: norm"
+    assert judge.ladder.layer_facts(record)["layers"]["missing"] == ["norm"]
 
 
 def test_an_activation_that_is_another_one_is_not_compared(judge, sound):
     """Of the same name and shape, and far off where what is computed from it is not."""
     given = {k: np.tanh(a) for k, a in sound.arrays.items() if k.endswith("/hidden")}
-    found = judge.judge(replace(sound, arrays=sound.arrays | given))
-    assert (found["divergence"], found["layers"]["missing"]) == (None, ["hidden"])
+    record = replace(sound, arrays=sound.arrays | given)
+    assert judge.judge(record).divergence is None
+    assert judge.ladder.layer_facts(record)["layers"]["missing"] == ["hidden"]
 
 
 def layers(**sizes):

@@ -85,8 +85,8 @@ def test_the_thresholds_decide(cache, tmp_path):
 def test_a_run_need_not_learn_where_the_reference_does_not(cache, tmp_path):
     """One epoch at a learning rate so high that its mean loss ends above the first step's."""
     out = tmp_path / "out"
-    words = [*COMPARE, PLAIN, *SMALL, "--implementation", "concise", "--quiet", "--lr", "100"]
-    process = run([*words, "--batch-size", "64", "--max-epochs", "1", "--out", out], cache)
+    words = [*COMPARE, PLAIN, *SMALL[:2], "--max-epochs", "1", "--batch-size", "64", "--lr", "100"]
+    process = run([*words, "--implementation", "concise", "--quiet", "--out", out], cache)
     facts = Report.load(out).facts
     (row,) = facts["runs"]
     # The initial weights are nearly zero, so that the first loss is that of guessing.

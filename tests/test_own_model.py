@@ -194,7 +194,7 @@ def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
         ),
         ("import absent_framework", ["can be imported", "absent_framework"]),
         ("x = 1", ["expected a function for each framework"]),
-        (PLAIN_MODEL.replace("PARAMETERS", "SHAPES"), ["expected PARAMETERS", "None"]),
+        (f"NAMES = {{'W': 'net.0.weight'}}\n{PLAIN_MODEL}", ["expected NAMES", "net.0.weight"]),
         (
             PLAIN_MODEL.replace(PARAMETERS, '{"W": ("pixels", 3)}'),
             ["PARAMETERS", "'W': ('pixels', 3), in which 'pixels'"],
@@ -206,8 +206,8 @@ def test_features_are_permuted_where_they_enter_and_nowhere_else(model_file):
         (PLAIN_MODEL.replace(PARAMETERS, "{}"), ["PARAMETERS", "{}"]),
     ],
     ids=[
-        *("absent", "raises", "syntax", "calls", "signature", "import", "no model", "no shapes"),
-        *("name", "zero", "no tuple", "number", "empty", "none"),
+        *("absent", "raises", "syntax", "calls", "signature", "import", "no model", "names"),
+        *("size", "zero", "no tuple", "number", "empty", "none"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(model_file, compare, tmp_path, text, parts):

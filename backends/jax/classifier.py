@@ -10,6 +10,7 @@ from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
+from framework_parity.backends.jax.layers import entries
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.classifier import Classifier as AbstractClassifier
 
@@ -44,6 +45,7 @@ class Classifier(nn.Module, AbstractClassifier):
 
     noted = []  # what a pass of :func:`trainer.activations` named, in order
     held = None  # not annotated, so no field of the dataclass: no part of equality and hash
+    converter = None
 
     def __call__(self, X):
         return self.forward(X)
@@ -98,15 +100,19 @@ class Classifier(nn.Module, AbstractClassifier):
         state = TrainState.create(apply_fn=self.apply, params=params, tx=optimizer)
         return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
 
+    def entries(self, X):
+        return entries(self, X)
+
     def name_leaves(self, tree):
-        """A tree of arrays as NumPy by name: its path.
+        """A tree of arrays as NumPy by name: its path, or the canonical one.
 
         Args:
             tree: parameters, or their gradients.
 
         A model whose parameters have better names overrides this and :meth:`build_tree`.
         """
-        return {name: np.array(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
+        leaves = {name: np.array(leaf) for name, leaf in flatten_dict(tree, sep="/").items()}
+        return leaves if self.converter is None else self.converter.read(leaves)
 
     def build_tree(self, parameters):
         """The tree of parameters; undoes :meth:`name_leaves`.
@@ -114,6 +120,8 @@ class Classifier(nn.Module, AbstractClassifier):
         Args:
             parameters: arrays by name.
         """
+        if self.converter is not None:
+            parameters = self.converter.arrange(parameters)
         return unflatten_dict(parameters, sep="/")
 
     def hold(self, params):

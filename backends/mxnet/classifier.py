@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as onp
 from mxnet import gluon, np, npx
 
+from framework_parity.backends.mxnet.layers import entries
 from framework_parity.backends.mxnet.optimizer import SGD, array_of
 from framework_parity.common.training.eager_classifier import EagerClassifier
 
@@ -99,6 +100,10 @@ class Classifier(gluon.Block, EagerClassifier):
     def read_gradients(self, gradients=None):
         tensors = self.named_tensors().items()
         return self.read({name: array_of(tensor).grad for name, tensor in tensors})
+
+    def entries(self, X):
+        self.build(tensor(X))
+        return entries(self)
 
     def get_states(self):
         """What layers keep besides what is trained, running statistics say, as NumPy."""

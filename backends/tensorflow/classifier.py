@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from framework_parity.backends.tensorflow.layers import entries
 from framework_parity.backends.tensorflow.optimizer import SGD
 from framework_parity.common.training.eager_classifier import EagerClassifier
 
@@ -74,6 +75,10 @@ class Classifier(EagerClassifier):
                 if not any(variable is other for other in named.values()):
                     named[name] = variable
         return named
+
+    def entries(self, X):
+        self(tf.constant(X))  # builds lazy layers
+        return entries(self)
 
     def layers_by_name(self):
         """The Keras layers by their path, but for those that only call others in turn."""

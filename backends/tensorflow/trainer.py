@@ -1,6 +1,7 @@
 """TensorFlow's half of Trainer."""
 
 import functools
+from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +29,16 @@ class Trainer(AbstractTrainer):
             tf.config.experimental.set_memory_growth(gpu, True)
         one = tf.ones((1, 1))
         tf.matmul(one, one).numpy()
+
+    @staticmethod
+    @contextmanager
+    def layers_of(dtype):
+        before = tf.keras.config.floatx()
+        tf.keras.config.set_floatx(dtype)
+        try:
+            yield
+        finally:
+            tf.keras.config.set_floatx(before)
 
     def prepare(self, model, data, dtype):
         self.model, self.data = model, data
@@ -160,10 +171,11 @@ class Trainer(AbstractTrainer):
             "loss": loss,
             "metric/accuracy": model.accuracy(y_hat, y),
         }
-        tensors = model.named_tensors()
-        arrays |= {f"update/{name}": variable for name, variable in tensors.items()}
-        arrays |= {f"gradient/{name}": g for name, g in zip(tensors, gradients, strict=True)}
         found = {name: np.array(value.numpy()) for name, value in arrays.items()}
+        gradients = map(tf.convert_to_tensor, gradients)  # an embedding's are slices
+        gradients = model.read(dict(zip(model.named_tensors(), gradients, strict=True)))
+        found |= {f"update/{name}": value for name, value in model.get_parameters().items()}
+        found |= {f"gradient/{name}": value for name, value in gradients.items()}
         kept = {} if state is None else self._state(optim)
         return found | {f"optimizer/{name}": value for name, value in kept.items()}
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from framework_parity.backends.torch.device import in_use
+from framework_parity.backends.torch.layers import entries
 from framework_parity.backends.torch.optimizer import SGD
 from framework_parity.common.training.eager_classifier import EagerClassifier
 
@@ -51,13 +52,19 @@ class Classifier(nn.Module, EagerClassifier):
 
     def named_tensors(self):
         """The trainable tensors by name: registered parameters, else attributes by hand."""
-        registered = dict(self.named_parameters())
+        registered = {name: held for name, held in self.named_parameters() if held.requires_grad}
         by_hand = {
             name: value
             for name, value in vars(self).items()
             if isinstance(value, torch.Tensor) and value.requires_grad
         }
         return registered | by_hand
+
+    def entries(self, X):
+        if any(nn.parameter.is_lazy(parameter) for parameter in nn.Module.parameters(self)):
+            with torch.no_grad():
+                self(tensor(X))
+        return entries(self)
 
     def set_tensor(self, name, value):
         held = self.named_tensors()[name]

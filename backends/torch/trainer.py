@@ -32,6 +32,16 @@ class Trainer(EagerTrainer):
             torch.cuda.synchronize()
 
     @staticmethod
+    @contextmanager
+    def layers_of(dtype):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, dtype))
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    @staticmethod
     def train_step(model, optimizer, X, y):
         y_hat = model(X)
         loss = model.loss(y_hat, y)

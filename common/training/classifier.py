@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.hyperparameters import HyperParameters
+
+if TYPE_CHECKING:
+    from framework_parity.common.training.layers import Converter, Entry
 
 Parameters = dict[str, npt.NDArray[np.floating[Any]]]
 """Parameters by name, in NumPy, in the layout of the mathematics: inputs × outputs."""
@@ -21,7 +24,13 @@ class Classifier(HyperParameters, ABC):
     A backend's ``Classifier`` implements every method below for its framework, so that a model
     needs no more than its parameters and ``forward``. ``y_hat`` are probabilities or logits, as
     the model's ``forward`` and ``loss`` agree among themselves.
+
+    Attributes:
+        converter: by which parameters are read and set, if they are to have canonical names and
+            layouts; None: they are as the framework has them.
     """
+
+    converter: Converter | None
 
     @abstractmethod
     def forward(self, X: Any) -> Any:
@@ -65,6 +74,20 @@ class Classifier(HyperParameters, ABC):
     @abstractmethod
     def configure_optimizers(self) -> Any:
         """The optimizer ("updater") that a fit uses: plain SGD with ``self.lr`` by default."""
+
+    def convert(self, converter: Converter) -> None:
+        """From now on read and set parameters by that: see :attr:`converter`."""
+        object.__setattr__(self, "converter", converter)  # a module of Flax is frozen
+
+    @abstractmethod
+    def entries(self, X: npt.NDArray[Any]) -> list[Entry]:
+        """The parameters and buffers of its layers, in the order of the network.
+
+        A lazy model is built.
+
+        Args:
+            X: a few examples.
+        """
 
     @abstractmethod
     def get_parameters(self) -> Parameters:

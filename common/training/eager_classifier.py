@@ -13,6 +13,7 @@ import numpy.typing as npt
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.forward_checks import Call
+from framework_parity.common.training.layers import Converter, Entry, by_hand
 
 TRANSPOSED = ".T"
 
@@ -29,6 +30,7 @@ class EagerClassifier(Classifier):
     """
 
     names: Mapping[str, str] = {}
+    converter: Converter | None = None
     _noted: list[Call] | None = None
 
     @staticmethod
@@ -99,12 +101,17 @@ class EagerClassifier(Classifier):
         y_hat = self(*batch[:-1])
         return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
+    def entries(self, X: npt.NDArray[Any]) -> list[Entry]:
+        return by_hand(self.get_parameters())
+
     def read(self, tensors: Mapping[str, Any]) -> Parameters:
         """Copies of tensors in NumPy, by the parameters' names and in their layout.
 
         Args:
             tensors: parameters, or their gradients, as of :meth:`named_tensors`.
         """
+        if self.converter is not None:
+            return self.converter.read({name: self.numpy(t) for name, t in tensors.items()})
         found = {}
         for name, place in (self.names or {name: name for name in tensors}).items():
             if (held := place.removesuffix(TRANSPOSED)) in tensors:  # not all have a velocity
@@ -114,6 +121,8 @@ class EagerClassifier(Classifier):
 
     def arrange(self, parameters: Mapping[str, npt.NDArray[Any]]) -> Parameters:
         """Arrays by the framework's names and in its layout; undoes :meth:`read`."""
+        if self.converter is not None:
+            return self.converter.arrange(parameters)
         found = {}
         for name, value in parameters.items():
             held = (place := self.names.get(name, name)).removesuffix(TRANSPOSED)

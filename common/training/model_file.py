@@ -8,7 +8,7 @@ import reprlib
 import traceback
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import read_arrays
 from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.matching import Names, Wanted, drawn, is_scale, symbolic
 
 SUFFIX = "_model"
 CALL = "(d2l, num_inputs, num_outputs, lr)"
@@ -36,10 +37,12 @@ class OwnModel:
     Args:
         path: where it is.
         shapes: shape of each parameter by name, with ``"inputs"`` and ``"outputs"`` for the
-            numbers of features and classes.
+            numbers of features and classes; empty where the file gives none: see :meth:`of`.
         backends: those that the file has a ``BACKEND_model`` for, in the file's order.
         module: the file, imported; None where it was only read.
         layers: of an activation that frameworks name otherwise, their names by backend.
+        names: likewise of a parameter; several of a backend are one, side by side.
+        wanted: the reference's parameters, where the file gives no shapes.
     """
 
     path: Path
@@ -47,6 +50,8 @@ class OwnModel:
     backends: tuple[str, ...]
     module: types.ModuleType | None = None
     layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    names: Mapping[str, Mapping[str, str | list[str]]] = field(default_factory=dict)
+    wanted: tuple[Wanted, ...] = ()
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
@@ -69,8 +74,8 @@ class OwnModel:
                 line = getattr(getattr(function, "__code__", None), "co_firstlineno", "?")
                 given = f"{name}{signature} (line {line})"
                 raise ParityError(path, f"{name}{CALL}", given, "take these arguments") from None
-        shapes: Any = getattr(module, "PARAMETERS", None)
-        if odd := _odd_shape(shapes):
+        shapes: Any = getattr(module, "PARAMETERS", {})
+        if hasattr(module, "PARAMETERS") and (odd := _odd_shape(shapes)):
             raise ParityError(
                 path,
                 "PARAMETERS, a shape for each name, such as {'W': ('inputs', 'outputs'), 'b': "
@@ -86,9 +91,26 @@ class OwnModel:
                 repr(layers),
                 "write it so or leave it out",
             )
-        names = tuple(name.removesuffix(SUFFIX) for name in found)
+        names: Any = getattr(module, "NAMES", {})
+        if not _are_names(names):
+            raise ParityError(
+                path,
+                "NAMES, those of a parameter by backend, such as {'W': {'alpha': 'net.0.weight'}}",
+                reprlib.repr(names),
+                "write it so or leave it out",
+            )
+        those = tuple(name.removesuffix(SUFFIX) for name in found)
         shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        return cls(path, shapes, names, module, layers)
+        return cls(path, shapes, those, module, layers, names)
+
+    def names_of(self, backend: str) -> Names:
+        """What a backend calls the parameters that the file names, by the file's name."""
+        return {name: of[backend] for name, of in self.names.items() if backend in of}
+
+    def of(self, wanted: Iterable[Wanted], num_inputs: int, num_outputs: int) -> OwnModel:
+        """The same file with the reference's parameters for what it gives no shapes of."""
+        made = tuple(wanted)
+        return replace(self, shapes=symbolic(made, num_inputs, num_outputs), wanted=made)
 
     def check_backends(self, names: Iterable[str]) -> None:
         """Raise ParityError unless the file has a model for each of these backends."""
@@ -118,7 +140,8 @@ class OwnModel:
         """Initial parameters, in float64: the file's, if it gives any.
 
         Else normal, of deviation 1/√(length of the first axis); vectors are zero, scales of norms
-        one. The generator draws in the order of ``PARAMETERS``.
+        one. The generator draws in the order of ``PARAMETERS``. Where the file gives no shapes,
+        as :func:`matching.drawn` says.
 
         Raises:
             ParityError: if the file's are not those of ``PARAMETERS``.
@@ -127,11 +150,13 @@ class OwnModel:
         if (given := self._given(num_inputs, num_outputs, seed)) is not None:
             return _checked(*given, shapes)
         generator = np.random.default_rng(np.random.SeedSequence(seed))
-        drawn: Parameters = {}
+        if self.wanted:
+            return {one.name: drawn(one, generator) for one in self.wanted}
+        made: Parameters = {}
         for name, shape in shapes.items():
             values = generator.standard_normal(shape) / np.sqrt(shape[0])
-            drawn[name] = values if len(shape) > 1 else np.full(shape, float(_is_scale(name)))
-        return drawn
+            made[name] = values if len(shape) > 1 else np.full(shape, float(is_scale(name)))
+        return made
 
     def _given(self, num_inputs: int, num_outputs: int, seed: int) -> tuple[str, Any] | None:
         """What the file says of initial parameters, after the name of who does; None: nothing."""
@@ -204,12 +229,6 @@ def _checked(source: str, given: Any, shapes: dict[str, tuple[int, ...]]) -> Par
     return arrays
 
 
-def _is_scale(name: str) -> bool:
-    """Whether a vector is what a norm multiplies with, by its name."""
-    low = name.lower()
-    return low.endswith(("scale", "gamma")) or ("norm" in low and low.endswith("weight"))
-
-
 def _import(path: Path) -> types.ModuleType:
     try:
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -248,6 +267,16 @@ def _are_layers(layers: object) -> bool:
         *(word for names in layers.values() for pair in names.items() for word in pair),
     ]
     return all(isinstance(word, str) and "/" not in word for word in words)
+
+
+def _are_names(names: object) -> bool:
+    if not isinstance(names, dict) or not all(isinstance(of, dict) for of in names.values()):
+        return False
+    said = [part for of in names.values() for part in of.values()]
+    lists = [part if isinstance(part, (list, tuple)) else [part] for part in said]
+    words = [*names, *(word for of in names.values() for word in of)]
+    words += [word for part in lists for word in part]
+    return all(lists) and all(isinstance(word, str) for word in words)
 
 
 def _odd_shape(shapes: object) -> str | None:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,6 +142,11 @@ class Trainer(ABC):
                 device,
                 "leave the backend or --device away",
             )
+
+    @staticmethod
+    def layers_of(dtype: str) -> AbstractContextManager[Any]:
+        """A block in which layers that are made compute in that floating-point type."""
+        return contextlib.nullcontext()
 
     @abstractmethod
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:

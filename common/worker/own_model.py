@@ -10,6 +10,7 @@ import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.forward_checks import changing
+from framework_parity.common.training.layers import Converter, Entry
+from framework_parity.common.training.matching import Wanted, match, table
 from framework_parity.common.training.model_file import OwnModel, place_in
 from framework_parity.common.training.optimizer_state import (
     OPTIMIZER,
@@ -39,6 +42,9 @@ from framework_parity.common.worker.worker import Worker
 
 REFUSED = "refused"
 """The event that says why a model is not trained: it does what cannot be held equal."""
+
+MATCHED = "matched"
+"""The event that says which parameter is which of the reference's."""
 
 ORDERS = ("examples", "features", "classes")
 """What members of the ensemble may have in another order than the plan."""
@@ -193,10 +199,12 @@ class Run:
         self.backend, d2l = name, recorder.worker.backend(name)
         self.kinds: dict[str, str] = {}
         data, lr = self.data, self.plan.recipe.lr
-        built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
+        with d2l.Trainer.layers_of(self.dtype):
+            built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
         made: Parameters = {}
         with contextlib.suppress(Exception):  # lazy layers have none yet
             made = built.get_parameters()
+        pairs = self.matched(built, made, recorder)
         own = self.arrangement
         others = {} if self.reference is None else self.reference.states()
         start = self.given(self.before(0, others[0], {}) if others else self.draw(recorder), own)
@@ -225,6 +233,7 @@ class Run:
             "versions": versions(d2l),
             **recorder.outcome(trainer),
             "kinds": self.kinds,
+            **self.parameters(pairs),
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}
@@ -247,6 +256,65 @@ class Run:
         for step, found in probes.items():
             arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
         return Record(facts, arrays)
+
+    def matched(self, built: Any, made: Parameters, recorder: States) -> Mapping[str, Entry] | None:
+        """Which of a model's parameters is which of the reference's; it speaks its names then.
+
+        None: what it has is what the file says, with nothing in between.
+
+        Args:
+            built: the model, not trained.
+            made: its own parameters, as far as it has any.
+            recorder: hears of it.
+        """
+        file, data = self.model, self.data
+        names, shapes = file.names_of(self.backend), file.shapes
+        if shapes and not names and made.keys() == shapes.keys():
+            return None
+        try:
+            entries = built.entries(np.zeros((2, data.num_inputs), self.dtype))
+        except Exception:
+            if shapes and not names:  # what is wrong will show in its place
+                return None
+            raise
+        entries = [entry for entry in entries if entry.trainable]
+        known = {entry.name for entry in entries} == shapes.keys()
+        if shapes and not names and (known or not any(entry.kind for entry in entries)):
+            return None
+        said = file.path, self.backend
+        try:
+            if self.reference is not None:
+                by = self.reference.facts["backend"]
+                wanted = [Wanted.of(one) for one in self.reference.facts["parameters"]]
+                pairs = match(wanted, entries, names, file.path, by, self.backend)
+            elif shapes:
+                sizes = {name: file.shape(name, *self.plan.W.shape) for name in shapes}
+                wanted = [Wanted(name, "", "", shape) for name, shape in sizes.items()]
+                pairs = match(wanted, entries, names, file.path, "PARAMETERS", self.backend)
+            else:
+                pairs = table(entries, names, *said)
+        except ParityError as error:
+            raise recorder.refusal(error) from None
+        if not shapes:
+            own = pairs if self.reference is None else {one.name: one for one in wanted}
+            given = [Wanted.like(name, one) for name, one in own.items()]
+            self.model = recorder.model = file.of(given, data.num_inputs, data.num_outputs)
+        built.convert(Converter(pairs))
+        if self.reference is not None and self.member is None:
+            rows = [[name, entry.name] for name, entry in pairs.items()]
+            recorder.worker.say(MATCHED, backend=self.backend, by=by, table=rows)
+        return pairs
+
+    def parameters(self, pairs: Mapping[str, Entry] | None) -> dict[str, Any]:
+        """What a record says of the parameters: what each is, and what the framework calls it."""
+        shapes = {n: self.model.shape(n, *self.plan.W.shape) for n in self.model.shapes}
+        known = {n: Wanted(n, "", "", shape) for n, shape in shapes.items()}
+        known |= {n: Wanted.like(n, entry) for n, entry in (pairs or {}).items()}
+        return {
+            "parameters": [known[name].facts() for name in self.model.shapes],
+            "shapes": {name: list(shape) for name, shape in self.model.shapes.items()},
+            "own_names": {name: entry.name for name, entry in (pairs or {}).items()},
+        }
 
     def draw(self, recorder: States) -> Parameters:
         """The parameters that all begin with."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.hyperparameters import HyperParameters
-
-if TYPE_CHECKING:
-    from framework_parity.common.training.layers import Converter, Entry
+from framework_parity.common.training.layers import Converter, Entry
 
 Parameters = dict[str, npt.NDArray[np.floating[Any]]]
 """Parameters by name, in NumPy, in the layout of the mathematics: inputs × outputs."""

@@ -34,7 +34,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.training.classifier import Parameters
 
 Layout = Callable[..., Array]
 """Makes one array of arrays: it moves numbers, and changes none."""
@@ -132,7 +131,7 @@ class Converter:
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = dict(entries)
 
-    def read(self, arrays: Mapping[str, Array]) -> Parameters:
+    def read(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Of arrays by the framework's names those by canonical name, as far as they are there.
 
         Parameters, gradients or what an optimizer keeps of each: all move alike.

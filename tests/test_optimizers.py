@@ -11,7 +11,7 @@ from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.report.report import Report
 from framework_parity.common.training.record import Record
-from framework_parity.common.worker.own_model import ORDERS
+from framework_parity.common.worker.arrangement import ORDERS
 from tests.helpers import COMPARE, PLAIN, make_plan, run
 from tests.model_files import FOUND, PARAMETERS, PLAIN_OPTIMIZERS, optimized, optimized_file
 

@@ -18,7 +18,7 @@ from framework_parity.common.report.report import Report
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record, RecordError
-from framework_parity.common.worker.own_model import ORDERS
+from framework_parity.common.worker.arrangement import ORDERS
 from tests.conftest import BACKENDS
 from tests.helpers import COMPARE, FRAMEWORKS, PLAIN, SMALL, check_complaint, make_plan, run
 from tests.model_files import KINDS, UNEQUAL, sound_file, unequal_file, wrong_file

@@ -126,7 +126,7 @@ class Trainer(AbstractTrainer):
     def _keep(self, fed, count):
         if fed is not None:
             X, y = (np.asarray(array)[:count] for array in fed)
-            self.keep_fed(X.ravel(), y.ravel(), [X.shape[1]] * count)
+            self.keep_fed(X.ravel(), y.reshape(-1, *y.shape[2:]), [X.shape[1]] * count)
 
     def _pad(self, rows):
         """Rows as batches, always as many, so that one program runs a segment of any length."""
@@ -214,7 +214,9 @@ def _steps(model, state, X, y, batches, count, v):
         return state, metrics.at[i].set(values), kept
 
     metrics = jnp.zeros((len(batches), 2), X.dtype)
-    kept = None if v is None else tuple(jnp.zeros(batches.shape, a.dtype) for a in (X, y))
+    kept = None
+    if v is not None:
+        kept = jnp.zeros(batches.shape, X.dtype), jnp.zeros(batches.shape + y.shape[1:], y.dtype)
     return lax.fori_loop(0, count, update, (state, metrics, kept))
 
 

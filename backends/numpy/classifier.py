@@ -52,6 +52,7 @@ class Classifier(EagerClassifier):
         raise NotImplementedError(f"{type(self).__name__} defines no gradients(X, y_hat, y)")
 
     def loss(self, y_hat, y, averaged=True):
+        y_hat, y = y_hat.reshape(-1, y_hat.shape[-1]), y.reshape(-1)
         losses = -log_softmax(y_hat)[np.arange(len(y_hat)), y]
         return losses.mean() if averaged else losses
 

@@ -77,7 +77,7 @@ class Trainer(AbstractTrainer):
                 metrics.append((losses, accuracies))
                 if fed:
                     X, y = fed
-                    self.keep_fed(X.ravel(), y.ravel(), [X.shape[1]] * len(X))
+                    self.keep_fed(X.ravel(), y.reshape(-1, *y.shape[2:]), [X.shape[1]] * len(X))
         return EpochMetrics(*map(np.concatenate, zip(*metrics, strict=True)))
 
     def _train(self, rows):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from framework_parity.common.commands.model_targets import with_targets
 from framework_parity.common.commands.options import Data, Running
 from framework_parity.common.commands.report_folder import prepare_folder, writing
 from framework_parity.common.core.errors import ParityError
@@ -22,6 +23,7 @@ from framework_parity.common.execution.processes import Execution
 from framework_parity.common.execution.progress import Display
 from framework_parity.common.report.page import write_page
 from framework_parity.common.report.report import Report
+from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 
 
@@ -75,21 +77,27 @@ class ComparisonContext:
 
 
 @contextlib.contextmanager
-def open_context(options: Running, folder: Path) -> Iterator[ComparisonContext]:
+def open_context(
+    options: Running, folder: Path, model: OwnModel | None = None
+) -> Iterator[ComparisonContext]:
     """Have the data, make the plan, and turn a full disk into one line while it lasts.
+
+    The targets of a user's own ``model`` may be others than classes.
 
     Raises:
         ParityError: if the data cannot be had, or nothing can be written.
     """
     recipe = options.recipe
     with Display(options.quiet) as display, writing(folder):
-        data_folder, examples, notice = fetch(options, recipe.batch_size, display)
+        data_folder, examples, notice = fetch(options, recipe.batch_size, display, model)
         plan = Plan.make(replace(recipe, data=examples.name), examples, data_folder)
         yield ComparisonContext(options, folder, display, plan, examples, notice)
 
 
-def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataModule, str | None]:
-    """Find or fetch the data set.
+def fetch(
+    options: Data, batch_size: int, display: Display, model: OwnModel | None = None
+) -> tuple[Path, DataModule, str | None]:
+    """Find or fetch the data set; its targets may be those that a user's own ``model`` makes.
 
     Raises:
         ParityError: if there is none, or it has a single class: the loss is then 0 from the
@@ -99,8 +107,12 @@ def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataM
     def tell(what: str, part: float) -> None:
         display.tell("data", {"event": what, "part": part})
 
-    result = open_data(options.data, batch_size, options.data_dir, tell)
-    if (examples := result[1]).num_outputs < 2:
+    found, examples, notice = open_data(
+        options.data, batch_size, options.data_dir, tell, any_targets=model is not None
+    )
+    if model:
+        found, examples = with_targets(model, found, examples)
+    if examples.has_classes and examples.num_outputs < 2:
         raise ParityError(
             options.data or examples.name,
             "examples of two classes or more",
@@ -108,7 +120,7 @@ def fetch(options: Data, batch_size: int, display: Display) -> tuple[Path, DataM
             "add examples of another class",
         )
     display.tell("data", {"event": "ready"})
-    return result
+    return found, examples, notice
 
 
 def check_pythons(

@@ -148,6 +148,7 @@ def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
             "num_val": data.num_val,
             "num_inputs": data.num_inputs,
             "num_outputs": data.num_outputs,
+            "targets": data.targets,
             "source": data.source,
         },
     }

@@ -39,7 +39,7 @@ def compare_model(options: ModelOptions) -> Report:
     check_pythons(options.named, chosen, found)
     folder, thresholds = options.folder, options.thresholds
     check_folder(folder, options.overwrite)
-    with open_context(options, folder) as context:
+    with open_context(options, folder, model) as context:
         wanted = {backend.label: backend for backend in (*chosen, reference)}
         environments = context.prepare([*wanted.values()], options.overwrite, options.named)
         by = environments[reference.label]

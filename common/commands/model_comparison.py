@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.judge_comparison import gave_way, judge_record, plan_facts
+from framework_parity.common.commands.model_targets import ask
 from framework_parity.common.commands.run_facts import run_facts, unavailable
 from framework_parity.common.core.errors import NotRunError, ParityError, RelayedError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.environments.backend import Environment
-from framework_parity.common.execution.launcher import Job, Outcome, not_done, run_jobs
+from framework_parity.common.execution.launcher import Job, Outcome, not_done
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Contender, Execution
 from framework_parity.common.judging.grades import verdict
 from framework_parity.common.judging.judge import Judgement
@@ -27,7 +26,7 @@ from framework_parity.common.report.facts import SCHEMA
 from framework_parity.common.report.findings import where
 from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.model_file import OwnModel
-from framework_parity.common.training.record import HISTORY, OtherRowError, Record, RecordError
+from framework_parity.common.training.record import OtherRowError, Record, RecordError
 from framework_parity.common.worker.own_model import REFUSED
 from framework_parity.common.worker.request import Request
 
@@ -38,9 +37,6 @@ CONFIRMED = 2.0**-10
 """How many envelopes two float64 runs of one model may be apart: far above float64's rounding,
 which is 2e-9 of float32's, and far below anything that a grade depends on."""
 
-READ_SECONDS = 600.0
-"""In which a file must be read."""
-
 
 def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     """What :meth:`OwnModel.load` finds, by a process of its own: a file may end the one it is in.
@@ -48,25 +44,11 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     Raises:
         ParityError: as :meth:`OwnModel.load` does, and if the file ends that process.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        record, log = Path(folder, "record"), Path(folder, "log")
-        fields = {"model": path, "backends": list(backends)}
-        request = Request("read_model", record, log, fields)
-        job = Job("model", Environment("", Path(sys.executable)), request)
-        outcome = run_jobs([[job]], slots=1, threads=1, timeout=READ_SECONDS)[job.name]
-        try:
-            found = Record.read(record).facts
-        except RecordError:
-            raise ParityError(
-                path,
-                "a file that can be imported",
-                f"the end of its process ({outcome.reason or 'exit status 0'}) before all was read",
-                "take out what ends it",
-            ) from None
-    if "refused" in found:
-        raise RelayedError(f"{path}{found['refused']}")
+    found = ask("read_model", path, backends).facts
     shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
-    return OwnModel(path, shapes, tuple(found["backends"]))
+    return OwnModel(
+        path, shapes, tuple(found["backends"]), makes_targets=bool(found["makes_targets"])
+    )
 
 
 class ModelComparison:
@@ -220,7 +202,7 @@ class ModelComparison:
             "machine": machine_facts(),
             "thresholds": vars(judge.thresholds).copy(),
             "reference": {
-                **{name: list(reference["history"][name]) for name in HISTORY},
+                **{name: list(values) for name, values in reference["history"].items()},
                 "by": reference["backend"],
                 "second": self.second and self.second.backend,
             },

@@ -57,6 +57,7 @@ def run_facts(
             "envelopes": judge.worst(found),
             "cause": diagnosis and asdict(diagnosis),
             "flips": found.flips[:MAX_FLIPS],
+            "prediction_flips": len(found.flips) if judge.data.has_classes else None,
             "earlier_in_process": record.facts.get("earlier_in_process", []),
         }
     )

@@ -62,10 +62,13 @@ class DataModule(HyperParameters):
         y_train: class of each training example, integers, shape ``(num_train,)``.
         X_val: features of the validation examples, shape ``(num_val, num_inputs)``.
         y_val: their classes, shape ``(num_val,)``.
+        any_targets: whether ``y`` may be what a model of a user's own learns, of any shape behind
+            the examples: integers are classes, one or a sequence of them, fractions are numbers.
         batch_size: examples per batch.
         name: how reports call the data set.
         divisor: what stored features are divided by, once, in floating point.
-        num_outputs: number of classes; one more than the largest label if not given.
+        num_outputs: number of classes; one more than the largest label if not given. Of numbers
+            how many each example has.
         image_shape: ``(height, width)`` where an example is an image.
         labels: text of each class.
         source: where the data came from, for reports.
@@ -93,8 +96,11 @@ class DataModule(HyperParameters):
         labels: Sequence[str] | None = None,
         source: str = "memory",
         seed: int = 0,
+        any_targets: bool = False,
     ) -> None:
-        check_examples(X_train, y_train, X_val, y_val)
+        if any_targets:
+            y_train, y_val = map(_as_stored, (y_train, y_val))
+        check_examples(X_train, y_train, X_val, y_val, any_targets)
         self.X_train, self.y_train, self.X_val, self.y_val = X_train, y_train, X_val, y_val
         self.batch_size = batch_size
         self.memory_bytes = memory_limit()
@@ -106,6 +112,10 @@ class DataModule(HyperParameters):
         self.source = source
         self.num_train, self.num_inputs = X_train.shape
         self.num_val = len(X_val)
+        self._random = np.random.default_rng(seed)
+        if not self.has_classes:
+            self.num_outputs = int(y_train[0].size)
+            return
         largest = int(max(y_train.max(), y_val.max()))
         if num_outputs is None and largest > int(y_train.max()):
             raise ParityError(
@@ -117,7 +127,7 @@ class DataModule(HyperParameters):
         self.num_outputs = num_outputs or largest + 1
         # A stray label would make the model as wide as itself: no guess at the number of classes
         # may exceed the number of examples.
-        limit = num_outputs or self.num_train + self.num_val
+        limit = num_outputs or y_train.size + y_val.size
         if largest >= limit:
             raise ParityError(
                 name,
@@ -125,7 +135,19 @@ class DataModule(HyperParameters):
                 largest,
                 "number the classes from 0 without gaps",
             )
-        self._random = np.random.default_rng(seed)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether targets are classes, not numbers."""
+        return bool(self.y_train.dtype.kind != "f")
+
+    @property
+    def targets(self) -> str:
+        """What is to be learned of each example, in words."""
+        if not self.has_classes:
+            return f"{self.num_outputs:,} number{'s' * (self.num_outputs != 1)} as target"
+        places = self.y_train[0].size
+        return f"{self.num_outputs} classes" + f" at each of {places} places" * (places != 1)
 
     # What the trainer reads
 
@@ -136,13 +158,18 @@ class DataModule(HyperParameters):
         very numbers that a float32 run sees.
 
         Returns:
-            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y`` int32, shape ``(n,)``: both
-            new, writable and aligned, so that a framework can share their memory.
+            ``X`` of the dtype, shape ``(n, num_inputs)``, and ``y``, shape ``(n, …)``, classes
+            int32, numbers of the dtype: both new, writable and aligned, so that a framework can
+            share their memory.
         """
         stored, y = self._stored(train)
         X = empty_aligned(stored.shape, "float32")
         np.divide(stored, np.float32(self.divisor), out=X, dtype=np.float32)
-        return aligned(X.astype(dtype, copy=False)), aligned(np.asarray(y).astype(np.int32))
+        return aligned(X.astype(dtype, copy=False)), aligned(self.scaled_targets(y, dtype))
+
+    def scaled_targets(self, y: Array, dtype: str = "float32") -> Array:
+        """Targets as frameworks get them: classes are int32, numbers of the dtype."""
+        return np.asarray(y).astype("int32" if self.has_classes else dtype)
 
     def _stored(self, train: bool) -> tuple[Array, Array]:
         return (self.X_train, self.y_train) if train else (self.X_val, self.y_val)
@@ -150,7 +177,8 @@ class DataModule(HyperParameters):
     @property
     def is_large(self) -> bool:
         """Whether the training examples, scaled, are too many to be held in memory at once."""
-        return bool(self.num_train * self.num_inputs * 4 > self.memory_bytes)
+        numbers = self.num_inputs + (0 if self.has_classes else self.num_outputs)
+        return bool(self.num_train * numbers * 4 > self.memory_bytes)
 
     @property
     def chunk_rows(self) -> int:
@@ -177,12 +205,13 @@ class DataModule(HyperParameters):
 
     def _chunk(self, rows: Array, dtype: str) -> tuple[Array, Array, int]:
         X = empty_aligned((self.chunk_rows, self.num_inputs), dtype)
-        y = empty_aligned((self.chunk_rows,), "int32")
+        y_dtype = "int32" if self.has_classes else dtype
+        y = empty_aligned((self.chunk_rows, *self.y_train.shape[1:]), y_dtype)
         X[len(rows) :], y[len(rows) :] = 0, 0
         for start in range(0, len(rows), CHUNK_PIECE):
             some = rows[start : start + CHUNK_PIECE]
             X[start : start + len(some)] = self.scale(self.X_train[some])
-            y[start : start + len(some)] = self.y_train[some]
+            y[start : start + len(some)] = self.scaled_targets(self.y_train[some], dtype)
             drop_pages(self.X_train)
         return X, y, len(rows)
 
@@ -228,7 +257,7 @@ class DataModule(HyperParameters):
             features = self.scale(X[rows])
             if self.image_shape:
                 features = features.reshape(len(rows), *self.image_shape)
-            yield self.tensors(features, np.asarray(y[rows], dtype=np.int32))
+            yield self.tensors(features, self.scaled_targets(y[rows]))
 
     def train_dataloader(self) -> Iterator[tuple[Any, Any]]:
         """The training batches, shuffled."""
@@ -285,6 +314,7 @@ class DataModule(HyperParameters):
             "labels": self.labels,
             "source": self.source,
             "sha256": self.sha256(),
+            **({"any_targets": True} if self.y_train.ndim > 1 or not self.has_classes else {}),
         }
 
     def save(self, folder: Path) -> None:
@@ -403,8 +433,13 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -> None:
-    """Raise ParityError unless the four arrays are examples of one classification problem."""
+def check_examples(
+    X_train: Array, y_train: Array, X_val: Array, y_val: Array, any_targets: bool = False
+) -> None:
+    """Raise ParityError unless the four arrays are examples of one problem.
+
+    It is one of classification, unless there may be ``any_targets``.
+    """
     for split, X, y in (("train", X_train, y_train), ("val", X_val, y_val)):
         if X.ndim != 2 or not X.size:
             raise ParityError(f"X_{split}", "examples × features", f"shape {X.shape}", "reshape it")
@@ -412,7 +447,14 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             raise ParityError(
                 f"X_{split}", "numbers", f"dtype {X.dtype}", "convert to float32 or uint8"
             )
-        if y.ndim != 1 or y.dtype.kind not in "iu":
+        if any_targets and (y.dtype.kind not in "fiu" or not y.ndim or not y.size):
+            raise ParityError(
+                f"y_{split}",
+                "classes or numbers, of one shape for each example",
+                f"dtype {y.dtype}, shape {y.shape}",
+                "convert them to integers or to float32",
+            )
+        if not any_targets and (y.ndim != 1 or y.dtype.kind not in "iu"):
             raise ParityError(
                 f"y_{split}",
                 "one integer label per example",
@@ -426,7 +468,7 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
                 f"{len(X)} and {len(y)}",
                 "drop what has no partner",
             )
-        if int(y.min()) < 0:
+        if y.dtype.kind != "f" and int(y.min()) < 0:
             raise ParityError(f"y_{split}", "labels from 0", y.min(), "number the classes from 0")
         if X.dtype.kind == "f" and (wrong := _count_not_finite(X)):
             raise ParityError(
@@ -435,6 +477,22 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
                 f"{wrong} that are not finite, or overflow float32",
                 "mend or drop those examples",
             )
+        if y.dtype.kind == "f" and (wrong := _count_not_finite(y.reshape(len(y), -1))):
+            raise ParityError(
+                f"y_{split}",
+                "finite targets",
+                f"{wrong} that are not finite, or overflow float32",
+                "mend or drop those examples",
+            )
+    if y_train.shape[1:] != y_val.shape[1:] or (y_train.dtype.kind == "f") != (
+        y_val.dtype.kind == "f"
+    ):
+        raise ParityError(
+            "y_train, y_val",
+            "targets of one shape and kind",
+            f"{y_train.shape[1:]} {y_train.dtype} and {y_val.shape[1:]} {y_val.dtype}",
+            "build both the same way",
+        )
     if X_train.shape[1] != X_val.shape[1]:
         raise ParityError(
             "X_train, X_val",
@@ -442,6 +500,12 @@ def check_examples(X_train: Array, y_train: Array, X_val: Array, y_val: Array) -
             f"{X_train.shape[1]} and {X_val.shape[1]}",
             "build both the same way",
         )
+
+
+def _as_stored(y: Array) -> Array:
+    """Targets, numbers as float32, whatever the training's dtype: as features are."""
+    with np.errstate(over="ignore"):  # an overflow becomes inf, which the check names
+        return y.astype("float32", copy=False) if y.dtype.kind == "f" else y
 
 
 def _count_not_finite(X: Array) -> int:

@@ -101,12 +101,13 @@ class Synthetic(DataModule):
         )
 
 
-def load_npz(path: Path) -> DataModule:
+def load_npz(path: Path, any_targets: bool = False) -> DataModule:
     """A user's own data: an ``.npz`` with ``X_train``, ``y_train``, ``X_val`` and ``y_val``.
 
     uint8 features are pixels, and divided by 255; others are taken as they are, as float32.
     Features of more than one axis are flattened. Of a large archive, arrays that ``numpy.savez``
-    stored as uint8 or float32 are memory-mapped where they lie.
+    stored as uint8 or float32 are memory-mapped where they lie. ``any_targets`` as of
+    :class:`DataModule`.
 
     Raises:
         ParityError: if an array is missing or unusable.
@@ -159,6 +160,7 @@ def load_npz(path: Path) -> DataModule:
             divisor=255.0 if pixels[0] else 1.0,
             image_shape=X_train.shape[1:] if X_train.ndim == 3 else None,
             source=str(path),
+            any_targets=any_targets,
         )
     except ParityError as error:
         raise error.inside(path) from None

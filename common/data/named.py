@@ -27,6 +27,7 @@ def open_data(
     batch_size: int,
     data_dir: str | Path | None = None,
     progress: Progress | None = None,
+    any_targets: bool = False,
 ) -> tuple[Path, DataModule, str | None]:
     """Find or make a data set, and store it where workers can memory-map it.
 
@@ -37,6 +38,7 @@ def open_data(
         batch_size: examples per batch.
         data_dir: a folder with Fashion-MNIST's four files.
         progress: told of downloads.
+        any_targets: whether an ``.npz`` file may hold other targets than classes.
 
     Returns:
         The folder for :meth:`DataModule.open`, the data set opened from there, and, where digits
@@ -52,7 +54,7 @@ def open_data(
             folder = fetch_fashion_mnist(data_dir, progress)
         except DataUnavailable as unavailable:
             try:
-                folder = _store(Digits())
+                folder = store(Digits())
             except ParityError as error:
                 remedy = f"{unavailable.remedy}; and digits instead: {error}"
                 raise ParityError(
@@ -72,13 +74,13 @@ def open_data(
             "leave out --data-dir or name fashion-mnist",
         )
     elif name == "digits":
-        folder = _store(Digits())
+        folder = store(Digits())
     elif name == "synthetic":
-        folder = _store(Synthetic())
+        folder = store(Synthetic())
     elif sizes := re.fullmatch(r"synthetic:([0-9]+)x([0-9]+)x([0-9]+)", name):
-        folder = _store(_synthetic(name, sizes.groups()))
+        folder = store(_synthetic(name, sizes.groups()))
     elif name.endswith(".npz"):
-        folder = _store(load_npz(Path(os.path.expanduser(name))))
+        folder = store(load_npz(Path(os.path.expanduser(name)), any_targets))
     else:
         raise ParityError("data", DATA_SETS, repr(name), "choose one of these")
     return folder, DataModule.open(folder, batch_size), notice
@@ -97,7 +99,8 @@ def _synthetic(name: str, sizes: Iterable[str]) -> DataModule:
         ) from None
 
 
-def _store(data: DataModule) -> Path:
+def store(data: DataModule) -> Path:
+    """Put a data set where workers can memory-map it: a folder of the cache."""
     # Named after all facts, of which the content's digest is one: what is there already is either
     # the same or broken, so no run ever replaces what another run reads.
     digest = hashlib.sha256(json.dumps(data.facts(), sort_keys=True).encode()).hexdigest()

@@ -245,9 +245,10 @@ class Judge(ABC):
     def free_running(self) -> FreeRunning:
         """How far rounding alone carries this plan's training."""
         oracle, envelope = self.oracle, self.envelope
-        train = np.maximum(epoch_means(oracle.step_loss, self.plan), 1e-3)
+        train = np.maximum(np.abs(epoch_means(oracle.step_loss, self.plan)), 1e-3)
         epochs = np.maximum(
-            envelope.train_loss / train, envelope.val_loss / np.maximum(oracle.val_loss, 1e-3)
+            envelope.train_loss / train,
+            envelope.val_loss / np.maximum(np.abs(oracle.val_loss), 1e-3),
         )
         return FreeRunning.measured(
             epochs,
@@ -298,8 +299,8 @@ class Judge(ABC):
         ]
         train = np.repeat(epoch_means(oracle.step_loss, self.plan), self.plan.steps_per_epoch)
         relative = [
-            *(loss_errors / np.maximum(train[:steps], 1e-3))[:free],
-            *(val_errors / np.maximum(oracle.val_loss, 1e-3))[:epochs],
+            *(loss_errors / np.maximum(np.abs(train[:steps]), 1e-3))[:free],
+            *(val_errors / np.maximum(np.abs(oracle.val_loss), 1e-3))[:epochs],
         ]
         loss_envelopes = float(max(loss_ratios.max(), (val_errors / envelope.val_loss).max()))
         findings = list(self.ladder.findings(record))
@@ -412,11 +413,18 @@ class Judge(ABC):
     def flips(self, record: Record, scores: Floats) -> list[dict[str, Any]]:
         """Validation examples that the run classifies differently from the reference.
 
-        A flip is explained if the reference's margin between the two classes is no larger than
-        the error that the run's scores have there; None says that this error is not known.
+        Of a sequence every place counts. Where targets are numbers, or scores are not one for
+        each class, there are none. A flip is explained if the reference's margin between the two
+        classes is no larger than the error that the run's scores have there; None says that this
+        error is not known.
         """
-        exact = self.oracle.val_logits
-        predicted, expected = record.arrays["val_y_hat"].argmax(axis=1), exact.argmax(axis=1)
+        exact, labels = self.oracle.val_logits, np.asarray(self.data.y_val)
+        if not self.data.has_classes or exact.shape[:-1] != labels.shape:
+            return []
+        each, classes_ = labels[0].size, exact.shape[-1]
+        exact, labels = exact.reshape(-1, classes_), labels.ravel()
+        predicted = record.arrays["val_y_hat"].reshape(-1, classes_).argmax(axis=1)
+        expected = exact.argmax(axis=1)
         found = []
         for i in np.flatnonzero(predicted != expected):
             ours, theirs = expected[i], predicted[i]
@@ -424,8 +432,8 @@ class Judge(ABC):
             bound = self.flip_bound(record, scores, int(i), (int(ours), int(theirs)))
             found.append(
                 {
-                    "example": int(i),
-                    "label": int(self.data.y_val[i]),
+                    "example": int(i) // each,
+                    "label": int(labels[i]),
                     "reference": int(ours),
                     "run": int(theirs),
                     "margin": margin,
@@ -507,25 +515,29 @@ class Judge(ABC):
                 f"{unexplained} of its predictions changed, though its logits are off by too "
                 "little for that"
             )
-        if changed / self.data.num_val > self.thresholds.drift_predictions:
+        if changed / self.data.y_val.size > self.thresholds.drift_predictions:
             yield (
-                f"{changed / self.data.num_val:.2%} of its predictions changed, more than the "
+                f"{changed / self.data.y_val.size:.2%} of its predictions changed, more than the "
                 f"{self.thresholds.drift_predictions:.2%} of drift"
             )
         if (metric := judgement.stages.get("metric")) and self.misleading(metric):
             limits = self.thresholds
             bound = f"{limits.drift_predictions:g}"
-            if "loss" in metric.tensor:
+            if self.metric(metric.tensor) is not None:
                 bound = f"{limits.drift_loss:g} (relative)"
             yield (
                 f"its {metric.tensor} at step {metric.step} is off by {metric.error:.2g}, more "
                 f"than the {bound} of drift"
             )
 
+    def metric(self, name: str) -> Floats | None:
+        """What a metric's error is relative to, of each epoch; None of one that counts examples."""
+        return self.oracle.val_loss if "loss" in name else None
+
     def misleading(self, metric: Finding) -> bool:
         """Whether a metric is farther from what it measures than drift may be."""
-        if "loss" in metric.tensor:
-            scale = float(self.oracle.val_loss.min())
+        if (exact := self.metric(metric.tensor)) is not None:
+            scale = float(np.abs(exact).min())
             return metric.error > self.thresholds.drift_loss * max(scale, 1e-12)
         outside = metric.envelopes > self.thresholds.envelopes
         return outside and metric.error > self.thresholds.drift_predictions

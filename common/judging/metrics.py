@@ -66,6 +66,8 @@ def accuracy_findings(
 def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
     """Whether the training metrics of each epoch are the means of its steps'."""
     for name, values in (("train_loss", "step_loss"), ("train_accuracy", "step_accuracy")):
+        if values not in record.arrays:  # of targets that are numbers
+            continue
         means = epoch_means(record.arrays[values], plan)
         errors = np.abs(np.array(record.facts["history"][name]) - means)
         for epoch, (error, mean) in enumerate(zip(errors, means, strict=True)):
@@ -76,14 +78,17 @@ def mean_findings(plan: Plan, record: Record) -> Iterator[Finding]:
             yield finding(plan, step, name, float(error), rounding)
 
 
-def count_findings(plan: Plan, record: Record, num_val: int) -> Iterator[Finding]:
-    """Whether each accuracy of a run is a count of its examples, chaotic or not."""
+def count_findings(plan: Plan, record: Record, num_val: int, each: int = 1) -> Iterator[Finding]:
+    """Whether each accuracy of a run is a count of its examples, chaotic or not.
+
+    ``each``: how many predictions an example has.
+    """
     steps, history = np.arange(plan.num_steps), record.facts["history"]
     ends = (np.arange(plan.recipe.max_epochs) + 1) * plan.steps_per_epoch - 1
     for name, received, sizes, places in (
-        ("step_accuracy", record.arrays["step_accuracy"], step_sizes(plan), steps),
-        ("train_accuracy", history["train_accuracy"], plan.order.shape[1], ends),
-        ("val_accuracy", history["val_accuracy"], num_val, ends),
+        ("step_accuracy", record.arrays["step_accuracy"], each * step_sizes(plan), steps),
+        ("train_accuracy", history["train_accuracy"], each * plan.order.shape[1], ends),
+        ("val_accuracy", history["val_accuracy"], each * num_val, ends),
     ):
         values = np.asarray(received, np.float64)
         errors = np.abs(values - np.clip(np.rint(values * sizes), 0, sizes) / sizes)

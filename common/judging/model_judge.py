@@ -29,11 +29,11 @@ from framework_parity.common.reference.ensemble import (
     running_envelope,
     unit_roundoff,
 )
-from framework_parity.common.reference.replay import Course, epoch_means
+from framework_parity.common.reference.replay import WORST, Course, epoch_means
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
 from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import Record, RecordError
+from framework_parity.common.training.record import HISTORY, Record, RecordError
 
 WIDE = 100.0
 """How many times as far as the first member, which is the plan's own training in its dtype, the
@@ -114,11 +114,16 @@ class ModelJudge(Judge):
         The latter as far as free runs can be compared. At the end an accuracy may be off by the
         examples near to a tie; before it, by as many as any member was.
         """
-        yield from count_findings(self.plan, record, self.data.num_val)
+        each = self.data.y_val.size // self.data.num_val
+        if self.data.has_classes:
+            yield from count_findings(self.plan, record, self.data.num_val, each)
         yield from mean_findings(self.plan, record)
         run, free = course_of(record), self.free_running.steps
         length = self.plan.steps_per_epoch
-        for name, (of, size) in accuracies(self.plan, self.data.num_val).items():
+        yield from self._named_findings(record, free // length)
+        if not self.data.has_classes:
+            return
+        for name, (of, size) in accuracies(self.plan, self.data.num_val, each).items():
             exact, every = of(self.oracle), 1 if name == "step_accuracy" else length
             strayed = [np.abs(of(course_of(member)) - exact) for member in self.ladder.members]
             counts = np.maximum(np.maximum.accumulate(np.max(strayed, axis=0) * size), 1.0)
@@ -136,6 +141,32 @@ class ModelJudge(Judge):
             last = self.plan.num_steps - 1
             yield accuracy_finding(self.plan, last, "val_accuracy", error, scores, rounding)
 
+    def _named_findings(self, record: Record, epochs: int) -> Iterator[Finding]:
+        """The file's own metrics against the reference's, in the epochs that can be compared."""
+        for name, exact in self.own_metrics.items():
+            found, unit, bound = [], unit_roundoff(self.plan), 0.0
+            for epoch in range(epochs):
+                runs = [run.facts["history"][name][epoch] for run in (record, *self.ladder.members)]
+                error, *strayed = np.abs(np.array(runs) - exact[epoch]).tolist()
+                scale = max(abs(float(exact[epoch])), LEAST)
+                bound = max(bound, *strayed, unit * scale)
+                one = finding(
+                    self.plan, (epoch + 1) * self.plan.steps_per_epoch - 1, name, error, bound
+                )
+                found.append(replace(one, ulps=min(error / (2 * unit * scale), WORST)))
+            if found:
+                beyond = first_divergence(found, self.thresholds.envelopes)
+                yield beyond or max(found, key=lambda one: one.envelopes)
+
+    @property
+    def own_metrics(self) -> dict[str, Floats]:
+        """Those that the file names, of the reference's epochs: ``val_NAME``."""
+        history = self.reference.facts["history"].items()
+        return {name: np.array(values) for name, values in history if name not in HISTORY}
+
+    def metric(self, name: str) -> Floats | None:
+        return self.own_metrics.get(name, super().metric(name))
+
     def lifeless(self, record: Record) -> str | None:
         return lifeless(self._liveness(record), self._liveness(self.reference))
 
@@ -146,7 +177,8 @@ class ModelJudge(Judge):
         return Liveness(
             moved=not all(np.array_equal(initial[name], held[name][-1]) for name in held),
             fell=not comparable or bool(history["train_loss"][-1] < first),
-            above_chance=not comparable or history["val_accuracy"][-1] > 1 / self.data.num_outputs,
+            above_chance=not (comparable and self.data.has_classes)
+            or history["val_accuracy"][-1] > 1 / self.data.num_outputs,
         )
 
     @cached_property
@@ -192,10 +224,10 @@ def course_of(record: Record) -> Course:
     history, arrays = record.facts["history"], record.arrays
     return Course(
         arrays["step_loss"].astype(np.float64),
-        arrays["step_accuracy"].astype(np.float64),
+        arrays.get("step_accuracy", np.empty(0)).astype(np.float64),
         held_in(record),
         np.array(history["val_loss"], np.float64),
-        np.array(history["val_accuracy"], np.float64),
+        np.array(history.get("val_accuracy", ()), np.float64),
         arrays["val_y_hat"].astype(np.float64),
     )
 
@@ -220,16 +252,19 @@ def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bou
 
 
 def accuracies(
-    plan: Plan, num_val: int
+    plan: Plan, num_val: int, each: int
 ) -> dict[str, tuple[Callable[[Course], Floats], Array | int]]:
-    """The accuracies of a course by name, and of how many examples each number is."""
+    """The accuracies of a course by name, and of how many predictions each number is.
+
+    ``each``: how many an example has.
+    """
     return {
-        "step_accuracy": (lambda course: course.step_accuracy, step_sizes(plan)),
+        "step_accuracy": (lambda course: course.step_accuracy, each * step_sizes(plan)),
         "train_accuracy": (
             lambda course: epoch_means(course.step_accuracy, plan),
-            plan.order.shape[1],
+            each * plan.order.shape[1],
         ),
-        "val_accuracy": (lambda course: course.val_accuracy, num_val),
+        "val_accuracy": (lambda course: course.val_accuracy, each * num_val),
     }
 
 
@@ -254,4 +289,4 @@ def check_against(plan: Plan, reference: Record, record: Record) -> None:
     planned, received = (r.arrays["snapshots"].tolist() for r in (reference, record))
     if planned != received:
         raise RecordError("snapshots", f"those of the reference, {planned}", received)
-    check_history(plan, record)
+    check_history(plan, record, reference.facts["history"])

@@ -180,7 +180,8 @@ class ModelLadder:
             yield from ((name, kind) for name in self.memory if kind == "update")
             for name in self.parameters:
                 yield f"{kind}/{name}", kind
-        yield "metric/accuracy", "metric"
+        if f"probe/{self.plan.probes[0]}/metric/accuracy" in self.reference.arrays:
+            yield "metric/accuracy", "metric"  # where targets are classes
 
     @cached_property
     def envelopes(self) -> dict[tuple[str, str], float]:
@@ -253,7 +254,7 @@ class ModelLadder:
         for step in probed_steps(self.plan, self.reference, record):
             labels = record.arrays[f"probe/{step}/data/y"]
             if not np.array_equal(labels, self.reference.arrays[f"probe/{step}/data/y"]):
-                yield unequal(step, "data", "labels")
+                yield unequal(step, "data", "labels" if labels.dtype.kind != "f" else "targets")
             for tensor, stage in self.tensors(record):
                 if f"probe/{step}/{tensor}" not in record.arrays:  # an optimizer of another kind
                     continue
@@ -340,6 +341,7 @@ def accuracy_finding(
         scores: what ``forward`` gives for its examples in the reference.
         rounding: the envelope of a score.
     """
+    scores = scores.reshape(-1, scores.shape[-1] if scores.ndim > 1 else 1)
     unit, n = unit_roundoff(plan), len(scores)
     near = count_borderline(scores, rounding, "logits", unit)
     error = max(abs(error) - near / n, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from framework_parity.common.data.data_module import DataModule
@@ -63,9 +65,9 @@ def check_shape(record: Record, name: str, shape: tuple[int, ...]) -> None:
         raise RecordError(name, f"shape {shape}", received)
 
 
-def check_history(plan: Plan, record: Record) -> None:
+def check_history(plan: Plan, record: Record, names: Iterable[str] = HISTORY) -> None:
     """Raise RecordError unless every metric has a finite number for each epoch."""
-    for name in HISTORY:
+    for name in names:
         values = record.facts["history"].get(name, ())
         if len(values) != plan.recipe.max_epochs or not np.isfinite(values).all():
             raise RecordError(name, f"{plan.recipe.max_epochs} finite numbers", values)

@@ -44,8 +44,9 @@ class Column:
         return found
 
     def text(self, run: Run) -> str:
-        """The number of a run that is done."""
-        return self.form.format(self.value(run) / self.unit)
+        """The number of a run that is done; a dash where it has none."""
+        value = self.value(run)
+        return "–" if value is None else self.form.format(value / self.unit)
 
     def aside(self, run: Run) -> str:
         """How many envelopes that is; empty if it is not counted in these."""
@@ -98,17 +99,34 @@ COLUMNS = {
 """All of them, in the order of the CSV file; a table takes some."""
 
 
-def chosen(names: Sequence[str]) -> list[Column]:
-    """The columns of these names."""
-    return [COLUMNS[name] for name in names]
+def chosen(names: Sequence[str], reference: Run | None = None) -> list[Column]:
+    """The columns of these names.
+
+    Of a ``reference`` whose targets are numbers, the metrics that its file names stand in place
+    of the accuracy.
+    """
+    columns = [COLUMNS[name] for name in names]
+    own = [name for name in reference or () if is_own_metric(name)]
+    if not own or "val_accuracy" not in names:
+        return columns
+    place = names.index("val_accuracy")
+    columns[place : place + 1] = [
+        Column((name, -1), name.replace("_", " ", 1), "{:.6g}") for name in own
+    ]
+    return columns
 
 
-def cells(run: Run, names: Sequence[str]) -> Iterator[str]:
+def is_own_metric(name: str) -> bool:
+    """Whether a fact of the reference, or of a run, is a metric that a user's file names."""
+    return name.startswith("val_") and name not in HISTORY
+
+
+def cells(run: Run, columns: Sequence[Column]) -> Iterator[str]:
     """What the columns of numbers say of a run, as one text each; empty if it is not done."""
     if run["status"] != "done":
-        yield from [""] * len(names)
+        yield from [""] * len(columns)
         return
-    for column in chosen(names):
+    for column in columns:
         aside = column.aside(run)
         yield f"{column.text(run)} ({aside})" if aside else column.text(run)
 

@@ -130,19 +130,23 @@ class ReportFacts:
                 f"{', '.join(names)} cannot be: rounding alone drives equal trainings apart."
             )
         ends = []
-        for name, digits in (("val_loss", 6), ("val_accuracy", 4)):  # as in the table
+        metrics = {"validation losses": ("val_loss", 6), "accuracies": ("val_accuracy", 4)}
+        if "val_accuracy" not in self.facts["reference"]:
+            del metrics["accuracies"]
+        for name, digits in metrics.values():  # as in the table
             values = [run[name][-1] for run in done]
             values += self.facts["reference"][name][-1:]
             low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
             ends.append(low if low == high else f"{low} to {high}")
+        where = ", ".join(f"{name} end at {end}" for name, end in zip(metrics, ends, strict=True))
         steps = free["steps"]
         first = f" and in the first {steps} steps of the training" * bool(steps)
         return (
             f"{len(done)} run{'s' * (len(done) != 1)} within {limit:g} × rounding of the float64 "
             f"reference as far as can be compared: in every probed step{first} "
             f"({farthest(done)}). Outcomes cannot be, since rounding alone drives equal trainings "
-            f"apart: validation losses end at {ends[0]}, accuracies at {ends[1]}, the reference's "
-            "among them."
+            f"apart: {where.replace(', accuracies end', ', accuracies')}, the reference's among "
+            "them."
         )
 
     def _of_other_seeds(self, grade: str | None) -> list[str]:

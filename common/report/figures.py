@@ -251,6 +251,10 @@ class Figures(ReportFacts):
         done = [run for run in self.facts["runs"] if run["status"] == "done"]
         for axis, part in zip(axes, ("train", "val"), strict=True):
             key = f"{part}_{metric}"
+            if key not in self.facts["reference"]:
+                raise ParityError(
+                    "plot_accuracy", "targets that are classes", "numbers", "plot the loss"
+                )
             exact = self.facts["reference"][key]
             epochs = range(1, len(exact) + 1)
             axis.plot(epochs, exact, color=NEUTRAL, linewidth=5, alpha=0.4, label="reference")

@@ -66,8 +66,8 @@ def what(found: Mapping[str, Any]) -> str:
 
 def _what_was_fed(tensor: str, error: float) -> str:
     """What is wrong with what a training was given, which must be equal."""
-    if tensor in ("y", "labels"):
-        return "not the labels of the plan"
+    if tensor in ("y", "labels", "targets"):
+        return f"not the {'labels' if tensor == 'y' else tensor} of the plan"
     if tensor == "batch":
         return "training had no such batch, or its record is not whole"
     if tensor == "number of steps":

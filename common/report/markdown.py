@@ -66,17 +66,20 @@ def _lines(report: ReportFacts) -> Iterator[str]:
     for notice in facts["notices"]:
         yield f"> {escaped(notice)}\n"
     with_baseline = bool(facts.get("baseline"))
-    heads = [column.head.replace("\n", " ") for column in chosen([*WHO, *NUMBERS, "grade"])]
+    numbers = chosen(NUMBERS, facts["reference"])
+    columns = [*chosen(WHO), *numbers, *chosen(["grade"])]
+    heads = [column.head.replace("\n", " ") for column in columns]
     heads += ["first divergence", *(["baseline"] * with_baseline)]
     yield f"| {' | '.join(heads)} |"
-    yield f"|{'|'.join(['---'] * 3 + ['--:'] * 6 + ['---'] * (len(heads) - 9))}|"
+    others = len(heads) - 3 - len(numbers)
+    yield f"|{'|'.join(['---'] * 3 + ['--:'] * len(numbers) + ['---'] * others)}|"
     for run in report.runs:
         done, accepted = run["status"] == "done", run.get("accepted")
         who = (escaped(column.value(run) or "?") for column in chosen(WHO))
         grade = _grade(run["grade"]) if done else f"**{escaped(run['status'])}**"
         grade += f" (accepted until {accepted['until']})" if accepted else ""
         over_time = [since(run, _grade)] if with_baseline else []
-        yield f"| {' | '.join([*who, *cells(run, NUMBERS), grade, cell(run), *over_time])} |"
+        yield f"| {' | '.join([*who, *cells(run, numbers), grade, cell(run), *over_time])} |"
     yield ""
     yield from (f"{escaped(line)}\n" for line in comparable_lines(facts))
     for line in (*lines_of_runs(facts), *lines_over_time(facts), *seed_lines(facts)):

@@ -19,12 +19,17 @@ from framework_parity.common.environments.specifier import label
 from framework_parity.common.judging.ladder import STAGES
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report import advice, findings, plots
-from framework_parity.common.report.columns import COMPARED, chosen
+from framework_parity.common.report.columns import COMPARED, chosen, is_own_metric
 from framework_parity.common.report.details import Details
 from framework_parity.common.report.figures import Figures
 from framework_parity.common.report.pictures import Sheet, room, sheet, weight_picture
 from framework_parity.common.report.style import GLYPHS, NEUTRAL, looks
-from framework_parity.common.report.wording import comparable_lines, lines_over_time, run_name
+from framework_parity.common.report.wording import (
+    comparable_lines,
+    lines_over_time,
+    run_name,
+    targets,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -100,6 +105,7 @@ def render(
         neutral=NEUTRAL,
         command=advice.command(report.facts),
         plots=_plots(report.facts, details),
+        metrics=_metrics(report.facts),
         agreement=details and _agreement(details),
         examples=details
         and details.y_val is not None
@@ -149,11 +155,12 @@ def shared(report: Figures) -> dict[str, Any]:
         "inks": {},
         "looks": looks(facts["runs"]),
         "name": run_name,
+        "targets": targets,
         "place": findings.where,
         "what": findings.what,
         "tile": findings.tile,
         "is_free": findings.is_free,
-        "columns": chosen(COLUMNS),
+        "columns": chosen(COLUMNS, facts["reference"]),
         "next_steps": list(advice.next_steps(facts)),
         "grid": _grid(facts["runs"]),
         "done": [run for run in facts["runs"] if run["status"] == "done"],
@@ -182,10 +189,12 @@ def _grid(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _plots(facts: dict[str, Any], details: Details | None) -> dict[str, plots.Plot]:
     drawn = {
-        "train-loss": plots.epoch_plot(facts, "train_loss", 6),
-        "val-loss": plots.epoch_plot(facts, "val_loss", 6),
-        "train-accuracy": plots.epoch_plot(facts, "train_accuracy", 4),
-        "val-accuracy": plots.epoch_plot(facts, "val_accuracy", 4),
+        **{
+            name.replace("_", "-"): plots.epoch_plot(
+                facts, name, 4 if name.endswith("accuracy") else 6
+            )
+            for name in _metrics(facts)
+        },
         "seconds": plots.seconds_plot(facts),
         "memory": plots.memory_plot(facts),
     }
@@ -194,6 +203,17 @@ def _plots(facts: dict[str, Any], details: Details | None) -> dict[str, plots.Pl
             f"error-{what}": plots.error_plot(facts, details, what) for what in ("loss", *"Wb")
         }
     return drawn
+
+
+def _metrics(facts: dict[str, Any]) -> dict[str, str]:
+    """What is drawn of each epoch, with its title: losses, and accuracies or a file's metrics."""
+    names = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
+    names += [name for name in facts["reference"] if is_own_metric(name)]
+    return {
+        name: name.replace("train_", "training ").replace("val_", "validation ", 1)
+        for name in names
+        if name in facts["reference"]
+    }
 
 
 def _rungs(facts: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any] | None]]]:

@@ -21,6 +21,7 @@ from framework_parity.common.report.wording import (
     lines_over_time,
     run_name,
     seed_lines,
+    targets,
 )
 
 NUMBERS = (*COMPARED, "import_seconds", "compile_seconds", "fit_seconds", "peak_rss_bytes")
@@ -54,7 +55,7 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
     recipe, data = report.facts["recipe"], report.facts["data"]
     console.print(
         f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
-        f"validation examples, {data['num_inputs']} inputs, {data['num_outputs']} classes; "
+        f"validation examples, {data['num_inputs']} inputs, {targets(data)}; "
         f"{recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr {recipe['lr']:g}, "
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
         highlight=False,
@@ -73,23 +74,24 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
 
 
 def _table(report: ReportFacts) -> Table:
+    reference = report.facts["reference"]
+    numbers = chosen(NUMBERS, reference)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     for column in chosen(WHO):
         table.add_column(column.head, no_wrap=True)
-    for column in chosen(NUMBERS):
+    for column in numbers:
         table.add_column(column.head, justify="right", no_wrap=True)
     for head in ("grade", "first\ndivergence"):
         table.add_column(head, no_wrap=True)
     with_baseline = bool(report.facts.get("baseline"))
     if with_baseline:
         table.add_column("baseline")
-    reference = report.facts["reference"]
     if reference["val_loss"]:
         table.add_row(
             "reference",
             "float64",
             reference.get("by", "by hand"),
-            *(column.text(reference) for column in chosen(NUMBERS[:2])),
+            *(column.text(reference) for column in numbers[:-7]),
             *[""] * 9,
             end_section=True,
         )
@@ -98,7 +100,7 @@ def _table(report: ReportFacts) -> Table:
         grade = status if run["status"] != "done" else _styled(run["grade"])
         who = (escape(column.value(run) or "?") for column in chosen(WHO))
         over_time = [since(run, _styled)] if with_baseline else []
-        table.add_row(*who, *cells(run, NUMBERS), grade, cell(run), *over_time)
+        table.add_row(*who, *cells(run, numbers), grade, cell(run), *over_time)
     return table
 
 

@@ -24,6 +24,11 @@ def run_name(run: Mapping[str, Any]) -> str:
     return f"{label(run['backend'], run.get('asked_version'))} {run['implementation']}"
 
 
+def targets(data: Mapping[str, Any]) -> str:
+    """What is to be learned of each example."""
+    return str(data.get("targets", f"{data['num_outputs']} classes"))
+
+
 def run_lines(run: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of a run that is not within rounding: how bad, where, why."""
     if run["reason"]:

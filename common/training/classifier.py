@@ -26,9 +26,11 @@ class Classifier(HyperParameters, ABC):
     Attributes:
         converter: by which parameters are read and set, if they are to have canonical names and
             layouts; None: they are as the framework has them.
+        learns_numbers: whether the targets of its fit are numbers, of which there is no accuracy.
     """
 
     converter: Converter | None
+    learns_numbers = False
 
     @abstractmethod
     def forward(self, X: Any) -> Any:
@@ -66,7 +68,8 @@ class Classifier(HyperParameters, ABC):
     def accuracy(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
         """Part of the examples whose largest score is that of their class.
 
-        Arguments as of :meth:`loss`; a tie goes to the lowest class.
+        Arguments as of :meth:`loss`; a tie goes to the lowest class. NaN where the model
+        ``learns_numbers``.
         """
 
     @abstractmethod

@@ -79,6 +79,8 @@ class EagerClassifier(Classifier):
             object.__delattr__(self, "_noted")
 
     def accuracy(self, y_hat: Any, y: Any, averaged: bool = True) -> Any:
+        if self.learns_numbers:
+            return np.nan if averaged else np.full(len(y), np.nan)
         scores = self.numpy(y_hat)
         predicted = scores.reshape(-1, scores.shape[-1]).argmax(axis=1)
         correct = (predicted == self.numpy(y).reshape(-1)).astype(np.float32)

@@ -17,7 +17,14 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.forward_checks import Activation, Pass
 from framework_parity.common.training.optimizer_state import Memory, by_hand, by_kind, named
-from framework_parity.common.training.trainer import EpochMetrics, Indices, Trainer, batch_means
+from framework_parity.common.training.trainer import (
+    EpochMetrics,
+    Indices,
+    Trainer,
+    batch_means,
+    per_example,
+    whole,
+)
 
 
 class EagerTrainer(Trainer):
@@ -41,7 +48,7 @@ class EagerTrainer(Trainer):
             model: the classifier.
             optimizer: what its ``configure_optimizers`` gave.
             X: features of the batch, a tensor.
-            y: its classes, a tensor.
+            y: its targets, a tensor.
 
         Returns:
             ``y_hat`` and the mean loss, both from before the update; the gradients by the names of
@@ -112,7 +119,7 @@ class EagerTrainer(Trainer):
         self.build(dtype)
         self.optim = model.configure_optimizers()
 
-    def place(self, X: npt.NDArray[Any], y: npt.NDArray[np.int32]) -> None:
+    def place(self, X: npt.NDArray[Any], y: Array) -> None:
         self.X, self.y = self.tensor(X), self.tensor(y)
 
     def fit_epoch(self, order: Indices) -> EpochMetrics:
@@ -136,16 +143,16 @@ class EagerTrainer(Trainer):
             self.keep_fed(np.concatenate(X).ravel(), np.concatenate(labels), sizes)
         return EpochMetrics(
             np.array([self.numpy(loss) for loss in losses], np.float64),
-            batch_means(self.numpy(correct), self.batch_size),
+            batch_means(per_example(self.numpy(correct), len(y)), self.batch_size),
         )
 
     def shuffle(self, num_examples: int) -> Indices:
         return np.random.permutation(num_examples).astype(np.int32)
 
-    def training_batch(self, rows: Indices) -> tuple[Array, npt.NDArray[np.int32]]:
+    def training_batch(self, rows: Indices) -> tuple[Array, Array]:
         order = self.tensor(np.ascontiguousarray(rows))
         X, y = self.numpy(self.gather(order)), self.numpy(self.take(self.y, order))
-        return np.array(X), y.astype(np.int32)
+        return np.array(X), whole(y)
 
     def validation_batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(self.X_val), size):
@@ -187,7 +194,7 @@ class EagerTrainer(Trainer):
         self,
         parameters: Parameters,
         X: Array,
-        y: npt.NDArray[np.int32],
+        y: Array,
         state: Parameters | None = None,
     ) -> dict[str, Array]:
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))

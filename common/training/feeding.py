@@ -35,7 +35,7 @@ class Feeding:
 
     def __init__(self, plan: Plan, data: DataModule) -> None:
         self.plan, self.v = plan, plan.direction
-        self.labels = np.asarray(data.y_train, np.int32)
+        self.targets = data.scaled_targets(data.y_train, plan.recipe.dtype)
         exact, size = [], []
         v = self.v.astype(np.float64)
         for start in range(0, data.num_train, PIECE):  # small: a product's factors are copied
@@ -68,7 +68,12 @@ class Feeding:
         places = min(n, len(planned))
         rows = np.full(n, -1, np.int32)
         rows[:places] = planned[:places]
-        wrong_labels = int(np.count_nonzero(labels[:places] != self.labels[planned[:places]]))
+        expected, received = self.targets[planned[:places]], labels[:places]
+        if expected.shape == received.shape:  # every number of a target counts
+            other = (received != expected).any(axis=tuple(range(1, expected.ndim)))
+        else:
+            other = np.ones(places, bool)
+        wrong_labels = int(np.count_nonzero(other))
         right = np.zeros(n, bool)
         right[:places] = self._fits(values[:places], planned[:places])
         if not right.all():
@@ -189,7 +194,9 @@ def first_wrong_batch(plan: Plan, arrays: Mapping[str, Array]) -> tuple[int, int
         if count := max(int(wrong_rows[step]), other):
             return step, count, f"{where}: {_seen(plan, step, rows, planned, count)}"
         if count := int(wrong_labels[step]):
-            return step, count, f"{where}: {count} of {n} labels are not those of their examples"
+            kept = next((a for name, a in arrays.items() if name.endswith("/data/y")), rows)
+            what = "targets" if kept.dtype.kind == "f" else "labels"
+            return step, count, f"{where}: {count} of {n} {what} are not those of their examples"
     return None
 
 

@@ -43,6 +43,7 @@ class OwnModel:
         layers: of an activation that frameworks name otherwise, their names by backend.
         names: likewise of a parameter; several of a backend are one, side by side.
         wanted: the reference's parameters, where the file gives no shapes.
+        makes_targets: whether it has a function ``targets``.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class OwnModel:
     layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     names: Mapping[str, Mapping[str, str | list[str]]] = field(default_factory=dict)
     wanted: tuple[Wanted, ...] = ()
+    makes_targets: bool = False
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
@@ -101,7 +103,15 @@ class OwnModel:
             )
         those = tuple(name.removesuffix(SUFFIX) for name in found)
         shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        return cls(path, shapes, those, module, layers, names)
+        return cls(
+            path,
+            shapes,
+            those,
+            module,
+            layers,
+            names,
+            makes_targets=callable(getattr(module, "targets", None)),
+        )
 
     def names_of(self, backend: str) -> Names:
         """What a backend calls the parameters that the file names, by the file's name."""

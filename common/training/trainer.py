@@ -44,6 +44,36 @@ class EpochMetrics(NamedTuple):
     accuracy: Floats
 
 
+def whole(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Targets as a framework held them: classes as int32, whatever it counts with."""
+    return y if y.dtype.kind == "f" else y.astype(np.int32)
+
+
+def per_example(values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    """One number per example: the mean of what belongs to it, of the same type.
+
+    A loss, or an accuracy, of a sequence or of several numbers may be given one by one.
+
+    Args:
+        values: shape ``(n,)``, or with as many numbers for each example behind one another, in
+            whatever shape.
+        n: how many examples there are.
+
+    Raises:
+        ParityError: if they have not as many each.
+    """
+    if values.shape == (n,):
+        return values
+    if not values.size or values.size % n:
+        raise ParityError(
+            "averaged=False",
+            f"a number for each of {n} examples, or as many for each",
+            f"shape {values.shape}",
+            "average over nothing but what is inside an example",
+        )
+    return values.reshape(n, -1).mean(axis=1, dtype=np.float64).astype(values.dtype)
+
+
 def batch_means(values: npt.NDArray[Any], batch_size: int) -> Floats:
     """Means of consecutive batches, the last of which may be short.
 
@@ -88,7 +118,7 @@ class Trainer(ABC):
         optim: the optimizer in use.
         watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
         fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
-            labels, and how many examples each step had.
+            targets, and how many examples each step had.
     """
 
     def __init__(
@@ -117,7 +147,7 @@ class Trainer(ABC):
         self.step_loss: Floats = np.empty(0)
         self.step_accuracy: Floats = np.empty(0)
         self.seconds = {"compile": 0.0, "fit": 0.0, "evaluate": 0.0}
-        self.fed: list[tuple[Floats, Indices, Indices]] = []
+        self.fed: list[tuple[Floats, npt.NDArray[Any], Indices]] = []
         self.epoch = self.step = 0
 
     # The framework's half
@@ -161,12 +191,12 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def place(self, X: npt.NDArray[Any], y: npt.NDArray[np.int32]) -> None:
+    def place(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
         """Make these the training examples, in the framework's tensors.
 
         Args:
             X: scaled, writable and aligned; the tensors may share its memory.
-            y: their classes.
+            y: their targets: classes, int32, or numbers.
         """
 
     def compile(self) -> None:  # noqa: B027  # a hook, not a duty
@@ -190,7 +220,7 @@ class Trainer(ABC):
 
         Args:
             X: features in the framework's tensors, shape ``(n, num_inputs)``.
-            y: classes, shape ``(n,)``.
+            y: targets, shape ``(n, …)``.
         """
 
     def optimizer_state(self) -> Parameters:
@@ -208,7 +238,7 @@ class Trainer(ABC):
         self,
         parameters: Parameters,
         X: npt.NDArray[Any],
-        y: npt.NDArray[np.int32],
+        y: npt.NDArray[Any],
         state: Parameters | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """The arrays of every stage of one step from given parameters, by training's own code.
@@ -218,7 +248,7 @@ class Trainer(ABC):
         Args:
             parameters: as of :meth:`Classifier.get_parameters`.
             X: one batch, scaled, shape ``(n, num_inputs)``.
-            y: its classes, int32, shape ``(n,)``.
+            y: its targets, shape ``(n, …)``: classes, int32, or numbers.
             state: as of :meth:`optimizer_state`, what a new optimizer remembers: if empty, nothing.
 
         Returns:
@@ -248,14 +278,14 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def training_batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    def training_batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """A batch as :meth:`fit_epoch` gathers it, read back from the framework.
 
         Args:
             rows: of what :meth:`place` was given, int32, shape ``(n,)``.
 
         Returns:
-            Features, shape ``(n, num_inputs)``, and classes, int32, shape ``(n,)``.
+            Features, shape ``(n, num_inputs)``, and targets, shape ``(n, …)``: classes int32.
         """
 
     @abstractmethod
@@ -295,10 +325,10 @@ class Trainer(ABC):
 
         Args:
             X: each example's ``X @ watched``, in NumPy, shape ``(n,)``.
-            y: their classes, shape ``(n,)``.
+            y: their targets, shape ``(n, …)``.
             sizes: examples of each step; their sum is n.
         """
-        kept = np.asarray(X, np.float64), np.asarray(y, np.int32), np.asarray(sizes, np.int32)
+        kept = np.asarray(X, np.float64), whole(np.asarray(y)), np.asarray(sizes, np.int32)
         self.fed.append(kept)
 
     def unequal(self) -> Iterator[str]:
@@ -335,6 +365,7 @@ class Trainer(ABC):
         if parameters is not None:
             model.set_parameters(parameters)
         self.dtype = dtype
+        object.__setattr__(model, "learns_numbers", not data.has_classes)  # Flax's are frozen
         self.prepare(model, data, dtype)
         with shown(self.board, self.max_epochs) as self._displays:
             self._tell("compiling")
@@ -368,7 +399,7 @@ class Trainer(ABC):
             X, y = self.data.examples(train=True, dtype=dtype)
         return X, y
 
-    def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    def batch(self, rows: Indices) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """What :meth:`training_batch` gives, wherever the training data are.
 
         Args:

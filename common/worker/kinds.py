@@ -7,14 +7,17 @@ import re
 
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.worker.exercises import limits, sweep
-from framework_parity.common.worker.own_model import own_model, read_model
+from framework_parity.common.worker.own_model import model_targets, own_model, read_model
 from framework_parity.common.worker.reference import reference
 from framework_parity.common.worker.train import independent, probe, train
 from framework_parity.common.worker.worker import Kind
 
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
-    for kind in (train, probe, independent, own_model, read_model, reference, limits, sweep)
+    for kind in (
+        *(train, probe, independent, own_model, read_model, model_targets),
+        *(reference, limits, sweep),
+    )
 }
 
 

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from framework_parity.common.core.arrays import Array, aligned
+from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import Complaint, ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
-from framework_parity.common.reference.recording_data import RecordingData
-from framework_parity.common.reference.replay import Rows
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
@@ -27,6 +24,12 @@ from framework_parity.common.training.forward_checks import changing
 from framework_parity.common.training.layers import Converter, Entry
 from framework_parity.common.training.matching import Wanted, match, table
 from framework_parity.common.training.model_file import OwnModel, place_in
+from framework_parity.common.training.model_targets import (
+    METRICS,
+    make_targets,
+    measure,
+    read_metrics,
+)
 from framework_parity.common.training.optimizer_state import (
     OPTIMIZER,
     UNKNOWN,
@@ -35,7 +38,8 @@ from framework_parity.common.training.optimizer_state import (
 )
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
-from framework_parity.common.training.trainer import Trainer
+from framework_parity.common.training.trainer import Trainer, per_example, whole
+from framework_parity.common.worker.arrangement import ORDERS, Arranged, Arrangement
 from framework_parity.common.worker.recorder import Recorder, scores
 from framework_parity.common.worker.train import fit, versions
 from framework_parity.common.worker.worker import Worker
@@ -45,62 +49,6 @@ REFUSED = "refused"
 
 MATCHED = "matched"
 """The event that says which parameter is which of the reference's."""
-
-ORDERS = ("examples", "features", "classes")
-"""What members of the ensemble may have in another order than the plan."""
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """The plan's training with its numbers in another order: the same, added up otherwise.
-
-    Args:
-        orders: rows for each epoch, the examples of a batch among themselves in any order.
-        features: their order; a feature is where it was where parameters name no inputs.
-        classes: their order.
-    """
-
-    orders: Sequence[Rows]
-    features: Array
-    classes: Array
-
-    @classmethod
-    def of(cls, plan: Plan, data: DataModule, member: int, changed: Container[str]) -> Arrangement:
-        """That of a member of the ensemble, with ``changed`` ones of :data:`ORDERS`.
-
-        The first one's is the plan's.
-        """
-        generator = np.random.default_rng([plan.recipe.seed, member])
-        orders = [np.array(order) for order in plan.order]
-        sizes = {"features": data.num_inputs, "classes": data.num_outputs}
-        other = {name: generator.permutation(size) for name, size in sizes.items()}
-        size = plan.recipe.batch_size
-        for order in orders if member and "examples" in changed else []:
-            for start in range(0, len(order), size):
-                generator.shuffle(order[start : start + size])
-        found = [
-            other[name] if member and name in changed else np.arange(length)
-            for name, length in sizes.items()
-        ]
-        return cls(orders, *found)
-
-    def labels(self, y: Array) -> Array:
-        """Numbers of the classes in their other order."""
-        return np.argsort(self.classes)[y].astype(y.dtype)
-
-
-class Arranged(RecordingData):
-    """Examples whose features and classes are in another order."""
-
-    arrangement: Arrangement
-
-    def examples(self, train: bool, dtype: str = "float32") -> tuple[Array, Array]:
-        X, y = super().examples(train, dtype)
-        if self.is_large:  # in pieces, as they are stored: neither order is another one
-            return X, y
-        if (np.diff(self.arrangement.features) != 1).any():
-            X = aligned(X[:, self.arrangement.features])
-        return X, aligned(self.arrangement.labels(y))
 
 
 class States(Recorder):
@@ -112,11 +60,14 @@ class States(Recorder):
         super().__init__(worker, plan, "concise")
         self.model, self.backend, self.member = model, backend, member
         self.unknown: str | None = None
+        self.metrics: dict[str, list[float]] = {}
         self.points = sorted({0, *plan.probes, *plan.snapshots})
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         known = len(self.states)
         super().__call__(trainer, progress)
+        if progress.kind == "epoch":
+            self.measure(trainer)
         if len(self.states) == known:
             return
         held = self.states[progress.step]
@@ -127,12 +78,57 @@ class States(Recorder):
             kept, self.unknown = {}, str(error)
         self.states[progress.step] |= {f"{OPTIMIZER}{n}": array for n, array in kept.items()}
 
+    def measure(self, trainer: Trainer) -> None:
+        """Note the file's own metrics of the validation examples."""
+        data, path = trainer.data, self.model.path
+        assert self.model.module is not None
+        if metrics := read_metrics(path, self.model.module):
+            y_hat = data.arrangement.restored_scores(scores(trainer))
+            y = data.scaled_targets(data.y_val, trainer.dtype)
+            try:
+                found = measure(path, metrics, y_hat.astype("float64"), y.astype("float64"))
+            except ParityError as error:
+                raise self.refusal(error) from None
+            for name, value in found.items():
+                self.metrics.setdefault(f"val_{name}", []).append(value)
+
+    def outcome(self, trainer: Trainer) -> dict[str, Any]:
+        found = super().outcome(trainer)
+        kept = found["history"].items()
+        if not trainer.data.has_classes:
+            kept = [(name, values) for name, values in kept if not name.endswith("accuracy")]
+        return found | {"history": dict(kept) | self.metrics}
+
     def begin(self, trainer: Trainer) -> None:
+        self.check_targets(trainer)
         self.refuse(trainer.unequal())
         self.check(trainer.model.get_parameters())
         self.note_given(trainer)
         if self.member is None:  # what others are fed is the plan's in another arrangement
             self.watch(trainer)
+
+    def check_targets(self, trainer: Trainer) -> None:
+        """Raise ParityError if a loss, or metrics, are not for the targets that there are."""
+        path, base = self.model.path, self.worker.backend(self.backend).Classifier
+        assert self.model.module is not None
+        if not trainer.data.has_classes and type(trainer.model).loss is base.loss:
+            raise self.refusal(
+                ParityError(
+                    f"{self.backend}: loss",
+                    "the model's own, since its targets are numbers",
+                    "none, hence cross-entropy",
+                    "define loss",
+                )
+            )
+        if trainer.data.has_classes and read_metrics(path, self.model.module):
+            raise self.refusal(
+                ParityError(
+                    METRICS,
+                    "none, since targets are classes, whose metric is accuracy",
+                    "some",
+                    "leave it out",
+                )
+            )
 
     def refuse(self, unequal: Iterable[str]) -> None:
         """Raise ParityError if the model does what a comparison cannot hold equal."""
@@ -220,9 +216,9 @@ class Run:
         states = {step: self.restored(state, own) for step, state in recorder.states.items()}
         arrays = {
             "step_loss": trainer.step_loss,
-            "step_accuracy": trainer.step_accuracy,
+            **({"step_accuracy": trainer.step_accuracy} if data.has_classes else {}),
             "snapshots": np.array([step for step in states if step]),
-            "val_y_hat": self.restored_scores(scores(trainer), own),
+            "val_y_hat": own.restored_scores(scores(trainer)),
             **(recorder.feeding.arrays() if recorder.feeding else {}),
             **{f"initial/{name}": states[0][name] for name in self.model.shapes},
             **stacked_states({step: state for step, state in states.items() if step}),
@@ -353,12 +349,6 @@ class Run:
             state | {name: value.astype(self.dtype) for name, value in kept.items()}, *orders
         )
 
-    def restored_scores(self, y_hat: Array, arrangement: Arrangement) -> Array:
-        """What ``forward`` gave, with the classes in the plan's order if it gives one for each."""
-        if y_hat.shape[1:] != arrangement.classes.shape:
-            return y_hat
-        return y_hat[:, np.argsort(arrangement.classes)]
-
     def probe(
         self, trainer: Trainer, step: int, state: Parameters, other: Arrangement | None = None
     ) -> dict[str, Array]:
@@ -371,7 +361,7 @@ class Run:
         rows, planned = self.plan.rows(step, arrangement.orders), self.plan.rows(step)
         X, y = trainer.batch(rows)
         if other is not None:
-            X, y = np.ascontiguousarray(X[:, other.features]), other.labels(y)
+            X, y = np.ascontiguousarray(X[:, other.features]), other.targets(y)
         start = self.given(state, arrangement)
         kept = {n.removeprefix(OPTIMIZER): start.pop(n) for n in state if n.startswith(OPTIMIZER)}
         arrays = trainer.probe(start, X, y, kept if self.known else None)
@@ -381,10 +371,13 @@ class Run:
         kinds = ("gradient/", "update/", OPTIMIZER)
         found = {name: array for name, array in arrays.items() if name.startswith(kinds)}
         arrays |= self.restored(found, arrangement)
+        arrays["example_loss"] = per_example(arrays["example_loss"], len(rows))
         for name in ("forward/y_hat", "example_loss", "data/y"):
             arrays[name] = arrays[name][back]
-        arrays["data/y"] = arrangement.classes[arrays["data/y"]]
-        arrays["forward/y_hat"] = self.restored_scores(arrays["forward/y_hat"], arrangement)
+        arrays["data/y"] = arrangement.restored_targets(whole(arrays["data/y"]))
+        arrays["forward/y_hat"] = arrangement.restored_scores(arrays["forward/y_hat"])
+        if not self.data.has_classes:
+            del arrays["metric/accuracy"]
         arrays.pop("data/X")
         for name, (kind, value) in self.model.renamed(self.backend, activations).items():
             self.kinds[name] = kind
@@ -525,9 +518,24 @@ def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:
     """
     try:
         found = OwnModel.load(model, backends)
+        assert found.module is not None
+        read_metrics(model, found.module)
     except ParityError as error:
         return Record({"refused": str(error).removeprefix(str(model))}, {})
-    return Record({"backends": found.backends, "shapes": found.shapes}, {})
+    facts = ("backends", "shapes", "makes_targets")
+    return Record({name: getattr(found, name) for name in facts}, {})
+
+
+def model_targets(worker: Worker, model: Path, data: Path, backends: list[str]) -> Record:
+    """The targets that a file makes of a stored data set, once, for all: it may be any code."""
+    found, given, arrays = OwnModel.load(model, backends), DataModule.open(data), {}
+    try:
+        for name in ("train", "val"):
+            X, y = given.examples(train=name == "train")
+            arrays[f"y_{name}"] = make_targets(model, found.module, X, y)
+    except ParityError as error:
+        return Record({"refused": f": {error}"}, {})
+    return Record({}, arrays)
 
 
 @functools.cache

@@ -148,3 +148,85 @@ def optimized(name, optimizer):
     """A function of a file: a linear model in a framework, with an optimizer."""
     frame = FOUND[name]["OPTIMIZED"].replace("OPTIMIZER", optimizer).replace("LAYERS", "pass")
     return frame.replace("FORWARD", f"H = X\n            {FOUND[name]['LINEAR']}")
+
+
+LEARNED = {
+    "regression": '{"W": ("inputs", "outputs"), "b": ("outputs",)}',
+    "autoencoder": '{"V": ("inputs", 4), "W": (4, "outputs"), "b": ("outputs",)}',
+    "sequence": '{"W": ("inputs", 6), "b": (6,)}',
+}
+"""Parameters of models that learn numbers, or sequences of two classes out of three."""
+TARGET_FAULTS = {
+    "targets of the example before": "(y_hat - ROLLED) ** 2",
+    "targets of another scale": "(y_hat - 1.01 * y) ** 2",
+    "a sum over the outputs": "SUM",
+    "absolute errors": "abs(y_hat - y)",
+}
+"""What may be wrong in a loss, in place of the squares."""
+SQUARES = "(y_hat - y) ** 2"
+
+PLAIN_LEARNED = """
+import numpy as np
+
+METRICS
+
+
+def PLAIN_model(d2l, num_inputs, num_outputs, lr):
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            sizes = {"inputs": num_inputs, "outputs": num_outputs}
+            for name, shape in PARAMETERS.items():
+                setattr(self, name, np.zeros([sizes.get(size, size) for size in shape]))
+
+        def forward(self, X):
+            H = np.tanh(X @ self.V) if "V" in PARAMETERS else X
+            return (H @ self.W + self.b).reshape(SHAPE)
+
+        def gradients(self, X, y_hat, y):
+            H = np.tanh(X @ self.V) if "V" in PARAMETERS else X
+            D = (2 * (y_hat - y) / y_hat.dtype.type(y.size)).reshape(len(X), -1)
+            found = {"W": H.T @ D, "b": D.sum(axis=0)}
+            if "V" in PARAMETERS:
+                found["V"] = X.T @ (D @ self.W.T * (1 - H**2))
+            return found
+
+        def loss(self, y_hat, y, averaged=True):
+            losses = (y_hat - y) ** 2
+            return losses.mean() if averaged else losses
+
+    return Mine()
+"""
+CLASSES = (
+    "D = (2 * (y_hat - y) / y_hat.dtype.type(y.size)).reshape(len(X), -1)",
+    """exp = np.exp(y_hat - y_hat.max(axis=2, keepdims=True))
+            D = exp / exp.sum(axis=2, keepdims=True) - np.eye(3, dtype=y_hat.dtype)[y]
+            D = (D / y_hat.dtype.type(y.size)).reshape(len(X), -1)""",
+)
+"""Of cross-entropy in place of squares."""
+
+
+def plain_learned_file(kind, plain, metrics="", shape="len(X), -1"):
+    """The text of a file with a model that learns numbers, or sequences, in NumPy."""
+    text = f"PARAMETERS = {LEARNED[kind]}\n" + PLAIN_LEARNED.replace("METRICS", metrics)
+    if kind == "autoencoder":
+        text += "\n\ndef targets(X, y):\n    return X\n"
+    if kind == "sequence":
+        start, end = text.index("        def loss("), text.index("    return Mine()")
+        text = (text[:start] + text[end:]).replace(*CLASSES)
+        shape = "-1, 2, 3"
+    return text.replace("SHAPE", shape).replace("PLAIN", plain)
+
+
+def learned_file(name, kind, fault=None, metrics=""):
+    """The text of a file with such a model in one framework, sound or with a wrong loss."""
+    found = FOUND[name]
+    text = metrics + model_file(LEARNED[kind], {name: found["LEARNED"][kind]})
+    if kind == "sequence":
+        return text
+    losses = TARGET_FAULTS[fault] if fault else SQUARES
+    loss = found["LOSS"].replace("LOSSES", losses)
+    for mark, value in found["TARGET_FAULTS"].items():
+        loss = loss.replace(mark, value.replace("D", f"({SQUARES})"))
+    return text.replace("    return Mine", f"{loss.rstrip()}\n\n    return Mine")

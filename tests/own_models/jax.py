@@ -135,3 +135,18 @@ UNEQUAL = {
 }
 """By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
 None if it is not."""
+
+LEARNED = {
+    "regression": 'return X @ p["W"] + p["b"]',
+    "autoencoder": 'return jnp.tanh(X @ p["V"]) @ p["W"] + p["b"]',
+    "sequence": 'return (X @ p["W"] + p["b"]).reshape(-1, 2, 3)',
+}
+"""Forward passes of models that learn numbers, or sequences of classes."""
+LOSS = """
+        def loss(self, params, X, y, state, averaged=True):
+            y_hat = state.apply_fn({"params": params}, *X)
+            losses = LOSSES
+            return (losses.mean() if averaged else losses), {}
+"""
+TARGET_FAULTS = {"ROLLED": "jnp.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
+"""What is put into ``model_files.TARGET_FAULTS``."""

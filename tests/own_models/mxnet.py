@@ -125,3 +125,17 @@ UNEQUAL = {
 }
 """By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
 None if it is not."""
+
+LEARNED = {
+    "regression": "return mx.dot(X, self.W) + self.b",
+    "autoencoder": "return mx.dot(mx.tanh(mx.dot(X, self.V)), self.W) + self.b",
+    "sequence": "return (mx.dot(X, self.W) + self.b).reshape(-1, 2, 3)",
+}
+"""Forward passes of models that learn numbers, or sequences of classes."""
+LOSS = """
+        def loss(self, y_hat, y, averaged=True):
+            losses = LOSSES
+            return losses.mean() if averaged else losses
+"""
+TARGET_FAULTS = {"ROLLED": "mx.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
+"""What is put into ``model_files.TARGET_FAULTS``."""

@@ -117,3 +117,17 @@ UNEQUAL = {
 }
 """By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
 None if it is not."""
+
+LEARNED = {
+    "regression": "return X @ self.W + self.b",
+    "autoencoder": "return tf.tanh(X @ self.V) @ self.W + self.b",
+    "sequence": "return tf.reshape(X @ self.W + self.b, (-1, 2, 3))",
+}
+"""Forward passes of models that learn numbers, or sequences of classes."""
+LOSS = """
+        def loss(self, y_hat, y, averaged=True):
+            losses = LOSSES
+            return tf.reduce_mean(losses) if averaged else losses
+"""
+TARGET_FAULTS = {"ROLLED": "tf.roll(y, 1, 0)", "SUM": "tf.reduce_sum(D, -1)"}
+"""What is put into ``model_files.TARGET_FAULTS``."""

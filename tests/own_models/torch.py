@@ -159,3 +159,17 @@ UNEQUAL = {
 }
 """By name: what ``__init__`` makes, what ``forward`` begins with, and a part of why it is refused,
 None if it is not."""
+
+LEARNED = {
+    "regression": "return X @ self.W + self.b",
+    "autoencoder": "return torch.tanh(X @ self.V) @ self.W + self.b",
+    "sequence": "return (X @ self.W + self.b).reshape(-1, 2, 3)",
+}
+"""Forward passes of models that learn numbers, or sequences of classes."""
+LOSS = """
+        def loss(self, y_hat, y, averaged=True):
+            losses = LOSSES
+            return losses.mean() if averaged else losses
+"""
+TARGET_FAULTS = {"ROLLED": "torch.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
+"""What is put into ``model_files.TARGET_FAULTS``."""

@@ -146,7 +146,7 @@ class DataModule(HyperParameters):
         """What is to be learned of each example, in words."""
         if not self.has_classes:
             return f"{self.num_outputs:,} number{'s' * (self.num_outputs != 1)} as target"
-        places = self.y_train[0].size
+        places = int(self.y_train[0].size)
         return f"{self.num_outputs} classes" + f" at each of {places} places" * (places != 1)
 
     # What the trainer reads

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -59,8 +60,8 @@ def read_metrics(path: Path, module: ModuleType) -> Metrics:
     Raises:
         ParityError: if they are no functions by name.
     """
-    metrics = getattr(module, METRICS, {})
-    held = metrics if isinstance(metrics, dict) else {"": None}
+    metrics: Any = getattr(module, METRICS, {})
+    held: dict[str, Any] = metrics if isinstance(metrics, dict) else {"": None}
     for name, function in held.items():
         named = isinstance(name, str) and name.isidentifier() and name not in RESERVED
         if not named or not callable(function):

@@ -71,7 +71,7 @@ def per_example(values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
             f"shape {values.shape}",
             "average over nothing but what is inside an example",
         )
-    return values.reshape(n, -1).mean(axis=1, dtype=np.float64).astype(values.dtype)
+    return np.asarray(values.reshape(n, -1).mean(axis=1, dtype=np.float64), values.dtype)
 
 
 def batch_means(values: npt.NDArray[Any], batch_size: int) -> Floats:

@@ -175,7 +175,7 @@ class Trainer(AbstractTrainer):
     def activations(self, parameters, X):
         params = self._put_tree(self.model.build_tree(parameters))
         found = self._activations(params, jax.device_put(X)).items()
-        calls = [(*reversed(key.split(" ", 2)[1:]), X, np.asarray(a)) for key, a in found]
+        calls = [(*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found]
         return Pass(np.empty(0), calls).activations()
 
     def optimizer_state(self):
@@ -265,33 +265,58 @@ def _probe(model, state, X, y):
 
 
 def _activations(model, params, X):
-    """What layers give, and what is named or sown, with place and kind before its name."""
+    """What layers are given and give, and what is named or sown; place and kind before its name."""
     model.noted.clear()
+    nothing = jnp.zeros(0)
+
+    def is_layer(module, method):
+        return method == "__call__" and module.path and not isinstance(module, nn.Sequential)
 
     def is_rung(module, method):
-        found = method == "__call__" and module.path and not isinstance(module, nn.Sequential)
+        found = is_layer(module, method)
         if found:
             model.noted.append((".".join(module.path), type(module).__name__))
         return found
 
+    def note_given(call, arguments, options, context):
+        if is_layer(context.module, context.method_name):
+            arrays = [X for X in arguments[:1] if isinstance(X, jax.Array)]
+            context.module.sow("given", "X", [*arrays, nothing][0])
+        return call(*arguments, **options)
+
     try:
-        _, held = model.apply(
-            {"params": params}, X, capture_intermediates=is_rung, mutable=["intermediates"]
-        )
+        with nn.intercept_methods(note_given):
+            _, held = model.apply(
+                {"params": params},
+                X,
+                capture_intermediates=is_rung,
+                mutable=["intermediates", "given"],
+            )
     except JaxTransformError:  # layers inside a transformation that knows none of them
         return {}
+    given = flatten_dict(held.get("given", {}), sep=".")
+    given = {name.removesuffix(".X"): iter(values) for name, values in given.items()}
     held = flatten_dict(held.get("intermediates", {}), sep=".")
     held = {
         name.removesuffix(".__call__"): iter(values if isinstance(values, tuple) else (values,))
         for name, values in held.items()
     }
-    calls = [(name, kind, next(held[name], None)) for name, kind in model.noted if name in held]
-    calls += [(name, "", value) for name, values in held.items() for value in values]
+    calls = [
+        (name, kind, next(given.get(name, iter(())), nothing), _first(next(held[name], None)))
+        for name, kind in model.noted
+        if name in held
+    ]
+    calls += [(name, "", nothing, value) for name, values in held.items() for value in values]
     return {
-        f"{i:06} {kind} {name.removesuffix('()')}": value
-        for i, (name, kind, value) in enumerate(calls)
+        f"{i:06} {kind} {name.removesuffix('()')}": (X, value)
+        for i, (name, kind, X, value) in enumerate(calls)
         if isinstance(value, jax.Array)
     }
+
+
+def _first(output):
+    """An output without what stands behind it, states or weights of an attention say."""
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 def _example_loss(model, state, X, y):

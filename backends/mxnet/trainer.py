@@ -66,6 +66,17 @@ class Trainer(EagerTrainer):
         np.random.shuffle(order)
         return order.asnumpy()
 
+    def activations(self, parameters, X):
+        # A compiled block calls none of those inside it, and no hook.
+        blocks = [block for block in _inside(self.model) if getattr(block, "_active", False)]
+        try:
+            for block in blocks:
+                block._active = False
+            return super().activations(parameters, X)
+        finally:
+            for block in blocks:
+                block._active = True
+
     def watched_pass(self, model, X, training):
         before = model.get_states()
         with model.noting() as calls, autograd.record(train_mode=training):
@@ -83,6 +94,13 @@ class Trainer(EagerTrainer):
         return Pass(y_hat.asnumpy(), calls, before, model.get_states())
 
 
+def _inside(block):
+    """All blocks inside a block."""
+    for child in block._children.values():
+        yield child
+        yield from _inside(child)
+
+
 def _blocks(block, path=""):
     """The blocks inside a block, with their paths; not those that only call others in turn."""
     for name, child in block._children.items():
@@ -98,6 +116,8 @@ def _has_function(block):
 
 
 def _note(calls, name, layer, block, inputs, output):
+    if isinstance(output, list | tuple) and output:  # and states
+        output = output[0]
     if all(isinstance(array, np.ndarray) for array in (inputs[0], output)):
         X, y = inputs[0].asnumpy(), output.asnumpy()
         if block is not layer:  # but the function that it ends in

@@ -200,6 +200,8 @@ def _noted(calls, name, layer, call, X, *arguments, **options):
     if end is output and Z is not X and Z is not output:
         steps = [(name, kind, X, Z), (f"{name}.activation", function.__name__, Z, output)]
     for *whose, X, output_ in steps:
+        if isinstance(output_, list | tuple) and output_:  # and states, weights of an attention
+            output_ = output_[0]
         if all(isinstance(t, tf.Tensor) and hasattr(t, "numpy") for t in (X, output_)):
             calls.append((*whose, X.numpy(), output_.numpy()))
     return output

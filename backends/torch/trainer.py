@@ -110,6 +110,8 @@ def _states(model):
 
 
 def _note(calls, name, module, inputs, output):
+    if isinstance(output, tuple) and output:  # and states, weights of an attention
+        output = output[0]
     if isinstance(output, torch.Tensor) and inputs and isinstance(inputs[0], torch.Tensor):
         arrays = (numpy(tensor).copy() for tensor in (inputs[0], output))
         calls.append((name, type(module).__name__, *arrays))

@@ -19,7 +19,7 @@ from framework_parity.common.judging.metrics import (
     mean_findings,
     step_sizes,
 )
-from framework_parity.common.judging.model_ladder import ModelLadder, accuracy_finding, layer_of
+from framework_parity.common.judging.model_ladder import ModelLadder, accuracy_finding, is_of_layer
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import (
@@ -273,13 +273,13 @@ def check_against(plan: Plan, reference: Record, record: Record) -> None:
     check_feeding(plan, record.arrays)
     steps = set(plan.probes) - {*probed_steps(plan, reference, record)}
     left_out = tuple(f"probe/{step}/" for step in steps)
-    given = {name for name in record.arrays if not layer_of(name)}  # layers are matched
+    given = {name for name in record.arrays if not is_of_layer(name)}  # layers are matched
     unknown = given - {*reference.arrays, *COUNTS, ROWS}
     if unknown := {name for name in unknown if f"/{OPTIMIZER}" not in f"/{name}"}:
         raise RecordError(min(unknown), "the arrays of the reference", "one more")
     for name, expected in reference.arrays.items():
         # A member has no feeding, or more if wrong; layers are matched.
-        if layer_of(name) or name.startswith(("fed/", *left_out)):
+        if is_of_layer(name) or name.startswith(("fed/", *left_out)):
             continue
         if f"/{OPTIMIZER}" in f"/{name}" and name not in record.arrays:  # of another kind
             continue

@@ -31,6 +31,7 @@ from framework_parity.common.judging.layers import NEAR, Layer, listed, partners
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.forward_checks import INPUT
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -326,6 +327,11 @@ def layer_of(key: str) -> str:
     """The name of the activation that an array is; empty if it is none."""
     kind, _, name = key.partition("/forward/")
     return name if kind.startswith("probe/") and name != "y_hat" else ""
+
+
+def is_of_layer(key: str) -> bool:
+    """Whether an array is an activation, or what a layer was given."""
+    return bool(layer_of(key)) or INPUT in [f"{part}/" for part in key.split("/")[2:3]]
 
 
 def accuracy_finding(

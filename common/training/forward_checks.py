@@ -19,11 +19,16 @@ Call = tuple[str, str, Array, Array]
 """One of a layer: its name, its kind, input and output. What a model names itself has no kind."""
 
 
+INPUT = "input/"
+"""What comes in a record before the name of an activation, of what its layer was given."""
+
+
 class Activation(NamedTuple):
-    """What a layer of this kind gave."""
+    """What a layer of this kind gave, and what it was given; None if that is not known."""
 
     kind: str
     values: Array
+    given: Array | None = None
 
 
 class Pass(NamedTuple):
@@ -44,11 +49,12 @@ class Pass(NamedTuple):
         Fractions alone, and finite ones: of others there is no rounding.
         """
         found, times = {}, Counter[str]()
-        for name, kind, _, output in self.calls:
+        for name, kind, X, output in self.calls:
             times[name] += 1
             if output.dtype.kind == "f" and np.isfinite(output).all():
                 further = f"#{times[name]}" * (times[name] > 1)
-                found[name.replace("/", ".") + further] = Activation(kind, output)
+                given = X if kind and X.size and np.isfinite(X).all() else None
+                found[name.replace("/", ".") + further] = Activation(kind, output, given)
         return found
 
 

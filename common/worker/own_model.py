@@ -20,7 +20,7 @@ from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
-from framework_parity.common.training.forward_checks import changing
+from framework_parity.common.training.forward_checks import INPUT, changing
 from framework_parity.common.training.layers import Converter, Entry
 from framework_parity.common.training.matching import Wanted, match, table
 from framework_parity.common.training.model_file import OwnModel, place_in
@@ -194,6 +194,7 @@ class Run:
         """Train, probe from the reference's states (its own if there is none), and record."""
         self.backend, d2l = name, recorder.worker.backend(name)
         self.kinds: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}
         data, lr = self.data, self.plan.recipe.lr
         with d2l.Trainer.layers_of(self.dtype):
             built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
@@ -230,6 +231,7 @@ class Run:
             **recorder.outcome(trainer),
             "kinds": self.kinds,
             **self.parameters(pairs),
+            "inputs": self.inputs,
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}
@@ -379,9 +381,16 @@ class Run:
         if not self.data.has_classes:
             del arrays["metric/accuracy"]
         arrays.pop("data/X")
-        for name, (kind, value) in self.model.renamed(self.backend, activations).items():
+        earlier: dict[tuple[object, ...], str] = {}
+        for name, (kind, value, X) in self.model.renamed(self.backend, activations).items():
             self.kinds[name] = kind
             arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
+            if X is not None and self.member is None:  # of members it is not asked
+                if (source := earlier.get(_bits(X))) is None:
+                    arrays[f"{INPUT}{name}"] = cut(X)
+                else:
+                    self.inputs[name] = source
+            earlier[_bits(value)] = name
         return arrays
 
     def restored_activation(self, name: str, value: Array, step: int, back: Array) -> Array:
@@ -444,6 +453,11 @@ TINY = float(np.finfo("float64").tiny)
 
 MOST_NUMBERS = 2**16
 """How many numbers of an activation are recorded, of the first examples, at the most or of one."""
+
+
+def _bits(value: Array) -> tuple[object, ...]:
+    """What tells an array from every other one."""
+    return value.shape, value.dtype.str, value.tobytes()
 
 
 def cut(value: Array) -> Array:

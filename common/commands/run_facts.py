@@ -12,6 +12,7 @@ from framework_parity.common.execution.processes import Contender, Execution, re
 from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
@@ -84,10 +85,9 @@ def row(contender: Contender, outcome: Outcome, record: Record | None = None) ->
 
 
 def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None:
-    """The cause of a divergence, looked for with every step that was probed.
-
-    Known are those of softmax regression alone.
-    """
+    """The cause of a divergence, looked for with every step that was probed."""
+    if isinstance(judge, ModelJudge):
+        return judge.cause(record, found)
     if not isinstance(judge, SoftmaxJudge):
         return None
     steps = {int(name.split("/")[1]) for name in record.arrays if name.startswith("probe/")}

@@ -10,9 +10,11 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.data.data_module import DataModule
+from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.grades import Liveness, lifeless
-from framework_parity.common.judging.judge import Floats, Judge
+from framework_parity.common.judging.judge import Floats, Judge, Judgement
 from framework_parity.common.judging.ladder import Finding, first_divergence
+from framework_parity.common.judging.layer_evidence import layer_cause
 from framework_parity.common.judging.metrics import (
     count_findings,
     finding,
@@ -186,6 +188,22 @@ class ModelJudge(Judge):
         """The judge that has the first member, the plan's own training in its dtype, alone."""
         first = course_of(self.ladder.members[0])
         return replace(self, envelope=measure_bounds(self.plan, self.oracle, [first]))
+
+    def cause(self, record: Record, judgement: Judgement) -> Diagnosis | None:
+        """Why a run diverges first where it does, as far as that is known."""
+        if (found := judgement.divergence) is None:
+            return None
+        return layer_cause(self.ladder, record, found, self.thresholds.envelopes, self.examples)
+
+    def examples(self, step: int) -> Array | None:
+        """The features of a probed step's batch, in float64; None where they are too many."""
+        if self.data.is_large:
+            return None
+        return self._features[self.plan.rows(step)]
+
+    @cached_property
+    def _features(self) -> Array:
+        return self.data.examples(train=True, dtype="float64")[0]
 
     def notices(self) -> Iterator[str]:
         """What to say of an envelope that is wider than one would take it to be."""

@@ -7,6 +7,7 @@ the records of its ensemble.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
@@ -27,7 +28,15 @@ from framework_parity.common.judging.ladder import (
     spoken,
     unequal,
 )
-from framework_parity.common.judging.layers import NEAR, Layer, listed, partners, worst_of_rungs
+from framework_parity.common.judging.layers import (
+    NEAR,
+    Layer,
+    far,
+    listed,
+    partners,
+    turned,
+    worst_of_rungs,
+)
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
@@ -104,11 +113,54 @@ class ModelLadder:
             for n, found in whole.items()
         }
 
+    def turned(self, record: Record) -> Record:
+        """A record with the axes of its activations in the order of the reference's."""
+        last = probed_steps(self.plan, self.reference, record)[-1]
+        ours, theirs = (
+            {n: r.arrays[f"probe/{last}/forward/{n}"] for n in self._layers(r)}
+            for r in (self.reference, record)
+        )
+        if not (axes := turned(ours, theirs)):
+            return record
+        arrays = {
+            key: array.transpose(axes[name]) if (name := layer_of(key)) in axes else array
+            for key, array in record.arrays.items()
+        }
+        return Record(record.facts, arrays)
+
+    def given_to(self, record: Record, step: int, name: str) -> Array | None:
+        """What a layer of a record was given, by its own name; None if that is not known."""
+        if (array := record.arrays.get(f"probe/{step}/{INPUT}{name}")) is not None:
+            return array
+        source = record.facts.get("inputs", {}).get(name, "")
+        return record.arrays.get(f"probe/{step}/forward/{source}")
+
+    def given_apart(self, record: Record, step: int, name: str, other: str) -> float:
+        """How far what two layers were given is apart, whatever the order of its axes."""
+        exact, received = (
+            self.given_to(r, step, n) for r, n in ((self.reference, name), (record, other))
+        )
+        if exact is None or received is None:
+            return math.inf
+        axes = turned({name: exact}, {name: received}).get(name)
+        received = received if axes is None else received.transpose(axes)
+        return far(received, exact) if received.shape == exact.shape else math.inf
+
     def matched(self, record: Record) -> tuple[Record, dict[str, str]]:
         """A record with the reference's names for its activations, and its own by these.
 
         It is without those that have no partner.
         """
+        if id(record) not in self._matched:
+            self._matched[id(record)] = record, *self._match(self.turned(record))
+        return self._matched[id(record)][1:]
+
+    @cached_property
+    def _matched(self) -> dict[int, tuple[Record, Record, dict[str, str]]]:
+        """What was matched before, with the records, whose places in memory are their keys."""
+        return {}
+
+    def _match(self, record: Record) -> tuple[Record, dict[str, str]]:
         steps = probed_steps(self.plan, self.reference, record)
 
         def of(pairs: Mapping[str, str]) -> dict[str, Array]:
@@ -136,7 +188,12 @@ class ModelLadder:
             for name, layer in self.layers.items()
             if (f"forward/{name}", "largest") in self.envelopes
         }
-        pairs = partners(compared, self._layers(record), apart)
+        pairs = partners(
+            compared,
+            self._layers(record),
+            apart,
+            lambda name, other: self.given_apart(record, steps[-1], name, other),
+        )
         pairs = {name: other for name, other in pairs.items() if not is_another(name, other)}
         others = {key: array for key, array in record.arrays.items() if not layer_of(key)}
         return Record(record.facts, others | of(pairs)), pairs
@@ -153,8 +210,9 @@ class ModelLadder:
             },
         }
 
-    def way_to(self, rung: str, pairs: Mapping[str, str]) -> str:
+    def way_to(self, rung: str, record: Record) -> str:
         """What there is to say of a layer that is the first to be off."""
+        pairs = self.matched(record)[1]
         before = list(self.layers)
         before = before[: before.index(rung)] if rung in before else before
         alone = [name for name in before if name not in pairs]
@@ -162,9 +220,18 @@ class ModelLadder:
         between = [name for name in alone if before.index(name) > last]
         other = pairs.get(rung, rung)
         return "; ".join(
-            [f"its own name is {other}, matched by its values or its place"] * (other != rung)
+            [f"its own name is {other}, matched by {self._how(rung, other, record)}"]
+            * (other != rung)
             + [f"not compared on the way to it: {listed(between)}"] * bool(between)
         )
+
+    def _how(self, rung: str, other: str, record: Record) -> str:
+        """By what two activations of unlike names are partners."""
+        last = probed_steps(self.plan, self.reference, record)[-1]
+        key = f"probe/{last}/forward/{rung}"
+        if far(self.matched(record)[0].arrays[key], self.reference.arrays[key]) <= NEAR:
+            return "its values"
+        return "its input" if self.given_apart(record, last, rung, other) <= NEAR else "its place"
 
     # The stages of a step
 
@@ -283,7 +350,7 @@ class ModelLadder:
             return None
         found = self.noted(first, threshold)
         if found.stage == "forward":
-            return replace(found, note=self.way_to(found.tensor, self.matched(record)[1]))
+            return replace(found, note=self.way_to(found.tensor, record))
         if found.stage == "update" and (words := self.rounded_correction(record, threshold)):
             found = replace(found, note="; ".join(filter(None, (words, found.note))))
         return found

@@ -382,12 +382,12 @@ class Run:
             del arrays["metric/accuracy"]
         arrays.pop("data/X")
         earlier: dict[tuple[object, ...], str] = {}
-        for name, (kind, value, X) in self.model.renamed(self.backend, activations).items():
+        for name, (kind, value, given) in self.model.renamed(self.backend, activations).items():
             self.kinds[name] = kind
             arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
-            if X is not None and self.member is None:  # of members it is not asked
-                if (source := earlier.get(_bits(X))) is None:
-                    arrays[f"{INPUT}{name}"] = cut(X)
+            if given is not None and self.member is None:  # of members it is not asked
+                if (source := earlier.get(_bits(given))) is None:
+                    arrays[f"{INPUT}{name}"] = cut(given)
                 else:
                     self.inputs[name] = source
             earlier[_bits(value)] = name

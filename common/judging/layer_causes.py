@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -80,14 +81,27 @@ class Fit:
         options: all of them.
         envelopes: how well they do.
         is_tidy: whether what was solved for is a number that somebody would write.
-        best: what was solved for, before it was rounded to such a number.
+        solved: which option was solved for.
+        best: its number before it was rounded to such a one.
     """
 
     labels: tuple[str, ...]
     options: Options
     envelopes: float
     is_tidy: bool = True
+    solved: str | None = None
     best: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The number that was solved for."""
+        return self.options[self.solved] if self.solved else None
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the number named is another than the nearest one, by more than a hundredth."""
+        value, best = self.value, self.best
+        return value is not None and best is not None and abs(best - value) > 0.01 * abs(value)
 
 
 @dataclass(frozen=True)
@@ -124,8 +138,13 @@ class LayerSearch:
             ratios.append(gain / self.envelopes["gain"])
         return max(ratios)
 
+    @cached_property
     def identified(self) -> tuple[Kind, tuple[str, ...], Options] | None:
         """What the layer is in the reference: kind, from what it is computed, and its options."""
+        with np.errstate(all="ignore"):  # what does not fit may divide by zero
+            return self._identified()
+
+    def _identified(self) -> tuple[Kind, tuple[str, ...], Options] | None:
         given, last = self.reference[0].given, self.reference[-1].target
         for kind in self.kinds:
             names = [n for n in given if kind.arity == 1 or given[n].shape[:-1] == last.shape[:-1]]
@@ -172,11 +191,9 @@ class LayerSearch:
         self, kind: Kind, options: Options, sources: tuple[str, ...], steps: Sequence[Step]
     ) -> list[Floats]:
         """What a layer gives in some steps."""
-        with np.errstate(all="ignore"):
-            return [
-                kind.compute(options, step.of(sources), step.parameters, step.exact)
-                for step in steps
-            ]
+        return [
+            kind.compute(options, step.of(sources), step.parameters, step.exact) for step in steps
+        ]
 
     def solved(
         self,
@@ -255,12 +272,16 @@ class LayerSearch:
             if solve == "slope" and not value:  # then it is another function
                 return Fit(labels, options, math.inf)
             if (envelopes := misfit(value)) <= min(self.limit, max(1.0, 2 * least)):
-                return Fit(labels, options | {solve: value}, envelopes, True, best)
-        return Fit(labels, options, least, False, best)
+                return Fit(labels, options | {solve: value}, envelopes, True, solve, best)
+        return Fit(labels, options, least, False, solve, best)
 
     def cause(self, place: str) -> Diagnosis | None:
         """The cause, as far as there is one; ``place`` says where, in words."""
-        found = self.identified()
+        with np.errstate(all="ignore"):
+            return self._cause(place)
+
+    def _cause(self, place: str) -> Diagnosis | None:
+        found = self.identified
         if found is None:
             return None
         kind, sources, options = found
@@ -283,7 +304,8 @@ class LayerSearch:
             parts = []
             for label in fit.labels:
                 ours, theirs = kind.say(label, fit.options), kind.say(label, options)
-                ours = f"{ours} (nearest: {fit.best:.3g})" if is_rough(fit, label) else ours
+                if fit.is_rough and label in (fit.solved, "function"):
+                    ours = f"{ours} (nearest: {fit.best:.3g})"
                 parts.append(f"{LABELS.get(label, label)}: {ours}, in the reference {theirs}")
             return " and ".join(parts)
 
@@ -299,7 +321,7 @@ class LayerSearch:
         alone = len(fits) == 1
         return Diagnosis(
             " or ".join(dict.fromkeys(names)),
-            first.options[first.labels[-1]] if alone and first.best is not None else None,
+            first.value if alone else None,
             sentence,
             least,
             None,
@@ -317,14 +339,6 @@ LABELS = {
     "second": "second part",
 }
 """What a label is called where it is no word for it."""
-
-
-def is_rough(fit: Fit, label: str) -> bool:
-    """Whether the number named is another than the nearest one, by more than a hundredth."""
-    value = fit.options.get(label)
-    if fit.best is None or not isinstance(value, float):
-        return False
-    return abs(fit.best - value) > 0.01 * abs(value)
 
 
 def best_of(fits: Sequence[Fit]) -> list[Fit]:

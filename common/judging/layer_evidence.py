@@ -47,7 +47,7 @@ def layer_cause(
     evidence = Evidence(ladder, record, found.tensor, examples)
     for search, place in evidence.searches(limit):
         if cause := search.cause(place):
-            own = (value for value in (search.identified() or ("", (), {}))[2].values())
+            own = search.identified[2].values() if search.identified else ()
             if first.stage == "forward" or first.tensor in own:
                 return cause
     return None

@@ -10,7 +10,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -88,8 +88,7 @@ def said(value: object) -> str:
 
 def applied(function: str, X: Floats, slope: float) -> Floats:
     """A function by its name."""
-    with np.errstate(over="ignore"):
-        return SLOPED[function](X, slope) if function in SLOPED else FUNCTIONS[function](X)
+    return SLOPED[function](X, slope) if function in SLOPED else FUNCTIONS[function](X)
 
 
 def other_functions(function: str) -> Iterator[Change]:
@@ -111,7 +110,7 @@ class Function(Kind):
     """c · f(x), where it is not dropped."""
 
     name = "function of single numbers"
-    plain: Options = {"slope": 0.0, "factor": 1.0, "dropped": False}
+    plain: ClassVar[Options] = {"slope": 0.0, "factor": 1.0, "dropped": False}
 
     def guesses(
         self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
@@ -268,8 +267,7 @@ class Normalisation(Kind):
         axes = tuple(a for a, size in enumerate(whole) if size == 1)
         centred, moved = (A - A.mean(axes, keepdims=True) for A in (Z, target))
         square = (centred**2).sum(axes, keepdims=True)
-        with np.errstate(all="ignore"):
-            slopes = ((centred * moved).sum(axes, keepdims=True) / square).ravel()
+        slopes = ((centred * moved).sum(axes, keepdims=True) / square).ravel()
         given = {NOTHING: np.ones(math.prod(shape))}
         given |= {n: p.ravel() for n, p in parameters.items() if p.size == math.prod(shape)}
         for name, values in given.items():
@@ -369,9 +367,8 @@ class Softmax(Kind):
             mask = (exact != 0).astype(np.float64)
         if mask is not None and options["axis"] != X.ndim - 1:
             return np.full(X.shape, np.inf)
-        with np.errstate(all="ignore"):
-            found = softmax(X, options["axis"], mask, options["late"])
-            return np.log(found) if options["log"] else found
+        found = softmax(X, options["axis"], mask, options["late"])
+        return np.log(found) if options["log"] else found
 
     def changes(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors
@@ -449,9 +446,8 @@ class Scores(Kind):
         self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
     ) -> Iterator[Change]:
         Q, K = inputs
-        if Q.ndim == target.ndim and Q.ndim > 2 and Q.shape == K.shape:
-            if target.shape == (*Q.shape[:-1], Q.shape[-2]):
-                yield Change("", {"scale": 1 / math.sqrt(Q.shape[-1])}, "scale")
+        if Q.ndim > 2 and Q.shape == K.shape and target.shape == (*Q.shape[:-1], Q.shape[-2]):
+            yield Change("", {"scale": 1 / math.sqrt(Q.shape[-1])}, "scale")
 
     def compute(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats

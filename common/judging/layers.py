@@ -97,9 +97,8 @@ def turned(exact: Mapping[str, Array], received: Mapping[str, Array]) -> dict[st
             left.append((name, value, {a.shape for a in alike}))
     for name, value, shapes in left:
         axes_of = {axes for axes in found.values() if len(axes) == value.ndim}
-        if len(axes_of) == 1 and (axes := axes_of.pop()):
-            if value.transpose(axes).shape in shapes:
-                found[name] = axes
+        if len(axes_of) == 1 and value.transpose(*axes_of).shape in shapes:
+            found[name] = axes_of.pop()
     return {name: axes for name, axes in found.items() if axes != tuple(range(len(axes)))}
 
 

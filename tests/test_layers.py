@@ -67,6 +67,17 @@ def {PLAIN}_model(d2l, num_inputs, num_outputs, lr):
 """
 
 
+CAUSES = {
+    "a first layer that is larger": ("factor", 1.001),
+    "another function": ("function", None),
+    "another epsilon": ("epsilon", 1e-4),
+    "a second layer that is larger": ("factor", 1.001),
+    "a third layer that is larger": ("factor", 1.001),
+    "no bias": ("bias", None),
+}
+"""What the cause of each fault is, and its value."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A reference in NumPy, which names its layers, and the ensemble of it."""
@@ -139,11 +150,13 @@ def test_the_layer_that_is_wrong_is_the_first_divergence(judge, trained, name):
     assert sound.stages["forward"].envelopes <= 4
     for fault, record in records.items():
         _, stage, rung = FAULTS[fault]
-        found = judge.judge(record).divergence
+        judgement = judge.judge(record)
+        found, cause = judgement.divergence, judge.cause(record, judgement)
         if stage == "gradient" and sound.divergence:  # a loss that is biased by itself is first
             assert found.stage == sound.divergence.stage
             continue
         assert (found.step, found.stage, found.tensor) == (0, stage, rung), fault
+        assert (cause.name, cause.value) == CAUSES[fault], cause.sentence
         layer = "layer " * (stage == "forward")
         assert f"stage {stage}, {layer}{rung}: " in divergence_line({"divergence": asdict(found)})
 

@@ -8,7 +8,7 @@ import functools
 
 import jax
 import numpy as np
-from flax import linen, nnx
+from flax import linen
 from flax.traverse_util import flatten_dict
 
 from framework_parity.common.training.layers import Walk, as_it_is
@@ -22,24 +22,29 @@ NORM = {
     "variance": ("var", as_it_is),
 }
 LAYERS = (
-    ((linen.Dense, nnx.Linear), "linear", KERNEL_AND_BIAS),
-    ((linen.Conv, nnx.Conv), "convolution", KERNEL_AND_BIAS),
-    ((linen.ConvTranspose, nnx.ConvTranspose), "transposed convolution", KERNEL_AND_BIAS),
-    ((linen.BatchNorm, nnx.BatchNorm), "batch norm", NORM),
-    ((linen.LayerNorm, nnx.LayerNorm), "layer norm", NORM),
-    ((linen.GroupNorm, nnx.GroupNorm), "group norm", NORM),
-    ((linen.RMSNorm, nnx.RMSNorm), "rms norm", NORM),
-    ((linen.InstanceNorm, nnx.InstanceNorm), "instance norm", NORM),
-    ((linen.Embed, nnx.Embed), "embedding", {"weight": ("embedding", as_it_is)}),
+    (("Dense", "Linear"), "linear", KERNEL_AND_BIAS),
+    (("Conv",), "convolution", KERNEL_AND_BIAS),
+    (("ConvTranspose",), "transposed convolution", KERNEL_AND_BIAS),
+    (("BatchNorm",), "batch norm", NORM),
+    (("LayerNorm",), "layer norm", NORM),
+    (("GroupNorm",), "group norm", NORM),
+    (("RMSNorm",), "rms norm", NORM),
+    (("InstanceNorm",), "instance norm", NORM),
+    (("Embed",), "embedding", {"weight": ("embedding", as_it_is)}),
 )
+"""By the names of the classes, in Linen and in NNX, which takes long to import."""
 GATES = {
-    linen.LSTMCell: ("lstm", ("i", "f", "g", "o")),
-    linen.OptimizedLSTMCell: ("lstm", ("i", "f", "g", "o")),
-    linen.GRUCell: ("gru", ("r", "z", "n")),
-    linen.SimpleCell: ("rnn", ("",)),
+    "LSTMCell": ("lstm", ("i", "f", "g", "o")),
+    "GRUCell": ("gru", ("r", "z", "n")),
+    "SimpleCell": ("rnn", ("",)),
 }
-NNX_CELLS = {nnx.OptimizedLSTMCell: "lstm", nnx.GRUCell: "gru", nnx.SimpleCell: "rnn"}
-ATTENTION = (linen.MultiHeadDotProductAttention, nnx.MultiHeadAttention)
+GATES["OptimizedLSTMCell"] = GATES["LSTMCell"]
+ATTENTION = "MultiHeadDotProductAttention", "MultiHeadAttention"
+
+
+def _is(module, *names):
+    classes = [base for base in type(module).__mro__ if base.__module__.startswith("flax.")]
+    return any(base.__name__ in names for base in classes)
 
 
 def entries(model, X):
@@ -62,7 +67,7 @@ def entries(model, X):
     trained = [name.removeprefix(PARAMS) for name in held if name.startswith(PARAMS)]
     walk = Walk({n.removeprefix(PARAMS): a.shape for n, a in held.items()}, trained, "/")
     for path, module in called.items():
-        if isinstance(module, nnx.bridge.ToLinen):
+        if _is(module, "ToLinen"):
             for inner, found in _inside(module):
                 place = "/".join(filter(None, (path, *inner)))
                 _layer(walk, place, found)
@@ -75,29 +80,40 @@ def entries(model, X):
 
 def _inside(module):
     """The modules of NNX inside one of Linen, with their paths, in the order of their making."""
-    options = dict(module.kwargs) | ({} if module.skip_rng else {"rngs": nnx.Rngs(0)})
-    made = nnx.eval_shape(lambda: module.nnx_class(*module.args, **options))
-    return _modules(made, ())
+    from flax import nnx  # which whoever has such a module has imported
+
+    def make():
+        rngs = {} if module.skip_rng else {"rngs": nnx.Rngs(0)}
+        return module.nnx_class(*module.args, **module.kwargs, **rngs)
+
+    return _modules(nnx.eval_shape(make), ())
 
 
 def _modules(module, path):
     yield path, module
-    if not isinstance(module, (*ATTENTION, *NNX_CELLS)):  # one layer each
+    if not _is(module, *GATES, *ATTENTION):  # one layer each
         for name, part in vars(module).items():
-            if isinstance(part, nnx.Module):
+            if _is(part, "Module"):
                 yield from _modules(part, (*path, name))
 
 
 def _layer(walk, path, module):
     add = functools.partial(walk.add, path)
-    if isinstance(module, ATTENTION):
+    if _is(module, *ATTENTION):
         for part in ("query", "key", "value"):
             add("attention", f"{part} weight", f"{part}/kernel", _joined)
             add("attention", f"{part} bias", f"{part}/bias", np.ravel)
         add("attention", "output weight", "out/kernel", _joined_heads)
         add("attention", "output bias", "out/bias")
-    elif type(module) in GATES:
-        kind, gates = GATES[type(module)]
+    elif _is(module, *GATES) and f"{path}/dense_i/kernel".lstrip("/") in walk.shapes:
+        kind, _ = GATES[next(name for name in GATES if _is(module, name))]
+        add(kind, "weight", "dense_i/kernel")
+        add(kind, "recurrent weight", "dense_h/kernel")
+        add(kind, "bias", "dense_i/bias")
+        alone = f"{path}/dense_i/bias".lstrip("/") not in walk.shapes
+        add(kind, "bias" if alone else "recurrent bias", "dense_h/bias")
+    elif _is(module, *GATES):
+        kind, gates = GATES[next(name for name in GATES if _is(module, name))]
         for role, side in (("weight", "i"), ("recurrent weight", "h")):
             add(kind, role, [f"{side}{gate}/kernel" for gate in gates], _side_by_side)
             bias = role.replace("weight", "bias")
@@ -107,16 +123,9 @@ def _layer(walk, path, module):
             bias = bias if both else "bias"  # where there is one only, whose it is does not matter
             if had:
                 add(kind, bias, had, _side_by_side, bias.replace(" ", "_"))
-    elif type(module) in NNX_CELLS:
-        kind = NNX_CELLS[type(module)]
-        add(kind, "weight", "dense_i/kernel")
-        add(kind, "recurrent weight", "dense_h/kernel")
-        add(kind, "bias", "dense_i/bias")
-        alone = f"{path}/dense_i/bias".lstrip("/") not in walk.shapes
-        add(kind, "bias" if alone else "recurrent bias", "dense_h/bias")
     elif not _is_known(walk, path):
         for classes, kind, roles in LAYERS:
-            if isinstance(module, classes):
+            if _is(module, *classes):
                 for role, (tensor, layout) in roles.items():
                     if kind == "transposed convolution" and role == "weight":
                         layout = _given_back if module.transpose_kernel else _flipped

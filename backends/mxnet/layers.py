@@ -6,6 +6,7 @@ too. A fused recurrent layer gives what it holds the names ``_unfused.LAYER…``
 
 from mxnet.gluon import nn, rnn
 
+from framework_parity.backends.mxnet.optimizer import array_of
 from framework_parity.common.training.layers import Walk, as_it_is, transposed
 
 WEIGHT_AND_BIAS = {"weight": ("weight", transposed), "bias": ("bias", as_it_is)}
@@ -47,7 +48,10 @@ KINDS = (
 
 
 def entries(model):
-    """The parameters and buffers of a model's layers, in the order in which they are made."""
+    """The parameters and buffers of a model's layers, in the order in which they are made.
+
+    A second bias of a recurrent layer that is frozen at zero is none.
+    """
     trained = model.named_tensors()
     held = {**model._collect_params_with_prefix(), **trained}
     known = {}  # a tied one has several names
@@ -60,7 +64,10 @@ def entries(model):
         if kind is not None:
             for place in _places(walk, path):
                 for role, (tensor, layout) in RECURRENT.items():
-                    walk.add(path, kind, role, f"{place}{tensor}", layout)
+                    name = f"{path}.{place}{tensor}" if path else f"{place}{tensor}"
+                    frozen = name in shapes and name not in trained
+                    if role != "recurrent bias" or not (frozen and _is_zero(held[name])):
+                        walk.add(path, kind, role, f"{place}{tensor}", layout)
         for classes, kind, roles in LAYERS:
             if isinstance(block, classes):
                 for role, (tensor, layout) in roles.items():
@@ -69,6 +76,10 @@ def entries(model):
         names = [f"{path}.{name}" if path else name for name in block._reg_params]
         walk.add_rest(path, [*names, *(vars(model) if block is model else ())])
     return walk.entries
+
+
+def _is_zero(parameter):
+    return not array_of(parameter).asnumpy().any()
 
 
 def _blocks(block, path):

@@ -27,7 +27,7 @@ from framework_parity.common.report.findings import where
 from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import OtherRowError, Record, RecordError
-from framework_parity.common.worker.own_model import REFUSED
+from framework_parity.common.worker.own_model import MATCHED, REFUSED
 from framework_parity.common.worker.request import Request
 
 CONFIRMATION = "confirmation"
@@ -78,6 +78,7 @@ class ModelComparison:
         self.plan, self.folder = execution.plan, execution.folder
         self.refused: dict[str, str] = {}
         self.unlike: list[str] = []
+        self.matched: dict[str, list[list[str]]] = {}
 
     def run(self, thresholds: Thresholds) -> dict[str, Any]:
         """Train everything and judge it; the facts of a report.
@@ -137,6 +138,10 @@ class ModelComparison:
         return outcomes
 
     def _tell(self, name: str, facts: dict[str, Any]) -> None:
+        if facts["event"] == MATCHED:
+            self.matched[name] = facts["table"]
+            if name == CONFIRMATION:  # the same as in its own row
+                return
         if facts["event"] == REFUSED:
             self.refused[name] = str(facts.get("reason"))
         self.execution.tell(name, facts)
@@ -182,6 +187,7 @@ class ModelComparison:
     def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         runs = [self._run_facts(judge, contender, outcomes) for contender in self.contenders]
         reference = judge.reference.facts
+        shapes = self.model.shapes or reference["shapes"]
         return {
             "schema": SCHEMA,
             "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
@@ -196,7 +202,8 @@ class ModelComparison:
             **plan_facts(self.plan, self.data),
             "model": {
                 "file": self.model.path.name,
-                "parameters": {n: list(shape) for n, shape in self.model.shapes.items()},
+                "parameters": {name: list(shape) for name, shape in shapes.items()},
+                "matched": {run: rows for run, rows in self.matched.items() if run != CONFIRMATION},
                 "layers": list(judge.ladder.layers),
             },
             "machine": machine_facts(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -40,9 +41,24 @@ class Display:
         if self._bars is not None:
             self._bars.stop()
 
+    def _show(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table that a job made."""
+        table = [columns, *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        text = "\n  ".join([f"{name}:", *lines])
+        with self._lock:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def tell(self, name: str, facts: dict[str, Any]) -> None:
         """Take note of one line of a job's progress."""
         if self.quiet:
+            return
+        if pairs := facts.get("table"):
+            self._show(name, facts["columns"], pairs)
             return
         event, completed, total = facts["event"], facts.get("epoch"), facts.get("max_epochs")
         doing = str(event)

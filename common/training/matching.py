@@ -50,10 +50,13 @@ class Wanted:
 
 def described(one: Wanted | Entry) -> str:
     """A parameter in words: ``net.0.bias (linear bias, 10)``."""
-    frozen = "" if one.trainable else "not trained"
-    sizes = " × ".join(map(str, one.shape)) or "a number"
-    words = [f"{one.kind} {one.role}".strip(), frozen, sizes]
-    return f"{one.name} ({', '.join(filter(None, words))})"
+    return f"{one.name} ({', '.join(said_of(one))})"
+
+
+def said_of(one: Wanted | Entry) -> tuple[str, str]:
+    """What a parameter is, and its shape."""
+    words = [f"{one.kind} {one.role}".strip() or "by hand", "" if one.trainable else "not trained"]
+    return ", ".join(filter(None, words)), " × ".join(map(str, one.shape)) or "a number"
 
 
 def named(entries: Sequence[Entry], names: Names, where: object, backend: str) -> dict[str, Entry]:

@@ -22,7 +22,7 @@ from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.forward_checks import INPUT, changing
 from framework_parity.common.training.layers import Converter, Entry
-from framework_parity.common.training.matching import Wanted, match, table
+from framework_parity.common.training.matching import Wanted, match, said_of, table
 from framework_parity.common.training.model_file import OwnModel, place_in
 from framework_parity.common.training.model_targets import (
     METRICS,
@@ -299,8 +299,9 @@ class Run:
             self.model = recorder.model = file.of(given, data.num_inputs, data.num_outputs)
         built.convert(Converter(pairs))
         if self.reference is not None and self.member is None:
-            rows = [[name, entry.name] for name, entry in pairs.items()]
-            recorder.worker.say(MATCHED, backend=self.backend, by=by, table=rows)
+            rows = [[one.name, pairs[one.name].name, *said_of(one)] for one in wanted]
+            columns = [f"reference ({by})", self.backend, "what it is", "shape"]
+            recorder.worker.say(MATCHED, columns=columns, table=rows)
         return pairs
 
     def parameters(self, pairs: Mapping[str, Entry] | None) -> dict[str, Any]:

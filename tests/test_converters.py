@@ -1,7 +1,7 @@
 """Layers as they stand: their parameters by canonical names, in the layout of the mathematics."""
 
 import json
-import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -87,11 +87,12 @@ def wanted_of(entries):
     return [Wanted.like(entry.name, entry) for entry in entries]
 
 
-def network(draw, separator, weight):
+def network(seed, separator, weight):
     """A chain of layers as a framework names them: what is drawn is the same for all."""
-    made = []
-    for i in range(draw.randint(1, 8)):
-        kind, shape = draw.choice([("linear", (4, 4)), ("linear", (4, 5)), ("layer norm", (4,))])
+    made, draw = [], np.random.default_rng(seed)
+    kinds = [("linear", (4, 4)), ("linear", (4, 5)), ("layer norm", (4,))]
+    for i in range(draw.integers(1, 9)):
+        kind, shape = kinds[draw.integers(3)]
         layer = f"{separator}{i}"
         role = "scale" if kind == "layer norm" else "weight"
         made.append(entry(f"{layer}.{weight}", layer, kind, role, shape))
@@ -103,8 +104,8 @@ def network(draw, separator, weight):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_network_is_matched_with_itself_under_other_names(seed):
-    first = network(random.Random(seed), "net.", "weight")
-    second = network(random.Random(seed), "Dense_", "kernel")
+    first = network(seed, "net.", "weight")
+    second = network(seed, "Dense_", "kernel")
     found = match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
     assert [*found] == [one.name for one in first]
     assert [*found.values()] == second  # each once, in the order of the network
@@ -116,21 +117,33 @@ def test_a_network_is_matched_with_itself_under_other_names(seed):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_one_that_lacks_a_partner_is_named_with_its_framework(seed):
-    draw = random.Random(seed)
-    first, second = network(draw, "net.", "w"), network(random.Random(seed), "Dense_", "k")
-    by_backend = {"alpha": first, "beta": second}
-    short = draw.choice(["alpha", "beta"])
-    gone = by_backend[short].pop(draw.randrange(len(first)))
-    long = "alpha" if short == "beta" else "beta"
+    draw = np.random.default_rng(seed)
+    first, second = network(seed, "net.", "w"), network(seed, "Dense_", "k")
+    gone = int(draw.integers(len(first)))
+    whose, other, held = [("alpha", first, second), ("beta", second, first)][seed % 2]
+    lonely = held[gone]
+    del other[gone]
     with pytest.raises(ParityError) as error:
         match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
-    alike = [one for one in by_backend[long] if (one.role, one.shape) == (gone.role, gone.shape)]
-    (said,) = str(error.value).split("none for ")[1:]
-    assert any(said.startswith(one.name) for one in alike)
-    assert f" of {long}" in said
-    assert "," not in said.partition(")")[2]  # and no other
-    assert "pair them in NAMES" in str(error.value)
-    assert "\n" not in str(error.value)
+    line = str(error.value)
+    (said,) = re.findall("none for (.*); make", line)
+    assert said.endswith(f" of {'beta' if whose == 'alpha' else 'alpha'}")
+    if lonely.role in ("bias", "offset"):  # its layer has a partner, which lacks it
+        assert said.startswith(f"{lonely.name} (")
+    else:  # of layers that are alike, one has none
+        assert lonely.role in said
+    assert said.count(" of ") == 1
+    assert "\n" not in line
+
+
+def test_a_bias_is_that_of_the_layer_with_its_weight():
+    """Each side lacks another bias: in their order they would fit each other."""
+    first = [entry(f"net.{i}.w", f"net.{i}", "linear", "weight", (4, 4)) for i in range(3)]
+    second = [entry(f"D{i}/k", f"D{i}", "linear", "weight", (4, 4)) for i in range(3)]
+    first[1:1] = [entry("net.0.b", "net.0", "linear", "bias", (4,))]
+    second += [entry("D2/b", "D2", "linear", "bias", (4,))]
+    with pytest.raises(ParityError, match=r"none for net.0.b .* of alpha, and none for D2/b"):
+        match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
 
 
 def test_names_of_the_file_come_first():
@@ -211,7 +224,9 @@ def test_a_wrong_name_is_one_line(names, words):
 def test_a_second_bias_that_is_trained_has_no_partner():
     first = [entry("b", "cells", "lstm", "bias"), entry("c", "cells", "lstm", "recurrent bias")]
     second = [entry("bias", "cells", "lstm", "bias")]
-    with pytest.raises(ParityError, match="none for c .lstm recurrent bias, 3. of alpha; a second"):
+    with pytest.raises(
+        ParityError, match=r"none for c .lstm recurrent bias, 3. of alpha; a second"
+    ):
         match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
 
 

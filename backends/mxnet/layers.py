@@ -62,12 +62,14 @@ def entries(model):
     for path, block in _blocks(model, ""):
         kind = next((kind for classes, kind in KINDS if isinstance(block, classes)), None)
         if kind is not None:
-            for place in _places(walk, path):
+            places = _places(walk, path)
+            for place in places:
+                unit = place.strip(".") if len(places) > 1 else ""
                 for role, (tensor, layout) in RECURRENT.items():
                     name = f"{path}.{place}{tensor}" if path else f"{place}{tensor}"
                     frozen = name in shapes and name not in trained
                     if role != "recurrent bias" or not (frozen and _is_zero(held[name])):
-                        walk.add(path, kind, role, f"{place}{tensor}", layout)
+                        walk.add(path, kind, role, f"{place}{tensor}", layout, unit=unit)
         for classes, kind, roles in LAYERS:
             if isinstance(block, classes):
                 for role, (tensor, layout) in roles.items():

@@ -94,6 +94,8 @@ def entries(model):
                 if len(shape) == 2 and own == "bias":  # two in one
                     own = f"bias.{role.replace(' ', '_')}"
                 place = path.removesuffix(".cell")
+                if attribute == "depthwise_kernel":
+                    place += "[depthwise]"
                 given = f"{path}.{own}", place, kind, role, {name: shape}, layout
                 found.append(Entry(*given, id(variable) in trained))
     known = {tensor for entry in found for tensor in entry.tensors}

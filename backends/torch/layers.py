@@ -56,10 +56,12 @@ def entries(model):
         elif isinstance(module, nn.RNNBase):
             for layer in range(module.num_layers):
                 for end in ("", "_reverse")[: 1 + module.bidirectional]:
-                    _recurrent(walk, held, path, module.mode.lower(), f"_l{layer}{end}")
+                    kind = module.mode.partition("_")[0].lower()
+                    unit = f"l{layer}{end}" if module.num_layers > 1 or module.bidirectional else ""
+                    _recurrent(walk, held, path, kind, f"_l{layer}{end}", unit)
         elif isinstance(module, nn.RNNCellBase):
             kind = type(module).__name__.removesuffix("Cell").lower()
-            _recurrent(walk, held, path, kind, "")
+            _recurrent(walk, held, path, kind)
         elif not path.endswith(".out_proj") or not _is_attention(model, path):
             for kind_of_module, kind, roles in LAYERS:
                 if isinstance(module, kind_of_module):
@@ -88,10 +90,9 @@ def _attention(walk, path):
     walk.add(path, "attention", "output bias", "out_proj.bias")
 
 
-def _recurrent(walk, held, path, kind, end):
-    kind = kind.partition("_")[0]  # rnn_tanh
+def _recurrent(walk, held, path, kind, end="", unit=""):
     for role, (tensor, layout) in RECURRENT.items():
         name = f"{path}.{tensor}{end}" if path else f"{tensor}{end}"
         frozen = name in held and not held[name].requires_grad
         if not (role == "recurrent bias" and frozen and not held[name].any()):
-            walk.add(path, kind, role, f"{tensor}{end}", layout)
+            walk.add(path, kind, role, f"{tensor}{end}", layout, unit=unit)

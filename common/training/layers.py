@@ -76,6 +76,7 @@ class Entry:
     Args:
         name: by which it is shown, and named in a file.
         layer: path of its layer, as the layer's activations are named; empty: the model itself.
+            Behind it ``[…]`` where one layer of a framework is several.
         kind: of the layer, as above; empty: by hand.
         role: in the layer, as above; empty: by hand.
         tensors: shape of each tensor of the framework that it is made of, by name.
@@ -154,7 +155,7 @@ class Converter:
 
     def of_layer(self, path: str) -> dict[str, Entry]:
         """The parameters of a layer by canonical name; the path is that of its activation."""
-        return {name: entry for name, entry in self.entries.items() if entry.layer == path}
+        return {n: entry for n, entry in self.entries.items() if entry.layer.split("[")[0] == path}
 
 
 class Walk:
@@ -184,6 +185,7 @@ class Walk:
         tensors: str | Sequence[str],
         layout: Layout = as_it_is,
         name: str | None = None,
+        unit: str = "",
     ) -> None:
         """Add a parameter of a layer, if the layer has it.
 
@@ -192,6 +194,7 @@ class Walk:
             kind, role, layout: as of :class:`Entry`.
             tensors: their names, without the path.
             name: by which it is shown, without the path; by default the tensor's, if it is one.
+            unit: which of several in one layer.
         """
         names = (tensors,) if isinstance(tensors, str) else tensors
         whole = [self._inside(path, tensor) for tensor in names]
@@ -201,7 +204,7 @@ class Walk:
         self.entries.append(
             Entry(
                 self._inside(path, own),
-                path.replace(self.separator, "."),
+                path.replace(self.separator, ".") + (f"[{unit}]" if unit else ""),
                 kind,
                 role,
                 {tensor: self.shapes[tensor] for tensor in whole},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,8 +120,9 @@ def match(
     """The partner of each parameter, in the order of ``wanted``.
 
     That is the one of the file's names; else by hand the one of the same name and shape; else those
-    of the same kind of layer, role and shape, in the order of the network, or of equal paths; where
-    the kinds differ, those of the same role and shape; at last of the same shape.
+    of the same kind of layer, role and shape, in the order of the network, or of equal paths (a
+    bias in the layer that has its weight); where the kinds differ, those of the same role and
+    shape; at last of the same shape.
 
     Args:
         wanted: the reference's.
@@ -144,46 +145,69 @@ def match(
     free = [entry for entry in entries if entry.name not in used]
     for name, entry in found.items():
         if entry.shape != given[name].shape:
-            raise _alone(where, by, backend, [given[name]], [entry])
+            raise _alone(where, by, backend, [given[name]], [entry], {})
     for alike in (
-        lambda one: (one.trainable, one.kind, one.name, one.shape),
+        lambda one: id(one) if one.kind else (one.trainable, one.name, one.shape),
         lambda one: (one.trainable, one.kind, one.role, one.shape),
         lambda one: (one.trainable, one.role, one.shape),
         lambda one: (one.trainable, one.shape),
     ):
-        pairs = _pairs(left, free, alike)
-        found |= {one.name: entry for one, entry in pairs}
-        taken = {id(entry) for _, entry in pairs}
-        left = [one for one in left if one.name not in found]
-        free = [entry for entry in free if id(entry) not in taken]
+        keys = {alike(one): one.role.endswith(LATER) for one in left}
+        for key in sorted(keys, key=lambda key: keys[key]):
+            ours = [one for one in left if alike(one) == key]
+            theirs = [one for one in free if alike(one) == key]
+            pairs = _pairs(ours, theirs, _layers(given, found))
+            found |= {one.name: entry for one, entry in pairs}
+            taken = {id(entry) for _, entry in pairs}
+            left = [one for one in left if one.name not in found]
+            free = [entry for entry in free if id(entry) not in taken]
     if left or free:
-        raise _alone(where, by, backend, left, free)
+        raise _alone(where, by, backend, left, free, _layers(given, found))
     return {one.name: found[one.name] for one in wanted}
 
 
+def _layers(given: Mapping[str, Wanted], found: Mapping[str, Entry]) -> dict[str, str]:
+    """Of layers that have one partner, whose partner they are, too, that one."""
+    pairs = {(given[name].layer, entry.layer) for name, entry in found.items()}
+    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    return {a: b for a, b in pairs if a and b and ours.count(a) == theirs.count(b) == 1}
+
+
+LATER = ("bias", "offset", "mean", "variance")
+"""How roles end whose partner is in the layer that is the partner of their own."""
+
+
 def _pairs(
-    left: Sequence[Wanted], free: Sequence[Entry], alike: Callable[[Any], Hashable]
+    ours: Sequence[Wanted], theirs: Sequence[Entry], layers: Mapping[str, str]
 ) -> list[tuple[Wanted, Entry]]:
-    """Those that are alike, where both sides have as many: of equal paths, else in their order."""
-    pairs: list[tuple[Wanted, Entry]] = []
-    for key in dict.fromkeys(map(alike, left)):
-        ours = [one for one in left if alike(one) == key]
-        theirs = [one for one in free if alike(one) == key]
-        paths = {one.layer: one for one in theirs}
-        if len(paths) == len(theirs) and paths.keys() == {one.layer for one in ours}:
-            theirs = [paths[one.layer] for one in ours]
-        if len(ours) == len(theirs):
-            pairs += zip(ours, theirs, strict=True)
-    return pairs
+    """Of parameters that are alike those of paired ``layers``.
+
+    Of the rest, where there are as many on both sides, those of equal paths, else in their order.
+    """
+    held = {entry.layer: entry for entry in theirs}
+    pairs = [(one, held[layers[one.layer]]) for one in ours if layers.get(one.layer) in held]
+    ours = [one for one in ours if one.layer not in layers]
+    theirs = [entry for entry in theirs if entry.layer not in layers.values()]
+    paths = {entry.layer: entry for entry in theirs}
+    if len(paths) == len(theirs) and paths.keys() == {one.layer for one in ours}:
+        theirs = [paths[one.layer] for one in ours]
+    return pairs + list(zip(ours, theirs, strict=True)) if len(ours) == len(theirs) else pairs
 
 
 def _alone(
-    where: object, by: str, backend: str, left: Sequence[Wanted], free: Sequence[Entry]
+    where: object,
+    by: str,
+    backend: str,
+    left: Sequence[Wanted],
+    free: Sequence[Entry],
+    layers: Mapping[str, str],
 ) -> ParityError:
     """The error that names those without a partner: of as many alike, the last ones."""
+    known = {*layers, *layers.values()}
     rest, alone = list(free), list[Wanted]()
     for one in left:
-        partner = next((e for e in rest if (e.role, e.shape) == (one.role, one.shape)), None)
+        alike = (e for e in rest if (e.role, e.shape) == (one.role, one.shape))
+        partner = next((e for e in alike if not known & {one.layer, e.layer}), None)
         if partner is None:
             alone.append(one)
         else:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.judging.bias_correction import betas, in_float32
 from framework_parity.common.judging.ladder import (
     EXAMPLE,
     STAGES,
@@ -351,30 +350,31 @@ class ModelLadder:
         found = self.noted(first, threshold)
         if found.stage == "forward":
             return replace(found, note=self.way_to(found.tensor, record))
-        if found.stage == "update" and (words := self.rounded_correction(record, threshold)):
-            found = replace(found, note="; ".join(filter(None, (words, found.note))))
         return found
 
-    def rounded_correction(self, record: Record, threshold: float) -> str | None:
-        """What to say if Adam's bias correction in float32 reproduces the updates."""
-        found, worst = betas(self.reference.arrays, self.parameters), 0.0
-        steps = probed_steps(self.plan, self.reference, record)
-        if found is None or len(steps) < 2:  # of one step any factor would do
-            return None
-        for step in steps:
-            count = int(self.reference.arrays[f"probe/{step}/optimizer/count"])
-            factor = in_float32(found, count)
-            for name in self.parameters:
-                tensor = f"update/{name}"
-                exact = self._tensor(self.reference, step, tensor) * factor
-                values = self._statistics(record, step, tensor, exact)
-                worst = max(worst, *self._ratios(tensor, values).values())
-        if worst > threshold:
-            return None
-        return (
-            "Adam's bias correction 1 − βᵗ in float32 reproduces every probed update, within "
-            f"{max(worst, 1.0):.2g} × rounding"
-        )
+    # What a search for causes asks
+
+    def given(self, step: int, name: str) -> Array:
+        """A parameter as every run was given it, before a probed step."""
+        return self._state(step, f"update/{name}")
+
+    def received(self, record: Record, step: int, tensor: str) -> Array:
+        """A tensor of a probed step in float64, an update as the change of its parameter."""
+        return self._tensor(record, step, tensor)
+
+    def rounding(self, step: int, tensor: str) -> float:
+        """The envelope of an entry of a tensor."""
+        exact = self._tensor(self.reference, step, tensor)
+        return self.envelopes[tensor, "largest"] * self._scale(step, tensor, exact)
+
+    def misfit(
+        self, record: Record, step: int, tensor: str, exact: Array | None = None
+    ) -> float:
+        """How far a tensor is from what it should be, by default the reference's; in envelopes."""
+        if exact is None:
+            exact = self._tensor(self.reference, step, tensor)
+        values = self._statistics(record, step, tensor, exact)
+        return max(self._ratios(tensor, values).values())
 
     def noted(self, first: Finding, threshold: float) -> Finding:
         """The first divergence, with the stages before it that would not show one so small."""

@@ -11,7 +11,7 @@ from framework_parity.backends.numpy.scratch import (
     softmax,
 )
 from framework_parity.backends.numpy.trainer import Trainer
-from framework_parity.common.reference.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from framework_parity.common.reference.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, clipped
 from framework_parity.common.training.public_interface import complete
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from framework_parity.backends.numpy.optimizer import arguments
 from framework_parity.common.training.eager_trainer import EagerTrainer
 
 
@@ -13,11 +14,14 @@ class Trainer(EagerTrainer):
         y_hat = model.forward(X)
         loss = model.loss(y_hat, y)
         gradients = model.gradients(X, y_hat, y)
-        optimizer.step(gradients)
+        optimizer.step(model.clip_gradients(gradients))
         return y_hat, loss, gradients
 
     def tensor(self, array):
         return array
+
+    def optimizer_arguments(self, num_steps):
+        return arguments(self.optim, num_steps)
 
     def place(self, X, y):
         super().place(X, y)

@@ -362,19 +362,27 @@ class ModelLadder:
         """A tensor of a probed step in float64, an update as the change of its parameter."""
         return self._tensor(record, step, tensor)
 
-    def rounding(self, step: int, tensor: str) -> float:
-        """The envelope of an entry of a tensor."""
-        exact = self._tensor(self.reference, step, tensor)
-        return self.envelopes[tensor, "largest"] * self._scale(step, tensor, exact)
+    def rounding(self, record: Record, step: int, tensor: str) -> float:
+        """The envelope of an entry of a tensor, at the size that it has in a run."""
+        scale = self._scale(step, tensor, self._tensor(record, step, tensor))
+        return self.envelopes[tensor, "largest"] * scale
 
     def misfit(
         self, record: Record, step: int, tensor: str, exact: Array | None = None
     ) -> float:
-        """How far a tensor is from what it should be, by default the reference's; in envelopes."""
-        if exact is None:
-            exact = self._tensor(self.reference, step, tensor)
-        values = self._statistics(record, step, tensor, exact)
-        return max(self._ratios(tensor, values).values())
+        """How far a tensor is from what it should be, by default the reference's; in envelopes.
+
+        A parameter is rounded after its update, and differently after another update: by so much
+        the updates of all members may be off alike, and this one otherwise.
+        """
+        other = exact is not None and tensor.startswith("update/")
+        exact = self._tensor(self.reference, step, tensor) if exact is None else exact
+        ratios = self._ratios(tensor, values := self._statistics(record, step, tensor, exact))
+        if other and "gain" in values:
+            unit, state = unit_roundoff(self.plan), self._state(step, tensor)
+            noise = unit * float(np.linalg.norm(state * exact)) / float((exact * exact).sum())
+            ratios["gain"] = values["gain"] / max(self.envelopes[tensor, "gain"], noise)
+        return max(ratios.values())
 
     def noted(self, first: Finding, threshold: float) -> Finding:
         """The first divergence, with the stages before it that would not show one so small."""

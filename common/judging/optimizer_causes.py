@@ -260,7 +260,7 @@ class _Search:
         key = step, full
         if key not in self._kept:
             self._kept[key] = [
-                (name, array if full else sampled(array), self.ladder.rounding(step, name))
+                (name, array if full else sampled(array), self.ladder.rounding(self.record, step, name))
                 for name in self.tensors(step)
                 for array in (self.ladder.received(self.record, step, name),)
             ]

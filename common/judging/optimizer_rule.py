@@ -45,15 +45,15 @@ class Begin:
         own, given = record.states()[step], ladder.reference.states()[step]
         memory: dict[str, Any] = {}
         for name in own if step else ():
-            _, kind, *whose = name.split("/", 2)
             if not name.startswith(OPTIMIZER):
                 continue
+            kind, _, whose = name.removeprefix(OPTIMIZER).partition("/")
             value = given.get(name, own[name])
             if kind == "count":
                 memory[kind] = int(value)
             else:
                 cast = value.astype(ladder.plan.recipe.dtype).astype(np.float64)
-                memory.setdefault(kind, {})[whose[0]] = cast
+                memory.setdefault(kind, {})[whose] = cast
         return cls(
             step,
             {name: ladder.given(step, name) for name in names},

@@ -212,6 +212,7 @@ class Adagrad(Optimizer):
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.eps, self.eps_inside = eps, eps_inside
+        self.initial_accumulator_value = initial_accumulator_value
         self.state["sum_of_squares"] = {
             name: np.full_like(value, initial_accumulator_value)
             for name, value in parameters.items()

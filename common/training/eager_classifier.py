@@ -86,6 +86,33 @@ class EagerClassifier(Classifier):
         correct = (predicted == self.numpy(y).reshape(-1)).astype(np.float32)
         return correct.mean() if averaged else correct
 
+    def clip_gradients(self, gradients: Mapping[str, Any] | None = None) -> Any:
+        """Make gradients smaller that are too large; called before each update, does nothing here.
+
+        As the book's ``Trainer.clip_gradients``. A model overrides it with its framework's own
+        function, say ``torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)``.
+
+        Args:
+            gradients: by name where tensors do not have them: others are to be given back.
+        """
+        return gradients
+
+    @contextmanager
+    def before_clipping(self) -> Iterator[Parameters]:
+        """Inside the block gradients are noted as they are before they are clipped."""
+        noted: Parameters = {}
+        clip = self.clip_gradients
+
+        def note(*gradients: Any) -> Any:
+            noted.update(self.read_gradients(*gradients))
+            return clip(*gradients)
+
+        object.__setattr__(self, "clip_gradients", note)
+        try:
+            yield noted
+        finally:
+            object.__delattr__(self, "clip_gradients")
+
     def training_step(self, batch: Any) -> Any:
         """Mean loss of one batch.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -98,6 +98,15 @@ class EagerTrainer(Trainer):
         with self.without_gradients():
             self.model(self.X[:2])
 
+    def configured(self, model: Any, step: int = 0) -> tuple[Any, Callable[[], object]]:
+        """A model's optimizer, new, and what its schedule does at the end of an epoch.
+
+        Args:
+            model: the classifier.
+            step: the first one that it is to make: a schedule that counts is put to that.
+        """
+        return model.configure_optimizers(), lambda: None
+
     @contextmanager
     def spare_model(self) -> Iterator[Any]:
         """A model that may be changed inside the block, and leaves the trained one as it is."""
@@ -117,7 +126,7 @@ class EagerTrainer(Trainer):
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(self.tensor, data.examples(train=False, dtype=dtype))
         self.build(dtype)
-        self.optim = model.configure_optimizers()
+        self.optim, self.end_epoch = self.configured(model)
 
     def place(self, X: npt.NDArray[Any], y: Array) -> None:
         self.X, self.y = self.tensor(X), self.tensor(y)
@@ -196,14 +205,16 @@ class EagerTrainer(Trainer):
         X: Array,
         y: Array,
         state: Parameters | None = None,
+        step: int = 0,
     ) -> dict[str, Array]:
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
         with self.spare_model() as model:
             model.set_parameters(parameters)
-            optimizer, tensors = model.configure_optimizers(), model.named_tensors()
+            (optimizer, _), tensors = self.configured(model, step), model.named_tensors()
             if state:
                 self.remember(optimizer, tensors, by_kind(state, self._tensors))
-            y_hat, loss, gradients = self.train_step(model, optimizer, X, y)
+            with model.before_clipping() as unclipped:
+                y_hat, loss, gradients = self.train_step(model, optimizer, X, y)
             found = {
                 "data/X": X,
                 "data/y": y,
@@ -213,7 +224,8 @@ class EagerTrainer(Trainer):
                 "metric/accuracy": model.accuracy(y_hat, y),
             }
             arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
-            after = {"update": model.get_parameters(), "gradient": model.read_gradients(gradients)}
+            after = {"update": model.get_parameters()}
+            after["gradient"] = unclipped or model.read_gradients(gradients)
             if state is not None:
                 after["optimizer"] = named(self.memory(optimizer, tensors), model.read)
             for kind, values in after.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -116,6 +116,7 @@ class Trainer(ABC):
         step_accuracy: likewise the accuracy.
         seconds: where the time went: ``compile``, ``fit``, ``evaluate``.
         optim: the optimizer in use.
+        end_epoch: called after the last step of an epoch: schedules that go on then.
         watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
         fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
             targets, and how many examples each step had.
@@ -138,6 +139,7 @@ class Trainer(ABC):
         self.optim: Any = None
         self.X: Any = None
         self.watched: npt.NDArray[Any] | None = None
+        self.end_epoch: Callable[[], object] = lambda: None
         self.dtype = "float32"
         self.batch_size = self.num_train_batches = self.num_val_batches = 0
         self._begin_anew()
@@ -233,6 +235,14 @@ class Trainer(ABC):
         """
         return named(by_hand(self.optim), dict)
 
+    def optimizer_arguments(self, num_steps: int) -> Mapping[str, Any] | None:
+        """What the optimizer is: see :data:`optimizer_state.ARGUMENTS`; None if it is another.
+
+        Args:
+            num_steps: of how many steps a schedule is to say the rate.
+        """
+        return None
+
     @abstractmethod
     def probe(
         self,
@@ -240,6 +250,7 @@ class Trainer(ABC):
         X: npt.NDArray[Any],
         y: npt.NDArray[Any],
         state: Parameters | None = None,
+        step: int = 0,
     ) -> dict[str, npt.NDArray[Any]]:
         """The arrays of every stage of one step from given parameters, by training's own code.
 
@@ -250,6 +261,7 @@ class Trainer(ABC):
             X: one batch, scaled, shape ``(n, num_inputs)``.
             y: its targets, shape ``(n, …)``: classes, int32, or numbers.
             state: as of :meth:`optimizer_state`, what a new optimizer remembers: if empty, nothing.
+            step: which one it is, counted from 0: a schedule has the rate of that.
 
         Returns:
             ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
@@ -432,6 +444,8 @@ class Trainer(ABC):
             with self._clock("fit"):
                 segments.append(self._fit_order(order[start * size : stop * size]))
             self.step = first + stop
+            if stop == num_steps:
+                self.end_epoch()
             if stop < num_steps or self.step in self.pauses:
                 self._tell("segment")
         loss, accuracy = (np.concatenate(parts) for parts in zip(*segments, strict=True))

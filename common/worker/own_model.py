@@ -31,6 +31,7 @@ from framework_parity.common.training.model_targets import (
     read_metrics,
 )
 from framework_parity.common.training.optimizer_state import (
+    ARGUMENTS,
     OPTIMIZER,
     UNKNOWN,
     UnknownOptimizerError,
@@ -232,6 +233,7 @@ class Run:
             "kinds": self.kinds,
             **self.parameters(pairs),
             "inputs": self.inputs,
+            ARGUMENTS: trainer.optimizer_arguments(self.plan.num_steps),
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}
@@ -367,7 +369,7 @@ class Run:
             X, y = np.ascontiguousarray(X[:, other.features]), other.targets(y)
         start = self.given(state, arrangement)
         kept = {n.removeprefix(OPTIMIZER): start.pop(n) for n in state if n.startswith(OPTIMIZER)}
-        arrays = trainer.probe(start, X, y, kept if self.known else None)
+        arrays = trainer.probe(start, X, y, kept if self.known else None, step)
         activations = trainer.activations(start, X) if other is None else {}
         sorter = np.argsort(rows)
         back = sorter[np.searchsorted(rows, planned, sorter=sorter)]

@@ -22,6 +22,16 @@ SLOTS[torch.optim.Adam] = SLOTS[torch.optim.AdamW] = {
     "largest_second_moment": "max_exp_avg_sq",
     "count": "step",
 }
+ARGUMENTS = {
+    torch.optim.SGD: ("momentum", "dampening", "nesterov"),
+    torch.optim.Adam: ("betas", "eps"),
+    torch.optim.AdamW: ("betas", "eps"),
+    torch.optim.RMSprop: ("alpha", "eps"),
+    torch.optim.Adagrad: ("initial_accumulator_value", "eps"),
+}
+"""By class: the arguments that optimizers by hand have by the same names."""
+OTHERS = ("maximize", "amsgrad", "centered", "lr_decay")
+"""Those which make it another optimizer."""
 
 
 class SGD:
@@ -72,3 +82,33 @@ def remember(optimizer, tensors, memory):
         of_each = dict.fromkeys(tensors, torch.tensor(float(kept))) if kind == "count" else kept
         for name, value in of_each.items():
             optimizer.state[tensors[name]][slots[kind]] = value.clone()
+
+
+def arguments(optimizer, model):
+    """What an optimizer is: see :data:`optimizer_state.ARGUMENTS`; ``lr`` is that of the first
+    step."""
+    if type(optimizer) is SGD:
+        return {"kind": "SGD", "lr": float(optimizer.lr)}
+    kind, tensors = type(optimizer), model.named_tensors()
+    groups = getattr(optimizer, "param_groups", [{}])
+    names = ("lr", *ARGUMENTS.get(kind, ()))
+    given, *others = ({name: group.get(name) for name in names} for group in groups)
+    held = {id(tensor): group for group in groups for tensor in group.get("params", ())}
+    if (
+        kind not in ARGUMENTS
+        or any(other != given for other in others)
+        or any(id(tensor) not in held for tensor in tensors.values())
+        or any(group.get(name) for group in groups for name in OTHERS)
+        or (kind is torch.optim.RMSprop and groups[0]["momentum"])
+    ):
+        return None
+    decays = {
+        name: torch.full_like(tensor, held[id(tensor)]["weight_decay"], requires_grad=False)
+        for name, tensor in tensors.items()
+    }
+    by_name = {name: float(values.flat[0]) for name, values in model.read(decays).items()}
+    decay = by_name if len({*by_name.values()}) > 1 else float(groups[0]["weight_decay"])
+    decoupled = bool(groups[0].get("decoupled_weight_decay", kind is torch.optim.AdamW))
+    found = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
+    lr = float(given["lr"])
+    return {"kind": kind.__name__, **found, "lr": lr, "weight_decay": decay, "decoupled": decoupled}

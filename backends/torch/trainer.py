@@ -8,7 +8,8 @@ import torch
 
 from framework_parity.backends.torch.classifier import numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
-from framework_parity.backends.torch.optimizer import memory, remember
+from framework_parity.backends.torch.optimizer import arguments, memory, remember
+from framework_parity.backends.torch.schedule import configured, rates
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -47,12 +48,28 @@ class Trainer(EagerTrainer):
         loss = model.loss(y_hat, y)
         optimizer.zero_grad()
         loss.backward()
+        model.clip_gradients()
         optimizer.step()
         return y_hat.detach(), loss.detach(), None
 
     without_gradients = staticmethod(torch.no_grad)
     memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(torch.cat)
+
+    def configured(self, model, step=0):
+        optimizer, end_epoch = configured(model.configure_optimizers())
+        if step and isinstance(optimizer, torch.optim.Optimizer):
+            rates(optimizer, end_epoch, step, self.num_train_batches)
+        return optimizer, end_epoch
+
+    def optimizer_arguments(self, num_steps):
+        with self.spare_model() as model:
+            optimizer, end_epoch = self.configured(model)
+            found = arguments(optimizer, model)
+            if found and isinstance(optimizer, torch.optim.Optimizer):
+                of_steps = rates(optimizer, end_epoch, num_steps - 1, self.num_train_batches)
+                found["lr"] = of_steps if len({*of_steps}) > 1 else of_steps[0]
+            return found
 
     def tensor(self, array):
         # On the CPU it shares the memory. Labels get the type that PyTorch indexes with.

@@ -377,12 +377,13 @@ class ModelLadder:
         """
         other = exact is not None and tensor.startswith("update/")
         exact = self._tensor(self.reference, step, tensor) if exact is None else exact
-        ratios = self._ratios(tensor, values := self._statistics(record, step, tensor, exact))
+        values, unit = self._statistics(record, step, tensor, exact), unit_roundoff(self.plan)
+        bounds = {name: self.envelopes.get((tensor, name), unit) for name in values}
         if other and "gain" in values:
-            unit, state = unit_roundoff(self.plan), self._state(step, tensor)
+            state = self._state(step, tensor)
             noise = unit * float(np.linalg.norm(state * exact)) / float((exact * exact).sum())
-            ratios["gain"] = values["gain"] / max(self.envelopes[tensor, "gain"], noise)
-        return max(ratios.values())
+            bounds["gain"] = max(bounds["gain"], noise)
+        return max(value / bounds[name] for name, value in values.items())
 
     def noted(self, first: Finding, threshold: float) -> Finding:
         """The first divergence, with the stages before it that would not show one so small."""

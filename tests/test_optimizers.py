@@ -74,8 +74,12 @@ def test_a_step_probed_from_its_own_state_is_the_one_that_was_trained(tmp_path, 
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout.splitlines()[-1])
     for file, optimizer in files.items():
-        (unknown, error), part = found[str(file)], expected[optimizer]
+        (unknown, error, by_hand), part = found[str(file)], expected[optimizer]
         assert error < 1e-6, optimizer
+        if optimizer in FOUND[name]["NO_ARGUMENTS"]:
+            assert by_hand is None, optimizer
+        else:
+            assert by_hand < 1e-3, optimizer
         assert unknown is None if part is None else part in unknown, optimizer
 
 

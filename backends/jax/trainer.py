@@ -13,7 +13,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from framework_parity.backends.jax.classifier import get_key
-from framework_parity.backends.jax.optimizer import memory, remember
+from framework_parity.backends.jax.optimizer import arguments, memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.forward_checks import Pass
 from framework_parity.common.training.optimizer_state import by_kind, named
@@ -178,17 +178,21 @@ class Trainer(AbstractTrainer):
         calls = [(*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found]
         return Pass(np.empty(0), calls).activations()
 
+    @_in_dtype
+    def optimizer_arguments(self, num_steps):
+        return arguments(self.optim, self.model, self.state.params, num_steps)
+
     def optimizer_state(self):
         return named(memory(self.state.opt_state), self.model.name_leaves)
 
     @_in_dtype
-    def probe(self, parameters, X, y, state=None):
+    def probe(self, parameters, X, y, state=None, step=0):
         params = self._put_tree(self.model.build_tree(parameters))
         opt_state = self.optim.init(params)
         if state:
             kept = by_kind(state, lambda arrays: self._put_tree(self.model.build_tree(arrays)))
             opt_state = remember(opt_state, kept)
-        before = self.state.replace(step=np.int32(0), params=params, opt_state=opt_state)
+        before = self.state.replace(step=np.int32(step), params=params, opt_state=opt_state)
         arrays, gradients, after = self._probe(before, *jax.device_put((X, y)))
         found = {name: np.asarray(value) for name, value in arrays.items()}
         after_step = {"gradient": self.model.name_leaves(gradients)}

@@ -1,6 +1,6 @@
 """Stochastic gradient descent by hand, in MXNet, and what MXNet's optimizers remember."""
 
-from mxnet import gluon, optimizer
+from mxnet import gluon, np, optimizer
 
 from framework_parity.common.training.optimizer_state import by_hand
 
@@ -12,6 +12,16 @@ KINDS = {
     optimizer.AdaGrad: ("sum_of_squares",),
 }
 """By class: what a state has of a parameter, by canonical name; nothing of SGD without momentum."""
+ARGUMENTS = {
+    optimizer.SGD: lambda o: {"momentum": o.momentum, "lagging": True},
+    optimizer.NAG: lambda o: {"momentum": o.momentum, "nesterov": True, "lagging": True},
+    optimizer.Adam: lambda o: {"betas": [o.beta1, o.beta2], "eps": o.epsilon, "eps_hat": True},
+    optimizer.RMSProp: lambda o: {"alpha": o.gamma1, "eps": o.epsilon, "eps_inside": True},
+    optimizer.AdaGrad: lambda o: {"eps": o.float_stable_eps, "eps_inside": True},
+}
+"""By class: the arguments, as optimizers by hand have them."""
+NAMES = {optimizer.NAG: "SGD", optimizer.RMSProp: "RMSprop", optimizer.AdaGrad: "Adagrad"}
+"""By class: what those are called that are called otherwise."""
 
 
 class SGD:
@@ -84,3 +94,37 @@ def _states(trainer, tensors):
         states = updater.states[index]
         states = states if isinstance(states, tuple) else () if states is None else (states,)
         yield name, index, -rule._get_lr(index), dict(zip(KINDS[type(rule)], states, strict=False))
+
+
+def put_to(trainer, step):
+    """Ask a new trainer's schedule for the rates of the steps before: some go on by being asked."""
+    schedule = getattr(getattr(trainer, "_optimizer", None), "lr_scheduler", None)
+    return [float(schedule(update)) for update in range(1, step + 1)] if schedule else []
+
+
+def arguments(trainer, model, num_steps):
+    """What an optimizer is: see :data:`optimizer_state.ARGUMENTS`."""
+    if type(trainer) is SGD:
+        return {"kind": "SGD", "lr": float(trainer.lr)}
+    rule = getattr(trainer, "_optimizer", trainer)
+    if type(rule) not in ARGUMENTS or getattr(rule, "centered", False):
+        return None
+    places = {id(parameter): index for index, parameter in enumerate(trainer._params)}
+    tensors = model.named_tensors()
+    indices = {name: places.get(id(tensor)) for name, tensor in tensors.items()}
+    if None in indices.values():
+        return None
+    rates = put_to(trainer, num_steps) or float(rule.lr)
+    if len({rule._get_lr(index) for index in indices.values()}) > 1:
+        return None
+    full = {n: np.full(t.shape, rule._get_wd(indices[n])) for n, t in tensors.items()}
+    decays = {name: float(values.flat[0]) for name, values in model.read(full).items()}
+    found = ARGUMENTS[type(rule)](rule)
+    if rule.clip_gradient:
+        found["clip"] = [float(rule.clip_gradient), "value", 0]
+    return {
+        "kind": NAMES.get(type(rule), type(rule).__name__),
+        "lr": rates,
+        "weight_decay": decays if len({*decays.values()}) > 1 else next(iter(decays.values())),
+        **found,
+    }

@@ -6,7 +6,7 @@ import mxnet
 from mxnet import autograd, np, npx
 from mxnet.gluon import nn
 
-from framework_parity.backends.mxnet.optimizer import memory, remember
+from framework_parity.backends.mxnet.optimizer import arguments, memory, put_to, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
@@ -33,8 +33,18 @@ class Trainer(EagerTrainer):
             y_hat = model(X)
             loss = model.loss(y_hat, y)
         loss.backward()
+        model.clip_gradients()
         optimizer.step(1)  # the loss is a mean already
         return y_hat, loss, None
+
+    def configured(self, model, step=0):
+        optimizer = model.configure_optimizers()
+        put_to(optimizer, step)
+        return optimizer, lambda: None
+
+    def optimizer_arguments(self, num_steps):
+        with self.spare_model() as model:
+            return arguments(self.configured(model)[0], model, num_steps)
 
     memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(np.concatenate)

@@ -19,6 +19,32 @@ SLOTS[tf.keras.optimizers.Adam] = SLOTS[tf.keras.optimizers.AdamW] = {
     "second_moment": "_velocities",
     "largest_second_moment": "_velocity_hats",
 }
+ARGUMENTS = {
+    tf.keras.optimizers.SGD: lambda o: {
+        "momentum": float(o.momentum),
+        "nesterov": bool(o.nesterov),
+        "lagging": True,
+    },
+    tf.keras.optimizers.Adam: lambda o: {
+        "betas": [float(o.beta_1), float(o.beta_2)],
+        "eps": float(o.epsilon),
+        "eps_hat": True,
+    },
+    tf.keras.optimizers.RMSprop: lambda o: {
+        "alpha": float(o.rho),
+        "eps": float(o.epsilon),
+        "eps_inside": True,
+    },
+    tf.keras.optimizers.Adagrad: lambda o: {
+        "initial_accumulator_value": float(o.initial_accumulator_value),
+        "eps": float(o.epsilon),
+        "eps_inside": True,
+    },
+}
+"""By class: the arguments, as optimizers by hand have them."""
+ARGUMENTS[tf.keras.optimizers.AdamW] = ARGUMENTS[tf.keras.optimizers.Adam]
+OTHERS = ("amsgrad", "centered", "use_ema", "gradient_accumulation_steps", "loss_scale_factor")
+"""Those which make it another optimizer."""
 
 
 class SGD:
@@ -85,5 +111,41 @@ def _factor(optimizer, kind):
     """
     if kind != "velocity":
         return 1
-    lr = float(optimizer.learning_rate)
+    lr = _rate(optimizer, max(int(optimizer.iterations) - 1, 0))  # of the last step
     return -lr if isinstance(optimizer, tf.keras.optimizers.SGD) else lr
+
+
+def _rate(optimizer, step):
+    """The learning rate of a step, counted from 0."""
+    if _has_schedule(optimizer):
+        return float(optimizer._learning_rate(step))
+    return float(optimizer.learning_rate)
+
+
+def _has_schedule(optimizer):
+    schedules = tf.keras.optimizers.schedules
+    return isinstance(optimizer._learning_rate, schedules.LearningRateSchedule)
+
+
+def arguments(optimizer, num_steps):
+    """What an optimizer is: see :data:`optimizer_state.ARGUMENTS`."""
+    kind = type(optimizer)
+    if kind is SGD:
+        return {"kind": "SGD", "lr": float(optimizer.lr)}
+    if kind not in ARGUMENTS or any(getattr(optimizer, name, None) for name in OTHERS):
+        return None
+    found = ARGUMENTS[kind](optimizer)
+    if kind is tf.keras.optimizers.RMSprop and optimizer.momentum:
+        return None
+    clips = {"clipnorm": "norm", "global_clipnorm": "global norm", "clipvalue": "value"}
+    for name, by in clips.items():  # the first alone counts
+        if (limit := getattr(optimizer, name)) and "clip" not in found:
+            found["clip"] = [float(limit), by, 0]
+    rates = [_rate(optimizer, step) for step in range(num_steps)] if _has_schedule(optimizer) else 0
+    return {
+        "kind": "Adam" if kind is tf.keras.optimizers.AdamW else kind.__name__,
+        "lr": rates or _rate(optimizer, 0),
+        "weight_decay": float(optimizer.weight_decay or 0),
+        "decoupled": True,
+        **found,
+    }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from framework_parity.backends.tensorflow.optimizer import memory, remember
+from framework_parity.backends.tensorflow.optimizer import arguments, memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.forward_checks import Pass
@@ -142,13 +142,16 @@ class Trainer(AbstractTrainer):
         finally:
             model.set_parameters(kept)
 
+    def optimizer_arguments(self, num_steps):
+        return arguments(self.optim, num_steps)
+
     def optimizer_state(self):
         return self._state(self.optim)
 
     def _state(self, optim):
         return named(memory(optim, self.model.named_tensors()), self.model.read)
 
-    def probe(self, parameters, X, y, state=None):
+    def probe(self, parameters, X, y, state=None, step=0):
         # On the model itself: copying Keras layers means saving and loading them.
         model, kept = self.model, self.model.get_parameters()
         model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})

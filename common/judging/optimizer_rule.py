@@ -119,10 +119,11 @@ class Rule:
         rates = [float(lr)] * num_steps if isinstance(lr, (int, float)) else lr
         if len(rates) < num_steps:
             return None
-        decoupled = said.pop("decoupled", kind.decoupled)
+        decoupled, lagging = said.pop("decoupled", kind.decoupled), said.pop("lagging", False)
         options = {n: tuple(v) if isinstance(v, list) else v for n, v in said.items()}
         kind = Adam if kind.decoupled else kind
-        return cls(kind, options, tuple(rates), decoupled, clip and tuple(clip))
+        clip = clip and tuple(clip)
+        return cls(kind, options, tuple(rates), decoupled, clip, lagging=lagging)
 
     def after(self, begin: Begin) -> dict[str, Array]:
         """The changes of the parameters and what is remembered then, by the names of a probe."""

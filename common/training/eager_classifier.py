@@ -93,7 +93,7 @@ class EagerClassifier(Classifier):
         function, say ``torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)``.
 
         Args:
-            gradients: by name where tensors do not have them: others are to be given back.
+            gradients: by name where tensors have none of their own; then others are given back.
         """
         return gradients
 

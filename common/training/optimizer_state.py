@@ -30,7 +30,8 @@ OPTIMIZER = "optimizer/"
 ARGUMENTS = "optimizer"
 """The fact of a record that says what its optimizer is: the ``kind``, a class of
 :mod:`reference.optimizers`, and its arguments by the names that they have there. ``lr`` is a number
-or a list, the rate of each step. It is null of an optimizer of another kind."""
+or a list, the rate of each step; ``decoupled``, ``clip`` and ``lagging`` are those of
+:class:`optimizer_rule.Rule`. It is null of an optimizer of another kind."""
 UNKNOWN = "unknown_optimizer"
 """The fact of a record that says of which optimizer there is no telling what it remembers."""
 Memory = dict[str, Any]

@@ -96,10 +96,18 @@ MORE_OPTIMIZERS = {
     'optax.adamw(lr, mask={"W": True, "b": False})': None,
     "optax.sgd(optax.linear_schedule(0.1, 0.01, 10), momentum=0.9)": None,
     "d2l.SGD(lr)": None,
+    "optax.chain(optax.clip(0.01), optax.add_decayed_weights(0.1), optax.trace(0.9), "
+    "optax.scale_by_schedule(lambda n: -0.1 / (n + 1)))": None,
+    'optax.named_chain(("moments", optax.scale_by_adam()), ("rate", optax.scale(-lr)))': None,
+    "optax.rmsprop(optax.cosine_decay_schedule(lr, 9), decay=0.9)": None,
+    "optax.adagrad(lr)": None,
+    "optax.inject_hyperparams(optax.adam)(optax.exponential_decay(lr, 1, 0.8))": None,
     "optax.rmsprop(lr, momentum=0.9)": "behind the learning rate",
     "optax.lion(lr)": "ScaleByLionState",
 }
 """And by what they are called if there is no telling what they remember."""
+NO_ARGUMENTS = [*MORE_OPTIMIZERS][-3:]
+"""Those of which a record says not what they are."""
 OPTIMIZER_FAULTS = {
     "count": (
         "adam",

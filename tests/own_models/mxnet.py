@@ -89,9 +89,15 @@ MORE_OPTIMIZERS = {
     'gluon_trainer(self, "rmsprop", centered=True)': None,
     'gluon_trainer(self, "nag", momentum=0.9, wd=0.1)': None,
     "d2l.SGD(self.collect_params(), lr)": None,
+    "gluon_trainer(self, 'sgd', momentum=0.9, lr_scheduler=__import__('mxnet').lr_scheduler."
+    "PolyScheduler(4, base_lr=0.1, final_lr=0.01))": None,
+    'gluon_trainer(self, "adam", wd=0.1)': None,
+    'gluon_trainer(self, "adagrad", clip_gradient=0.01)': None,
     'gluon_trainer(self, "adadelta")': "AdaDelta",
 }
 """And by what they are called if there is no telling what they remember."""
+NO_ARGUMENTS = [*MORE_OPTIMIZERS][:1] + [*MORE_OPTIMIZERS][-1:]
+"""Those of which a record says not what they are."""
 OPTIMIZER_FAULTS = {
     "decay": ("momentum", 'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)', (0, "velocity of ")),
 }

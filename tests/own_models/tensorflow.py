@@ -65,10 +65,16 @@ MORE_OPTIMIZERS = {
     "tf.keras.optimizers.RMSprop(lr, momentum=0.9, centered=True)": None,
     "tf.keras.optimizers.SGD(tf.keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.9))": None,
     "d2l.SGD(lr)": None,
+    "tf.keras.optimizers.SGD(tf.keras.optimizers.schedules.CosineDecay(0.1, 9), 0.9)": None,
+    "tf.keras.optimizers.AdamW(lr, global_clipnorm=0.1)": None,
+    "tf.keras.optimizers.RMSprop(lr, clipnorm=0.1)": None,
+    "tf.keras.optimizers.Adagrad(lr, clipvalue=0.01)": None,
     "tf.keras.optimizers.SGD(lr, use_ema=True)": "averages over steps",
     "tf.keras.optimizers.Lion(lr)": "Lion",
 }
 """And by what they are called if there is no telling what they remember."""
+NO_ARGUMENTS = [*MORE_OPTIMIZERS][:2] + [*MORE_OPTIMIZERS][-2:]
+"""Those of which a record says not what they are."""
 OPTIMIZER_FAULTS = {
     "first sum": (
         "adagrad",

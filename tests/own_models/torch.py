@@ -90,9 +90,22 @@ MORE_OPTIMIZERS = {
     "torch.optim.RMSprop(self.parameters(), lr, momentum=0.9, centered=True)": None,
     "torch.optim.SGD(self.parameters(), lr, 0.9, dampening=0.5, weight_decay=0.1)": None,
     "torch.optim.SGD([dict(params=[self.W], momentum=0.9), dict(params=[self.b])], lr)": None,
+    "(lambda o: (o, torch.optim.lr_scheduler.StepLR(o, 1, 0.5)))"
+    "(torch.optim.Adam(self.parameters(), lr))": None,
+    '(lambda o: {"optimizer": o, "lr_scheduler": {"interval": "step", "scheduler": '
+    "torch.optim.lr_scheduler.CosineAnnealingLR(o, 9)}})"
+    "(torch.optim.SGD(self.parameters(), lr, momentum=0.9))": None,
+    "(lambda o, s: (o.register_step_post_hook(lambda *_: s.step()), o)[1])(*(lambda o: (o, "
+    "torch.optim.lr_scheduler.ExponentialLR(o, 0.8)))(torch.optim.SGD(self.parameters(), lr)))"
+    "": None,
+    "torch.optim.AdamW([dict(params=[self.W]), dict(params=[self.b], weight_decay=0)], lr)": None,
+    "torch.optim.RMSprop(self.parameters(), lr, 0.9, weight_decay=0.1)": None,
+    "torch.optim.Adagrad(self.parameters(), lr, initial_accumulator_value=0.1)": None,
     "torch.optim.Adadelta(self.parameters(), lr)": "Adadelta",
 }
 """And by what they are called if there is no telling what they remember."""
+NO_ARGUMENTS = [*MORE_OPTIMIZERS][:2] + [*MORE_OPTIMIZERS][3:4] + [*MORE_OPTIMIZERS][-1:]
+"""Those of which a record says not what they are."""
 OPTIMIZER_FAULTS = {
     "velocity cleared": (
         "momentum",

@@ -68,8 +68,7 @@ class Bench:
         text = FILE.replace("PLAIN", PLAIN).replace("CLIPPED", clip)
         file.write_text(text.replace("OPTIMIZER", optimizer.replace("(p", "(self.named_tensors()")))
         given = self.folder / "plan", PLAIN, file, dtype, reference, member
-        record = own_model(Worker(io.StringIO()), *given)
-        return record
+        return own_model(Worker(io.StringIO()), *given)
 
     @cache  # noqa: B019  # a few, for one module
     def judge(self, optimizer, clip="gradients"):
@@ -88,7 +87,6 @@ class Bench:
     def cause(self, sound, optimizer, clip="gradients", sound_clip="gradients"):
         judge, place = self.judge(sound, sound_clip)
         record = self.train(optimizer, clip, "float32", place)
-        self.last = record
         return judge.judge(record), optimizer_cause(judge, record)
 
 
@@ -117,8 +115,12 @@ PLANTED = [
     (ADAM, "d2l.Adam(p, lr, weight_decay=0.01)", "coupled weight decay", 0.01),
     (ADAMW, "d2l.Adam(p, lr, weight_decay=0.01)", "coupled weight decay", 0.01),
     (ADAMW, "d2l.AdamW(p, lr, weight_decay=0.0001)", "decoupled weight decay", 1e-4),
-    (ADAMW, "d2l.AdamW(p, lr, weight_decay={'W1': 0.01, 'W2': 0.01})",
-     "decoupled weight decay of matrices alone", 0.01),
+    (
+        ADAMW,
+        "d2l.AdamW(p, lr, weight_decay={'W1': 0.01, 'W2': 0.01})",
+        "decoupled weight decay of matrices alone",
+        0.01,
+    ),
     (RMSPROP, "d2l.RMSprop(p, lr, 0.9)", "α", 0.9),
     (RMSPROP, "d2l.RMSprop(p, lr, eps=1e-4)", "ε beside √v", 1e-4),
     (RMSPROP, "d2l.RMSprop(p, lr, eps=1e-5, eps_inside=True)", "ε inside √(v + ε)", 1e-5),

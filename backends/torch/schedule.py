@@ -1,6 +1,5 @@
 """Learning rate schedules of PyTorch, beside the optimizer or attached to it."""
 
-import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from framework_parity.common.core.errors import ParityError

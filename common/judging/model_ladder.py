@@ -367,9 +367,7 @@ class ModelLadder:
         scale = self._scale(step, tensor, self._tensor(record, step, tensor))
         return self.envelopes[tensor, "largest"] * scale
 
-    def misfit(
-        self, record: Record, step: int, tensor: str, exact: Array | None = None
-    ) -> float:
+    def misfit(self, record: Record, step: int, tensor: str, exact: Array | None = None) -> float:
         """How far a tensor is from what it should be, by default the reference's; in envelopes.
 
         A parameter is rounded after its update, and differently after another update: by so much

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,12 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.candidates import digits
 from framework_parity.common.judging.diagnosis import Diagnosis, short
 from framework_parity.common.judging.model_judge import ModelJudge
-from framework_parity.common.judging.optimizer_changes import NORM_EPSILONS, Change, changes, clippings
+from framework_parity.common.judging.optimizer_changes import (
+    NORM_EPSILONS,
+    Change,
+    changes,
+    clippings,
+)
 from framework_parity.common.judging.optimizer_rule import (
     Begin,
     Corrected32,
@@ -158,10 +163,7 @@ class _Search:
             return None
         known = list(changes(rule, self.begins, self.judge.plan.steps_per_epoch))
         roundings = ROUNDINGS if rule.kind is Adam else {}
-        known += [
-            Change(words, lambda _, kind=kind: replace(rule, kind=kind))
-            for words, kind in roundings.items()
-        ]
+        known += [Change(words, partial(rounding, rule, kind)) for words, kind in roundings.items()]
         tried = [self.tried(change) for change in known]
         if not (fitting := self.fitting(tried)):
             tried += [
@@ -171,12 +173,12 @@ class _Search:
                 for words, kind in roundings.items()
             ]
             fitting = self.fitting(tried)
-        if not fitting and (own := Rule.of(self.record, self.judge.plan.num_steps)):
-            if said := own.differences(rule):
-                change = Change("; ".join(said), lambda _: own)
-                tried.append(self.tried(change))
-                tried += [self.tried(change, words, kind) for words, kind in roundings.items()]
-                fitting = self.fitting(tried)
+        own = Rule.of(self.record, self.judge.plan.num_steps)
+        if not fitting and own and (said := own.differences(rule)):
+            change = Change("; ".join(said), lambda _: own)
+            tried.append(self.tried(change))
+            tried += [self.tried(change, words, kind) for words, kind in roundings.items()]
+            fitting = self.fitting(tried)
         return self.diagnosis(fitting, tried) if fitting else None
 
     def fitting(self, tried: Sequence[Tried]) -> list[Tried]:
@@ -204,9 +206,7 @@ class _Search:
         found.envelopes = self.worst(found.rule)
         return found
 
-    def fit(
-        self, make: Callable[[float], Rule], value: float, full: bool
-    ) -> tuple[float, float]:
+    def fit(self, make: Callable[[float], Rule], value: float, full: bool) -> tuple[float, float]:
         """The value that fits best, by Gauss and Newton in its logarithm.
 
         And by how many envelopes the farthest entry moves with that logarithm.
@@ -260,7 +260,11 @@ class _Search:
         key = step, full
         if key not in self._kept:
             self._kept[key] = [
-                (name, array if full else sampled(array), self.ladder.rounding(self.record, step, name))
+                (
+                    name,
+                    array if full else sampled(array),
+                    self.ladder.rounding(self.record, step, name),
+                )
                 for name in self.tensors(step)
                 for array in (self.ladder.received(self.record, step, name),)
             ]
@@ -294,6 +298,11 @@ class _Search:
             through_step=self.steps[-1],
             num_steps=self.judge.plan.num_steps,
         )
+
+
+def rounding(rule: Rule, kind: type[Adam], _: float) -> Rule:
+    """An optimizer that rounds otherwise."""
+    return replace(rule, kind=kind)
 
 
 def kinds_of(names: Iterable[str]) -> set[str]:

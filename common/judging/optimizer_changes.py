@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from framework_parity.common.judging.optimizer_rule import Begin, Rule, Uncorrected
 from framework_parity.common.reference.optimizers import CLIPPINGS, SGD, Adagrad, Adam, RMSprop
+
+Values = npt.NDArray[np.floating[Any]]
 
 DECAYS = (1e-5, 1e-4, 1e-3, 4e-3, 1e-2, 0.1)
 EPSILONS = tuple(10.0**-k for k in range(1, 17))
@@ -70,7 +75,7 @@ def of_rate(rule: Rule, steps_per_epoch: int) -> Iterator[Change]:
     """Another factor, or another schedule."""
     rates = np.array(rule.rates)
 
-    def timed(of: Callable[[float], float]) -> Callable[[float], Rule]:
+    def timed(of: Callable[[int], float]) -> Callable[[float], Rule]:
         return lambda _: replace(rule, rates=tuple(of(step) for step in range(len(rates))))
 
     yield Change(
@@ -88,24 +93,21 @@ def of_rate(rule: Rule, steps_per_epoch: int) -> Iterator[Change]:
     last, epoch, count = len(rates) - 1, steps_per_epoch, len(rates)
     yield Change("no schedule of the learning rate", timed(lambda _: rates[0]))
     for words, by in (("one step", 1), ("one epoch", epoch)):
-        yield Change(
-            f"a schedule {words} late", timed(lambda s, by=by: at(rates, max(s - by, 0)))
-        )
-        yield Change(f"a schedule {words} early", timed(lambda s, by=by: at(rates, s + by)))
+        for sort, shift in (("late", -by), ("early", by)):
+            yield Change(f"a schedule {words} {sort}", timed(partial(shifted, rates, shift)))
         for sort, length in (("shorter", count - by), ("longer", count + by)):
             if length > 0:
-                yield Change(
-                    f"a schedule that is {words} {sort}",
-                    timed(lambda s, length=length: at(rates, s * count / length)),
-                )
+                factor = count / length
+                moved = partial(stretched, rates, factor)
+                yield Change(f"a schedule that is {words} {sort}", timed(moved))
     yield Change(
-        "a schedule that goes on per epoch, not per step", timed(lambda s: rates[int(s) // epoch])
+        "a schedule that goes on per epoch, not per step", timed(lambda s: rates[s // epoch])
     )
     ends = rates[::epoch]
 
-    def of_epochs(step: float) -> float:
+    def of_epochs(step: int) -> float:
         if step < len(ends):
-            return float(ends[int(step)])
+            return float(ends[step])
         return float(ends[0] * (ends[1] / ends[0]) ** step)
 
     steps = rates[: count // epoch * epoch].reshape(-1, epoch)
@@ -120,7 +122,17 @@ def of_rate(rule: Rule, steps_per_epoch: int) -> Iterator[Change]:
     )
 
 
-def at(rates: np.ndarray, step: float) -> float:
+def shifted(rates: Values, by: int, step: int) -> float:
+    """The rate of another step; of the first one before that."""
+    return at(rates, max(step + by, 0))
+
+
+def stretched(rates: Values, factor: float, step: int) -> float:
+    """The rate of a schedule that goes so much faster."""
+    return at(rates, step * factor)
+
+
+def at(rates: Values, step: float) -> float:
     """The rate of a step; between steps and beyond them, by the polynomial of those nearby."""
     if step == int(step) and 0 <= step < len(rates):
         return float(rates[int(step)])
@@ -134,6 +146,23 @@ def at(rates: np.ndarray, step: float) -> float:
 
 
 # Decay and clipping
+
+
+def decaying(rule: Rule, names: Collection[str], decoupled: bool, decay: float) -> Rule:
+    """With a decay of these parameters."""
+    by_name = dict.fromkeys(names, decay)
+    return replace(with_options(rule, weight_decay=by_name), decoupled=decoupled)
+
+
+def clipping(rule: Rule, kind: str, eps: float, limit: float) -> Rule:
+    """With gradients clipped."""
+    return replace(rule, clip=(limit, kind, eps))
+
+
+def dividing(rule: Rule, eps: float, _: float) -> Rule:
+    """With something else added to the norm."""
+    limit, kind, _eps = rule.clip or (0.0, "", 0.0)
+    return replace(rule, clip=(limit, kind, eps))
 
 
 def of_decay(rule: Rule, begin: Begin) -> Iterator[Change]:
@@ -157,9 +186,7 @@ def of_decay(rule: Rule, begin: Begin) -> Iterator[Change]:
             sort = "" if plain else "decoupled " if decoupled else "coupled "
             yield Change(
                 f"{sort}weight decay{scope}",
-                lambda x, names=names, decoupled=decoupled: replace(
-                    with_options(rule, weight_decay=dict.fromkeys(names, x)), decoupled=decoupled
-                ),
+                partial(decaying, rule, names, decoupled),
                 f"{sort}weight decay of {{}}{scope}",
                 (*DECAYS, *[value] * bool(value)),
                 value if decoupled == rule.decoupled else 0.0,
@@ -180,7 +207,7 @@ def clippings(rule: Rule, begins: Sequence[Begin], eps: float) -> Iterator[Chang
         if low:
             yield Change(
                 f"clipping of {words}",
-                lambda x, kind=kind: replace(rule, clip=(x, kind, eps)),
+                partial(clipping, rule, kind, eps),
                 f"clipping of {words} at {{}}",
                 [0.9 * high, 0.9 * low, *(low * 10.0**-k for k in (0.5, 1, 2, 3))],
                 limit if kind == by else 0.0,
@@ -189,7 +216,7 @@ def clippings(rule: Rule, begins: Sequence[Begin], eps: float) -> Iterator[Chang
 
 def of_clipping(rule: Rule, begins: Sequence[Begin]) -> Iterator[Change]:
     """Clipping, and what else becomes of gradients before the optimizer has them."""
-    limit, by, eps = rule.clip or (0.0, "", 0.0)
+    _limit, by, eps = rule.clip or (0.0, "", 0.0)
     yield from clippings(rule, begins, eps)
     if rule.clip:
         yield Change("no clipping of gradients", lambda _: replace(rule, clip=None))
@@ -198,7 +225,7 @@ def of_clipping(rule: Rule, begins: Sequence[Begin]) -> Iterator[Change]:
             words = f"{other:g} added to the norm" if other else "nothing added to the norm"
             yield Change(
                 f"clipping with {words} that divides",
-                lambda _, other=other: replace(rule, clip=(limit, by, other)),
+                partial(dividing, rule, other),
             )
     if rule.kind is not SGD or rule.options.get("momentum"):
         yield Change(
@@ -219,9 +246,7 @@ def of_kind(rule: Rule) -> Iterator[Change]:
         yield from of_momentum(rule)
     elif rule.kind is Adam:
         yield from of_moments(rule)
-        yield Change(
-            "steps counted from 1", lambda _: replace(rule, first_count=1)
-        )
+        yield Change("steps counted from 1", lambda _: replace(rule, first_count=1))
         yield Change("no bias correction", lambda _: replace(rule, kind=Uncorrected))
         places = {
             "beside √v̂": {"eps_hat": False, "eps_inside": False},
@@ -313,6 +338,11 @@ def part_of(rule: Rule, option: str, sign: str, held: float) -> Change:
     )
 
 
+def placing(rule: Rule, options: Mapping[str, bool], eps: float) -> Rule:
+    """With an epsilon of this size and place."""
+    return with_options(rule, eps=eps, **options)
+
+
 def of_epsilon(rule: Rule, places: Mapping[str, Mapping[str, bool]]) -> Iterator[Change]:
     """Size and place of epsilon."""
     held = rule.options.get("eps", 0.0)
@@ -320,7 +350,7 @@ def of_epsilon(rule: Rule, places: Mapping[str, Mapping[str, bool]]) -> Iterator
         same = all(bool(rule.options.get(name, False)) == value for name, value in options.items())
         yield Change(
             f"ε {place}",
-            lambda x, options=options: with_options(rule, eps=x, **options),
+            partial(placing, rule, options),
             f"ε of {{}} {place}",
             (*EPSILONS, *[held] * bool(held)),
             held if same else 0.0,

@@ -203,5 +203,3 @@ class Uncorrected(Adam):
 
     def correction(self, beta: float) -> float:
         return 1.0
-
-

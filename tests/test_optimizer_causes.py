@@ -7,7 +7,6 @@ import pytest
 
 from framework_parity.common.data.datasets import Synthetic
 from framework_parity.common.judging.model_judge import ModelJudge
-from framework_parity.common.judging.optimizer_causes import optimizer_cause
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.worker.own_model import own_model
@@ -87,7 +86,8 @@ class Bench:
     def cause(self, sound, optimizer, clip="gradients", sound_clip="gradients"):
         judge, place = self.judge(sound, sound_clip)
         record = self.train(optimizer, clip, "float32", place)
-        return judge.judge(record), optimizer_cause(judge, record)
+        judgement = judge.judge(record)
+        return judgement, judge.cause(record, judgement)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,6 @@ PLANTED = [
 @pytest.mark.parametrize(("sound", "wrong", "name", "value"), PLANTED)
 def test_a_mistake_of_the_optimizer_is_named_with_its_value(bench, sound, wrong, name, value):
     judgement, cause = bench.cause(sound, wrong)
-    print(judgement.divergence, cause)
     assert judgement.divergence.stage == "update"
     assert cause is not None
     assert cause.name == name, cause.sentence

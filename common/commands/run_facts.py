@@ -13,7 +13,6 @@ from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.model_judge import ModelJudge
-from framework_parity.common.judging.optimizer_causes import optimizer_cause
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
@@ -88,8 +87,7 @@ def row(contender: Contender, outcome: Outcome, record: Record | None = None) ->
 def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None:
     """The cause of a divergence, looked for with every step that was probed."""
     if isinstance(judge, ModelJudge):
-        in_update = found.divergence is not None and found.divergence.stage == "update"
-        return optimizer_cause(judge, record) if in_update else judge.cause(record, found)
+        return judge.cause(record, found)
     if not isinstance(judge, SoftmaxJudge):
         return None
     steps = {int(name.split("/")[1]) for name in record.arrays if name.startswith("probe/")}

@@ -22,6 +22,7 @@ from framework_parity.common.judging.metrics import (
     step_sizes,
 )
 from framework_parity.common.judging.model_ladder import ModelLadder, accuracy_finding, is_of_layer
+from framework_parity.common.judging.optimizer_causes import optimizer_cause
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import (
@@ -193,6 +194,8 @@ class ModelJudge(Judge):
         """Why a run diverges first where it does, as far as that is known."""
         if (found := judgement.divergence) is None:
             return None
+        if found.stage == "update":
+            return optimizer_cause(self.ladder, record, self.thresholds.envelopes)
         return layer_cause(self.ladder, record, found, self.thresholds.envelopes, self.examples)
 
     def examples(self, step: int) -> Array | None:

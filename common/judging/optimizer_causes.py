@@ -17,7 +17,7 @@ import numpy.typing as npt
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.candidates import digits
 from framework_parity.common.judging.diagnosis import Diagnosis, short
-from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.model_ladder import ModelLadder
 from framework_parity.common.judging.optimizer_changes import (
     NORM_EPSILONS,
     Change,
@@ -57,10 +57,16 @@ SHIFT = 1e-4
 FIT_ROUNDS = 12
 
 
-def optimizer_cause(judge: ModelJudge, record: Record) -> Diagnosis | None:
-    """The one known change of the optimizer that reproduces a run's updates, or None."""
+def optimizer_cause(ladder: ModelLadder, record: Record, limit: float) -> Diagnosis | None:
+    """The known change of the optimizer that reproduces a run's updates, or None.
+
+    Args:
+        ladder: the stages of the probed steps.
+        record: the run, whose first divergence is an update.
+        limit: how many envelopes are rounding.
+    """
     with np.errstate(all="ignore"):
-        return _Search(judge, record).run()
+        return _Search(ladder, record, limit).run()
 
 
 @dataclass
@@ -91,10 +97,9 @@ class Tried:
 class _Search:
     """Fits the changes to a run and drops those that do not fit."""
 
-    def __init__(self, judge: ModelJudge, record: Record) -> None:
-        self.judge, self.ladder, self.record = judge, judge.ladder, record
-        self.limit = judge.thresholds.envelopes
-        self.steps = probed_steps(judge.plan, judge.reference, record)
+    def __init__(self, ladder: ModelLadder, record: Record, limit: float) -> None:
+        self.ladder, self.record, self.limit, self.plan = ladder, record, limit, ladder.plan
+        self.steps = probed_steps(self.plan, ladder.reference, record)
 
     @cached_property
     def begins(self) -> list[Begin]:
@@ -128,7 +133,7 @@ class _Search:
         return found if np.isfinite(found) else WORST
 
     @cached_property
-    def plain(self) -> float:
+    def off(self) -> float:
         """How far the run is from the reference in all that is compared here."""
         ladder = self.ladder
         return max(
@@ -145,8 +150,8 @@ class _Search:
 
         Clipping by hand is in no record: it is looked for.
         """
-        said = Rule.of(self.judge.reference, self.judge.plan.num_steps)
-        own = _Search(self.judge, self.judge.reference)
+        said = Rule.of(self.ladder.reference, self.plan.num_steps)
+        own = _Search(self.ladder, self.ladder.reference, self.limit)
         if said is None or own.worst(said) <= EXACT:
             return said
         for eps in NORM_EPSILONS:
@@ -161,7 +166,7 @@ class _Search:
         rule = None if len(self.steps) < LEAST_STEPS else self.rule
         if rule is None:
             return None
-        known = list(changes(rule, self.begins, self.judge.plan.steps_per_epoch))
+        known = list(changes(rule, self.begins, self.plan.steps_per_epoch))
         roundings = ROUNDINGS if rule.kind is Adam else {}
         known += [Change(words, partial(rounding, rule, kind)) for words, kind in roundings.items()]
         tried = [self.tried(change) for change in known]
@@ -173,7 +178,7 @@ class _Search:
                 for words, kind in roundings.items()
             ]
             fitting = self.fitting(tried)
-        own = Rule.of(self.record, self.judge.plan.num_steps)
+        own = Rule.of(self.record, self.plan.num_steps)
         if not fitting and own and (said := own.differences(rule)):
             change = Change("; ".join(said), lambda _: own)
             tried.append(self.tried(change))
@@ -183,7 +188,7 @@ class _Search:
 
     def fitting(self, tried: Sequence[Tried]) -> list[Tried]:
         """Those that reproduce the run within rounding, and far better than the reference does."""
-        return [one for one in tried if one.envelopes <= min(self.limit, self.plain / EVIDENT)]
+        return [one for one in tried if one.envelopes <= min(self.limit, self.off / EVIDENT)]
 
     def tried(self, change: Change, beside: str = "", kind: type[Adam] | None = None) -> Tried:
         """A change, its value fitted, as it compares with the run."""
@@ -285,7 +290,7 @@ class _Search:
             sentence = sentence.replace(" (within", ", and they cannot be told apart (within", 1)
         if runner_up and runner_up.envelopes < WORST:
             sentence += f"; the next best, {runner_up.name}, at {short(runner_up.envelopes)} ×"
-        rule, own = self.rule, Rule.of(self.record, self.judge.plan.num_steps)
+        rule, own = self.rule, Rule.of(self.record, self.plan.num_steps)
         if rule and own and (said := own.differences(rule)):
             sentence += f"; its own arguments say: {'; '.join(said)}"
         return Diagnosis(
@@ -296,7 +301,7 @@ class _Search:
             runner_up.name if runner_up else None,
             runner_up.envelopes if runner_up else None,
             through_step=self.steps[-1],
-            num_steps=self.judge.plan.num_steps,
+            num_steps=self.plan.num_steps,
         )
 
 

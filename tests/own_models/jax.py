@@ -114,10 +114,16 @@ OPTIMIZER_FAULTS = {
         "(lambda o: optax.GradientTransformation(lambda p: jax.tree.map(lambda s: s + 1 "
         'if s.dtype == "int32" else s, o.init(p)), o.update))(optax.adam(lr, eps=1e-30))',
         (0, "count"),
+        "steps counted from 1 and bias correction 1 − βᵗ in float32",
     ),
-    "epsilon inside the root": ("rmsprop", "optax.rmsprop(lr, 0.9, eps=1e-6)", (0, "W")),
+    "epsilon inside the root": (
+        "rmsprop",
+        "optax.rmsprop(lr, 0.9, eps=1e-6)",
+        (0, "W"),
+        "ε inside √(v + ε)",
+    ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),

@@ -99,9 +99,14 @@ MORE_OPTIMIZERS = {
 NO_ARGUMENTS = [*MORE_OPTIMIZERS][:1] + [*MORE_OPTIMIZERS][-1:]
 """Those of which a record says not what they are."""
 OPTIMIZER_FAULTS = {
-    "decay": ("momentum", 'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)', (0, "velocity of ")),
+    "decay": (
+        "momentum",
+        'gluon_trainer(self, "sgd", momentum=0.9, wd=0.1)',
+        (0, "velocity of "),
+        "coupled weight decay",
+    ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),

@@ -80,10 +80,16 @@ OPTIMIZER_FAULTS = {
         "adagrad",
         "tf.keras.optimizers.Adagrad(lr, epsilon=1e-30)",
         (0, "sum_of_squares of "),
+        "first sum of squares",
     ),
-    "no nesterov": ("nesterov", "tf.keras.optimizers.SGD(lr, momentum=0.9)", (0, "W")),
+    "no nesterov": (
+        "nesterov",
+        "tf.keras.optimizers.SGD(lr, momentum=0.9)",
+        (0, "W"),
+        "momentum without Nesterov's look ahead",
+    ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),

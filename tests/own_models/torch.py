@@ -113,19 +113,22 @@ OPTIMIZER_FAULTS = {
         "(k := next(steps)) and k % 6 == 0 and o.state.clear() or None), o)[1])"
         "(torch.optim.SGD(self.parameters(), lr, momentum=0.9))",
         (6, "velocity"),
+        None,
     ),
     "momentum": (
         "momentum",
         "torch.optim.SGD(self.parameters(), lr, momentum=0.9001)",
         (1, "velocity of "),
+        "momentum",
     ),
     "beta2": (
         "adam",
         "torch.optim.Adam(self.parameters(), lr, (0.9, 0.99), eps=1e-30)",
         (0, "second_moment of "),
+        "β₂",
     ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step and what is off."""
+"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
 KNOWN_NOT = 'type("Mine", (torch.optim.SGD,), {})(self.parameters(), lr, momentum=0.9)'
 """An optimizer of which there is no telling what it remembers, beside its velocity."""
 

@@ -449,7 +449,7 @@ DAMAGES = {
     "words": lambda f, a: a.update({one(a, "step_loss"): np.array(["low"])}),
     "a stage of nothing": lambda f, a: f["runs"][0]["stages"].append({}),
     "a short loss": lambda f, a: f["runs"][0]["history"].update(val_loss=[1.0]),
-    "no rows": lambda f, a: a.update({one(a, "rows"): np.zeros(3)}),
+    "no rows": lambda f, a: a.update({one(a, "rows/W"): np.zeros(3)}),
     "too much of a number": lambda f, a: f["runs"][0].update(envelopes=10**400),
 }
 

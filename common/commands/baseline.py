@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from framework_parity.common.commands.chosen import chosen_by
 from framework_parity.common.commands.compare import run_comparison
 from framework_parity.common.commands.golden_records import Baseline
 from framework_parity.common.commands.options import GoldenFile, SaveOptions, takes
@@ -35,7 +36,7 @@ def save_baseline(options: SaveOptions) -> Report:
         if str(file).partition("==")[0] in discover():
             anew = f"name the file first: compare.py baseline save FILE.npz {file}"
         raise ParityError("baseline save", "a file whose name ends in .npz", file, anew)
-    return run_comparison(options, save=(file, options.because))
+    return run_comparison(options, chosen_by(options), save=(file, options.because))
 
 
 @takes(GoldenFile)

@@ -8,12 +8,14 @@ examples:
 
 from __future__ import annotations
 
+from framework_parity.common.commands.chosen import Chosen
 from framework_parity.common.commands.compare import run_comparison
-from framework_parity.common.commands.options import Comparing, takes
+from framework_parity.common.commands.options import BenchmarkOptions, takes
 from framework_parity.common.report.report import Report
 
 
-@takes(Comparing)
-def benchmark(options: Comparing) -> Report:
+@takes(BenchmarkOptions)
+def benchmark(options: BenchmarkOptions) -> Report:
     """Compare with each training alone."""
-    return run_comparison(options, alone=True)
+    chosen = Chosen.of(options.backends, options.implementations, options.places)
+    return run_comparison(options, chosen, alone=True)

@@ -4,6 +4,7 @@ of a range does.
 examples:
   compare.py bisect "jax>=0.6,<=0.10.2"
   compare.py bisect "jax>=0.6,<=0.10.2" --by bits --out results/jax
+  compare.py bisect "jax>=0.4.30" --model my_model.py --data digits
 
 With the --out of a bisection that was interrupted, it goes on with that.
 
@@ -13,6 +14,9 @@ exit status: 0 if the release is found, whatever the grades; 2 if the ends do
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 from framework_parity.common.commands.bisection import Bisection
 from framework_parity.common.commands.bisection_state import (
     STATE_FILE,
@@ -20,13 +24,19 @@ from framework_parity.common.commands.bisection_state import (
     State,
     load_state,
 )
-from framework_parity.common.commands.comparison_context import open_context
+from framework_parity.common.commands.chosen import Chosen
+from framework_parity.common.commands.comparison_context import (
+    ComparisonContext,
+    open_context,
+    prepare_environment,
+)
 from framework_parity.common.commands.options import BisectOptions, takes
 from framework_parity.common.commands.report_folder import check_folder
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.environments.discovery import choose, discover
+from framework_parity.common.environments.backend import Backend
 from framework_parity.common.environments.releases import list_releases
 from framework_parity.common.environments.specifier import parse_range
+from framework_parity.common.execution.processes import Subject
 from framework_parity.common.report.report import Report
 
 
@@ -51,10 +61,12 @@ def bisect(options: BisectOptions) -> Report:
 
 def _bisect(options: BisectOptions) -> Report:
     name, wanted = parse_range(options.releases)
-    (backend,) = choose([name], discover())
+    places, thresholds = options.places, options.thresholds
+    given = (places, options.own_model, options.reference)
+    chosen = Chosen.of([name], options.implementations, *given)
+    (backend,) = chosen.backends
     if not backend.requirements:
         backend.at(str(wanted))  # which says why it cannot be
-    places, thresholds = options.places, options.thresholds
     folder, overwrite = options.folder, options.overwrite
     state = None if overwrite else load_state(folder / STATE_FILE)
     if state is None:
@@ -68,14 +80,30 @@ def _bisect(options: BisectOptions) -> Report:
                 "pip finds",
                 "widen it",
             )
-    with open_context(options, folder) as context:
-        trained, numbers = options.implementations_of(backend), vars(thresholds).values()
+    with open_context(options, folder, chosen.model) as context:
+        trained, numbers = chosen.names(backend), vars(thresholds).values()
         asked = (name, str(wanted), options.by, tuple(trained), tuple(places))
-        question = Question(*asked, context.plan.sha256, tuple(numbers))
+        own = options.own_model
+        model = None if own is None else hashlib.sha256(own.read_bytes()).hexdigest()
+        question = Question(*asked, context.plan.sha256, tuple(numbers), model)
         if state is None:
             context.prepare([], overwrite, {})
             state = State(question, tuple(found))
             state.save(folder / STATE_FILE)
         state.check(question, folder / STATE_FILE)
-        execution = context.execution()
+        execution = context.execution(subject=_subject(chosen, backend, context))
         return context.finish(Bisection(state, backend, execution, context.data, thresholds).run())
+
+
+def _subject(chosen: Chosen, backend: Backend, context: ComparisonContext) -> Subject:
+    """What is trained. A file's reference is its NumPy model's, or that of the framework itself.
+
+    That one's release is the pinned one: two frameworks may differ, whatever a release changed.
+    """
+    by = chosen.reference
+    if by is None or chosen.model is None:
+        return Subject()
+    if by.is_framework and not chosen.is_named:
+        by = backend
+    environments = {by.label: prepare_environment(by, context.display.tell)}
+    return replace(chosen, backends=(), reference=by).subject(environments)

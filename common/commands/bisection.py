@@ -13,7 +13,7 @@ from typing import Any
 
 from framework_parity.common.commands.bisection_state import STATE_FILE, State, Trial
 from framework_parity.common.commands.comparison_context import prepare_environment
-from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
+from framework_parity.common.commands.judge_comparison import judge_comparison, judge_of
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.data.data_module import DataModule
@@ -243,7 +243,7 @@ class Bisection:
 
     def _changes(self, facts: Mapping[str, Any], before: str, after: str) -> list[dict[str, Any]]:
         """What changed from one release to the other, for each implementation that did."""
-        judge = load_judge(self.execution, self.data, self.references)
+        judge = judge_of(self.execution, self.data, self.references)
         runs = {(run["asked_version"], run["implementation"]): run for run in facts["runs"]}
         changes = []
         for old, new in zip(self._contenders(before), self._contenders(after), strict=True):

@@ -27,6 +27,7 @@ class Question:
         find_links: where pip looks for releases besides its index.
         plan_sha256: what is trained.
         thresholds: the numbers that decide a grade, as of :class:`thresholds.Thresholds`.
+        model: SHA-256 of the file of a model of a user's own; None: softmax regression.
     """
 
     backend: str
@@ -36,6 +37,7 @@ class Question:
     find_links: tuple[str, ...]
     plan_sha256: str
     thresholds: tuple[float, ...]
+    model: str | None = None
 
 
 @dataclass(frozen=True)

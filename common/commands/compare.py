@@ -18,14 +18,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework_parity.common.commands.chosen import Chosen
 from framework_parity.common.commands.comparison_context import check_pythons, open_context
 from framework_parity.common.commands.judge_comparison import judge_comparison
-from framework_parity.common.commands.options import CompareOptions, Comparing, takes
+from framework_parity.common.commands.options import (
+    BenchmarkOptions,
+    CompareOptions,
+    Comparing,
+    takes,
+)
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.commands.report_folder import check_folder
-from framework_parity.common.core.device import check_device
+from framework_parity.common.core.device import DEVICES, check_device
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.environments.discovery import choose, discover
+from framework_parity.common.environments.discovery import discover
 from framework_parity.common.execution.processes import Contender, Execution
 from framework_parity.common.judging.grades import over_seeds, worst_verdict
 from framework_parity.common.report.report import Report
@@ -43,11 +49,14 @@ def compare(options: CompareOptions) -> Report:
     Raises:
         ParityError: for unusable input, before anything is written.
     """
-    return run_comparison(options)
+    return run_comparison(
+        options, Chosen.of(options.backends, options.implementations, options.places)
+    )
 
 
 def run_comparison(
     options: Comparing,
+    chosen: Chosen,
     *,
     save: tuple[Path, str | None] | None = None,
     alone: bool = False,
@@ -56,7 +65,8 @@ def run_comparison(
     """Prepare, train, judge and write the report.
 
     Args:
-        options: what is asked for.
+        options: how it runs.
+        chosen: what is compared.
         save: a file for golden records, and the reason for saving them; None for neither.
         alone: each training has a process of its own.
         further: trains on further seeds; the report's facts of them.
@@ -64,24 +74,20 @@ def run_comparison(
     Raises:
         ParityError: for unusable input, before anything is written.
     """
-    found = discover()
-    chosen = choose(options.backends, found, options.places)
-    check_pythons(options.named, chosen, found)
-    check_device(options.device)
+    device = options.device if isinstance(options, BenchmarkOptions) else DEVICES[0]
+    check_pythons(options.named, chosen.wanted, discover())
+    check_device(device)
     folder, thresholds = options.folder, options.thresholds
     check_folder(folder, options.overwrite)
     target, because = save or (None, None)
     regression = Regression(options.baseline, target, because, options.accept)
-    with open_context(options, folder) as context:
+    with open_context(options, folder, chosen.model) as context:
         display, plan, examples = context.display, context.plan, context.data
         regression.check_plan(plan)
-        environments = context.prepare(chosen, options.overwrite, options.named)
-        execution = context.execution(alone=alone, device=options.device)
-        contenders = [
-            Contender(environments[backend.label], implementation)
-            for backend in chosen
-            for implementation in options.implementations_of(backend)
-        ]
+        environments = context.prepare(chosen.wanted, options.overwrite, options.named)
+        contenders = chosen.contenders(environments)
+        subject = chosen.subject(environments)
+        execution = context.execution(alone=alone, device=device, subject=subject)
         outcomes = execution.train(contenders, options.repeat)
         display.tell("judging", {"event": "judging"})
         facts = judge_comparison(
@@ -91,6 +97,6 @@ def run_comparison(
             facts["seeds"] = further(execution, examples, contenders, facts)
         facts["verdict"] = worst_verdict([facts["verdict"], *over_seeds(facts.get("seeds", {}))])
         facts["baseline_saved"] = regression.save(facts["verdict"] != "incomplete")
-        report = context.finish(facts, benchmark=alone, device=options.device)
+        report = context.finish(facts, benchmark=alone, device=device)
         display.tell("judging", {"event": "done"})
     return report

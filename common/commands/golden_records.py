@@ -26,7 +26,7 @@ from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
-SCHEMA = 4
+SCHEMA = 5
 KIND = "framework-parity baseline"
 
 FACTS_FILE = "baseline.json"
@@ -146,6 +146,14 @@ class Baseline:
         _refuse(
             self.path, f"one of another plan ({'; '.join(differing)})", "compare on the same plan"
         )
+
+    def check_model(self, run: Record, parameters: Mapping[str, Array]) -> None:
+        """Raise ParityError unless a record is of a model with these parameters."""
+        ours = {name: list(array.shape) for name, array in parameters.items()}
+        if (kept := run.facts["parameters"]) != ours:
+            _refuse(
+                self.path, f"one of a model of other parameters ({kept}, not {ours})", "save anew"
+            )
 
     def find(self, backend: str, implementation: str, version: str | None) -> Record | None:
         """The golden record of a run; where versions stand side by side, that of its own."""

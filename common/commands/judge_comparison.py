@@ -12,9 +12,16 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from framework_parity.common.commands.model_comparison import (
+    confirmation,
+    ended_early,
+    load_model_judge,
+    model_facts,
+    notices_of_model,
+)
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.commands.reprobe import second_look
-from framework_parity.common.commands.run_facts import repeat_facts, run_facts, unavailable
+from framework_parity.common.commands.run_facts import repeat_facts, row, run_facts, unavailable
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
@@ -26,8 +33,9 @@ from framework_parity.common.execution.processes import (
     Contender,
     Execution,
 )
-from framework_parity.common.judging.grades import unlearned, verdict
+from framework_parity.common.judging.grades import UNCONFIRMED, unlearned, verdict
 from framework_parity.common.judging.judge import Judge, Judgement
+from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
@@ -58,31 +66,44 @@ def judge_comparison(
     regression: Regression | None = None,
 ) -> dict[str, Any]:
     """Judge every record of a comparison; the facts of its report."""
-    regression, plan = regression or Regression(), execution.plan
-    judge = load_judge(execution, data, outcomes, thresholds)
+    regression, plan, subject = regression or Regression(), execution.plan, execution.subject
+    judge = judge_of(execution, data, outcomes, thresholds)
     judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
     judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
     found = [judged.get(contender.name) for contender in contenders]
+    notices = [*gave_way(contenders), *what_the_plan_teaches(judge)]
+    if isinstance(judge, ModelJudge):
+        said, is_confirmed = confirmation(judge, execution, outcomes)
+        notices += said
+        notices += notices_of_model(judge, subject, contenders, runs)
+        for i, each in enumerate(found):
+            if isinstance(each, tuple):
+                notices += judge.ladder.unlike(each[0])
+            if isinstance(each, tuple) and not (is_confirmed or subject.is_named):
+                again = row(contenders[i], outcomes[contenders[i].name], each[0])
+                runs[i], found[i] = again | {"status": UNCONFIRMED}, None
     over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
     oracle, envelope = judge.oracle, judge.envelope
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
-        "notices": [*gave_way(contenders), *what_the_plan_teaches(judge)],
+        "notices": notices,
         **plan_facts(plan, data),
+        **({"model": model_facts(judge, subject)} if isinstance(judge, ModelJudge) else {}),
         "machine": machine_facts(),
-        "thresholds": vars(thresholds).copy(),
+        "thresholds": vars(judge.thresholds).copy(),
         "reference": {
             "train_loss": epoch_means(oracle.step_loss, plan).tolist(),
             "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
             "val_loss": oracle.val_loss.tolist(),
             "val_accuracy": oracle.val_accuracy.tolist(),
+            **({"by": subject.by.backend} if subject.model else {}),
+            **({"second": subject.second and subject.second.backend} if subject.model else {}),
         },
         "envelope": {
             "loss": float(envelope.loss[-1]),
-            "parameters": float(max(bound[-1] for bound in envelope.parameters.values())),
-            "logits": envelope.logits,
-            "forward": envelope.forward,
+            "parameters": float(max(envelope.parameters[name][-1] for name in judge.initial)),
+            **judge.envelope_facts,
             "members": ENSEMBLE_MEMBERS,
         },
         "free_running": vars(judge.free_running).copy(),
@@ -92,7 +113,7 @@ def judge_comparison(
 
 
 def judge_runs(
-    judge: SoftmaxJudge,
+    judge: SoftmaxJudge | ModelJudge,
     execution: Execution,
     contenders: Sequence[Contender],
     outcomes: Mapping[str, Outcome],
@@ -122,7 +143,7 @@ def judge_runs(
     return judged, runs
 
 
-def what_the_plan_teaches(judge: SoftmaxJudge) -> Iterator[str]:
+def what_the_plan_teaches(judge: Judge) -> Iterator[str]:
     """What to say of a plan by which the reference itself learns nothing."""
     if judge.free_running.informative and (notice := unlearned(judge.liveness)):
         yield notice
@@ -152,6 +173,18 @@ def plan_facts(plan: Plan, data: DataModule) -> dict[str, Any]:
             "source": data.source,
         },
     }
+
+
+def judge_of(
+    execution: Execution,
+    data: DataModule,
+    outcomes: Mapping[str, Outcome],
+    thresholds: Thresholds | None = None,
+) -> SoftmaxJudge | ModelJudge:
+    """The judge of what an execution trains: :func:`load_judge`, :func:`load_model_judge`."""
+    if execution.subject.model is not None:
+        return load_model_judge(execution, data, outcomes, thresholds)
+    return load_judge(execution, data, outcomes, thresholds)
 
 
 def load_judge(
@@ -208,8 +241,14 @@ def judge_record(
     judge: Judge, execution: Execution, contender: Contender
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
+    plan, folder, model = (
+        judge.plan,
+        execution.record_folder(contender.name),
+        execution.subject.model,
+    )
+    if model is not None and not folder.exists():
+        return str(ended_early(model))
     try:
-        plan, folder = judge.plan, execution.record_folder(contender.name)
         record = contender.read(folder, plan.sha256, plan.recipe.dtype)
         record = with_counts(plan, judge.data, record)
         found = judge.judge(record)

@@ -34,7 +34,7 @@ from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.extras import check_extra
 from framework_parity.common.core.threads import available_cpus
-from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend
+from framework_parity.common.environments.backend import IMPLEMENTATIONS
 from framework_parity.common.judging.equivalence import LEAST_SEEDS
 from framework_parity.common.judging.grades import FAIL_ON
 from framework_parity.common.judging.thresholds import Thresholds
@@ -185,11 +185,6 @@ class Implementations(Options):
         Sequence[str],
         Help("scratch or concise; default: both", "NAME", IMPLEMENTATIONS, flag="implementation"),
     ] = ()
-
-    def implementations_of(self, backend: Backend) -> list[str]:
-        """Those that are trained: the ones named, else all that the backend has."""
-        named = self.implementations or backend.implementations or IMPLEMENTATIONS
-        return list(dict.fromkeys(named))
 
 
 class Data(Options):
@@ -359,19 +354,28 @@ class Judging(Grading, FindLinks, Running):
         return Path("results", new) if self.out is None else Path(self.out)
 
 
-class Comparing(OverTime, Pythons, Judging, DrawnTraining, Implementations, Backends):
+class Comparing(OverTime, Pythons, Judging, Backends):
+    """how it runs"""
+
+    repeat: Annotated[
+        int, Help("train N times each, to see whether it repeats itself", most=ANY)
+    ] = 1
+
+
+class Suite(DrawnTraining, Implementations):
     """how it runs"""
 
     device: Annotated[
         str,
         Help("cpu or gpu; with gpu, --python names an interpreter that sees it", choices=DEVICES),
     ] = DEVICES[0]
-    repeat: Annotated[
-        int, Help("train N times each, to see whether it repeats itself", most=ANY)
-    ] = 1
 
 
-class CompareOptions(Jobs, Comparing):
+class BenchmarkOptions(Suite, Comparing):
+    """The options of ``benchmark``."""
+
+
+class CompareOptions(Jobs, BenchmarkOptions):
     """The options of ``compare``."""
 
     @property
@@ -380,7 +384,43 @@ class CompareOptions(Jobs, Comparing):
         return 1 if alone else super().slots
 
 
-class SeedsOptions(CompareOptions):
+class Reference(Options):
+    """what is compared"""
+
+    reference: Annotated[
+        str | None, Help("whose float64 run is the reference, confirmed or not", "BACKEND")
+    ] = None
+
+
+class OfModel(Reference, DrawnTraining, Implementations):
+    """what is compared"""
+
+    model: Annotated[
+        Place | None,
+        Help("file of a model of your own, in place of softmax regression", "FILE"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        alone = {
+            "--implementation": self.implementations,
+            "--sigma": self.sigma != Recipe.sigma,
+            "--device": getattr(self, "device", DEVICES[0]) != DEVICES[0],
+        }
+        if self.model is not None and (given := [name for name in alone if alone[name]]):
+            raise ParityError(
+                "--model", f"no {given[0]}, which is softmax regression's", "both", "drop one"
+            )
+        if self.model is None and self.reference is not None:
+            raise ParityError("--reference", "a --model", "none", "name its file, or drop both")
+
+    @property
+    def own_model(self) -> Path | None:
+        """The file; None: softmax regression."""
+        return None if self.model is None else Path(self.model)
+
+
+class SeedsOptions(OfModel, CompareOptions):
     """over several seeds: distributions and equivalence tests"""
 
     count: Annotated[int, Help("compare over N seeds, from --seed on", most=ANY)] = 5
@@ -416,13 +456,13 @@ class GoldenFile(Options, kw_only=False):
     file: Annotated[Place, Help("the file of golden records", "FILE")]
 
 
-class SaveOptions(CompareOptions, GoldenFile):
+class SaveOptions(OfModel, CompareOptions, GoldenFile):
     """golden records"""
 
     because: Annotated[str | None, Help("the reason, for the file's history", "REASON")] = None
 
 
-class BisectOptions(Jobs, Judging, DrawnTraining, Implementations, kw_only=False):
+class BisectOptions(OfModel, Jobs, Judging, kw_only=False):
     """what is bisected"""
 
     releases: Annotated[str, Help("a backend and its releases, such as 'NAME>=1.0,<=2.0'", "RANGE")]
@@ -436,7 +476,7 @@ class ModelFile(Options, kw_only=False):
     path: Annotated[Place, Help("the model's file", "FILE")]
 
 
-class ModelOptions(Jobs, Pythons, Judging, Backends, ModelFile):
+class ModelOptions(Jobs, Reference, Comparing, ModelFile):
     """The options of ``model``; no backend named means every framework of the file."""
 
 

@@ -21,8 +21,7 @@ from framework_parity.common.judging.baseline_difference import (
     worst_grade,
 )
 from framework_parity.common.judging.golden_record import golden_record
-from framework_parity.common.judging.judge import Judgement
-from framework_parity.common.judging.softmax_judge import SoftmaxJudge
+from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.report.wording import moved_sentence
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -70,7 +69,7 @@ class Regression:
 
     def judge(
         self,
-        judge: SoftmaxJudge,
+        judge: Judge,
         runs: Sequence[dict[str, Any]],
         judged: Sequence[Judged],
         threads: int,
@@ -122,7 +121,7 @@ class Regression:
     @staticmethod
     def _moved(
         baseline: Baseline | None,
-        judge: SoftmaxJudge,
+        judge: Judge,
         record: Record,
         run: Mapping[str, Any],
         around: Mapping[str, Any],
@@ -132,6 +131,7 @@ class Regression:
         golden = baseline.find(run["backend"], run["implementation"], run["version"])
         if golden is None:
             return None
+        baseline.check_model(golden, judge.initial)
         return compare_with_golden(judge, golden, record, run, around)
 
     def _baseline_facts(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

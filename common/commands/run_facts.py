@@ -13,7 +13,6 @@ from framework_parity.common.judging.causes import find_cause
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.model_judge import ModelJudge
-from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.record_difference import (
     differing_bits,
     parameter_moves,
@@ -61,6 +60,7 @@ def run_facts(
             "prediction_flips": len(found.flips) if judge.data.has_classes else None,
             "earlier_in_process": record.facts.get("earlier_in_process", []),
         }
+        | judge.row_facts(record)
     )
 
 
@@ -97,7 +97,7 @@ def diagnose(judge: Judge, record: Record, found: Judgement) -> Diagnosis | None
 
 
 def repeat_facts(
-    judge: SoftmaxJudge,
+    judge: Judge,
     execution: Execution,
     contender: Contender,
     outcomes: Mapping[str, Outcome],
@@ -119,7 +119,7 @@ def repeat_facts(
             try:
                 asked = (judge.plan.sha256, judge.plan.recipe.dtype)
                 record = contender.read(execution.record_folder(name), *asked)
-                check_record(judge.plan, judge.data, record)
+                judge.check(record)
                 records.append(record)
                 continue
             except RecordError as bad:
@@ -128,7 +128,7 @@ def repeat_facts(
     if reasons:
         return {"repeats": {"asked": repeats, "trained": len(records), "reason": reasons[0]}}
     first, *others = records
-    moved = [parameter_moves(judge.envelope, first, other) for other in others]
+    moved = [parameter_moves(judge, first, other) for other in others]
     return {
         "repeats": {
             "asked": repeats,

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from framework_parity.common.commands.chosen import chosen_by
 from framework_parity.common.commands.compare import run_comparison
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_trajectories
 from framework_parity.common.commands.options import SeedsOptions, takes
@@ -37,7 +38,7 @@ Outcomes = dict[str, list[float]]
 def compare_seeds(options: SeedsOptions) -> Report:
     """Compare over several seeds."""
     over = partial(independent_seeds if options.independent else shared_seeds, options)
-    return run_comparison(options, further=over)
+    return run_comparison(options, chosen_by(options), further=over)
 
 
 def shared_seeds(

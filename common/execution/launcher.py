@@ -38,8 +38,8 @@ class Job:
         name: how its progress is labelled.
         environment: the interpreter of the worker, or the program.
         request: what is to do.
-        essential: if it is not done, nothing that the others do is of use: they are ended. It
-            has a process of its own.
+        essential: if it leaves no record, nothing that the others do is of use: they are ended.
+            No worker of a pool does it.
     """
 
     name: str
@@ -165,7 +165,7 @@ class _Launcher:
                 if not process.waits:
                     self._close(process)
                     process = None
-                if job.essential and status != "done":
+                if job.essential and not (status == "done" and job.request.record.exists()):
                     self.end_all()
             return outcomes
         finally:

@@ -9,21 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from framework_parity.common.core.device import DEVICES
+from framework_parity.common.core.errors import RelayedError
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.specifier import same_release
 from framework_parity.common.execution.launcher import Job, Outcome, Tell, run_jobs
 from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
+from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import COMPUTED, OtherRowError, Record, RecordError
+from framework_parity.common.worker.own_model import MATCHED, REFUSED
 from framework_parity.common.worker.request import Request
 
 REFERENCE = "reference"
+CONFIRMATION = "confirmation"
+"""The float64 run of a second framework."""
 ENVELOPE = "envelope"
-"""Names in the folder ``reference``: the trajectory's record, and the file of what judged."""
+"""Names in the folder ``reference``: the reference's record, and the file of what judged."""
 MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
 
 
@@ -49,11 +55,6 @@ class Contender:
     def name(self) -> str:
         """How the run is called in files and in progress."""
         return f"{self.environment.label}-{self.implementation}"
-
-    def request(self, kind: str, record: Path, log: Path, **fields: object) -> Request:
-        """A request to it; arguments as of :class:`worker.request.Request`."""
-        who = {"backend": self.backend, "implementation": self.implementation}
-        return Request(kind, record, log, who | fields)
 
     def read(
         self, folder: Path, plan_sha256: str | None = None, dtype: str | None = None
@@ -87,6 +88,43 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What is trained: softmax regression, whose reference is NumPy's, or the model in a file.
+
+    Args:
+        model: read from that file; None: softmax regression.
+        by: who trains the reference and its ensemble.
+        second: whose float64 run is to confirm the reference; None if there is nothing to confirm.
+        is_named: whether the user named the reference: then it is one, whoever confirms it.
+    """
+
+    model: OwnModel | None = None
+    by: Environment = Environment(REFERENCE, Path(sys.executable))  # noqa: RUF009  # frozen, too
+    second: Contender | None = None
+    is_named: bool = False
+
+    def reference(self, plan: Plan, name: str) -> tuple[str, dict[str, object]]:
+        """The kind and the fields of the request for the reference, or for what goes with it."""
+        member = {"member": MEMBERS.index(name)} if name in MEMBERS else {}
+        if self.model is None:
+            return "reference", {**member}
+        who = self.second.backend if name == CONFIRMATION and self.second else self.by.backend
+        dtype = plan.recipe.dtype if member else "float64"
+        return "own_model", {"backend": who, "model": self.model.path, "dtype": dtype, **member}
+
+    def training(
+        self, plan: Plan, contender: Contender, kind: str
+    ) -> tuple[str, dict[str, object]]:
+        """Likewise of a request to a contender; ``kind`` is that of softmax regression."""
+        if self.model is None:
+            implementation = contender.implementation
+            return kind, {"backend": contender.backend, "implementation": implementation}
+        dtype = plan.recipe.dtype
+        who = {"backend": contender.backend, "model": self.model.path, "dtype": dtype}
+        return "own_model", who
+
+
+@dataclass(frozen=True)
 class Execution:
     """Runs the processes of one plan in one folder.
 
@@ -101,6 +139,7 @@ class Execution:
             all implementations of a backend, one after the other.
         device: the kind of device that they compute on; the reference is NumPy's everywhere.
         pool: its workers do what they can; None for processes of its own alone.
+        subject: what is trained.
     """
 
     plan: Plan
@@ -112,13 +151,19 @@ class Execution:
     alone: bool = False
     device: str = DEVICES[0]
     pool: WorkerPool | None = None
+    subject: Subject = Subject()
 
     def train(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run everything, each contender so often; the outcome of each process by its name."""
-        oracle, *members = [[self._reference_job(name)] for name in (REFERENCE, *MEMBERS)]
-        # The reference first: workers wait for its states at the end of their training. Members
-        # last, the longest first: they are short, and even out when the processors are done.
-        return self.run([oracle, *self._training_jobs(contenders, repeats), *reversed(members)])
+        oracle, *members = [self._reference_job(name) for name in (REFERENCE, *MEMBERS)]
+        groups = [[oracle], *self._training_jobs(contenders, repeats)]
+        if self.subject.second:
+            groups.append([self._reference_job(CONFIRMATION)])
+        # The reference first: workers wait for its states. Members last, the longest first: they
+        # are short, and even out when the processors are done. Those of a file's model share the
+        # processes: each imports the framework.
+        shared = len(members) if self.subject.model is None else min(self.slots, len(members))
+        return self.run([*groups, *(members[start::shared] for start in reversed(range(shared)))])
 
     def train_again(self, contenders: Sequence[Contender], repeats: int = 1) -> dict[str, Outcome]:
         """Run workers alone, where the reference is there; what they left before is replaced."""
@@ -142,13 +187,23 @@ class Execution:
         return self.run(groups)
 
     def look_again(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
-        """Probe other steps, without training: ``second_look/NAME`` holds plan and states."""
+        """Probe other steps: ``second_look/NAME`` holds their plan, and takes what comes of it.
+
+        Softmax regression is not trained again for that, and its states are there. A file's model
+        is: in a new process it goes from its beginning to these steps, as the reference does.
+        """
         groups = []
         for contender in contenders:
             place = self.folder / "second_look" / contender.name
-            fields = {"plan": place / "plan", "reference": place / "reference"}
-            request = contender.request("probe", place / "record", place / "log", **fields)
+            fields = {"plan": place / "plan", "reference": place / REFERENCE}
+            kind, more = self.subject.training(self.plan, contender, "probe")
+            request = Request(kind, place / "record", place / "log", fields | more)
             groups.append([Job(contender.name, contender.environment, request)])
+            if self.subject.model is not None:
+                kind, more = self.subject.reference(self.plan, REFERENCE)
+                more |= {"plan": fields["plan"]}
+                request = Request(kind, place / REFERENCE, place / "reference.log", more)
+                groups.insert(0, [Job(f"{REFERENCE} {contender.name}", self.subject.by, request)])
         return self.run(groups)
 
     def reference_folder(self, name: str) -> Path:
@@ -159,25 +214,43 @@ class Execution:
         """Where the run of that name leaves its record."""
         return self.folder / "runs" / name
 
-    def run(self, groups: Sequence[Sequence[Job]], tell: Tell | None = None) -> dict[str, Outcome]:
-        """As :func:`run_jobs`, as many and for as long as this execution says."""
-        return run_jobs(
+    def run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
+        """As :func:`run_jobs`, as many and for as long as this execution says.
+
+        Raises:
+            RelayedError: if the model of a file does what cannot be held equal.
+        """
+        refused: list[str] = []
+
+        def tell(name: str, facts: dict[str, Any]) -> None:
+            if facts["event"] == REFUSED:
+                refused.append(str(facts.get("reason")))
+            if not (facts["event"] == MATCHED and name == CONFIRMATION):  # as in its own row
+                self.tell(name, facts)
+
+        outcomes = run_jobs(
             groups,
             slots=self.slots,
             threads=self.threads,
             timeout=self.timeout,
-            tell=tell or self.tell,
+            tell=tell,
             device=self.device,
             pool=self.pool,
         )
+        if refused and self.subject.model is not None:
+            raise RelayedError(f"{self.subject.model.path}: {refused[0]}")
+        return outcomes
 
     def _reference_job(self, name: str) -> Job:
-        fields: dict[str, object] = {"plan": self.folder / "plan"}
-        if name != REFERENCE:
-            fields["member"] = MEMBERS.index(name)
-        record = self.reference_folder(name)
-        request = Request("reference", record, record.with_name(f"{name}.log"), fields)
-        return Job(name, Environment(REFERENCE, Path(sys.executable)), request, essential=True)
+        kind, fields = self.subject.reference(self.plan, name)
+        if self.subject.model is not None and name != REFERENCE:
+            fields["reference"] = self.reference_folder(REFERENCE)
+        record, environment = self.reference_folder(name), self.subject.by
+        if name == CONFIRMATION and self.subject.second:
+            environment = self.subject.second.environment
+        given = {"plan": self.folder / "plan", **fields}
+        request = Request(kind, record, record.with_name(f"{name}.log"), given)
+        return Job(name, environment, request, essential=name != CONFIRMATION)
 
     def _training_jobs(self, contenders: Sequence[Contender], repeats: int) -> list[list[Job]]:
         reference, groups = self.reference_folder(REFERENCE), list[list[Job]]()
@@ -199,7 +272,9 @@ class Execution:
             environment, called = contender.environment, name(contender)
             if environment.python is not None:
                 record, log = (self.record_folder(f"{called}{end}") for end in ("", ".log"))
-                request = contender.request(kind, record, log, plan=self.folder / "plan", **fields)
+                asked, who = self.subject.training(self.plan, contender, kind)
+                given = {"plan": self.folder / "plan", **who, **fields}
+                request = Request(asked, record, log, given)
                 alone = self.alone or isinstance(environment, ExternalEnvironment)
                 group = groups.setdefault(called if alone else environment.label, [])
                 group.append(Job(called, environment, request))

@@ -15,27 +15,30 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.golden_record import (
-    SAMPLED_ROWS,
     entries,
-    projections,
-    sampled,
+    kept_of,
     state_digests,
 )
 from framework_parity.common.judging.grades import GRADES
-from framework_parity.common.judging.ladder import Finding, first_divergence, in_ulps, off, unequal
-from framework_parity.common.judging.metrics import borderline, excess, finding, step_sizes
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import (
+    Finding,
+    first_divergence,
+    in_ulps,
+    off,
+    spoken,
+    unequal,
+)
+from framework_parity.common.judging.metrics import finding
 from framework_parity.common.judging.record_difference import (
     REPORTED,
     TRAINED,
+    Move,
     differing_bits,
-    label,
     moves,
     predictions,
-    stages_of,
     trained_alike,
 )
-from framework_parity.common.judging.softmax_judge import SoftmaxJudge
-from framework_parity.common.reference.ensemble import unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import HISTORY, Record
 
@@ -76,7 +79,7 @@ class Moved:
 
 
 def compare_with_golden(
-    judge: SoftmaxJudge,
+    judge: Judge,
     golden: Record,
     record: Record,
     run: Mapping[str, Any],
@@ -99,10 +102,11 @@ def compare_with_golden(
         divergence = first_divergence(deciding, judge.thresholds.envelopes)
     loss_error = loss_change(golden, record)
     changed = int(np.count_nonzero(predictions(golden) != predictions(record)))
-    W, b = (record.arrays[f"parameters/{name}"][-1] for name in "Wb")
-    error = max(
-        _largest(W - golden.arrays["final/W"][0]), _largest(b - golden.arrays["parameters/b"][-1])
-    )
+    error = 0.0
+    for name in judge.initial:
+        before = golden.arrays.get(f"final/{name}", golden.arrays.get(f"parameters/{name}"))
+        assert before is not None
+        error = max(error, _largest(record.arrays[f"parameters/{name}"][-1] - before[-1]))
     within = "rounding" if judge.free_running.informative else "chaotic"
     grade = "exact" if same else within
     if not same and divergence is not None:
@@ -126,7 +130,7 @@ def compare_with_golden(
 
 
 def moved_grade(
-    judge: SoftmaxJudge, deciding: Sequence[Finding], loss_error: float, predictions: int
+    judge: Judge, deciding: Sequence[Finding], loss_error: float, predictions: int
 ) -> str:
     """``drift`` where the outcome stayed the same, else ``disagree``."""
     thresholds = judge.thresholds
@@ -141,51 +145,57 @@ def moved_grade(
     return "drift" if same else "disagree"
 
 
-def stage_findings(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
+def stage_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every tensor of every probed step by how far it moved: some entries, coherent parts."""
     ladder = judge.ladder
     kept = {(entry["step"], entry["tensor"]): entry for entry in golden.facts["stages"]}
-    for step, stage, tensor, _, values in stages_of(judge, record):
-        name = label(stage, tensor)
+    for step, stage, tensor, _, values in ladder.stages(record):
+        name = spoken(tensor)
         entry = kept.pop((step, tensor), None)
         before = golden.arrays.get(f"probe/{step}/{tensor}")
         now = entries(values)
+        if entry is None and ladder.may_lack(tensor):
+            continue
         if entry is None or before is None or before.shape != now.shape:
             yield unequal(step, stage, name)
             continue
         parts = ladder.coherent_parts(step, tensor, values)
         moved = {name: abs(part - entry.get(name, np.inf)) for name, part in parts.items()}
         moved["largest"] = _largest(now - before)
-        ratios = {n: value / ladder.envelopes[step, tensor, n] for n, value in moved.items()}
+        ratios = ladder.ratios(step, tensor, moved)
         worst = max(ratios, key=lambda name: ratios[name])
-        exact = ladder.parameters[step].get(tensor, ladder.exact[step][tensor])
-        ulps = in_ulps(judge.plan, moved["largest"], float(np.abs(exact).max()))
+        ulps = in_ulps(judge.plan, moved["largest"], ladder.magnitude(step, tensor))
         yield Finding(step, stage, name, worst, moved[worst], ulps, min(ratios[worst], WORST))
     for (step, tensor), entry in kept.items():
-        yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
+        if not ladder.may_lack(tensor):
+            yield Finding(step, entry["stage"], tensor, "missing", WORST, WORST, WORST)
 
 
-def free_findings(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
+def free_findings(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """The free run by how far it moved: at each snapshot the parameters, at each step the loss."""
     envelope, plan = judge.envelope, judge.plan
-    W, rows = record.arrays["parameters/W"], golden.arrays["rows"]
     loss, loss_before = record.arrays["step_loss"], golden.arrays["step_loss"]
-    if len(loss) != len(loss_before) or len(W) != len(rows):
+    held = {name: record.arrays[f"parameters/{name}"] for name in judge.initial}
+    kept = {name: [*kept_of(name, values)] for name, values in held.items()}
+    snapshots = {len(golden.arrays[names[0]]) for names in kept.values()}
+    if len(loss) != len(loss_before) or snapshots != {len(v) for v in held.values()}:
         step = min(len(loss), len(loss_before))
         yield unequal(step, "data", "number of steps")
         return
-    now = {**record.arrays, "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)], "final/W": W[-1:]}
-    of = envelope.parameters
-    bounds = {"rows": of["W"], "parameters/b": of["b"], "step_loss": envelope.loss}
-    found = moves(golden.arrays, now, bounds | {"final/W": of["W"][-1]})
-    squares = (projections(W) - golden.arrays["projections"]) ** 2
-    rms = np.sqrt(squares.mean(axis=(1, 2)) / W.shape[1])
-    for i, updates in enumerate(plan.snapshots[: len(W)]):
-        last = found["final/W"].errors[0] if i == len(W) - 1 else 0.0
-        of_W = float(max(found["rows"].errors[i], rms[i], last))
-        for name, error in {"W": of_W, "b": float(found["parameters/b"].errors[i])}.items():
+    parts: dict[str, Array] = {"step_loss": loss}
+    bounds: dict[str, Any] = {"step_loss": envelope.loss}
+    for name, values in held.items():
+        of = envelope.parameters[name]
+        parts |= kept_of(name, values)
+        bounds |= {part: of[-1] if part.startswith("final/") else of for part in kept[name]}
+    bounds = {part: bound for part, bound in bounds.items() if not part.startswith("projections/")}
+    found = moves(golden.arrays, parts, bounds)
+    (s,) = snapshots
+    for i, updates in enumerate(judge.points[:s]):
+        for name in held:
+            error = moved_at(i, name, golden, parts, found)
             scale = float(np.abs(judge.oracle.parameters[name][i]).max())
-            ratio = min(error / float(of[name][i]), WORST)
+            ratio = min(error / float(envelope.parameters[name][i]), WORST)
             yield off(plan, updates - 1, f"{name}, carried over steps", error, scale, ratio)
     steps = judge.free_running.steps
     errors, ratios = found["step_loss"].errors[:steps], found["step_loss"].envelopes[:steps]
@@ -197,37 +207,33 @@ def free_findings(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterat
     yield off(plan, step, "loss", error, float(judge.oracle.step_loss[step]), ratio)
 
 
-def metric_moves(judge: SoftmaxJudge, golden: Record, record: Record) -> Iterator[Finding]:
+def moved_at(
+    i: int, name: str, golden: Record, parts: Mapping[str, Array], found: Mapping[str, Move]
+) -> float:
+    """How far a parameter moved at a snapshot: by what is kept of it."""
+    if f"parameters/{name}" in found:
+        return float(found[f"parameters/{name}"].errors[i])
+    rows, last = found[f"rows/{name}"].errors, found[f"final/{name}"].errors[0]
+    squares = (parts[f"projections/{name}"][i] - golden.arrays[f"projections/{name}"][i]) ** 2
+    rms = np.sqrt(squares.mean() / len(parts[f"final/{name}"][0]))
+    return float(max(rows[i], rms, last if i == len(rows) - 1 else 0.0))
+
+
+def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Finding]:
     """Every metric of every epoch by how far it moved, at its farthest epoch."""
-    plan, envelope, oracle, num_val = judge.plan, judge.envelope, judge.oracle, judge.data.num_val
-    limit, unit = TWO_RUNS * judge.thresholds.envelopes, unit_roundoff(plan)
-    train_near = borderline(oracle.margins, limit * envelope.margin, step_sizes(plan))
-    near = {
-        "train_accuracy": (
-            train_near.reshape(plan.recipe.max_epochs, -1).sum(axis=1),
-            len(plan.order[0]),
-        ),
-        "val_accuracy": (
-            borderline(oracle.val_margins, limit * envelope.val_margin, num_val),
-            num_val,
-        ),
-    }
+    plan, limit = judge.plan, TWO_RUNS * judge.thresholds.envelopes
     histories = [each.facts["history"] for each in (record, golden)]
     for name in HISTORY:
         now, before = (np.array(history[name]) for history in histories)
         errors = np.abs(now - before)
-        if name in near:
-            count, size = near[name]
-            ratios = excess(errors, count, np.full(len(errors), size), limit, unit)
-        else:
-            ratios = errors / getattr(envelope, name)
+        ratios = judge.metric_ratios(name, errors, limit)
         epoch = int(ratios.argmax())
         step = (epoch + 1) * plan.steps_per_epoch - 1
         error, bound = float(errors[epoch]), float(ratios[epoch])
         yield finding(plan, step, name, error, error / bound if bound else 1.0)
 
 
-def first_bits(judge: SoftmaxJudge, golden: Record, differing: Sequence[str]) -> str:
+def first_bits(judge: Judge, golden: Record, differing: Sequence[str]) -> str:
     """Where the first bits differ: of the probed steps, else of the free run."""
     # Before some steps the reference itself may round otherwise on this machine.
     before, now = golden.facts["states_sha256"], state_digests(judge)

@@ -1,8 +1,8 @@
 """Golden records: what is kept of one run so that a later one can be compared with it.
 
 Small enough to commit, and enough to tell "the same bits" from "moved by so many envelopes", and
-where: digests of everything that training gave; every loss; the biases, some rows of the weights
-and some projections of all of them at every snapshot; the weights themselves at the end; and of
+where: digests of everything that training gave; every loss; of each parameter at every snapshot a
+vector, or some rows of a matrix and some projections of all of it; all of it at the end; and of
 each probed step the stages' digests, coherent parts and some entries. Every number is exact.
 """
 
@@ -16,12 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array, hash_arrays
-from framework_parity.common.judging.record_difference import (
-    bits_of,
-    predictions,
-    stages_of,
-)
-from framework_parity.common.judging.softmax_judge import SoftmaxJudge
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.record_difference import bits_of, predictions
 from framework_parity.common.training.record import HISTORY, Record
 
 Floats = npt.NDArray[np.float64]
@@ -58,20 +54,23 @@ def projections(values: Array) -> Floats:
     return np.asarray(signs @ values.astype(np.float64))
 
 
-def state_digests(judge: SoftmaxJudge) -> dict[str, str]:
+def rows_of(values: Array) -> Array:
+    """A parameter at its snapshots, shape ``(s, …)``, as rows: ``(s, first axis, all others)``."""
+    return values.reshape(*values.shape[:2], -1)
+
+
+def state_digests(judge: Judge) -> dict[str, str]:
     """Digests of the states before the probed steps: from others, other bits follow."""
-    oracle = judge.oracle
-    return {
-        f"step {step}": hash_arrays(oracle.before(i)) for i, step in enumerate(judge.plan.probes)
-    }
+    before = judge.ladder.before
+    return {f"step {step}": hash_arrays(dict(before(step))) for step in judge.ladder.steps}
 
 
 def golden_record(
-    judge: SoftmaxJudge, record: Record, run: Mapping[str, Any], surroundings: Mapping[str, Any]
+    judge: Judge, record: Record, run: Mapping[str, Any], surroundings: Mapping[str, Any]
 ) -> Record:
     """What is kept of one run: a record of some of its facts and arrays."""
-    W, stages = record.arrays["parameters/W"], list(stages_of(judge, record))
-    cause, classes = run["cause"], W.shape[2]
+    stages, cause = list(judge.ladder.stages(record)), run["cause"]
+    held = {name: record.arrays[f"parameters/{name}"] for name in judge.initial}
     facts = {
         **{name: run[name] for name in ("backend", "implementation", "version", "versions")},
         "grade": "rounding" if run["grade"] == "exact" else run["grade"],
@@ -80,6 +79,7 @@ def golden_record(
         "cause": cause and cause["sentence"],
         "surroundings": dict(surroundings),
         "history": {name: list(run[name]) for name in HISTORY},
+        "parameters": {name: list(values.shape[1:]) for name, values in held.items()},
         "sha256": bits_of(judge, record),
         "states_sha256": state_digests(judge),
         "stages": [
@@ -90,14 +90,24 @@ def golden_record(
     }
     arrays = {
         "step_loss": record.arrays["step_loss"],
-        "parameters/b": record.arrays["parameters/b"],
-        "rows": W[:, sampled(W.shape[1], SAMPLED_ROWS)],
-        "projections": projections(W),
-        "final/W": W[-1:],
-        "predicted": predictions(record).astype(np.min_scalar_type(classes)),
+        "predicted": predictions(record).astype(np.min_scalar_type(judge.data.num_outputs)),
         **{f"probe/{step}/{name}": entries(values) for step, _, name, _, values in stages},
     }
+    for name, values in held.items():
+        arrays |= kept_of(name, values)
     return Record(facts, arrays)
+
+
+def kept_of(name: str, values: Array) -> dict[str, Array]:
+    """What is kept of a parameter, shape ``(s, …)``: a vector, or parts of what has more axes."""
+    if values.ndim == 2:
+        return {f"parameters/{name}": values}
+    rows = rows_of(values)
+    return {
+        f"rows/{name}": rows[:, sampled(rows.shape[1], SAMPLED_ROWS)],
+        f"projections/{name}": projections(rows),
+        f"final/{name}": values[-1:],
+    }
 
 
 def entries(values: Array) -> Array:

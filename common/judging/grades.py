@@ -21,6 +21,10 @@ NOT_SHOWN = "not shown"
 VERDICTS = ("agree", "chaotic", "drift", NOT_SHOWN, "disagree", "incomplete")
 """Of a comparison, from best to worst."""
 
+UNCONFIRMED = "unconfirmed"
+"""The status of a run that trained, and is not graded: a second framework contradicts the
+reference."""
+
 SOUND = ("exact", "rounding", "chaotic")
 """The grades of runs in which nothing is beyond rounding."""
 

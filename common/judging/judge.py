@@ -13,7 +13,11 @@ import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array, largest_in_each
 from framework_parity.common.data.data_module import DataModule
-from framework_parity.common.judging.grades import comparable_steps, not_comparable
+from framework_parity.common.judging.grades import (
+    Liveness,
+    comparable_steps,
+    not_comparable,
+)
 from framework_parity.common.judging.ladder import (
     STAGES,
     Finding,
@@ -147,6 +151,34 @@ class Stages(Protocol):
     def locate(self, record: Record, threshold: float) -> Finding | None:
         """Where a record first leaves its envelopes; None if nowhere."""
 
+    def stages(self, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
+        """The probed steps of a record, stage by stage.
+
+        Yields:
+            step, stage, tensor, the array as it was recorded, and the values: an update's as the
+            change of its parameter. Tensors that are missing, or have another shape than they
+            should, are left out.
+        """
+
+    def may_lack(self, tensor: str) -> bool:
+        """Whether a sound record may have no such tensor."""
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """The steps that are probed."""
+
+    def before(self, step: int) -> Mapping[str, Array]:
+        """The state that a probed step begins with."""
+
+    def coherent_parts(self, step: int, tensor: str, values: Array) -> dict[str, float]:
+        """What entries of values have in common, signed, in every way that is looked at."""
+
+    def ratios(self, step: int, tensor: str, values: Mapping[str, float]) -> dict[str, float]:
+        """Errors of a tensor in their envelopes: the ``largest``, and of coherent parts."""
+
+    def magnitude(self, step: int, tensor: str) -> float:
+        """The largest entry of a tensor; of an update, of its parameter before it."""
+
 
 @dataclass(frozen=True)
 class Judge(ABC):
@@ -207,6 +239,10 @@ class Judge(ABC):
     def metric_findings(self, record: Record) -> Iterator[Finding]:
         """What the run reported of itself, against the reference and its own numbers."""
 
+    @abstractmethod
+    def metric_ratios(self, name: str, errors: Floats, limit: float) -> Floats:
+        """In envelopes how far a metric is off at each epoch, of which ``limit`` are rounding."""
+
     def flip_bound(
         self, record: Record, scores: Floats, example: int, classes: tuple[int, int]
     ) -> float | None:
@@ -231,9 +267,23 @@ class Judge(ABC):
         if self.fed_sha256 not in (None, received):
             raise RecordError("fed_sha256", self.fed_sha256, received)
 
+    @property
+    @abstractmethod
+    def liveness(self) -> Liveness:
+        """The signs of learning that the reference shows by more than rounding."""
+
     @abstractmethod
     def lifeless(self, record: Record) -> str | None:
         """Why the run counts as not having learned anything: :func:`grades.lifeless`."""
+
+    @property
+    @abstractmethod
+    def envelope_facts(self) -> dict[str, Any]:
+        """What a report states of the envelope besides."""
+
+    def row_facts(self, record: Record) -> dict[str, Any]:
+        """What a report states of a run besides."""
+        return {}
 
     def label_finding(self, record: Record) -> Finding | None:
         """The first step whose batch holds a label that is not the data's."""

@@ -342,6 +342,39 @@ class Ladder:
             found[f"forward/{record.facts['y_hat']}"] = found.pop("forward/y_hat")
         return found
 
+    def stages(self, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
+        """As of :meth:`judge.Stages.stages`."""
+        for step in self.plan.probes:
+            probe = self.probe(record, step)
+            for name, stage in TENSORS.items():
+                key = f"forward/{record.facts['y_hat']}" if stage == "forward" else name
+                values = probe.get(key)
+                if values is not None and values.shape == self.exact[step][key].shape:
+                    yield step, stage, key, record.arrays[f"probe/{step}/{name}"], values
+
+    def may_lack(self, tensor: str) -> bool:
+        """As of :meth:`judge.Stages.may_lack`."""
+        return False
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """As of :meth:`judge.Stages.steps`."""
+        return self.plan.probes
+
+    def before(self, step: int) -> Parameters:
+        """As of :meth:`judge.Stages.before`."""
+        state = self.parameters[step].items()
+        return {name.removeprefix("update/"): value for name, value in state}
+
+    def ratios(self, step: int, tensor: str, values: Mapping[str, float]) -> dict[str, float]:
+        """As of :meth:`judge.Stages.ratios`."""
+        return {name: value / self.envelopes[step, tensor, name] for name, value in values.items()}
+
+    def magnitude(self, step: int, tensor: str) -> float:
+        """As of :meth:`judge.Stages.magnitude`."""
+        exact = self.parameters[step].get(tensor, self.exact[step][tensor])
+        return float(np.abs(exact).max())
+
     def findings(self, record: Record) -> Iterator[Finding]:
         """Every tensor of every probed step, in the ladder's order, by its worst statistic."""
         for step in self.plan.probes:
@@ -432,7 +465,7 @@ class Ladder:
             rounding = self.envelopes[step, "forward/logits", "largest"]
             near = count_borderline(logits, rounding, kind, self.unit)
             values["largest"] = max(values["largest"] - near / len(logits), 0.0)
-        ratios = {name: v / self.envelopes[step, key, name] for name, v in values.items()}
+        ratios = self.ratios(step, key, values)
         worst = max(ratios, key=lambda name: ratios[name])
         parameter = self.parameters[step].get(key, exact)  # an update's, before it: zero, perhaps
         scale = max(float(np.abs(array).max()) for array in (parameter, exact))

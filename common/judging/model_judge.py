@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,10 @@ class ModelJudge(Judge):
         bounds = measure_bounds(plan, oracle, list(map(course_of, members)))
         return cls(plan, data, oracle, bounds, ladder, thresholds or Thresholds())
 
+    def reprobed(self, plan: Plan, again: Record) -> ModelJudge:
+        """The judge of the same training by further probed steps, with the reference's of these."""
+        return replace(self, plan=plan, ladder=self.ladder.reprobed(plan, again))
+
     @property
     def reference(self) -> Record:
         """The record of the float64 run."""
@@ -117,7 +122,7 @@ class ModelJudge(Judge):
         The latter as far as free runs can be compared. At the end an accuracy may be off by the
         examples near to a tie; before it, by as many as any member was.
         """
-        each = self.data.y_val.size // self.data.num_val
+        each = self.each
         if self.data.has_classes:
             yield from count_findings(self.plan, record, self.data.num_val, each)
         yield from mean_findings(self.plan, record)
@@ -126,11 +131,9 @@ class ModelJudge(Judge):
         yield from self._named_findings(record, free // length)
         if not self.data.has_classes:
             return
-        for name, (of, size) in accuracies(self.plan, self.data.num_val, each).items():
-            exact, every = of(self.oracle), 1 if name == "step_accuracy" else length
-            strayed = [np.abs(of(course_of(member)) - exact) for member in self.ladder.members]
-            counts = np.maximum(np.maximum.accumulate(np.max(strayed, axis=0) * size), 1.0)
-            errors, bounds = np.abs(of(run) - exact), counts / size
+        for name, (of, _) in accuracies(self.plan, self.data.num_val, each).items():
+            every = 1 if name == "step_accuracy" else length
+            errors, bounds = np.abs(of(run) - of(self.oracle)), self.accuracy_bounds(name)
             found = [
                 finding(self.plan, (i + 1) * every - 1, name, float(errors[i]), float(bounds[i]))
                 for i in range(free // every)
@@ -170,8 +173,36 @@ class ModelJudge(Judge):
     def metric(self, name: str) -> Floats | None:
         return self.own_metrics.get(name, super().metric(name))
 
+    @property
+    def each(self) -> int:
+        """How many predictions an example has: one, or one for each place of a sequence."""
+        return self.data.y_val.size // self.data.num_val
+
+    def accuracy_bounds(self, name: str) -> Floats:
+        """The envelope of an accuracy: the most examples that any member had otherwise so far."""
+        of, size = accuracies(self.plan, self.data.num_val, self.each)[name]
+        exact = of(self.oracle)
+        strayed = [np.abs(of(course_of(member)) - exact) for member in self.ladder.members]
+        counts = np.maximum.accumulate(np.max(strayed, axis=0) * size)
+        return np.asarray(np.maximum(counts, 1.0) / size)
+
+    def metric_ratios(self, name: str, errors: Floats, limit: float) -> Floats:
+        losses = {"train_loss": self.envelope.train_loss, "val_loss": self.envelope.val_loss}
+        return np.asarray(errors / (losses[name] if name in losses else self.accuracy_bounds(name)))
+
+    @property
+    def liveness(self) -> Liveness:
+        return self._liveness(self.reference)
+
     def lifeless(self, record: Record) -> str | None:
-        return lifeless(self._liveness(record), self._liveness(self.reference))
+        return lifeless(self._liveness(record), self.liveness)
+
+    @property
+    def envelope_facts(self) -> dict[str, Any]:
+        return {"orders": list(self.reference.facts["orders"])}
+
+    def row_facts(self, record: Record) -> dict[str, Any]:
+        return self.ladder.layer_facts(record)
 
     def _liveness(self, record: Record) -> Liveness:
         initial, held = record.states()[0], record.parameters()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -39,6 +39,7 @@ from framework_parity.common.judging.layers import (
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.forward_checks import INPUT
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
@@ -53,11 +54,22 @@ class ModelLadder:
         plan: what was to be trained.
         reference: the record of the float64 run.
         members: the records of its ensemble, in the plan's dtype.
+        first: the ladder of the plan's own probed steps, if this has further ones: its envelopes,
+            which all steps share, are this one's, too.
+        further: the states before those steps.
     """
 
     plan: Plan
     reference: Record
     members: Sequence[Record]
+    first: ModelLadder | None = None
+    further: Mapping[int, Parameters] = field(default_factory=dict)
+
+    def reprobed(self, plan: Plan, again: Record) -> ModelLadder:
+        """The same with further steps: those of a plan with which the reference trained again."""
+        arrays = {**again.probes().arrays, **self.reference.arrays}
+        reference = replace(self.reference, arrays=arrays)
+        return ModelLadder(plan, reference, self.members, self.first or self, again.states())
 
     @property
     def parameters(self) -> list[str]:
@@ -256,6 +268,8 @@ class ModelLadder:
 
         Relative to the tensor's largest entry, so that all probed steps can share it.
         """
+        if self.first:
+            return self.first.envelopes
         least = dict[tuple[str, str], float]()
         for member in self.members:
             for step in probed_steps(self.plan, self.reference):
@@ -288,10 +302,19 @@ class ModelLadder:
         found = record.arrays[f"probe/{step}/{tensor}"].astype(np.float64)
         return found - self._state(step, tensor) if tensor.startswith("update/") else found
 
+    @property
+    def steps(self) -> Sequence[int]:
+        """As of :meth:`judge.Stages.steps`."""
+        return probed_steps(self.plan, self.reference)
+
+    def before(self, step: int) -> Parameters:
+        """As of :meth:`judge.Stages.before`."""
+        return {**self.further, **self.reference.states()}[step]
+
     def _state(self, step: int, tensor: str) -> Array:
         """The parameter that a probed step began with, as every run was given it."""
         name = tensor.removeprefix("update/")
-        state = self.reference.states()[step][name]
+        state = self.before(step)[name]
         return np.asarray(state.astype(self.plan.recipe.dtype), dtype=np.float64)
 
     def _scale(self, step: int, tensor: str, exact: Array) -> float:
@@ -304,6 +327,36 @@ class ModelLadder:
         if tensor == "metric/accuracy":  # one example may fall either way
             return 1 / (unit_roundoff(self.plan) * len(self.plan.rows(step)))
         return max(scale, LEAST)
+
+    def stages(self, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
+        """As of :meth:`judge.Stages.stages`."""
+        record = self.matched(record)[0]
+        for step in probed_steps(self.plan, self.reference, record):
+            for tensor, stage in self.tensors(record):
+                array = record.arrays.get(f"probe/{step}/{tensor}")
+                exact = self.reference.arrays[f"probe/{step}/{tensor}"]
+                if array is not None and array.shape == exact.shape:
+                    yield step, stage, tensor, array, self._tensor(record, step, tensor)
+
+    def may_lack(self, tensor: str) -> bool:
+        """As of :meth:`judge.Stages.may_lack`: activations, which find a partner or none."""
+        return tensor.startswith("forward/") and tensor != "forward/y_hat"
+
+    def coherent_parts(self, step: int, tensor: str, values: Array) -> dict[str, float]:
+        """As of :meth:`judge.Stages.coherent_parts`."""
+        exact = self._tensor(self.reference, step, tensor)
+        square = float((exact * exact).sum())
+        return {"gain": float((values * exact).sum()) / square} if exact.ndim and square else {}
+
+    def ratios(self, step: int, tensor: str, values: Mapping[str, float]) -> dict[str, float]:
+        """As of :meth:`judge.Stages.ratios`."""
+        scale = self._scale(step, tensor, self._tensor(self.reference, step, tensor))
+        relative = {name: v / scale if name == "largest" else v for name, v in values.items()}
+        return self._ratios(tensor, relative)
+
+    def magnitude(self, step: int, tensor: str) -> float:
+        """As of :meth:`judge.Stages.magnitude`."""
+        return self._scale(step, tensor, self._tensor(self.reference, step, tensor))
 
     def findings(self, record: Record) -> Iterator[Finding]:
         """What was fed wrongly, and every tensor of every probed step, by its worst statistic."""

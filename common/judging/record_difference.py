@@ -6,7 +6,7 @@ all of it is compared here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framework_parity.common.core.arrays import Array, hash_arrays, largest_in_each
-from framework_parity.common.judging.ladder import TENSORS
-from framework_parity.common.judging.softmax_judge import SoftmaxJudge
-from framework_parity.common.reference.ensemble import Envelope
+from framework_parity.common.judging.judge import Judge
+from framework_parity.common.judging.ladder import spoken
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.record import Record
 
@@ -56,9 +55,9 @@ def moves(
     return found
 
 
-def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
+def parameter_moves(judge: Judge, one: Record, other: Record) -> Move:
     """How far the parameters of two records are apart at each snapshot: the farthest of them."""
-    bounds = {f"parameters/{name}": bound for name, bound in envelope.parameters.items()}
+    bounds = {f"parameters/{name}": judge.envelope.parameters[name] for name in judge.initial}
     found = moves(one.arrays, other.arrays, bounds).values()
     return Move(
         np.max([move.errors for move in found], axis=0),
@@ -66,29 +65,7 @@ def parameter_moves(envelope: Envelope, one: Record, other: Record) -> Move:
     )
 
 
-def stages_of(judge: SoftmaxJudge, record: Record) -> Iterator[tuple[int, str, str, Array, Array]]:
-    """The probed steps of a record, stage by stage.
-
-    Yields:
-        step, stage, tensor, the array as it was recorded, and the values: an update's as the
-        change of its parameter. Tensors that are missing, or have another shape than they should,
-        are left out.
-    """
-    for step in judge.plan.probes:
-        probe = judge.ladder.probe(record, step)
-        for name, stage in TENSORS.items():
-            key = f"forward/{record.facts['y_hat']}" if stage == "forward" else name
-            values = probe.get(key)
-            if values is not None and values.shape == judge.ladder.exact[step][key].shape:
-                yield step, stage, key, record.arrays[f"probe/{step}/{name}"], values
-
-
-def label(stage: str, tensor: str) -> str:
-    """How a tensor of a stage is called."""
-    return tensor.removeprefix(f"{stage.replace(' ', '_')}/")
-
-
-def bits_of(judge: SoftmaxJudge, record: Record) -> dict[str, str]:
+def bits_of(judge: Judge, record: Record) -> dict[str, str]:
     """Digests of all that a training gave, by where they are, in the order of computing.
 
     A golden record keeps them.
@@ -96,8 +73,8 @@ def bits_of(judge: SoftmaxJudge, record: Record) -> dict[str, str]:
     if "sha256" in record.facts:
         return dict(record.facts["sha256"])
     found = {FED: str(record.facts["fed_sha256"])}
-    for step, stage, tensor, array, _ in stages_of(judge, record):
-        found[f"step {step}, stage {stage}, {label(stage, tensor)}"] = hash_arrays({"": array})
+    for step, stage, tensor, array, _ in judge.ladder.stages(record):
+        found[f"step {step}, stage {stage}, {spoken(tensor)}"] = hash_arrays({"": array})
     parameters, last = record.parameters(), 0
     for i, step in enumerate(record.arrays["snapshots"]):
         kept = {name: parameters[name][i] for name in sorted(parameters)}
@@ -112,7 +89,7 @@ def predictions(record: Record) -> Array:
     return np.asarray(record.arrays["val_y_hat"].argmax(axis=1) if found is None else found)
 
 
-def differing_bits(judge: SoftmaxJudge, one: Record, other: Record) -> list[str]:
+def differing_bits(judge: Judge, one: Record, other: Record) -> list[str]:
     """Where the bits of two records differ, in the order of computing."""
     before, now = bits_of(judge, one), bits_of(judge, other)
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
@@ -123,28 +100,27 @@ def trained_alike(differing: list[str]) -> bool:
     return all(name.startswith("step ") for name in differing)
 
 
-def first_difference(judge: SoftmaxJudge, old: Record, new: Record) -> dict[str, Any] | None:
+def first_difference(judge: Judge, old: Record, new: Record) -> dict[str, Any] | None:
     """The first tensor, in the ladder's order, that two records do not hold bit for bit alike.
 
     Both computed each probed step from the same state, so what differs first is the cause of all
     that differs after it in that step.
     """
-    ladder = judge.ladder
     stages = [
-        {(step, tensor): values for step, _, tensor, _, values in found}
-        for found in (stages_of(judge, old), stages_of(judge, new))
+        {(step, tensor): (stage, values) for step, stage, tensor, _, values in found}
+        for found in (judge.ladder.stages(old), judge.ladder.stages(new))
     ]
-    for step in judge.plan.probes:
-        for name, stage in TENSORS.items():
-            tensor = f"forward/{old.facts['y_hat']}" if stage == "forward" else name
-            older, newer = (found.get((step, tensor)) for found in stages)
-            if older is None or newer is None:
-                error = ratio = WORST
-            elif np.array_equal(older, newer):
+    for step, tensor in dict.fromkeys([*stages[0], *stages[1]]):
+        (stage, older), (other, newer) = (f.get((step, tensor), ("", None)) for f in stages)
+        if older is None or newer is None:
+            if judge.ladder.may_lack(tensor):
                 continue
-            else:
-                error = float(np.abs(newer.astype(np.float64) - older).max())
-                ratio = min(error / ladder.envelopes[step, tensor, "largest"], WORST)
-            facts = {"step": step, "stage": stage, "tensor": label(stage, tensor)}
-            return facts | {"error": error, "envelopes": ratio}
+            error = ratio = WORST
+        elif np.array_equal(older, newer):
+            continue
+        else:
+            error = float(np.abs(newer.astype(np.float64) - older).max())
+            (ratio,) = judge.ladder.ratios(step, tensor, {"largest": error}).values()
+        facts = {"step": step, "stage": stage or other, "tensor": spoken(tensor)}
+        return facts | {"error": error, "envelopes": min(ratio, WORST)}
     return None

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.record_difference import first_difference, parameter_moves
-from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.training.record import Record
 
 
@@ -56,9 +56,9 @@ class Change:
             },
         )
 
-    def measured(self, judge: SoftmaxJudge, old: Record, new: Record) -> Change:
+    def measured(self, judge: Judge, old: Record, new: Record) -> Change:
         """With what the records of both tell, beside each other."""
-        found = parameter_moves(judge.envelope, old, new)
+        found = parameter_moves(judge, old, new)
         return replace(
             self,
             first=first_difference(judge, old, new),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from framework_parity.common.judging.ladder import (
 )
 from framework_parity.common.judging.metrics import (
     accuracy_findings,
+    borderline,
     count_findings,
+    excess,
     finding,
     mean_findings,
     prediction_finding,
+    step_sizes,
 )
 from framework_parity.common.judging.record_check import check_record
 from framework_parity.common.judging.thresholds import Thresholds
@@ -176,6 +180,18 @@ class SoftmaxJudge(Judge):
                 self.free_running.steps,
             )
 
+    def metric_ratios(self, name: str, errors: Floats, limit: float) -> Floats:
+        plan, oracle, envelope = self.plan, self.oracle, self.envelope
+        if name in ("train_loss", "val_loss"):
+            return np.asarray(errors / getattr(envelope, name))
+        size = self.data.num_val
+        near = borderline(oracle.val_margins, limit * envelope.val_margin, size)
+        if name == "train_accuracy":
+            size = len(plan.order[0])
+            near = borderline(oracle.margins, limit * envelope.margin, step_sizes(plan))
+            near = near.reshape(plan.recipe.max_epochs, -1).sum(axis=1)
+        return excess(errors, near, np.full(len(errors), size), limit, unit_roundoff(plan))
+
     def flip_bound(
         self, record: Record, scores: Floats, example: int, classes: tuple[int, int]
     ) -> float:
@@ -208,6 +224,10 @@ class SoftmaxJudge(Judge):
             fell=comparable and bool(fall > limit * (envelope.loss[0] + envelope.train_loss[-1])),
             above_chance=comparable and right > 1 / self.data.num_outputs,
         )
+
+    @property
+    def envelope_facts(self) -> dict[str, Any]:
+        return {"logits": self.envelope.logits, "forward": self.envelope.forward}
 
     def lifeless(self, record: Record) -> str | None:
         """Why the run counts as not having learned anything: :func:`grades.lifeless`."""

@@ -95,6 +95,12 @@ class Bounds:
     parameters: Mapping[str, Floats]
     logits: float
 
+    def save(self, path: Path) -> None:
+        """Write the numbers to an ``.npz`` file: whole or not at all."""
+        named = {f"parameters/{name}": values for name, values in self.parameters.items()}
+        single = {name: value for name, value in vars(self).items() if name != "parameters"}
+        write_whole(path, single | named)
+
 
 @dataclass(frozen=True)
 class Envelope(Bounds):
@@ -112,12 +118,6 @@ class Envelope(Bounds):
     metric: float
     margin: Floats
     val_margin: Floats
-
-    def save(self, path: Path) -> None:
-        """Write the numbers to an ``.npz`` file: whole or not at all."""
-        named = {f"parameters/{name}": values for name, values in self.parameters.items()}
-        single = {name: value for name, value in vars(self).items() if name != "parameters"}
-        write_whole(path, single | named)
 
 
 def reference(plan: Plan, data: DataModule) -> Training:

@@ -16,14 +16,14 @@ from framework_parity.common.training.trainer import Trainer
 POLL_SECONDS = 0.02
 
 
-def wait_for_reference(folder: Path) -> Trajectory:
-    """The reference's trajectory, once its process has left its record.
+def wait_for(record: Path) -> Path:
+    """Where the reference's record is, once its process has left it there.
 
     Does not give up: the launcher ends a worker whose time is spent, or whose reference failed.
     """
-    while not folder.exists():
+    while not record.exists():
         time.sleep(POLL_SECONDS)
-    return Trajectory.load(folder)
+    return record
 
 
 def probe_steps(

@@ -41,6 +41,7 @@ from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import Trainer, per_example, whole
 from framework_parity.common.worker.arrangement import ORDERS, Arranged, Arrangement
+from framework_parity.common.worker.lockstep import wait_for
 from framework_parity.common.worker.recorder import Recorder, scores
 from framework_parity.common.worker.train import fit, versions
 from framework_parity.common.worker.worker import Worker
@@ -512,12 +513,15 @@ def own_model(
     Args:
         worker, backend, model, dtype: who, in what, what and how.
         plan: folder of the plan.
-        reference: the reference's record, for the probes; None if this is it.
+        reference: the reference's record, for the start and the probes; None if this is it.
         member: which member of the ensemble; None trains as the plan says.
     """
     try:
         found, made = _load(model, backend), Plan.load(plan)
         recorder = States(worker, found, backend, made, member)
+        worker.backend(backend)  # imported while the reference trains
+        if reference is not None:
+            wait_for(reference)
         return Run(found, made, dtype, member, reference).train(backend, recorder)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         received = f"{error!r}, which ends its process"

@@ -12,14 +12,14 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array, hash_arrays
 from framework_parity.common.reference.recording_data import fed_sha256
-from framework_parity.common.reference.replay import Rows
+from framework_parity.common.reference.replay import Rows, Trajectory
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import Feeding
 from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, Trainer
-from framework_parity.common.worker.lockstep import probe_steps, wait_for_reference
+from framework_parity.common.worker.lockstep import probe_steps, wait_for
 from framework_parity.common.worker.worker import Worker
 
 
@@ -101,7 +101,7 @@ class Recorder:
         }
         if reference is not None:
             self.worker.say("probing")
-            states = wait_for_reference(reference)
+            states = Trajectory.load(wait_for(reference))
             arrays |= probe_steps(trainer, self.plan, self.orders, states)
         return Record(facts | self.facts(trainer), arrays)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from framework_parity.common.commands.judge_arrays import Found
 from framework_parity.common.commands.judge_comparison import judge_record
-from framework_parity.common.commands.model_comparison import ModelComparison
+from framework_parity.common.commands.model_comparison import ended_early, without_partners
+from framework_parity.common.execution.processes import Subject
 from framework_parity.common.judging.candidates import Clues
 from framework_parity.common.judging.causes import at_the_latest, find_cause, known_by_product
 from framework_parity.common.judging.grades import (
@@ -88,7 +89,7 @@ def reasons():
     fast = LearningRate(judge.plan, judge.data, 1.3, dtype="float32")
     yield judge.judge(record_of(judge, fast)).reason
     broken = SimpleNamespace(read=_raise, name="a")
-    execution = SimpleNamespace(record_folder=lambda name: name)
+    execution = SimpleNamespace(subject=Subject(), record_folder=lambda name: name)
     yield judge_record(judge, execution, broken)
 
 
@@ -244,6 +245,7 @@ def models():
             "update", "W1, carried over steps (what was fed is not on record)" if free else "W1"
         )
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
+    yield str(ended_early(SimpleNamespace(path="mine.py")))
     yield from model_notices()
     yield from layers()
     yield from optimizers()
@@ -284,7 +286,7 @@ def layers():
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
     for alone, missing in ([], ["act"]), (["net.0"], []), ([f"net.{i}" for i in range(9)], ["act"]):
         row = of.run(implementation="two_layers", layers={"alone": alone, "missing": missing})
-        yield from ModelComparison._without_partners([row], "beta")
+        yield from without_partners([row], "beta")
 
 
 def model_notices():

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from framework_parity.common.commands.judge_comparison import gave_way
-from framework_parity.common.commands.model_comparison import ModelComparison
+from framework_parity.common.commands.model_comparison import confirmation, notices_of_model
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.judging.baseline_difference import first_bits
@@ -106,15 +106,14 @@ def notices():
     record = SimpleNamespace(parameters=lambda: {"W": np.zeros(1)})
     facts = {"backend": "alpha", "orders": []}
     judge = SimpleNamespace(
-        reference=SimpleNamespace(facts=facts), ladder=SimpleNamespace(members=[record])
-    )
-    comparison = SimpleNamespace(
-        contenders=[SimpleNamespace(backend="alpha")],
+        reference=SimpleNamespace(facts=facts),
+        ladder=SimpleNamespace(members=[record]),
         plan=SimpleNamespace(recipe=recipe),
-        model=SimpleNamespace(has=lambda _: True),
         data=SimpleNamespace(is_large=False),
+        notices=list,
     )
-    yield from ModelComparison._notices(comparison, judge)
+    subject = SimpleNamespace(model=SimpleNamespace(has=lambda _: True))
+    yield from notices_of_model(judge, subject, [SimpleNamespace(backend="alpha")], [])
     yield from unconfirmed(judge)
     for steps in (0, 9, 23):
         yield from comparable_lines(of.report("chaotic", [], free_running=of.free_running(steps)))
@@ -125,14 +124,22 @@ def notices():
 def unconfirmed(judge):
     """What is said of a reference that no second framework confirms."""
     parts = Finding(0, "update", "W1", "largest", 1e-5, 12.0, 50.0)
-    judge.judge = lambda _: SimpleNamespace(free_envelopes=1.0)
+    apart = np.array([0.0, 1.0])
+    judge.judge = lambda _: SimpleNamespace(
+        free_envelopes=1.0, loss_envelopes_per_step=apart, parameter_envelopes_per_snapshot=apart
+    )
+    judge.points, judge.plan.num_steps = (1, 2), 2
     second = SimpleNamespace(backend="beta", read=lambda *_: None)
-    plan = SimpleNamespace(sha256="")
-    comparison = SimpleNamespace(second=second, plan=plan, _place=lambda _: None)
-    for steps, status in (([parts], "done"), ([], "done"), ([], "failed")):
-        judge.ladder = SimpleNamespace(findings=lambda _, steps=steps: steps)
-        outcomes = {"confirmation": SimpleNamespace(status=status, reason="exit status 1")}
-        yield from ModelComparison._unconfirmed(comparison, judge, outcomes)
+    by = SimpleNamespace(backend="alpha")
+    for is_named in (False, True):
+        subject = SimpleNamespace(by=by, second=second, is_named=is_named)
+        execution = SimpleNamespace(
+            subject=subject, plan=SimpleNamespace(sha256=""), reference_folder=lambda _: None
+        )
+        for steps, status in (([parts], "done"), ([], "done"), ([], "failed")):
+            judge.ladder = SimpleNamespace(findings=lambda _, steps=steps: steps)
+            outcomes = {"confirmation": SimpleNamespace(status=status, reason="exit status 1")}
+            yield from confirmation(judge, execution, outcomes)[0]
 
 
 def baseline():
@@ -226,6 +233,7 @@ def reports():
     yield of.report("not shown", [sound], seeds=of.seeds())
     yield of.report("incomplete", [sound, *gone], **over)
     yield of.report("incomplete", [])
+    yield of.report("incomplete", [sound | {"status": "unconfirmed", "grade": None}])
     moved = sound | {"baseline": of.moved("drift")}
     last = {"saved": "2026-11-26", "because": None, "new": [], "not_trained": []}
     yield of.report("agree", [moved], baseline={"file": "golden.npz", **last})

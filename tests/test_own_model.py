@@ -224,7 +224,7 @@ def test_a_file_that_lacks_a_backend_is_refused(model_file, compare, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [["--sigma", "0.1"], ["--implementation", "concise"], ["--seeds", "3"], ["--repeat", "2"]],
+    [["--sigma", "0.1"], ["--implementation", "concise"], ["--seeds", "3"], ["--device", "gpu"]],
     ids=lambda words: words[0],
 )
 def test_options_that_have_no_use_are_refused(model_file, compare, options):
@@ -706,7 +706,9 @@ def test_the_worked_example_trains_in_every_framework(compare, tmp_path):
 
 def test_the_worked_example_with_a_mistake_is_found_out(compare, tmp_path):
     path = EXAMPLES / "two_layers_bug.py"
-    process = compare(path, data=("--data", "digits", "--max-epochs", "3"))
+    first = OwnModel.load(path, BACKENDS).backends[0]
+    more = ("--reference", first)
+    process = compare(path, *more, data=("--data", "digits", "--max-epochs", "3"))
     assert process.returncode == 1, process.stderr
     report = Report.load(tmp_path / "out")
     reference = report.facts["reference"]["by"]

@@ -241,12 +241,8 @@ def judge_record(
     judge: Judge, execution: Execution, contender: Contender
 ) -> tuple[Record, Judgement] | str:
     """A run's record and judgement, or what is wrong with its record."""
-    plan, folder, model = (
-        judge.plan,
-        execution.record_folder(contender.name),
-        execution.subject.model,
-    )
-    if model is not None and not folder.exists():
+    plan, folder = judge.plan, execution.record_folder(contender.name)
+    if (model := execution.subject.model) and not folder.exists():
         return str(ended_early(model))
     try:
         record = contender.read(folder, plan.sha256, plan.recipe.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from framework_parity.common.environments.specifier import label
-from framework_parity.common.judging.grades import BEYOND, NOT_SHOWN, over_seeds
+from framework_parity.common.judging.grades import BEYOND, NOT_SHOWN, UNCONFIRMED, over_seeds
 from framework_parity.common.report.findings import where
 from framework_parity.common.report.wording import (
     comparable_lines,
@@ -22,12 +22,17 @@ def next_steps(facts: dict[str, Any]) -> Iterator[str]:
     runs = facts["runs"]
     failed: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        if run["status"] != "done":
+        if run["status"] not in ("done", UNCONFIRMED):
             failed.setdefault((run["status"], run["reason"] or ""), []).append(run_name(run))
     for (status, reason), names in failed.items():
         log = "" if status == "unavailable" else " Logs are in runs/."
         said = f": {reason.rstrip('.')}" if reason else ""
         yield f"Mend {' and '.join(names)}, {status}{said}.{log}"
+    if any(run["status"] == UNCONFIRMED for run in runs):
+        yield (
+            "Mend the model where its two float64 runs part, or say which of them is right: by "
+            "--reference, or by a NumPy model in its file."
+        )
     for failure in failures(facts):
         yield f"Settle this: {failure}."
     beyond = [run for grade in ("disagree", "drift") for run in runs if run["grade"] == grade]

@@ -15,6 +15,7 @@ from framework_parity.common.judging.grades import (
     BEYOND,
     GRADES,
     NOT_SHOWN,
+    UNCONFIRMED,
     failing,
     over_seeds,
     verdict,
@@ -102,6 +103,8 @@ class ReportFacts:
             names += self._of_other_seeds(None)
             names += [f"{n} over seeds" for n in (self.facts.get("seeds") or {}).get("failed", ())]
             rest = f" Of the others: {self._grades(done)}." if done else ""
+            if any(run["status"] == UNCONFIRMED for run in missing):
+                return "incomplete: nothing is graded, since the reference is not confirmed."
             if not names:
                 return "incomplete: nothing was compared."
             return f"incomplete: {', '.join(names)} did not run.{rest}"

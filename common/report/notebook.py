@@ -15,7 +15,7 @@ INKS = {
     **dict.fromkeys(("agree", "exact", "rounding"), GOOD),
     **dict.fromkeys(("chaotic", "drift"), WARN),
     **dict.fromkeys(("not shown", "disagree"), BAD),
-    **dict.fromkeys(("incomplete", "failed", "timeout", "unavailable"), MISS),
+    **dict.fromkeys(("incomplete", "failed", "timeout", "unavailable", "unconfirmed"), MISS),
 }
 
 

@@ -29,6 +29,7 @@ GLYPHS = {
     "failed": "!",
     "timeout": "!",
     "unavailable": "–",
+    "unconfirmed": "?",
     "agree": "✓",
     "incomplete": "!",
 }

@@ -7,6 +7,7 @@ from framework_parity.common.execution.processes import REFERENCE
 from framework_parity.common.training.record import Record
 from framework_parity.compare import compare_model, save_baseline
 from tests.helpers import PLAIN
+from tests.model_files import FOUND
 from tests.test_own_model import PLAIN_MODEL
 
 SMALL = {"data": "synthetic:300x8x3", "max_epochs": 2}
@@ -91,27 +92,6 @@ def test_golden_records_of_another_network_are_refused(saved, folder, tmp_path):
 
 STEPS = {"data": "synthetic:300x8x3", "max_epochs": 2, "batch_size": 16}
 """Probed are steps 0, 1, 4, 16 and some behind it; on record is what is there after 8 and 16."""
-FAULTY = """
-
-def torch_model(d2l, num_inputs, num_outputs, lr):
-    import torch
-
-    class TwoLayers(d2l.Classifier):
-        def __init__(self):
-            super().__init__()
-            self.lr = lr
-            self.W1 = torch.nn.Parameter(torch.zeros(num_inputs, 6))
-            self.b1 = torch.nn.Parameter(torch.zeros(6))
-            self.W2 = torch.nn.Parameter(torch.zeros(6, num_outputs))
-            self.b2 = torch.nn.Parameter(torch.zeros(num_outputs))
-
-        def forward(self, X):
-            hidden = torch.tanh(X @ self.W1 + self.b1)
-            size = (self.W2**2).sum()
-            return hidden @ self.W2 * (1 + 0.01 * ((size > LOW) & (size < HIGH))) + self.b2
-
-    return TwoLayers()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +104,11 @@ def looked_again(folder):
     oracle = Record.load(sound.folder / "reference" / REFERENCE)
     sizes = [float((oracle.states()[step]["W2"] ** 2).sum()) for step in (8, 16)]
     low, high = (sizes[0] + part * (sizes[1] - sizes[0]) for part in (0.25, 0.75))
-    text = FAULTY.replace("LOW", repr(low)).replace("HIGH", repr(high))
-    place.write_text(PLAIN_MODEL + text)
+    (fault,) = (found for found in FOUND.values() if "SOMETIMES" in found)
+    forward = fault["SOMETIMES"].replace("LOW", repr(low)).replace("HIGH", repr(high))
+    frame = fault["FRAME"].replace("LAYERS", "pass")
+    lines = "\n            ".join(forward.strip().splitlines())
+    place.write_text(PLAIN_MODEL + frame.replace("FORWARD", lines))
     return compare_model(place, out=folder / "pair-out", **STEPS)
 
 

@@ -56,6 +56,13 @@ MISTAKES = {
 }
 """By kind: what stands in its forward pass, and what would in a port that went wrong."""
 
+SOMETIMES = """
+H = torch.tanh(X @ self.W1 + self.b1) @ self.W2 + self.b2
+size = (self.W2**2).sum()
+return H * (1 + 0.01 * ((size > LOW) & (size < HIGH)))
+"""
+"""A network of two layers that is wrong while a parameter is of some size."""
+
 LAYERED = (
     "self.act = FUNCTION; self.norm = nn.LayerNorm(16, eps=EPSILON, elementwise_affine=False)",
     """

@@ -48,15 +48,16 @@ def load_model_judge(
     by, plan, names = execution.subject.by, execution.plan, (REFERENCE, *MEMBERS)
     model = execution.subject.model
     assert model is not None
-    for name in not_done(outcomes, names):
-        raise NotRunError(
-            f"{name} ({by.label})",
-            f"a finished training of {model.path}",
-            f"{outcomes[name].status}: {outcomes[name].reason}",
-            "mend the model",
-        )
     records = []
-    for name in names:
+    for name in names:  # the reference first: what it left may be why others failed
+        if outcomes[name].status != "done":
+            guilty = not_done(outcomes, names)[0]
+            raise NotRunError(
+                f"{guilty} ({by.label})",
+                f"a finished training of {model.path}",
+                f"{outcomes[guilty].status}: {outcomes[guilty].reason}",
+                "mend the model",
+            )
         folder = execution.reference_folder(name)
         if not folder.exists():
             raise ended_early(model, f"{name} ({by.label})")
@@ -115,6 +116,8 @@ def place_of_parting(
     found = judge.judge(record)
     steps = [each for each in judge.ladder.findings(record) if each.stage != "metric"]
     if first := first_divergence(steps, CONFIRMED):
+        if first.stage == "data":  # then it is known who is wrong
+            raise RecordError("", "a training on the plan's examples", where(asdict(first)))
         return where(asdict(first))
     if found.free_envelopes <= CONFIRMED:
         return None
@@ -135,8 +138,9 @@ def confirmation(
     try:
         place = place_of_parting(judge, execution, subject.second, outcomes[CONFIRMATION])
     except RecordError as error:
-        words = f"Nothing confirms the reference, {by}'s: {other} left no float64 run ({error})."
-        return [words], True
+        return [
+            f"Nothing confirms the reference, {by}'s: no float64 run of {other} can ({error})."
+        ], True
     if place is None:
         return [], True
     ways = f"name the one that is right, --reference {by} or --reference {other}"

@@ -14,6 +14,7 @@ from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.execution.processes import Contender, Subject
 from framework_parity.common.training.model_file import OwnModel
 
+
 @dataclass(frozen=True)
 class Chosen:
     """What is compared.

@@ -71,6 +71,7 @@ def judge_comparison(
     judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
     judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
     found = [judged.get(contender.name) for contender in contenders]
+    read = {name: each[0] for name, each in judged.items() if isinstance(each, tuple)}
     notices = [*gave_way(contenders), *what_the_plan_teaches(judge)]
     if isinstance(judge, ModelJudge):
         said, is_confirmed = confirmation(judge, execution, outcomes)
@@ -89,7 +90,7 @@ def judge_comparison(
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
         "notices": notices,
         **plan_facts(plan, data),
-        **({"model": model_facts(judge, subject)} if isinstance(judge, ModelJudge) else {}),
+        **({"model": model_facts(judge, subject, read)} if isinstance(judge, ModelJudge) else {}),
         "machine": machine_facts(),
         "thresholds": vars(judge.thresholds).copy(),
         "reference": {
@@ -97,7 +98,7 @@ def judge_comparison(
             "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
             "val_loss": oracle.val_loss.tolist(),
             "val_accuracy": oracle.val_accuracy.tolist(),
-            **({"by": subject.by.backend} if subject.model else {}),
+            **judge.reference_facts,
             **({"second": subject.second and subject.second.backend} if subject.model else {}),
         },
         "envelope": {

@@ -101,7 +101,7 @@ def compare_with_golden(
     if envelopes > limit:  # then the first place beyond what a single run may stray is to blame
         divergence = first_divergence(deciding, judge.thresholds.envelopes)
     loss_error = loss_change(golden, record)
-    changed = int(np.count_nonzero(predictions(golden) != predictions(record)))
+    changed = int(np.count_nonzero(predictions(judge, golden) != predictions(judge, record)))
     error = 0.0
     for name in judge.initial:
         before = golden.arrays.get(f"final/{name}", golden.arrays.get(f"parameters/{name}"))
@@ -140,7 +140,7 @@ def moved_grade(
         return "drift" if relative <= thresholds.drift_loss else "disagree"
     if any(found.envelopes >= WORST for found in deciding):
         return "disagree"
-    changed = predictions / judge.data.num_val
+    changed = predictions / judge.data.y_val.size
     same = loss_error <= thresholds.drift_loss and changed <= thresholds.drift_predictions
     return "drift" if same else "disagree"
 

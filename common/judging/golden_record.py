@@ -90,7 +90,7 @@ def golden_record(
     }
     arrays = {
         "step_loss": record.arrays["step_loss"],
-        "predicted": predictions(record).astype(np.min_scalar_type(judge.data.num_outputs)),
+        "predicted": predictions(judge, record).astype(np.min_scalar_type(judge.data.num_outputs)),
         **{f"probe/{step}/{name}": entries(values) for step, _, name, _, values in stages},
     }
     for name, values in held.items():

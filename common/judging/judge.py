@@ -277,6 +277,11 @@ class Judge(ABC):
         """Why the run counts as not having learned anything: :func:`grades.lifeless`."""
 
     @property
+    def reference_facts(self) -> dict[str, Any]:
+        """What a report states of the reference besides."""
+        return {}
+
+    @property
     @abstractmethod
     def envelope_facts(self) -> dict[str, Any]:
         """What a report states of the envelope besides."""

@@ -198,6 +198,11 @@ class ModelJudge(Judge):
         return lifeless(self._liveness(record), self.liveness)
 
     @property
+    def reference_facts(self) -> dict[str, Any]:
+        own = {name: values.tolist() for name, values in self.own_metrics.items()}
+        return own | {"by": self.reference.facts["backend"]}
+
+    @property
     def envelope_facts(self) -> dict[str, Any]:
         return {"orders": list(self.reference.facts["orders"])}
 

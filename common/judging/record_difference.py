@@ -83,10 +83,12 @@ def bits_of(judge: Judge, record: Record) -> dict[str, str]:
     return found | {name: hash_arrays({name: record.arrays[name]}) for name in TRAINED}
 
 
-def predictions(record: Record) -> Array:
-    """The class of each validation example; a golden record keeps it."""
-    found = record.arrays.get("predicted")
-    return np.asarray(record.arrays["val_y_hat"].argmax(axis=1) if found is None else found)
+def predictions(judge: Judge, record: Record) -> Array:
+    """The class of each validation example, where there are any; a golden record keeps it."""
+    if "predicted" in record.arrays:
+        return record.arrays["predicted"]
+    is_of_classes = judge.data.has_classes
+    return record.arrays["val_y_hat"].argmax(axis=-1).ravel() if is_of_classes else np.empty(0)
 
 
 def differing_bits(judge: Judge, one: Record, other: Record) -> list[str]:

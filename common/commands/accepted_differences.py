@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.outside import read_toml
 from framework_parity.common.environments.discovery import discover
 from framework_parity.common.judging.grades import BEYOND
 from framework_parity.common.judging.ladder import STAGES
@@ -69,10 +69,10 @@ class Accepted:
             ParityError: if it cannot be read, or an entry lacks something or says what cannot be.
         """
         try:
-            facts = tomllib.loads(path.read_text(encoding="utf-8"))
+            facts = read_toml(path)
         except OSError as error:
             _refuse(path, told(error), "name another file")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             _refuse(path, f"no TOML ({told(error)})", "mend the file")
         tables = facts.pop(TABLE, [])
         if facts or not isinstance(tables, list):

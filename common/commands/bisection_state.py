@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.outside import read_json
 
 SCHEMA = 2
 STATE_FILE = "bisection.json"
@@ -94,7 +94,7 @@ def load_state(path: Path) -> State | None:
         ParityError: if it cannot be read.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         if (schema := facts["schema"]) != SCHEMA:
             raise ValueError(f"schema {schema!r}, not {SCHEMA}")
         question: dict[str, Any] = {

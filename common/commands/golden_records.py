@@ -19,10 +19,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from framework_parity.common.core.archive import Archive
 from framework_parity.common.core.arrays import Array, hash_arrays
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
+from framework_parity.common.core.outside import MOST_BYTES, open_file, parse_json
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -30,8 +32,6 @@ SCHEMA = 5
 KIND = "framework-parity baseline"
 
 FACTS_FILE = "baseline.json"
-MOST_BYTES = 2**30
-"""Of the archive, unpacked: far more than golden records take; a broken file may claim any size."""
 
 
 def pack(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -52,18 +52,12 @@ def unpack(path: Path) -> tuple[Any, dict[str, Array]]:
     Raises:
         Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if file.read(1) == b"{":  # JSON, as schemas before 4 had it
-            return json.loads(b"{" + file.read(MOST_BYTES)), {}
-        archive = zipfile.ZipFile(file)
-        if (size := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
-            raise ValueError(f"an archive of {size:,} bytes, more than {MOST_BYTES:,}")
-        facts = json.loads(archive.read(FACTS_FILE), parse_constant=_no_number)
-        arrays = {}
-        for name in archive.namelist():
-            if name != FACTS_FILE:
-                content = io.BytesIO(archive.read(name))
-                arrays[name.removesuffix(".npy")] = np.load(content, allow_pickle=False)
+            return parse_json(b"{" + file.read(MOST_BYTES)), {}
+        archive = Archive(file, [FACTS_FILE])
+        facts = parse_json(archive.bytes(FACTS_FILE, MOST_BYTES))
+        arrays = {name: archive.read(name) for name in archive.names}
     return facts, arrays
 
 
@@ -246,7 +240,3 @@ def _changed(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[str]
 
 def _refuse(path: Path, received: str, mend: str) -> NoReturn:
     raise ParityError(path, "a baseline", received, mend) from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")

@@ -20,9 +20,9 @@ import numpy as np
 from framework_parity.common.commands.command_line import Parser
 from framework_parity.common.commands.judge_comparison import load_judge
 from framework_parity.common.commands.report_folder import STEPS_FILE
+from framework_parity.common.core.archive import read_arrays
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
-from framework_parity.common.core.files import read_arrays
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE, Execution
 from framework_parity.common.judging.causes import FIT_STEPS, find_cause

@@ -6,7 +6,6 @@ whichever process asks first; the others wait for it. Its workers may stay for t
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from framework_parity.common.commands.judge_comparison import judge_comparison, 
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.outside import read_json
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
@@ -133,7 +133,7 @@ class Shared:
         with filelock.FileLock(f"{self.folder}.lock"):
             outcomes: dict[str, Outcome] = {}
             if kept.exists():
-                facts = json.loads(kept.read_text(encoding="utf-8"))
+                facts = read_json(kept)
                 outcomes = {name: Outcome(**fact) for name, fact in facts.items()}
             missing = [c for c in contenders if c.name not in outcomes and c.environment.python]
             if not outcomes:

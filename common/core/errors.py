@@ -4,6 +4,34 @@ from __future__ import annotations
 
 from typing import Self
 
+MOST_CHARACTERS = 4000
+"""Of what is said of one thing; of a longer text the two ends are said."""
+
+MOST_RECEIVED = 2000
+"""Likewise of what was received, so that there is room for what to do."""
+
+
+def plain(text: object, most: int = MOST_CHARACTERS) -> str:
+    """A text as it may be printed or drawn, on one line: nothing in it steers a terminal or a page.
+
+    Control characters, marks of the direction of writing and whatever else shows nothing are
+    written as Python writes them, ``\\x1b``; a lone half of a character becomes ``�``; of a text
+    longer than ``most`` characters the middle is left out.
+    """
+    said = str(text)
+    if len(said) > most:
+        half = most // 2
+        said = f"{said[:half]} … {said[-half:]}"
+    return said if said.isprintable() else "".join(map(_shown, said))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character.isspace():
+        return " "
+    return "�" if "\ud800" <= character <= "\udfff" else ascii(character)[1:-1]
+
 
 def told(error: BaseException) -> str:
     """What an exception says, in words and on one line."""
@@ -26,7 +54,8 @@ class Complaint(Exception):  # noqa: N818 - the form of others
     def __init__(self, what: object, expected: str, received: object, remedy: str = "") -> None:
         self.what, self.expected, self.received, self.remedy = what, expected, received, remedy
         about, mend = f"{what}: " if what != "" else "", f"; {remedy}" if remedy else ""
-        super().__init__(f"{about}expected {expected}; received {received}{mend}")
+        said = f"{about}expected {expected}; received {plain(received, MOST_RECEIVED)}{mend}"
+        super().__init__(plain(said))
 
     def inside(self, place: object) -> Self:
         """The same complaint of a part of something, such as an array of a file."""
@@ -47,7 +76,7 @@ class RelayedError(ParityError):
     """A complaint that another process, or the parser of the command line, has put into words."""
 
     def __init__(self, sentence: str) -> None:
-        Exception.__init__(self, sentence)
+        Exception.__init__(self, plain(sentence))
 
 
 class NotRunError(ParityError):

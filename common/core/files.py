@@ -1,4 +1,4 @@
-"""Files and folders, written whole or not at all; their places checked; arrays read."""
+"""Files and folders, written whole or not at all; their places checked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from framework_parity.common.core.errors import ParityError, told
-
-if TYPE_CHECKING:
-    from framework_parity.common.core.arrays import Array
 
 # NumPy is imported where arrays are: a kernel that is to have another one imports this first.
 
@@ -71,19 +68,6 @@ def new_folder_beside(folder: Path) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays of an ``.npz`` file; nothing that is pickled is read.
-
-    Raises:
-        Exception: of a dozen types that NumPy and zipfile raise for a broken archive.
-    """
-    import numpy as np
-
-    # Opened here: np.load leaves the file of a broken archive open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive}
 
 
 def check_place(path: Path, option: str) -> None:

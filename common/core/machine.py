@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,24 @@ def machine_facts() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def available_bytes() -> int:
+    """Bytes of memory that this process can still have; of an unknown machine, more than any has.
+
+    What the system would give back, and what a container's limit leaves (cgroup v2).
+    """
+    room = _memory_bytes() or sys.maxsize
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        said = Path("/proc/meminfo").read_text(encoding="ascii")
+        room = int(said.partition("MemAvailable:")[2].split()[0]) * 1024
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = (
+            int(Path("/sys/fs/cgroup", f"memory.{name}").read_text(encoding="ascii"))
+            for name in ("max", "current")
+        )
+        room = min(room, limit - used)
+    return room
 
 
 def _processor() -> str:

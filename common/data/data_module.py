@@ -24,6 +24,7 @@ from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import new_folder_beside
 from framework_parity.common.core.hyperparameters import HyperParameters
+from framework_parity.common.core.outside import read_json
 
 ARRAYS = ("X_train", "y_train", "X_val", "y_val")
 
@@ -376,7 +377,7 @@ def stored(folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """
     memory_limit()
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "facts.json")
         expected = facts.pop("sha256")
         arrays = {
             name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in ARRAYS

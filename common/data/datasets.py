@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from framework_parity.common.core.archive import map_arrays
+from framework_parity.common.core.archive import open_archive
 from framework_parity.common.core.arrays import Array
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.data_module import ARRAYS, DataModule, memory_limit, stored
 
 
@@ -113,20 +113,21 @@ def load_npz(path: Path, any_targets: bool = False) -> DataModule:
         ParityError: if an array is missing or unusable.
     """
     try:
-        # Opened here: np.load leaves the file of a broken archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_archive(path) as archive:
             large = path.stat().st_size > memory_limit() // 4
-            mapped = map_arrays(path, ARRAYS) if large else {}
-            held = sorted(archive)
-            read = {name: archive[name] for name in ARRAYS if name in held if name not in mapped}
-            arrays = mapped | read
+            held = sorted(archive.names)
+            arrays = {}
+            for name in ARRAYS:
+                if name in held:
+                    mapped = archive.map(name, path) if large else None
+                    arrays[name] = archive.read(name) if mapped is None else mapped
     except FileNotFoundError:
         raise ParityError(path, "an .npz file", "nothing there", "check the path") from None
     except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
         raise ParityError(
             path,
             "an .npz archive of plain arrays",
-            error or "a broken file",
+            told(error),
             "write it with numpy.savez and no objects in it",
         ) from None
     if missing := [name for name in ARRAYS if name not in arrays]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from framework_parity.common.core.cache import cache_directory
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.datasets import Digits, Synthetic, load_npz
-from framework_parity.common.data.fashion_mnist.files import Progress, one_line
+from framework_parity.common.data.fashion_mnist.files import Progress
 from framework_parity.common.data.sources import DataUnavailable, fetch_fashion_mnist
 
 DATA_SETS = (
@@ -94,7 +94,7 @@ def _synthetic(name: str, sizes: Iterable[str]) -> DataModule:
         raise ParityError(
             name,
             "a data set that fits in memory",
-            one_line(str(error)),
+            told(error),
             "ask for fewer examples or features",
         ) from None
 

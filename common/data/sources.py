@@ -22,7 +22,6 @@ from framework_parity.common.data.fashion_mnist.files import (
     Contents,
     Progress,
     SourceError,
-    one_line,
     read_folder,
 )
 
@@ -91,9 +90,9 @@ def fetch_fashion_mnist(
         except SourceError as reason:
             remedy = f"unset {DATA_VARIABLE}" if data_dir is None else "leave out --data-dir"
             raise ParityError(
-                one_line(str(reason.what)),
+                reason.what,
                 reason.expected,
-                one_line(str(reason.received)),
+                reason.received,
                 f"put the publisher's file there, or {remedy} to have it fetched",
             ) from None
         if _refusal_of_stored(folder):
@@ -152,5 +151,5 @@ def _refusal_of_stored(folder: Path) -> str | None:
             if facts[key] != value:
                 raise ParityError(f"{folder}: {key}", str(value), facts[key])
     except ParityError as error:
-        return one_line(str(error))
+        return str(error)
     return None

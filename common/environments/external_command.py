@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.outside import read_toml
 
 COMMAND_FILE = "command.toml"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -61,7 +61,7 @@ class Command:
             ParityError: if it is unreadable, or an entry is missing, unknown or malformed.
         """
         try:
-            facts = tomllib.loads(path.read_text(encoding="utf-8"))
+            facts = read_toml(path)
         except (OSError, ValueError) as error:
             raise ParityError(path, "a TOML file", told(error), "mend it") from None
         entries = _Entries(path, facts)

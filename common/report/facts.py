@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.outside import read_json
 from framework_parity.common.environments.specifier import same_release
 from framework_parity.common.judging.grades import (
     BEYOND,
@@ -232,7 +233,7 @@ class ReportFacts:
         """
         folder = Path(folder)
         try:
-            facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            facts = read_json(folder / FILE)
             schema = facts["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParityError(

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from framework_parity.common.core.archive import read_arrays
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
-from framework_parity.common.core.files import read_arrays
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.matching import Names, Wanted, drawn, is_scale, symbolic
 

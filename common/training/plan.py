@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.outside import read_json
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.recipe import Recipe
@@ -205,7 +206,7 @@ class Plan:
                 plan's digest says.
         """
         try:
-            facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+            facts = read_json(folder / "plan.json")
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in ("W", "b", "order")

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framework_parity.common.core.archive import read_arrays
 from framework_parity.common.core.errors import Complaint, told
-from framework_parity.common.core.files import new_folder_beside, read_arrays
+from framework_parity.common.core.files import new_folder_beside
+from framework_parity.common.core.outside import misfit, read_json
 
 SCHEMA = 1
 
@@ -47,6 +49,9 @@ COMPUTED = re.compile(
     r"probe/\d+/(data/X|forward/y_hat|example_loss|loss|(gradient|update|optimizer/[^/]+)/.+)"
 )
 """Those that a framework computes, in the type of the training: more digits would seem better."""
+
+LARGEST = 1e100
+"""Of all numbers: the square of a larger one, and sums of such squares, may leave float64."""
 
 SECONDS = ("import", "compile", "fit", "evaluate")
 
@@ -102,8 +107,8 @@ class Record:
             RecordError: if it is missing, broken or of another schema.
         """
         try:
-            facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            arrays = read_arrays(folder / "arrays.npz")
+            facts = read_json(folder / "record.json", links=False, finite=False)
+            arrays = read_arrays(folder / "arrays.npz", links=False)
         except FileNotFoundError as error:
             raise RecordError("no record", error.filename, "no such file") from None
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken archive
@@ -120,8 +125,12 @@ class Record:
         if plan_sha256 not in (None, facts["plan_sha256"]):
             raise RecordError("record of another plan", plan_sha256, facts["plan_sha256"])
         for name, kind in FACTS.items():
-            if not isinstance(facts[name], kind):
-                raise RecordError(name, kind.__name__, repr(facts[name]))
+            if odd := misfit(facts[name], kind):
+                raise RecordError(name, kind.__name__, odd)
+        if odd := misfit([*facts["versions"].values()], [str]):
+            raise RecordError("versions", "texts", odd)
+        if odd := misfit(facts.get("earlier_in_process", []), [str]):
+            raise RecordError("earlier_in_process", "a list of texts", odd)
         _check_numbers(facts["seconds"].values(), "seconds")
         for name, values in facts["history"].items():
             if not isinstance(values, list):
@@ -133,6 +142,8 @@ class Record:
                 raise RecordError(name, "numbers", f"dtype {array.dtype}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RecordError(name, "finite numbers", "some that are not finite")
+            if array.dtype == np.float64 and np.abs(array).max(initial=0.0) > LARGEST:
+                raise RecordError(name, f"numbers up to {LARGEST:g}", "larger ones")
 
     def probes(self) -> Record:
         """This record without all arrays that are not of a probe."""
@@ -166,5 +177,7 @@ def _check_all(names: Iterable[str], held: Container[str], what: str) -> None:
 
 def _check_numbers(values: Iterable[object], name: str) -> None:
     for value in values:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if misfit(value, int | float) or not math.isfinite(value):  # type: ignore[arg-type]
             raise RecordError(name, "finite numbers", repr(value))
+        if abs(value) > LARGEST:  # type: ignore[arg-type]
+            raise RecordError(name, f"numbers up to {LARGEST:g}", value)

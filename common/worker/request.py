@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
+from framework_parity.common.core.outside import read_json
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Request:
             ParityError: if there is none.
         """
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
             kind, record, log = (facts.pop(name) for name in ("kind", "record", "log"))
             return cls(str(kind), Path(record), Path(log), facts)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -63,9 +63,6 @@ Contents = dict[str, bytes]
 class SourceError(Complaint):
     """Why one source gave nothing: one line for the list in :class:`DataUnavailable`."""
 
-    def __str__(self) -> str:
-        return one_line(super().__str__())
-
 
 class TransientError(SourceError):
     """A failure that may be gone on the next try."""
@@ -120,9 +117,3 @@ def unpack(name: str, file: IO[bytes], *, packed: bool = True) -> bytes:
     if (received := hashlib.sha256(content).hexdigest()) != sha256:
         raise SourceError("", f"content with SHA-256 {sha256}", received)
     return content
-
-
-def one_line(text: str) -> str:
-    """A message on one line, without what cannot be printed, however long it was."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())[:1000]

@@ -6,7 +6,6 @@ Whatever happens to a process becomes an :class:`Outcome`; only the user's inter
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import shutil
 import threading
@@ -18,11 +17,19 @@ from typing import Any
 
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
 from framework_parity.common.core.errors import told
+from framework_parity.common.core.outside import misfit, parse_json
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.external import ExternalEnvironment
 from framework_parity.common.environments.program import THREAD_VARIABLES
-from framework_parity.common.execution.process import OwnProcess, Process, command, log_tail
+from framework_parity.common.execution.process import (
+    TICK_SECONDS,
+    OwnProcess,
+    Process,
+    command,
+    cut_log,
+    log_tail,
+)
 from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.worker.request import Request
 
@@ -177,6 +184,7 @@ class _Launcher:
             raise InterruptedError
         request = job.request
         request.log.parent.mkdir(parents=True, exist_ok=True)
+        request.log.unlink(missing_ok=True)  # it may be a pipe by now
         request.log.write_bytes(b"")  # whoever writes to it appends
         shutil.rmtree(request.record, ignore_errors=True)
         request.write()
@@ -213,9 +221,13 @@ class _Launcher:
         alarm = threading.Timer(self._timeout, ring)
         alarm.start()
         try:
+            looked = 0.0
             for line in process.progress(job.request.file):
-                if (facts := _parse(line)) is not None:
+                if (facts := parse(line)) is not None:
                     self._tell(job.name, facts)
+                if time.monotonic() - looked > TICK_SECONDS:
+                    cut_log(job.request.log)
+                    looked = time.monotonic()
             failure = process.failure()
         finally:
             alarm.cancel()
@@ -240,15 +252,28 @@ class _Launcher:
         process.close()
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+PROGRESS = {
+    "event": str,
+    "epoch": int | None,
+    "max_epochs": int | None,
+    "loss": float | None,
+    "reason": str | None,
+}
+"""What a line of progress may say; anything else in it is dropped."""
+
+MOST_EPOCHS = 2**31
+
+
+def parse(line: str) -> dict[str, Any] | None:
     """A line of progress; None if it is something else."""
     try:
-        facts = json.loads(line)
-    except (ValueError, RecursionError):
+        said = parse_json(line, finite=False)
+    except ValueError:
         return None
-    if not isinstance(facts, dict) or not isinstance(facts.get("event"), str):
+    if misfit(said, PROGRESS):
         return None
-    kinds = {"epoch": int, "max_epochs": int, "loss": float}
-    if any(not isinstance(facts[name], kind) for name, kind in kinds.items() if name in facts):
-        return None
-    return facts if ("epoch" in facts) == ("max_epochs" in facts) else None
+    facts = {name: said[name] for name in PROGRESS if said.get(name) is not None}
+    epoch, of = facts.get("epoch"), facts.get("max_epochs")
+    if epoch is None and of is None:
+        return facts
+    return facts if epoch and of and 0 < epoch <= of <= MOST_EPOCHS else None

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import signal
+import queue
 import socket
 import subprocess
 import tempfile
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import filelock
 
+from framework_parity.common.core.outside import misfit, parse_json
+from framework_parity.common.core.programs import end_all
 from framework_parity.common.environments.backend import ROOT, Environment
 from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.execution.process import WORKER, Process, log_tail
@@ -87,7 +88,7 @@ class WorkerPool:
         for _ in range(ATTEMPTS):
             worker = self._idle.pop(name, None) or PooledWorker.at(self.folder / name)
             worker = worker or self._start(name, environment, variables)
-            with contextlib.suppress(OSError, ValueError, KeyError):
+            with contextlib.suppress(OSError, ValueError):
                 worker.greet()
                 return worker
             worker.hang_up()
@@ -158,32 +159,44 @@ class PooledWorker(Process):
         """Ask the worker for a sign of life: it may have ended since it was last asked.
 
         Raises:
-            OSError, ValueError, KeyError: if there is none.
+            OSError, ValueError: if there is none.
         """
-        self._connection.settimeout(GREETING_SECONDS)
         self.ask(HELLO)
-        facts = json.loads(self._lines.readline())
-        self._connection.settimeout(None)
-        if facts["event"] != HELLO:
-            raise ValueError(facts)
-        self._pid = int(facts["pid"])
+        try:
+            facts = parse_json(self.listen(GREETING_SECONDS) or "null")
+        except queue.Empty:
+            raise TimeoutError(f"no word in {GREETING_SECONDS:g} s") from None
+        if odd := misfit(facts, {"event": str, "pid": int}):
+            raise ValueError(odd)
+        self._pid = facts["pid"]
 
     def failure(self) -> tuple[str, bool] | None:
         return None if self.waits else ("its process ended", self._killed)
 
+    def is_gone(self) -> bool:
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
     def end(self) -> None:
         self._killed = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
+        if self._pid:
+            end_all(self._pid)
 
     def close(self) -> None:
         self.over()
 
     def hang_up(self) -> None:
         """Close the connection."""
-        for stream in (self._requests, self._lines, self._connection):
-            with contextlib.suppress(OSError):
-                stream.close()
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # whoever reads from it stops
+        if self._stop_listening():
+            self._lines.close()
+        with contextlib.suppress(OSError):
+            self._requests.close()
+        self._connection.close()
 
 
 def worker_name(environment: Environment) -> str:

@@ -6,8 +6,25 @@ options by name; its module is imported when it is first asked for.
 
 from __future__ import annotations
 
-import importlib
+import os
+import signal
 import sys
+
+
+def _leave(*_: object) -> None:
+    """Interrupted before anything has begun."""
+    os.write(2, b"compare.py: interrupted; nothing had begun\n")
+    os._exit(130)
+
+
+if __name__ == "__main__" or os.path.basename(sys.argv[0] or "") == "framework-parity":
+    for _name in ("SIGINT", "SIGTERM", "SIGHUP"):  # what follows is imported for half a second
+        if (_number := getattr(signal, _name, None)) and signal.getsignal(
+            _number
+        ) != signal.SIG_IGN:
+            signal.signal(_number, _leave)
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from framework_parity.common.commands.main import COMMANDS, main

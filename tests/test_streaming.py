@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from framework_parity.common.core.archive import map_arrays
+from framework_parity.common.core.archive import open_archive
 from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import ARRAYS, DataModule
@@ -124,7 +124,8 @@ def test_large_archives_are_mapped_where_they_lie(streamed, tmp_path, dtype, ord
     path = tmp_path / "own.npz"
     X = np.asarray(own_data(path)["X_train"], dtype, order)
     arrays = own_data(path, X_train=X, X_val=X[:9], y_val=np.arange(9) % 3)
-    mapped = map_arrays(path, [*ARRAYS, "another"])
+    with open_archive(path) as archive:
+        mapped = {name: archive.map(name, path) for name in archive.names}
     assert set(mapped) == set(ARRAYS)
     for name, array in mapped.items():
         assert isinstance(array, np.memmap)
@@ -139,7 +140,8 @@ def test_large_archives_are_mapped_where_they_lie(streamed, tmp_path, dtype, ord
 def test_compressed_archives_are_read(streamed, tmp_path):
     path = tmp_path / "own.npz"
     arrays = own_data(path, np.savez_compressed)
-    assert map_arrays(path, ARRAYS) == {}
+    with open_archive(path) as archive:
+        assert [archive.map(name, path) for name in ARRAYS] == [None] * 4
     np.testing.assert_array_equal(load_npz(path).y_train, arrays["y_train"])
 
 

@@ -20,7 +20,7 @@ from framework_parity.common.commands.golden_records import Baseline
 from framework_parity.common.commands.options import GoldenFile, SaveOptions, takes
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.standard_output import say
 from framework_parity.common.environments.discovery import discover
 from framework_parity.common.report.facts import EXIT_AGREE
 from framework_parity.common.report.report import Report
@@ -43,13 +43,12 @@ def save_baseline(options: SaveOptions) -> Report:
 def show_baseline(options: GoldenFile) -> int:
     """Print what a file of golden records holds."""
     baseline = Baseline.load(Path(options.file))
-    with reader_may_leave():
-        recipe = baseline.facts["recipe"]
-        print(", ".join(f"{name} {value}" for name, value in recipe.items()))
-        for run in baseline.runs:
-            facts = run.facts
-            versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
-            print(f"{facts['backend']} {facts['implementation']}: {facts['grade']}; {versions}")
-        for entry in baseline.facts["history"]:
-            print(f"saved {entry['saved']}: {entry['because'] or 'no reason given'}")
+    recipe = baseline.facts["recipe"]
+    say(", ".join(f"{name} {value}" for name, value in recipe.items()))
+    for run in baseline.runs:
+        facts = run.facts
+        versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
+        say(f"{facts['backend']} {facts['implementation']}: {facts['grade']}; {versions}")
+    for entry in baseline.facts["history"]:
+        say(f"saved {entry['saved']}: {entry['because'] or 'no reason given'}")
     return EXIT_AGREE

@@ -21,10 +21,10 @@ import numpy as np
 
 from framework_parity.common.core.archive import Archive
 from framework_parity.common.core.arrays import Array, hash_arrays
-from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.errors import ParityError, plain, told
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.machine import machine_facts
-from framework_parity.common.core.outside import MOST_BYTES, open_file, parse_json
+from framework_parity.common.core.outside import MOST_BYTES, misfit, open_file, parse_json
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 
@@ -32,6 +32,25 @@ SCHEMA = 5
 KIND = "framework-parity baseline"
 
 FACTS_FILE = "baseline.json"
+
+FORM = {
+    "plan_sha256": str,
+    "data_sha256": str,
+    "recipe": dict,
+    "runner": dict,
+    "history": [{"saved": str, "because": str | None}],
+    "names": [str],
+    "digests": dict,
+    "runs": [
+        {
+            **dict.fromkeys(("backend", "implementation", "grade"), str),
+            **dict.fromkeys(("version", "cause"), str | None),
+            **dict.fromkeys(("versions", "history", "sha256", "states_sha256", "digests"), dict),
+            "stages": [dict],
+        }
+    ],
+}
+"""What is read of the facts, at the least."""
 
 
 def pack(facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -103,6 +122,8 @@ class Baseline:
                 "save it anew: compare.py baseline save NEW.npz, with the options of that "
                 "comparison; or use the release that wrote it",
             )
+        if odd := misfit(facts, FORM):
+            _refuse(path, f"a broken one ({plain(odd)})", "restore the file, or save a new one")
         try:
             edited = [f"its {name}" for name in _changed(facts, {})]
             if [_place(run) for run in facts["runs"]] != facts["names"]:
@@ -179,7 +200,7 @@ def save_baseline(
     ordered = sorted([*kept, *new], key=lambda run: tuple(map(str, _identity(run))))
     entry = {
         "saved": saved,
-        "because": because,
+        "because": because and plain(because),
         "runs": [
             f"{run.facts['backend']} {run.facts['version']} {run.facts['implementation']}: "
             f"{run.facts['grade']}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from framework_parity.common.commands.options import ListOptions, takes
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.standard_output import say
 from framework_parity.common.environments.discovery import choose, discover, find_environment
 from framework_parity.common.report.facts import EXIT_AGREE
 
@@ -31,12 +31,11 @@ def list_backends(options: ListOptions) -> int:
                 "python": None if environment.python is None else str(environment.python),
             }
         )
-    with reader_may_leave():
-        if options.json:
-            print(json.dumps({"backends": rows}, indent=1))
-            return EXIT_AGREE
-        for row in rows:
-            implementations = ", ".join(row["implementations"] or ())
-            python = row["python"] or "(not built yet: compare.py setup)"
-            print(f"{row['name']:<12} {row['version']:<10} {implementations:<18} {python}")
+    if options.json:
+        print(json.dumps({"backends": rows}, indent=1))
+        return EXIT_AGREE
+    for row in rows:
+        implementations = ", ".join(row["implementations"] or ())
+        python = row["python"] or "(not built yet: compare.py setup)"
+        say(f"{row['name']:<12} {row['version']:<10} {implementations:<18} {python}")
     return EXIT_AGREE

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import io
-import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from framework_parity.common.commands.command_line import Parser, parse
+from framework_parity.common.commands.interrupts import Interrupts
 from framework_parity.common.commands.options import Written
 from framework_parity.common.core.cache import CACHE_VARIABLE, DATA_VARIABLE, MEMORY_VARIABLE
-from framework_parity.common.core.errors import ParityError
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.errors import NotRunError, ParityError, plain, told
+from framework_parity.common.core.programs import adopt_orphans, end_children
+from framework_parity.common.core.standard_output import lasting_streams, say
 from framework_parity.common.report.exports import chosen_exports, export
-from framework_parity.common.report.facts import FILE
+from framework_parity.common.report.facts import EXIT_AGREE, EXIT_INCOMPLETE, FILE
 from framework_parity.common.report.page import PAGE
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
@@ -45,6 +47,9 @@ COMMANDS = {
 The function gives a report, to be printed and written, or the exit status.
 """
 
+PRINTING = (["list"], ["show"], ["baseline"])
+"""Those of which nothing is left if it cannot be printed."""
+
 EXPLANATION = f"""
 how to read the result: each run's errors against a float64 reference are given
   in rounding envelopes (×), how far faultless trainings of the same plan stray
@@ -70,20 +75,60 @@ environment variables:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # some terminals have no ×
-    signal.signal(signal.SIGTERM, _interrupt)
-    started = time.perf_counter()
+    """The command line; returns the exit status.
+
+    Without arguments it is the program, has this process for itself, and leaves nothing of it.
+    """
+    if arguments is not None:
+        return _answer(list(arguments), is_program=False)
+    adopt_orphans()
+    words, status = sys.argv[1:], EXIT_INCOMPLETE
+    with lasting_streams() as out:
+        try:
+            status = _answer(words, is_program=True)
+        except SystemExit as end:  # of a help
+            status = EXIT_AGREE if end.code is None else int(end.code)
+        finally:
+            end_children()
+        sys.stdout.flush()
+        if out.failure and not out.was_left:
+            lost = ("standard output", "one that can be written", told(out.failure))
+            print(f"{PROGRAM}: {NotRunError(*lost, 'see to it')}", file=sys.stderr)
+            printing = words[:1] in PRINTING or {"-h", "--help"} & {*words}
+            status = EXIT_INCOMPLETE if printing and status == EXIT_AGREE else status
+    return status
+
+
+def _answer(words: list[str], is_program: bool) -> int:
+    started, interrupts = time.perf_counter(), Interrupts()
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments), started)
+        interrupts.begin()
+        return _run(words, started)
     except ParityError as error:
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt as error:
-        go_on = "".join(map(str, error.args))
+        go_on = plain("".join(map(str, error.args)))
         print(f"{PROGRAM}: interrupted; every worker was ended{go_on}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        if not is_program or sys.flags.dev_mode:
+            raise
+        print(f"{PROGRAM}: {_unforeseen(error)}", file=sys.stderr)
+        return EXIT_INCOMPLETE
+    finally:
+        interrupts.end(last=is_program)
+
+
+def _unforeseen(error: Exception) -> NotRunError:
+    """What to say of an error that nothing here foresaw: what, and where."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return NotRunError(
+        f"{Path(frame.filename).name}, line {frame.lineno}",
+        "what a command can meet",
+        f"{type(error).__name__}: {told(error)}",
+        f"report it with the command; python -X dev {PROGRAM} … shows where it was",
+    )
 
 
 def list_commands(names: Iterable[str]) -> str:
@@ -126,15 +171,10 @@ def _run(words: Sequence[str], started: float) -> int:
         return found
     fail_on = written[0].fail_on
     export(found, files[0], fail_on)
-    with reader_may_leave():
-        print_report(found)
-        page = f" and {PAGE}" if (found.folder / PAGE).exists() else ""
-        print(f"{found.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
+    print_report(found)
+    page = f" and {PAGE}" if (found.folder / PAGE).exists() else ""
+    say(f"{found.folder / FILE}{page} written after {time.perf_counter() - started:.1f} s")
     return found.exit_status(fail_on)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

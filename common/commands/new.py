@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from framework_parity.common.commands.options import NewOptions, takes
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import write_whole
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.standard_output import say
 from framework_parity.common.environments.backend import (
     REQUIREMENTS_FILE,
     ROOT,
@@ -74,8 +74,5 @@ def new(name: str, folder: Path = ROOT / "backends", version: str | None = None)
 def begin_backend(options: NewOptions) -> int:
     """Write the files, and say where."""
     place = new(options.name, version=options.version)
-    with reader_may_leave():
-        print(
-            f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example of each"
-        )
+    say(f"{place}: fill every place that says {PLACE}; CONTRIBUTING.md has an example of each")
     return EXIT_AGREE

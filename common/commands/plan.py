@@ -16,7 +16,7 @@ from framework_parity.common.commands.options import PlanOptions, takes
 from framework_parity.common.commands.report_folder import STEPS_FILE
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.files import check_place, write_whole
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.standard_output import say
 from framework_parity.common.report.facts import EXIT_AGREE
 
 
@@ -37,9 +37,8 @@ def write_plan(options: PlanOptions) -> int:
         write_whole(folder / STEPS_FILE, {"snapshots": plan.snapshots, "probes": plan.probes})
         execution = replace(context.execution(), plan=plan, folder=folder)
         load_judge(execution, context.data, execution.train([]))
-    with reader_may_leave():
-        if context.notice:
-            print(context.notice)
-        steps = plan.num_steps
-        print(f"{options.folder}: plan of {steps} updates; docs/record.md says what to record")
+    if context.notice:
+        say(context.notice)
+    steps = plan.num_steps
+    say(f"{options.folder}: plan of {steps} updates; docs/record.md says what to record")
     return EXIT_AGREE

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from framework_parity.common.commands.comparison_context import fetch, prepare_environments
 from framework_parity.common.commands.options import SetupOptions, takes
-from framework_parity.common.core.standard_output import reader_may_leave
+from framework_parity.common.core.standard_output import say
 from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.execution.progress import Display
 from framework_parity.common.report.facts import EXIT_AGREE, EXIT_INCOMPLETE
@@ -26,11 +26,10 @@ def setup(options: SetupOptions) -> int:
     with Display(options.quiet) as display:
         _, data, notice = fetch(options, Recipe.batch_size, display)
         environments = prepare_environments(chosen, options.named, display).values()
-    with reader_may_leave():
-        if notice:
-            print(notice)
-        print(f"data: {data.name} from {data.source}")
-        for environment in environments:
-            where = environment.python or environment.reason
-            print(f"{environment.backend} {environment.version or environment.asked}: {where}")
+    if notice:
+        say(notice)
+    say(f"data: {data.name} from {data.source}")
+    for environment in environments:
+        where = environment.python or environment.reason
+        say(f"{environment.backend} {environment.version or environment.asked}: {where}")
     return EXIT_AGREE if all(each.python for each in environments) else EXIT_INCOMPLETE

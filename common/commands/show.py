@@ -16,8 +16,7 @@ from rich.console import Console
 
 from framework_parity.common.commands.options import ShowOptions, takes
 from framework_parity.common.core.errors import ParityError, told
-from framework_parity.common.core.standard_output import reader_may_leave
-from framework_parity.common.report.exports import chosen_exports, export
+from framework_parity.common.report.exports import chosen_exports, export, export_texts
 from framework_parity.common.report.facts import FILE
 from framework_parity.common.report.report import Report
 from framework_parity.common.report.terminal import print_report
@@ -30,17 +29,32 @@ def show(options: ShowOptions) -> int:
     folder = named.parent if named.name == FILE and named.is_file() else named
     files = chosen_exports(options)
     report, console = Report.load(folder), Console()
+    text = shown(report, console)
+    status = report.exit_status(options.fail_on)
+    export(report, files, options.fail_on)
+    if not options.quiet:
+        console.file.write(text)
+    return status
+
+
+def shown(report: Report, console: Console) -> str:
+    """What is printed of a report that was read.
+
+    Raises:
+        ParityError: if it is none, or contradicts itself.
+    """
     try:
         report.check()
         with console.capture() as captured:
             print_report(report, console)
-        status = report.exit_status(options.fail_on)
-        export(report, files, options.fail_on)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        export_texts(report)
+        return captured.get()
+    except ParityError:
+        raise
+    except Exception as error:  # whatever is not where, and as, it is in a report
         raise ParityError(
-            folder / FILE, "a report", f"a broken one ({told(error)})", "run the comparison again"
+            report.folder / FILE,
+            "a report",
+            f"a broken one ({told(error)})",
+            "run the comparison again",
         ) from None
-    if not options.quiet:
-        with reader_may_leave():
-            console.file.write(captured.get())
-    return status

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, get_args
 
+from framework_parity.common.core.errors import plain
+
 MOST_BYTES = 2**25
 """Of a JSON or TOML file: far more than a report of many runs takes."""
 
@@ -146,6 +148,15 @@ def _within(value: Any, finite: bool) -> Any:
                 raise ValueError(f"{item} is no number")
         layer, depth = below, depth + 1
     return value
+
+
+def plain_values(value: Any) -> Any:
+    """A value of JSON in which no text steers a terminal or a page."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {plain(name): plain_values(item) for name, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def misfit(value: Any, form: Any, place: str = "") -> str | None:

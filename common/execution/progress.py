@@ -9,6 +9,11 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from framework_parity.common.core.errors import plain
+
+MOST_CHARACTERS = 200
+"""Of what a job is doing."""
+
 
 class Display:
     """Shows what every job is doing, unless quiet; safe to be told from several threads.
@@ -25,9 +30,9 @@ class Display:
         self._bars: Progress | None = None
         if self.console.is_terminal and not quiet:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[doing]}"),
+                TextColumn("{task.fields[doing]}", markup=False),
                 TimeElapsedColumn(),
                 console=self.console,
             )
@@ -61,7 +66,7 @@ class Display:
             self._show(name, facts["columns"], pairs)
             return
         event, completed, total = facts["event"], facts.get("epoch"), facts.get("max_epochs")
-        doing = str(event)
+        name, doing = plain(name), plain(event, MOST_CHARACTERS)
         if completed is not None:
             doing += f", epoch {completed}/{total}"
         elif "part" in facts:  # of a download

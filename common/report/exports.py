@@ -41,14 +41,10 @@ def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None
     Raises:
         ParityError: if one cannot be written.
     """
+    texts = export_texts(report, fail_on) if files else {}
     for name, path in files.items():
-        texts = {
-            "junit": lambda: junit_xml(report, fail_on),
-            "markdown": lambda: markdown(report),
-            "csv": lambda: csv_text(report),
-        }
         try:
-            write_whole(path, texts[name]())
+            write_whole(path, texts[name])
         except OSError as error:
             raise ParityError(
                 f"--{name}",
@@ -56,3 +52,12 @@ def export(report: ReportFacts, files: Mapping[str, Path], fail_on: str) -> None
                 f"{path}, {told(error)}",
                 "name another file",
             ) from None
+
+
+def export_texts(report: ReportFacts, fail_on: str = "disagree") -> dict[str, str]:
+    """What is written of a report in each format."""
+    return {
+        "junit": junit_xml(report, fail_on),
+        "markdown": markdown(report),
+        "csv": csv_text(report),
+    }

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.core.files import write_whole
-from framework_parity.common.core.outside import read_json
+from framework_parity.common.core.outside import plain_values, read_json
 from framework_parity.common.environments.specifier import same_release
 from framework_parity.common.judging.grades import (
     BEYOND,
@@ -42,6 +42,12 @@ class ReportFacts:
 
     facts: dict[str, Any]
     folder: Path
+
+    def __post_init__(self) -> None:
+        # Names, reasons and versions come from records, logs and other reports.
+        said = plain_values(self.facts)
+        self.facts.clear()
+        self.facts.update(said)
 
     @property
     def verdict(self) -> str:
@@ -234,6 +240,8 @@ class ReportFacts:
         folder = Path(folder)
         try:
             facts = read_json(folder / FILE)
+            if not isinstance(facts, dict):
+                raise ValueError("no object")
             schema = facts["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParityError(

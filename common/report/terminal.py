@@ -53,13 +53,13 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
             said = f"{run_name(run)}: {_unrepeated(repeats)}"
             console.print(f"[bold]Note:[/] {escape(said)}")
     recipe, data = report.facts["recipe"], report.facts["data"]
-    console.print(
-        f"{escape(data['name'])}: {data['num_train']:,} training and {data['num_val']:,} "
+    asked = (
+        f"{data['name']}: {data['num_train']:,} training and {data['num_val']:,} "
         f"validation examples, {data['num_inputs']} inputs, {targets(data)}; "
         f"{recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr {recipe['lr']:g}, "
-        f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}",
-        highlight=False,
+        f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}"
     )
+    console.print(escape(asked), highlight=False)
     grades = Thresholds(**report.facts["thresholds"]).sentence("model" in report.facts)
     console.print(grades, highlight=False, soft_wrap=True)
     console.print(_table(report))
@@ -90,7 +90,7 @@ def _table(report: ReportFacts) -> Table:
         table.add_row(
             "reference",
             "float64",
-            reference.get("by", "by hand"),
+            escape(reference.get("by", "by hand")),
             *(column.text(reference) for column in numbers[:-7]),
             *[""] * 9,
             end_section=True,
@@ -100,7 +100,7 @@ def _table(report: ReportFacts) -> Table:
         grade = status if run["status"] != "done" else _styled(run["grade"])
         who = (escape(column.value(run) or "?") for column in chosen(WHO))
         over_time = [since(run, _styled)] if with_baseline else []
-        table.add_row(*who, *cells(run, numbers), grade, cell(run), *over_time)
+        table.add_row(*who, *cells(run, numbers), grade, escape(cell(run)), *over_time)
     return table
 
 

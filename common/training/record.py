@@ -17,7 +17,7 @@ import numpy.typing as npt
 from framework_parity.common.core.archive import read_arrays
 from framework_parity.common.core.errors import Complaint, told
 from framework_parity.common.core.files import new_folder_beside
-from framework_parity.common.core.outside import misfit, read_json
+from framework_parity.common.core.outside import misfit, plain_values, read_json
 
 SCHEMA = 1
 
@@ -107,7 +107,7 @@ class Record:
             RecordError: if it is missing, broken or of another schema.
         """
         try:
-            facts = read_json(folder / "record.json", links=False, finite=False)
+            facts = plain_values(read_json(folder / "record.json", links=False, finite=False))
             arrays = read_arrays(folder / "arrays.npz", links=False)
         except FileNotFoundError as error:
             raise RecordError("no record", error.filename, "no such file") from None

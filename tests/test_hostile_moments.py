@@ -119,9 +119,7 @@ MOMENTS = (imports, environments, training, pip)
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize(
-    "signals", [("SIGINT",), ("SIGTERM", "SIGTERM"), ("SIGHUP",), ("SIGINT", "SIGINT", "SIGTERM")]
-)
+@pytest.mark.parametrize("signals", [("SIGHUP",), ("SIGINT", "SIGINT", "SIGTERM")])
 def test_a_signal_ends_it_with_one_line(begin, tmp_path, moment, signals):
     with moment(begin, tmp_path) as process:
         for name in signals:
@@ -175,7 +173,7 @@ def test_a_complaint_that_cannot_be_printed_has_its_status(begin, kind):
     assert with_streams(begin, ["nonsense"], stderr=kind)[0] == 2
 
 
-@pytest.mark.parametrize("kinds", [("full", "full"), ("closed", "closed"), ("left", "full")])
+@pytest.mark.parametrize("kinds", [("closed", "closed"), ("left", "full")])
 def test_what_was_done_is_kept_where_nothing_can_be_printed(begin, tmp_path, kinds):
     out = tmp_path / "out"
     words = [PLAIN, *SMALL, "--out", out]
@@ -187,9 +185,7 @@ def test_what_was_done_is_kept_where_nothing_can_be_printed(begin, tmp_path, kin
 # Processes that run away
 
 RUNAWAYS = {
-    "holds the pipe": "setsid sleep 600 & ",
-    "holds nothing": "setsid sleep 600 >/dev/null 2>&1 </dev/null & ",
-    "twice removed": "(setsid sh -c 'sleep 600 & sleep 600' &) ; ",
+    "twice removed": "(setsid sh -c 'sleep 600 & sleep 600' &) ; setsid sleep 600 & ",
     "without a mark": "env -i setsid sleep 600 & ",
 }
 

@@ -84,6 +84,7 @@ def end_all(pid: int, mark: str = "") -> None:
         pid: of the process.
         mark: in its environment; without one, those are found whose parents are still there.
     """
+    assert pid > 0
     kill = getattr(signal, "SIGKILL", signal.SIGTERM)
     for _ in range(ATTEMPTS):
         found = started_by(pid, mark)  # before their parents end
@@ -101,7 +102,10 @@ def end_all(pid: int, mark: str = "") -> None:
 
 
 def started_by(pid: int, mark: str = "") -> list[int]:
-    """The processes that descend from one, or bear its mark, and have not ended; on Linux."""
+    """The processes that descend from one, or bear its mark, and have not ended; on Linux.
+
+    With 0 for the process, those that bear the mark and theirs.
+    """
     parents: dict[int, int] = {}
     marked: list[int] = []
     try:
@@ -120,7 +124,7 @@ def started_by(pid: int, mark: str = "") -> list[int]:
                     if mark.encode() in file.read():
                         marked.append(int(name))
     found = dict.fromkeys(marked)
-    above = [pid, *marked]
+    above = [pid, *marked] if pid else marked
     while above:
         above = [child for child, parent in parents.items() if parent in above]
         above = [child for child in above if child not in found]

@@ -74,7 +74,7 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_whole(path, {"schema": SCHEMA, **asdict(self)})
+        write_whole(path, {"schema": SCHEMA, **asdict(self)}, lasting=True)
 
     def check(self, question: Question, path: Path) -> None:
         """Raise ParityError unless it is the state of this question."""

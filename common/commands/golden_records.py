@@ -222,7 +222,7 @@ def save_baseline(
     arrays = {
         f"{_place(run.facts)}{name}": array for run in ordered for name, array in run.arrays.items()
     }
-    write_whole(path, pack(facts, arrays))
+    write_whole(path, pack(facts, arrays), lasting=True)
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:

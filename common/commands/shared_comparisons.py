@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from framework_parity.common.commands.judge_arrays import Found, judge_arrays, load_arrays
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
 from framework_parity.common.commands.regression import Regression
-from framework_parity.common.core.errors import ParityError
+from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.files import write_whole
 from framework_parity.common.core.outside import read_json
 from framework_parity.common.core.threads import available_cpus
@@ -26,6 +24,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import IMPLEMENTATIONS
 from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.environments.lock import wait_for
 from framework_parity.common.execution.launcher import Outcome
 from framework_parity.common.execution.processes import Contender, Execution
 from framework_parity.common.execution.worker_pool import WorkerPool
@@ -130,7 +129,13 @@ class Shared:
         """Train what is not trained yet; the outcome of every process so far by its name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         execution, kept = self.execution(self.folder), self.folder / "outcomes.json"
-        with filelock.FileLock(f"{self.folder}.lock"):
+        try:
+            held = wait_for(Path(f"{self.folder}.lock"), 10 * TIMEOUT_SECONDS)
+        except TimeoutError as error:
+            raise NotRunError(
+                self.folder, "its turn to train", error, "end the other process"
+            ) from None
+        with held:
             outcomes: dict[str, Outcome] = {}
             if kept.exists():
                 facts = read_json(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,15 @@ from framework_parity.common.core.errors import ParityError, told
 # NumPy is imported where arrays are: a kernel that is to have another one imports this first.
 
 
-def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
+def write_whole(
+    path: Path, content: str | bytes | Mapping[str, Any], *, lasting: bool = False
+) -> None:
     """Write a file by one rename, so that a reader never sees half of it.
 
     Folders above it are made. What is there and no regular file (a terminal, a pipe) is written
     to as it is. The content is a text or bytes; or a mapping, of arrays if the name ends in
-    ``.npz``, else of facts for a JSON file.
+    ``.npz``, else of facts for a JSON file. With ``lasting`` it is on the disk before the rename,
+    so that it is whole after a power cut, too. A new file has the mode that the user's umask says.
 
     Raises:
         OSError: if there is no room or no permission; the file is then as it was.
@@ -32,15 +36,35 @@ def write_whole(path: Path, content: str | bytes | Mapping[str, Any]) -> None:
             _write(stream, path, content)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+    partial = target.with_name(f".partial-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             _write(file, path, content)
-        os.chmod(partial, target.stat().st_mode & 0o777 if target.exists() else 0o644)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        if target.exists():
+            partial.chmod(target.stat().st_mode & 0o777)
         os.replace(partial, target)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+    if lasting:
+        sync_folder(target.parent)
+
+
+def sync_folder(folder: Path, files: bool = False) -> None:
+    """Have what a folder holds on the disk: its names, and with ``files`` their contents.
+
+    Some systems open no folder; there it is left to them.
+    """
+    for path in (*(folder.iterdir() if files else ()), folder):
+        with contextlib.suppress(PermissionError, IsADirectoryError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def _write(file: IO[bytes], path: Path, content: str | bytes | Mapping[str, Any]) -> None:
@@ -62,9 +86,9 @@ def new_folder_beside(folder: Path) -> Iterator[Path]:
         OSError: if there is no room or no permission.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    made = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    made.mkdir()
     try:
-        made.chmod(0o755)
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)

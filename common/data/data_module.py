@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from framework_parity.common.core.arrays import (
 )
 from framework_parity.common.core.cache import CACHE_VARIABLE, MEMORY_VARIABLE
 from framework_parity.common.core.errors import ParityError, told
-from framework_parity.common.core.files import new_folder_beside
+from framework_parity.common.core.files import new_folder_beside, sync_folder
 from framework_parity.common.core.hyperparameters import HyperParameters
 from framework_parity.common.core.outside import read_json
 
@@ -30,6 +31,9 @@ ARRAYS = ("X_train", "y_train", "X_val", "y_val")
 
 BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, ParityError)
 """What wrong facts and broken arrays raise."""
+
+LOCK_SECONDS = 300.0
+"""In which another process has put its folder into place."""
 
 FINITE_PIECE = 2**24
 """Numbers that are looked at together: data larger than memory must not come to stay in it."""
@@ -335,6 +339,7 @@ class DataModule(HyperParameters):
                 for name in ARRAYS:
                     np.save(made / f"{name}.npy", getattr(self, name), allow_pickle=False)
                 (made / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+                sync_folder(made, files=True)
                 _put(made, folder, facts)
         except OSError as error:
             raise ParityError(
@@ -427,8 +432,17 @@ def _locked(folder: Path) -> Iterator[None]:
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+            except OSError:  # some network file systems have no locks
+                break
+        else:
+            raise TimeoutError(f"another process has locked {folder} for {LOCK_SECONDS:g} s")
         yield
     finally:
         os.close(handle)

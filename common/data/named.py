@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from framework_parity.common.core.cache import cache_directory
+from framework_parity.common.core.cache import cache_directory, make_own
 from framework_parity.common.core.errors import ParityError, told
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.datasets import Digits, Synthetic, load_npz
@@ -106,5 +106,6 @@ def store(data: DataModule) -> Path:
     digest = hashlib.sha256(json.dumps(data.facts(), sort_keys=True).encode()).hexdigest()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.name)[:60].strip(".-") or "data"
     folder = cache_directory() / "data" / f"{name}-{digest[:16]}"
+    make_own(folder.parent)
     data.save(folder)
     return folder

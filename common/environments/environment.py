@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,9 @@ from packaging.requirements import Requirement
 
 from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.core.errors import told
-from framework_parity.common.environments.backend import (
-    REQUIREMENTS_FILE,
-    Backend,
-    Environment,
-    read_text,
-)
-from framework_parity.common.environments.filled_once import COMPLETE, BuildError, Tell, build_once
+from framework_parity.common.core.outside import misfit, parse_json
+from framework_parity.common.environments.backend import REQUIREMENTS_FILE, Backend, Environment
+from framework_parity.common.environments.filled_once import BuildError, Tell, build_once
 from framework_parity.common.environments.program import run_program
 from framework_parity.common.environments.specifier import is_release
 
@@ -65,12 +60,11 @@ def find_interpreter(
         return replace(missing, python=Path(sys.executable), version=version)
     folder = environment_folder(backend)
     try:
-        _build(backend, folder, build, tell, stop)
+        facts = _build(backend, folder, build, tell, stop)
     except BuildError as error:
         return replace(missing, reason=str(error))
     except OSError as error:
         return replace(missing, reason=f"cannot build {folder}: {told(error)}")
-    facts = json.loads(read_text(folder / COMPLETE))
     return replace(
         missing,
         python=_python(folder),
@@ -95,7 +89,9 @@ def environment_folder(backend: Backend) -> Path:
     return cache_directory() / "environments" / f"{backend.name}-{python}-{digest}"
 
 
-def _build(backend: Backend, folder: Path, build: bool, tell: Tell, stop: threading.Event) -> None:
+def _build(
+    backend: Backend, folder: Path, build: bool, tell: Tell, stop: threading.Event
+) -> dict[str, Any]:
     def make() -> dict[str, Any]:
         tell("creating the environment")
         run_program([sys.executable, "-m", "venv", str(folder)], folder, "venv", stop)
@@ -107,7 +103,22 @@ def _build(backend: Backend, folder: Path, build: bool, tell: Tell, stop: thread
             facts["gave_way"] = _gave_way(backend, _python(folder), stop)
         return facts
 
-    build_once(folder, build and make, tell, stop)
+    def damage(facts: Mapping[str, Any]) -> str | None:
+        if not os.access(_python(folder), os.X_OK):
+            return "its interpreter is gone"
+        places = [*folder.glob("[lL]ib/python*/site-packages"), folder / "Lib" / "site-packages"]
+        package, places = backend.requirements[0].name, [p for p in places if p.is_dir()]
+        found = importlib.metadata.distributions(name=package, path=[*map(str, places)])
+        versions = [each.version for each in found]
+        if versions != [facts["version"]]:
+            return (
+                f"expected {package} {facts['version']}; received {', '.join(versions) or 'none'}"
+            )
+        if not any((p / backend.name).is_dir() or [*p.glob(f"{backend.name}.*")] for p in places):
+            return f"{backend.name} is gone"
+        return None
+
+    return build_once(folder, build and make, tell, stop, damage=damage)
 
 
 def _install(backend: Backend, folder: Path, stop: threading.Event) -> None:
@@ -134,11 +145,18 @@ def _gave_way(backend: Backend, python: Path, stop: threading.Event) -> list[str
         "import sys; sys.path[:] = filter(None, sys.path); import importlib.metadata, json; "
         "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"
     )
-    output = run_program([str(python), "-c", code, *pins], None, "listing what is installed", stop)
+    what = "listing what is installed"
+    output = run_program([str(python), "-c", code, *pins], None, what, stop)
+    try:
+        found = parse_json(output)
+    except ValueError as error:
+        raise BuildError(f"{what} gave no list: {told(error)}") from None
+    if odd := misfit(found, dict.fromkeys(pins, str)):
+        raise BuildError(f"{what} gave no list: {odd}")
     return [
-        f"{name} {version} (pinned {', '.join(pin.version for pin in pins[name])})"
-        for name, version in json.loads(output).items()
-        if version not in pins[name]
+        f"{name} {found[name]} (pinned {', '.join(pin.version for pin in pins[name])})"
+        for name in pins
+        if found[name] not in pins[name]
     ]
 
 

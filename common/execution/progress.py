@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from framework_parity.common.core.errors import plain
 
+WAITING = "waiting for"
+"""What is waited for is said also where it is to be quiet."""
+
 MOST_CHARACTERS = 200
 """Of what a job is doing."""
 
@@ -60,7 +63,7 @@ class Display:
 
     def tell(self, name: str, facts: dict[str, Any]) -> None:
         """Take note of one line of a job's progress."""
-        if self.quiet:
+        if self.quiet and not str(facts["event"]).startswith(WAITING):
             return
         if pairs := facts.get("table"):
             self._show(name, facts["columns"], pairs)

@@ -18,17 +18,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import filelock
-
 from framework_parity.common.core.outside import misfit, parse_json
 from framework_parity.common.core.programs import end_all
 from framework_parity.common.environments.backend import ROOT, Environment
+from framework_parity.common.environments.lock import wait_for
 from framework_parity.common.environments.program import clean_environment
 from framework_parity.common.execution.process import WORKER, Process, log_tail
 from framework_parity.common.worker.server import HELLO
 
 ATTEMPTS = 3
 """A worker may end in the moment in which it is found; then another one is started."""
+
+TURN_SECONDS = 3600.0
+"""In which all who came before have had their turns."""
 
 GREETING_SECONDS = 60.0
 """In which a worker that was started, or has nothing to do, gives a sign of life."""
@@ -55,11 +57,7 @@ class WorkerPool:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = "-".join([worker_name(environment), *variables.values()])
-        turn = filelock.FileLock(self.folder / f"{name}.lock")
-        try:
-            turn.acquire(cancel_check=given_up)
-        except filelock.Timeout:
-            raise InterruptedError from None
+        turn = wait_for(self.folder / f"{name}.lock", TURN_SECONDS, given_up)
         try:
             worker = self._connect(name, environment, variables)
         except BaseException:

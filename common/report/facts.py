@@ -225,7 +225,7 @@ class ReportFacts:
     def save(self) -> None:
         """Write ``report.json``, whole or not at all."""
         text = json.dumps(self.facts, indent=1, allow_nan=False) + "\n"
-        write_whole(self.folder / FILE, text)
+        write_whole(self.folder / FILE, text, lasting=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

@@ -90,6 +90,8 @@ def _bisect(options: BisectOptions) -> Report:
             context.prepare([], overwrite, {})
             state = State(question, tuple(found))
             state.save(folder / STATE_FILE)
+        else:
+            context.claim()
         state.check(question, folder / STATE_FILE)
         execution = context.execution(subject=_subject(chosen, backend, context))
         return context.finish(Bisection(state, backend, execution, context.data, thresholds).run())

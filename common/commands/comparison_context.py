@@ -12,7 +12,13 @@ from typing import Any
 
 from framework_parity.common.commands.model_targets import with_targets
 from framework_parity.common.commands.options import Data, Running
-from framework_parity.common.commands.report_folder import prepare_folder, writing
+from framework_parity.common.commands.report_folder import (
+    check_folder,
+    check_room,
+    claim,
+    prepare_folder,
+    writing,
+)
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
@@ -38,6 +44,7 @@ class ComparisonContext:
         plan: what is trained.
         data: its examples.
         notice: what the report says on top, or None.
+        ending: what is done when it is over.
     """
 
     options: Running
@@ -46,11 +53,22 @@ class ComparisonContext:
     plan: Plan
     data: DataModule
     notice: str | None
+    ending: contextlib.ExitStack
+
+    def claim(self) -> None:
+        """Take the folder, which is made, for this comparison alone.
+
+        Raises:
+            ParityError: if another one has it.
+        """
+        self.ending.callback(claim(self.folder))
 
     def prepare(
         self, backends: Sequence[Backend], overwrite: bool, pythons: Mapping[str, Path]
     ) -> dict[str, Environment]:
         """Make the folder, with the plan in it; find or build the environments."""
+        self.claim()
+        check_folder(self.folder, overwrite)  # again: another run may have ended by now
         prepare_folder(self.folder, overwrite)
         environments = prepare_environments(backends, pythons, self.display)
         self.plan.save(self.folder / "plan")
@@ -88,10 +106,13 @@ def open_context(
         ParityError: if the data cannot be had, or nothing can be written.
     """
     recipe = options.recipe
-    with Display(options.quiet) as display, writing(folder):
+    with Display(options.quiet) as display, writing(folder), contextlib.ExitStack() as ending:
         data_folder, examples, notice = fetch(options, recipe.batch_size, display, model)
+        if model is not None:
+            model.check_memory(examples.num_inputs, examples.num_outputs)
         plan = Plan.make(replace(recipe, data=examples.name), examples, data_folder)
-        yield ComparisonContext(options, folder, display, plan, examples, notice)
+        check_room(plan, folder)
+        yield ComparisonContext(options, folder, display, plan, examples, notice, ending)
 
 
 def fetch(

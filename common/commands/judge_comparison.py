@@ -22,7 +22,7 @@ from framework_parity.common.commands.model_comparison import (
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.commands.reprobe import second_look
 from framework_parity.common.commands.run_facts import repeat_facts, row, run_facts, unavailable
-from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.errors import NotRunError, ParityError, told
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome, not_done
@@ -209,11 +209,12 @@ def load_trajectories(
     """The trajectories that the processes of these names left, the reference's first.
 
     Raises:
-        ParityError: if a process failed, or the reference left the finite numbers.
+        NotRunError: if a process failed.
+        ParityError: if the reference left the finite numbers.
     """
     for name in not_done(outcomes, names):
         full = shutil.disk_usage(execution.folder).free <= LITTLE_ROOM_BYTES
-        raise ParityError(
+        raise NotRunError(
             name,
             "a finished training in NumPy",
             f"{outcomes[name].status}: {outcomes[name].reason}{' (the disk is full)' * full}",
@@ -224,7 +225,7 @@ def load_trajectories(
         try:
             found.append(Trajectory.load(execution.reference_folder(name)))
         except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
-            raise ParityError(
+            raise NotRunError(
                 name, "the trajectory of a training in NumPy", f"none: {told(error)}", "try again"
             ) from None
     for name, values in found[0].record().arrays.items():
@@ -254,3 +255,5 @@ def judge_record(
         return record, found
     except RecordError as error:
         return f"bad record: {error}"
+    except Exception as error:  # a record that no check foresaw is a row, too, and not the end
+        return f"bad record: it cannot be judged: {type(error).__name__}: {told(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import sys
@@ -46,6 +47,9 @@ COMMANDS = {
 
 The function gives a report, to be printed and written, or the exit status.
 """
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""The errors of a system whose files, memory or processes are used up: no input is to blame."""
 
 PRINTING = (["list"], ["show"], ["baseline"])
 """Those of which nothing is left if it cannot be printed."""
@@ -106,7 +110,7 @@ def _answer(words: list[str], is_program: bool) -> int:
         return _run(words, started)
     except ParityError as error:
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_status
+        return EXIT_INCOMPLETE if _is_exhausted(error) else error.exit_status
     except KeyboardInterrupt as error:
         go_on = plain("".join(map(str, error.args)))
         print(f"{PROGRAM}: interrupted; every worker was ended{go_on}", file=sys.stderr)
@@ -118,6 +122,15 @@ def _answer(words: list[str], is_program: bool) -> int:
         return EXIT_INCOMPLETE
     finally:
         interrupts.end(last=is_program)
+
+
+def _is_exhausted(error: BaseException | None) -> bool:
+    """Whether the system had no more to give, whatever could not be done without."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _unforeseen(error: Exception) -> NotRunError:

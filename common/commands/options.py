@@ -45,7 +45,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 Place = str | Path
-ANY = float("inf")
+MOST_AT_ONCE, MOST_REPEATS = 4096, 10_000
 DATA = (
     "fashion-mnist, digits, synthetic[:EXAMPLESxFEATURESxCLASSES] or FILE.npz with X_train, "
     "y_train, X_val, y_val; default: fashion-mnist, or digits where that fails"
@@ -226,7 +226,7 @@ class Quiet(Options):
 class Running(Quiet, Training):
     """how it runs"""
 
-    threads: Annotated[int, Help("of each worker", most=ANY)] = 1
+    threads: Annotated[int, Help("of each worker", most=MOST_AT_ONCE)] = 1
     timeout: Annotated[float, Help("seconds that a training may take", "S", most=TIMEOUT_MAX)] = (
         600.0
     )
@@ -241,7 +241,8 @@ class Jobs(Running):
     """how it runs"""
 
     jobs: Annotated[
-        int | None, Help("workers at once; default: processors / threads, on a GPU 1", most=ANY)
+        int | None,
+        Help("workers at once; default: processors / threads, on a GPU 1", most=MOST_AT_ONCE),
     ] = None
 
     @property
@@ -358,7 +359,7 @@ class Comparing(OverTime, Pythons, Judging, Backends):
     """how it runs"""
 
     repeat: Annotated[
-        int, Help("train N times each, to see whether it repeats itself", most=ANY)
+        int, Help("train N times each, to see whether it repeats itself", most=MOST_REPEATS)
     ] = 1
 
 
@@ -423,7 +424,7 @@ class OfModel(Reference, DrawnTraining, Implementations):
 class SeedsOptions(OfModel, CompareOptions):
     """over several seeds: distributions and equivalence tests"""
 
-    count: Annotated[int, Help("compare over N seeds, from --seed on", most=ANY)] = 5
+    count: Annotated[int, Help("compare over N seeds, from --seed on", most=MOST_REPEATS)] = 5
     independent: Annotated[bool, Help("each framework draws parameters and orders itself")] = False
     margin_loss: Annotated[float, Help("difference of final losses that counts as none")] = 0.01
     margin_accuracy: Annotated[float, Help("likewise of accuracies")] = 0.005

@@ -30,6 +30,7 @@ def write_plan(options: PlanOptions) -> int:
             "plan", "a new folder", f"{folder}, which holds something", "name another one"
         )
     with open_context(options, folder) as context:
+        context.claim()
         folder = folder.absolute()
         context.data.save(folder / "data")
         plan = replace(context.plan, data_folder=folder / "data")

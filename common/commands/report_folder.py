@@ -7,14 +7,18 @@ import errno
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from framework_parity.common.commands.bisection_state import STATE_FILE
 from framework_parity.common.core.errors import NotRunError, ParityError, told
+from framework_parity.common.core.machine import available_bytes
+from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
 from framework_parity.common.report.facts import FILE
 from framework_parity.common.report.page import PAGE
+from framework_parity.common.training.plan import Plan
 
 PLAN = "plan/plan.json"
 """What a folder holds that a comparison left, and each of its ``seed-N``."""
@@ -81,7 +85,28 @@ def _writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ParityError(
             folder, "a folder that can be written", told(error), "name another --out"
-        ) from None
+        ) from error
+
+
+def check_room(plan: Plan, folder: Path) -> None:
+    """Raise ParityError unless the reference and its ensemble find room in memory and on the disk.
+
+    Of what they leave the recorded parameters are the largest part; no less will do.
+    """
+    numbers = plan.W.size * len(plan.snapshots)
+    needed = numbers * (8 + ENSEMBLE_MEMBERS * plan.W.itemsize)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    for where, room in (
+        ("memory", available_bytes()),
+        (f"the disk of {folder}", shutil.disk_usage(there).free),
+    ):
+        if needed > room:
+            raise ParityError(
+                "recorded parameters",
+                f"what finds room in {where}, where {room:,} bytes are free",
+                f"{needed:,} bytes, for {plan.W.size:,} weights after {len(plan.snapshots)} steps",
+                "train a smaller model, or on less",
+            )
 
 
 @contextlib.contextmanager
@@ -108,6 +133,34 @@ def writing(folder: Path) -> Iterator[None]:
             reason,
             "mend that and try again",
         ) from error
+
+
+def claim(folder: Path) -> Callable[[], None]:
+    """Make a folder, and take it for one run, until what is given is called.
+
+    Raises:
+        ParityError: if another run has it, or it cannot be made.
+    """
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if sys.platform == "win32":
+            return lambda: None
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise ParityError(
+                folder,
+                "a folder that no other run writes to",
+                "one that another run is using",
+                "wait for its end or name another --out",
+            ) from None
+        except OSError:
+            pass  # some network file systems have no locks
+        return lambda: os.close(handle)
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.threads import available_cpus
 
 
@@ -40,6 +41,20 @@ def available_bytes() -> int:
         )
         room = min(room, limit - used)
     return room
+
+
+def check_memory(what: object, needed: int, words: str, remedy: str) -> None:
+    """Raise ParityError unless so many bytes of memory are free.
+
+    Args:
+        what: needs them.
+        needed: bytes.
+        words: what they are for.
+        remedy: what to do.
+    """
+    if needed > (room := available_bytes()):
+        expected = f"what fits in memory, of which {room:,} bytes are free"
+        raise ParityError(what, expected, f"{words}: {needed:,} bytes", remedy)
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from framework_parity.common.core.archive import open_archive
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.machine import check_memory
 from framework_parity.common.data.data_module import ARRAYS, DataModule, memory_limit, stored
 
 
@@ -86,8 +87,13 @@ class Synthetic(DataModule):
                 f"{num_examples}x{num_inputs}x{num_outputs}",
                 "give for example synthetic:2000x20x5",
             )
-        random = np.random.default_rng(seed)
         num_val = max(1, num_examples // 5)
+        name = f"synthetic:{num_examples}x{num_inputs}x{num_outputs}"
+        rows = num_examples + num_val
+        needed = 4 * rows * num_inputs + 8 * num_outputs * (num_inputs + 2 * rows)
+        said = f"{rows:,} examples of {num_inputs:,} features, {num_outputs:,} classes"
+        check_memory(name, needed, said, "ask for fewer")
+        random = np.random.default_rng(seed)
         X = random.standard_normal((num_examples + num_val, num_inputs), dtype=np.float32)
         map_ = random.standard_normal((num_inputs, num_outputs)) / np.sqrt(num_inputs)
         logits = X @ map_ + noise * random.standard_normal((len(X), num_outputs))
@@ -95,7 +101,7 @@ class Synthetic(DataModule):
         super().__init__(
             *(X[:num_examples], y[:num_examples], X[num_examples:], y[num_examples:]),
             batch_size=batch_size,
-            name=f"synthetic:{num_examples}x{num_inputs}x{num_outputs}",
+            name=name,
             num_outputs=num_outputs,
             source=f"generated, seed {seed}",
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from framework_parity.common.core.errors import ParityError
+
+MOST = 1e12
+"""Beyond it nothing is told from anything, and products with it leave float32."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,12 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for option, value, least, most, example in (
-            ("--threshold", self.envelopes, 1.0, math.inf, "4"),
-            ("--drift-loss", self.drift_loss, 0.0, math.inf, "1e-4"),
+            ("--threshold", self.envelopes, 1.0, MOST, "4"),
+            ("--drift-loss", self.drift_loss, 0.0, MOST, "1e-4"),
             ("--drift-predictions", self.drift_predictions, 0.0, 1.0, "0.001"),
         ):
-            if not (least <= value <= most and math.isfinite(value)):
-                limits = f"from {least:g} to {most:g}" if math.isfinite(most) else f"from {least:g}"
+            if not least <= value <= most:
+                limits = f"from {least:g} to {most:g}"
                 raise ParityError(
                     option, f"a number {limits}", value, f"give for example {option} {example}"
                 )

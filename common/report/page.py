@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import re
 from collections.abc import Collection, Iterator
 from importlib.metadata import distribution
@@ -97,8 +99,20 @@ def render(
     report: Figures, details: Details | None, missing: tuple[str, ...], pictures: Collection[str]
 ) -> str:
     """The page's HTML, with pictures of ``examples``, ``weights``, both or none."""
+    scripts = {
+        "plotly": _library("plotly", PLOTLY),
+        # A module, for its exports; those after it have no other way to its names.
+        "datatables": re.sub(
+            r"export\{.*\b(\w+) as default\b.*?\}",
+            r"window.DataTable=\1",
+            _library("itables", DATATABLES),
+        ),
+        "script": (TEMPLATES / "report.js").read_text(encoding="utf-8"),
+    }
     text = template("report.html").render(
         **shared(report),
+        **scripts,
+        allowed=" ".join(map(_allowed, scripts.values())),
         missing=missing,
         stages=STAGES,
         rungs=list(_rungs(report.facts)),
@@ -112,14 +126,6 @@ def render(
         and _examples(details, "examples" in pictures),
         weights=_weights(details) if details and "weights" in pictures else [],
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
-        plotly=_library("plotly", PLOTLY),
-        # A module, for its exports; those after it have no other way to its names.
-        datatables=re.sub(
-            r"export\{.*\b(\w+) as default\b.*?\}",
-            r"window.DataTable=\1",
-            _library("itables", DATATABLES),
-        ),
     )
     return encodable(text)
 
@@ -167,6 +173,12 @@ def shared(report: Figures) -> dict[str, Any]:
         "comparable": list(comparable_lines(facts)),
         "since": list(lines_over_time(facts)),
     }
+
+
+def _allowed(script: str) -> str:
+    """What a page's policy says of a script that may run: this one, and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _library(name: str, place: str) -> str:

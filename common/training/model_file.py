@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import reprlib
 import traceback
 import types
@@ -17,6 +18,7 @@ import numpy as np
 from framework_parity.common.core.archive import read_arrays
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.machine import check_memory
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.matching import Names, Wanted, drawn, is_scale, symbolic
 
@@ -156,7 +158,7 @@ class OwnModel:
         Raises:
             ParityError: if the file's are not those of ``PARAMETERS``.
         """
-        shapes = {name: self.shape(name, num_inputs, num_outputs) for name in self.shapes}
+        shapes = self.check_memory(num_inputs, num_outputs)
         if (given := self._given(num_inputs, num_outputs, seed)) is not None:
             return _checked(*given, shapes)
         generator = np.random.default_rng(np.random.SeedSequence(seed))
@@ -167,6 +169,18 @@ class OwnModel:
             values = generator.standard_normal(shape) / np.sqrt(shape[0])
             made[name] = values if len(shape) > 1 else np.full(shape, float(is_scale(name)))
         return made
+
+    def check_memory(self, num_inputs: int, num_outputs: int) -> dict[str, tuple[int, ...]]:
+        """The shapes in numbers alone, if parameters of them find room in memory.
+
+        Raises:
+            ParityError: if they do not.
+        """
+        shapes = {name: self.shape(name, num_inputs, num_outputs) for name in self.shapes}
+        needed = 8 * sum(math.prod(shape) for shape in shapes.values())
+        said = ", ".join(f"{n} of {' × '.join(map(str, s))}" for n, s in shapes.items())
+        check_memory(f"{self.path}: PARAMETERS", needed, said, "lower them")
+        return shapes
 
     def _given(self, num_inputs: int, num_outputs: int, seed: int) -> tuple[str, Any] | None:
         """What the file says of initial parameters, after the name of who does; None: nothing."""

@@ -16,10 +16,14 @@ import numpy.typing as npt
 
 from framework_parity.common.core.arrays import hash_arrays
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.core.machine import check_memory
 from framework_parity.common.core.outside import read_json
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.recipe import Recipe
+
+SEED_BYTES, WEIGHT_BYTES = 500, 16
+"""What drawing takes beside the order of an epoch, and for each weight."""
 
 MAX_EPOCH_SNAPSHOTS = 100
 """Parameters are kept after every epoch up to this many epochs, then evenly spread over them."""
@@ -56,15 +60,13 @@ class Plan:
             ParityError: if the order does not fit in memory, or the weights or the learning rate
                 not in the recipe's dtype.
         """
-        try:
-            order = np.empty((recipe.max_epochs, data.num_train), np.int32)
-        except (MemoryError, ValueError):
-            raise ParityError(
-                "max_epochs",
-                "an order of the examples that fits in memory",
-                f"{recipe.max_epochs} epochs of {data.num_train} examples",
-                "lower --max-epochs",
-            ) from None
+        said = f"an order of {data.num_train:,} examples for {recipe.max_epochs:,} epochs"
+        needed = recipe.max_epochs * (4 * data.num_train + SEED_BYTES)
+        check_memory("max_epochs", needed, said, "lower --max-epochs")
+        said = f"{data.num_inputs:,} × {data.num_outputs:,} weights"
+        needed = data.num_inputs * data.num_outputs * WEIGHT_BYTES
+        check_memory(data.name, needed, said, "train on fewer features or classes")
+        order = np.empty((recipe.max_epochs, data.num_train), np.int32)
         weights, *epochs = np.random.SeedSequence(recipe.seed).spawn(1 + recipe.max_epochs)
         W = np.random.default_rng(weights).standard_normal((data.num_inputs, data.num_outputs))
         for row, epoch in zip(order, epochs, strict=True):

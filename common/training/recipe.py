@@ -11,6 +11,8 @@ from framework_parity.common.core.errors import ParityError
 DTYPES = ("float32", "float64")
 MOST = 2**31 - 1
 """Batch sizes and epochs count with 32 bits in some frameworks."""
+MOST_SEED = 2**128 - 1
+"""As many bits as NumPy's generators have of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs"):
             _whole(name, getattr(self, name), least=1, most=MOST)
-        _whole("seed", self.seed, least=0)
+        _whole("seed", self.seed, least=0, most=MOST_SEED)
         for name in ("lr", "sigma"):
             value = getattr(self, name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,8 +7,11 @@ to the request's log. With ``--listen SOCKET PLACE`` it is asked by whoever conn
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import TextIO
 
@@ -34,7 +37,19 @@ def main() -> None:
         worker.out = out
         worker.carry_out(request, find_kind)
 
-    server.serve(carry_out)
+    try:
+        server.serve(carry_out)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status & 0xFF)  # a model may have left threads that go on
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ COMMANDS = {
 The function gives a report, to be printed and written, or the exit status.
 """
 
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
-"""The errors of a system whose files, memory or processes are used up: no input is to blame."""
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""The errors of a system whose files or memory are used up: no input is to blame."""
 
 PRINTING = (["list"], ["show"], ["baseline"])
 """Those of which nothing is left if it cannot be printed."""

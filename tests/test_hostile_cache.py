@@ -119,7 +119,7 @@ def test_a_damaged_environment_is_built_again(built, damage):
 
 @pytest.mark.parametrize("moment", ["venv", "pip", "importing parity_probe", "write"])
 def test_a_build_that_fails_at_any_moment_is_not_offered(built, monkeypatch, moment):
-    wanted, folder, builds = built
+    wanted, folder, _ = built
     shutil.rmtree(folder)
     with monkeypatch.context() as patch:
         real = environment.run_program
@@ -271,16 +271,14 @@ ERRORS = [OSError(28, "No space left on device"), OSError(24, "Too many open fil
 DEEDS = {
     "a file": lambda f: write_whole(f / "a", {"a": 1}, lasting=True),
     "arrays": lambda f: write_whole(f / "a.npz", {"a": np.ones(3)}),
-    "a record": lambda f: make_record().save(f / "record"),
+    "a record": lambda f: (shutil.rmtree(f / "record", True), make_record().save(f / "record")),
     "a data set": lambda f: Synthetic(20, 4, 3).save(f / "data"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("deed", DEEDS)
-def test_after_a_fault_nothing_is_left_and_the_next_try_succeeds(
-    tmp_path, monkeypatch, fault, deed
-):
+def test_after_a_fault_nothing_is_left_and_the_next_succeeds(tmp_path, monkeypatch, fault, deed):
     """At the first, the second and the third time that it is called; interrupts, too."""
     for turn in range(3):
         for error in (*ERRORS, KeyboardInterrupt()):

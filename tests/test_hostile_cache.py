@@ -301,6 +301,29 @@ def test_after_a_fault_nothing_is_left_and_the_next_succeeds(tmp_path, monkeypat
             assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_process_that_cannot_be_started_is_a_row_and_the_next_is_started(
+    tmp_path, monkeypatch, turn
+):
+    from tests.test_worker_pool import contenders, execution, train
+
+    real, calls = subprocess.Popen, []
+
+    def fail(*words, **more):
+        calls.append(words)
+        if len(calls) == turn + 1:
+            raise OSError(11, "Resource temporarily unavailable")
+        return real(*words, **more)
+
+    plan, runs = execution(tmp_path, None), contenders()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", fail)
+        outcomes = list(train(plan, runs).values())
+    assert [outcome.status for outcome in outcomes].count("failed") == 1
+    assert "Resource temporarily unavailable" in str(outcomes[turn].reason)
+    assert all(outcome.status == "done" for outcome in train(plan, runs).values())
+
+
 def test_a_record_survives_a_fault_in_the_next_one(tmp_path):
     make_record().save(tmp_path / "record")
     with pytest.raises(TypeError):

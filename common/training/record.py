@@ -95,7 +95,8 @@ class Record:
             RecordError: if it is missing, broken, incomplete, of another schema or plan, or
                 holds a number that is not finite.
         """
-        record = cls.read(folder)
+        found = cls.read(folder)
+        record = cls(plain_values(found.facts), found.arrays)
         record._check(plan_sha256)
         return record
 
@@ -107,7 +108,7 @@ class Record:
             RecordError: if it is missing, broken or of another schema.
         """
         try:
-            facts = plain_values(read_json(folder / "record.json", links=False, finite=False))
+            facts = read_json(folder / "record.json", links=False, finite=False)
             arrays = read_arrays(folder / "arrays.npz", links=False)
         except FileNotFoundError as error:
             raise RecordError("no record", error.filename, "no such file") from None

@@ -351,6 +351,7 @@ def test_a_text_within_the_limits_is_what_it_was(value):
 
 
 LINE = {"event": "training", "epoch": 1, "max_epochs": 3, "loss": 0.5, "reason": "x"}
+LINE |= {"columns": ["a", "b"], "table": [["1", "2"], ["3", "4"]]}
 
 
 @given(st.data())
@@ -361,7 +362,8 @@ def test_a_line_of_progress(data):
     facts = parse(data.draw(st.sampled_from([text, text[:-1], text * 2, f"[{text}]"])))
     if facts is not None:
         assert {*facts} <= {*PROGRESS}
-        assert not misfit(facts, PROGRESS)
+        assert not misfit(facts, {name: PROGRESS[name] for name in facts})
+        assert len({*map(len, [facts.get("columns", ()), *facts.get("table", ())])}) == 1
         assert ("epoch" in facts) == ("max_epochs" in facts)
         assert 0 < facts.get("epoch", 1) <= facts.get("max_epochs", 1)
 

@@ -252,14 +252,16 @@ class _Launcher:
         process.close()
 
 
-PROGRESS = {
+PROGRESS: dict[str, Any] = {
     "event": str,
-    "epoch": int | None,
-    "max_epochs": int | None,
-    "loss": float | None,
-    "reason": str | None,
+    "epoch": int,
+    "max_epochs": int,
+    "loss": float,
+    "reason": str,
+    "columns": [str],
+    "table": [[str]],
 }
-"""What a line of progress may say; anything else in it is dropped."""
+"""What a line of progress may say, the first in any case; anything else in it is dropped."""
 
 MOST_EPOCHS = 2**31
 
@@ -270,9 +272,14 @@ def parse(line: str) -> dict[str, Any] | None:
         said = parse_json(line, finite=False)
     except ValueError:
         return None
-    if misfit(said, PROGRESS):
+    if misfit(said, {"event": str}):
         return None
-    facts = {name: said[name] for name in PROGRESS if said.get(name) is not None}
+    facts = {name: said[name] for name in PROGRESS if name in said}
+    if misfit(facts, {name: PROGRESS[name] for name in facts}):
+        return None
+    heads, rows = facts.get("columns"), facts.get("table")
+    if (heads is None) != (rows is None) or any(len(row) != len(heads or ()) for row in rows or ()):
+        return None
     epoch, of = facts.get("epoch"), facts.get("max_epochs")
     if epoch is None and of is None:
         return facts

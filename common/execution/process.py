@@ -31,7 +31,7 @@ OURS = re.compile(r"^framework_parity\.[\w.]+\.(?=\w+: )")
 LOG_LINES = 5
 """How many of a log's last lines the reason of a failure quotes."""
 
-LONGEST_LINE = 2**16
+LONGEST_LINE = 2**20
 """Of characters; what is longer is no progress."""
 
 MOST_LINES = 1000

@@ -51,13 +51,13 @@ class Display:
 
     def _show(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table that a job made."""
-        table = [columns, *rows]
+        table = [[plain(cell, MOST_CHARACTERS) for cell in row] for row in (columns, *rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ]
-        text = "\n  ".join([f"{name}:", *lines])
+        text = "\n  ".join([f"{plain(name)}:", *lines])
         with self._lock:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -11,26 +11,36 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from framework_parity.common.judging.attention_kinds import (
+    Attention,
+    AttentionLayer,
+    Scores,
+    Softmax,
+    Sum,
+)
 from framework_parity.common.judging.diagnosis import Diagnosis, short
 from framework_parity.common.judging.layer_kinds import (
-    Attention,
     Change,
     Dense,
-    Flattening,
     Function,
     Kind,
     Normalisation,
     Options,
-    Scores,
-    Softmax,
-    Sum,
+    Roles,
     near,
 )
+from framework_parity.common.judging.place_kinds import (
+    Convolution,
+    Flattening,
+    Pooling,
+    Reduction,
+)
+from framework_parity.common.judging.recurrent_kinds import Recurrence
 from framework_parity.common.reference.layer_formulas import Floats
 
 EVIDENT = 2.0
@@ -42,6 +52,11 @@ KINDS: Sequence[Kind] = (
     Normalisation(),
     Softmax(),
     Flattening(),
+    Reduction(),
+    Convolution(),
+    Pooling(),
+    AttentionLayer(),
+    Recurrence(),
     Scores(),
     Sum(),
     Attention(),
@@ -59,13 +74,15 @@ ROUNDS = 30
 class Step:
     """One probed step on one side: what a layer was given by name, its parameters, its output.
 
-    ``exact`` is the reference's output.
+    ``exact`` is the reference's output; ``roles`` are the layer's own parameters by what they are
+    in it, as far as that is known.
     """
 
     given: Mapping[str, Floats]
     parameters: Mapping[str, Floats]
     target: Floats
     exact: Floats
+    roles: Roles = field(default_factory=dict)
 
     def of(self, names: Sequence[str]) -> list[Floats]:
         """Those of what it was given."""
@@ -155,7 +172,7 @@ class LayerSearch:
 
     def _of_kind(self, kind: Kind, sources: tuple[str, ...]) -> Options | None:
         last = self.reference[-1]  # at first, biases may be zero
-        for guess in kind.guesses(last.of(sources), last.target, last.parameters):
+        for guess in kind.guesses(last.of(sources), last.target, last.parameters, last.roles):
             options = guess.options
             if guess.solve:
                 if not self._may_be(kind, guess, sources):
@@ -337,6 +354,16 @@ LABELS = {
     "late": "place of the mask",
     "first": "first part",
     "second": "second part",
+    "beyond": "beyond the edge",
+    "turned": "kernel",
+    "swapped": "axes of the kernel",
+    "counted": "padding",
+    "order": "order of gates",
+    "after": "reset gate",
+    "keeps": "update gate says",
+    "forget": "added to the forget gate",
+    "backwards": "direction",
+    "time": "time along",
 }
 """What a label is called where it is no word for it."""
 

@@ -162,4 +162,11 @@ class Evidence:
             {n: state[n].astype(dtype).astype(np.float64) for n in self.ladder.parameters},
             cut(target),
             cut(exact),
+            self.roles,
         )
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """The layer's own parameters by what they are in it, where the reference tells that."""
+        known = self.ladder.reference.facts.get("parameters", ())
+        return {one["role"]: one["name"] for one in known if one["layer"] == self.rung}

@@ -18,13 +18,12 @@ from framework_parity.common.reference.layer_formulas import (
     FUNCTIONS,
     SLOPED,
     Floats,
-    attention,
     normalised,
-    softmax,
 )
 
 Options = dict[str, Any]
 Tensors = Mapping[str, Floats]
+Roles = Mapping[str, str]
 NOTHING = "none"
 FEW = 32
 """Of how many rows it is asked which parameters a layer may have, before all are looked at."""
@@ -53,9 +52,12 @@ class Kind(ABC):
 
     @abstractmethod
     def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
+        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
-        """What a layer may be that gives this output: options, and a number to solve for."""
+        """What a layer may be that gives this output: options, and a number to solve for.
+
+        ``roles`` are its own parameters by what they are in it, where that is known.
+        """
 
     @abstractmethod
     def compute(
@@ -113,7 +115,7 @@ class Function(Kind):
     plain: ClassVar[Options] = {"slope": 0.0, "factor": 1.0, "dropped": False}
 
     def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
+        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
         if inputs[0].shape != target.shape:
             return
@@ -149,7 +151,7 @@ class Dense(Kind):
     name = "dense layer"
 
     def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
+        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
         X, Y = inputs[0][:FEW], target[:FEW]
         for name, W in parameters.items():
@@ -225,7 +227,7 @@ class Normalisation(Kind):
     most = 3
 
     def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
+        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
         X = inputs[0]
         if X.shape != target.shape or X.ndim < 2:
@@ -330,194 +332,3 @@ def places(X: Floats, over: tuple[str, int, int]) -> tuple[int, ...]:
     if kind == "features":
         return X.shape[-axis:]
     return tuple(size if a == axis else 1 for a, size in enumerate(X.shape))
-
-
-class Softmax(Kind):
-    """exp(x / T) over its sum."""
-
-    name = "softmax"
-    most = 2
-
-    def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
-    ) -> Iterator[Change]:
-        X = inputs[0]
-        if X.shape != target.shape:
-            return
-        for axis, log, mask in itertools.product(
-            range(X.ndim - 1, 0, -1), (False, True), self.masks(X)
-        ):
-            options = {"axis": axis, "log": log, "mask": mask, "late": False, "temperature": 1.0}
-            yield Change("", options)
-            yield Change("", options, "temperature")
-
-    @staticmethod
-    def masks(X: Floats) -> Sequence[str]:
-        square = X.ndim > 2 and X.shape[-1] == X.shape[-2]
-        return (NOTHING, "causal", "its zeros") if square else (NOTHING, "its zeros")
-
-    def compute(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
-    ) -> Floats:
-        X = inputs[0] / options["temperature"]
-        mask = None
-        if options["mask"] == "causal":
-            mask = np.tril(np.ones(X.shape[-2:]))
-        elif options["mask"] == "its zeros":
-            mask = (exact != 0).astype(np.float64)
-        if mask is not None and options["axis"] != X.ndim - 1:
-            return np.full(X.shape, np.inf)
-        found = softmax(X, options["axis"], mask, options["late"])
-        return np.log(found) if options["log"] else found
-
-    def changes(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors
-    ) -> Iterator[Change]:
-        yield Change("temperature", {}, "temperature")
-        for axis in range(1, inputs[0].ndim):
-            if axis != options["axis"]:
-                yield Change("axis", {"axis": axis})
-        yield Change("log", {"log": not options["log"]})
-        for mask in self.masks(inputs[0]):
-            if mask != options["mask"] and mask != "its zeros":
-                yield Change("mask", {"mask": mask})
-        if options["mask"] != NOTHING:
-            yield Change("late", {"late": True})
-
-    def say(self, label: str, options: Options) -> str:
-        words = {
-            "late": ("before the softmax", "after the softmax"),
-            "log": ("not taken", "taken"),
-        }
-        return words[label][options[label]] if label in words else super().say(label, options)
-
-
-class Attention(Kind):
-    """softmax(s · Q Kᵀ) V."""
-
-    name = "attention"
-    arity = 3
-    most = 2
-
-    def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
-    ) -> Iterator[Change]:
-        Q, K, V = inputs
-        if not (Q.ndim == 3 and Q.shape == K.shape == V.shape == target.shape):
-            return
-        d = Q.shape[-1]
-        for heads in (h for h in range(1, d + 1) if d % h == 0):
-            for mask in (NOTHING, "causal"):
-                options = {"heads": heads, "mask": mask, "scale": math.sqrt(heads / d)}
-                yield Change("", options)
-        yield Change("", {"heads": 1, "mask": NOTHING, "scale": math.sqrt(1 / d)}, "scale")
-
-    def compute(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
-    ) -> Floats:
-        Q, K, V = inputs
-        return attention(Q, K, V, options["heads"], options["scale"], options["mask"])
-
-    def changes(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors
-    ) -> Iterator[Change]:
-        yield Change("scale", {}, "scale")
-        d = inputs[0].shape[-1]
-        for heads in range(1, d + 1):
-            if d % heads == 0 and heads != options["heads"]:
-                yield Change("heads", {"heads": heads, "scale": math.sqrt(heads / d)})
-        for mask in (NOTHING, "causal", "causal, late"):
-            if mask != options["mask"]:
-                yield Change("mask", {"mask": mask})
-
-    def say(self, label: str, options: Options) -> str:
-        if label == "mask" and options["mask"] == "causal, late":
-            return "causal, on the weights, after the softmax"
-        return super().say(label, options)
-
-
-class Scores(Kind):
-    """s · Q Kᵀ."""
-
-    name = "product of queries and keys"
-    arity = 2
-
-    def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
-    ) -> Iterator[Change]:
-        Q, K = inputs
-        if Q.ndim > 2 and Q.shape == K.shape and target.shape == (*Q.shape[:-1], Q.shape[-2]):
-            yield Change("", {"scale": 1 / math.sqrt(Q.shape[-1])}, "scale")
-
-    def compute(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
-    ) -> Floats:
-        Q, K = inputs
-        return np.asarray(options["scale"] * (Q @ K.swapaxes(-1, -2)))
-
-    def changes(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors
-    ) -> Iterator[Change]:
-        yield Change("scale", {}, "scale")
-
-
-class Sum(Kind):
-    """a + b: what goes around a block, and what comes out of it."""
-
-    name = "sum"
-    arity = 2
-
-    def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
-    ) -> Iterator[Change]:
-        if inputs[0].shape == inputs[1].shape == target.shape:
-            for function in (NOTHING, "ReLU"):
-                yield Change("", {"first": True, "second": True, "function": function})
-
-    def compute(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
-    ) -> Floats:
-        kept = zip((options["first"], options["second"]), inputs, strict=True)
-        total = sum((A for keep, A in kept if keep), np.zeros_like(inputs[0]))
-        return applied(options["function"], total, 0.0)
-
-    def changes(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors
-    ) -> Iterator[Change]:
-        yield Change("first", {"first": False})
-        yield Change("second", {"second": False})
-        for name in FUNCTIONS:
-            if name != options["function"]:
-                yield Change("function", {"function": name})
-
-    def say(self, label: str, options: Options) -> str:
-        if label == "function":
-            return str(options["function"])
-        return "added" if options[label] else "not added"
-
-
-class Flattening(Kind):
-    """An array as rows, its axes in some order."""
-
-    name = "flattening"
-
-    def guesses(
-        self, inputs: Sequence[Floats], target: Floats, parameters: Tensors
-    ) -> Iterator[Change]:
-        X = inputs[0]
-        if 2 < X.ndim < 6 and target.ndim < X.ndim and X.size == target.size:
-            for order in itertools.permutations(range(1, X.ndim)):
-                yield Change("", {"order of axes": order, "shape": target.shape[1:]})
-
-    def compute(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
-    ) -> Floats:
-        X = inputs[0].transpose(0, *options["order of axes"])
-        return X.reshape(len(X), *options["shape"])
-
-    def changes(
-        self, options: Options, inputs: Sequence[Floats], parameters: Tensors
-    ) -> Iterator[Change]:
-        for order in itertools.permutations(range(1, inputs[0].ndim)):
-            if order != options["order of axes"]:
-                yield Change("order of axes", {"order of axes": order})

@@ -288,7 +288,7 @@ class LayerSearch:
         for value in tidy(best):
             if solve == "slope" and not value:  # then it is another function
                 return Fit(labels, options, math.inf)
-            if (envelopes := misfit(value)) <= min(self.limit, max(1.0, 2 * least)):
+            if (envelopes := misfit(value)) <= min(self.limit, max(2.0, 2 * least)):
                 return Fit(labels, options | {solve: value}, envelopes, True, solve, best)
         return Fit(labels, options, least, False, solve, best)
 

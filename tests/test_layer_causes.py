@@ -24,7 +24,7 @@ CONVOLUTION = {"weight": "K", "axes": (0, 1, 2, 3), "channels": 3, "stride": 2, 
 CONVOLUTION |= {"padding": (1, 1), "groups": 1, "beyond": "zeros", "bias": "c", "turned": False}
 CONVOLUTION |= {"swapped": False}
 POOLING = {"channels": 3, "size": 3, "stride": 2, "out": (4, 4), "padding": (1, 1), "takes": True}
-POOLING |= {"counted": True}
+POOLING |= {"counted": True, "function": "none", "order of axes": "none"}
 GRU = {"weight": "W3", "recurrent weight": "U3", "turned": False, "bias": "b3"}
 GRU |= {"recurrent bias": "c3", "order": "rzn", "after": True, "keeps": True, "forget": 0.0}
 GRU |= {"time": 1, "returns": True, "backwards": False}
@@ -113,7 +113,7 @@ PLANTED = {
     "order of axes": (
         "flattening",
         IMAGE,
-        {"order of axes": (1, 2, 3), "shape": (60,)},
+        {"order of axes": (1, 2, 3), "function": "ReLU"},
         {"order of axes": (2, 3, 1)},
         None,
     ),
@@ -134,6 +134,14 @@ PLANTED = {
         None,
     ),
     "padding, of a pooling": ("pooling", IMAGES, POOLING, {"padding": (0, 0)}, None),
+    "order of axes, of a pooling": (
+        "pooling",
+        IMAGES,
+        POOLING
+        | {"padding": (0, 0), "out": (3, 3), "order of axes": (3, 1, 2), "function": "tanh"},
+        {"order of axes": (1, 2, 3)},
+        None,
+    ),
     "kernel": ("convolution", IMAGES, CONVOLUTION, {"turned": True}, None),
     "axes of the kernel": ("convolution", IMAGES, CONVOLUTION, {"swapped": True}, None),
     "bias, of a convolution": ("convolution", IMAGES, CONVOLUTION, {"bias": "none"}, None),

@@ -14,9 +14,11 @@ from framework_parity.common.judging.layer_kinds import (
     Options,
     Roles,
     Tensors,
+    applied,
     near,
 )
 from framework_parity.common.reference.layer_formulas import (
+    FUNCTIONS,
     PADDINGS,
     Floats,
     convolution,
@@ -144,7 +146,7 @@ def say_padding(options: Options) -> str:
 
 
 class Pooling(Kind):
-    """The largest, or the mean, of windows."""
+    """The largest, or the mean, of windows of f(x), and perhaps flattened."""
 
     name = "pooling"
     most = 2
@@ -152,29 +154,39 @@ class Pooling(Kind):
     def guesses(
         self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
-        if not 2 < inputs[0].ndim == target.ndim < 6 or inputs[0].shape == target.shape:
+        X, Y = inputs[0][:EXAMPLES], target[:EXAMPLES]
+        d = X.ndim - 2
+        if not 0 < d < 4 or Y.ndim not in (2, X.ndim) or X.shape[1:] == Y.shape[1:]:
             return
-        for channels, size, stride in itertools.product((target.ndim - 1, 1), (2, 3, 4), STRIDES):
-            X, Y = (last(A[:EXAMPLES], channels) for A in (inputs[0], target))
-            if X.shape[-1] != Y.shape[-1]:
+        for channels, size, stride in itertools.product((d + 1, 1), (2, 3, 4), STRIDES):
+            places = last(X, channels).shape[1:-1]
+            plain = tuple((n - size) // stride + 1 for n in places)
+            out = last(Y, channels).shape[1:-1] if Y.ndim == X.ndim else plain
+            if min(out) < 1:
                 continue
-            out = Y.shape[1:-1]
-            for before in paddings(X.shape[1:-1], out, [size] * len(out), stride):
-                for largest, counted in ((True, True), (False, True), (False, False)):
-                    if near(pooled(X, largest, size, stride, out, before, counted), Y):
-                        yield Change(
-                            "",
-                            {"channels": channels, "size": size, "stride": stride, "out": out}
-                            | {"padding": before, "takes": largest, "counted": counted},
-                        )
+            options: Options = {"channels": channels, "size": size, "stride": stride, "out": out}
+            orders = [NOTHING] if Y.ndim == X.ndim else itertools.permutations(range(1, X.ndim))
+            ways = itertools.product(
+                paddings(places, out, [size] * d, stride), ((1, 1), (0, 1), (0, 0)), orders
+            )
+            for before, (largest, counted), order in ways:
+                options |= {"padding": before, "takes": largest > 0, "counted": counted > 0}
+                options |= {"order of axes": order}
+                for function in FUNCTIONS:
+                    options |= {"function": function}
+                    found = self.compute(options, [X], parameters, Y)
+                    if found.shape != Y.shape:
+                        break
+                    if near(found, Y):
+                        yield Change("", dict(options))
 
     def compute(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
     ) -> Floats:
         given = (options[name] for name in ("takes", "size", "stride", "out", "padding", "counted"))
-        return np.moveaxis(
-            pooled(last(inputs[0], options["channels"]), *given), -1, options["channels"]
-        )
+        X = last(applied(options["function"], inputs[0], 0.0), options["channels"])
+        Y = np.moveaxis(pooled(X, *given), -1, options["channels"])
+        return reordered(Y, options["order of axes"])
 
     def changes(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors
@@ -189,6 +201,11 @@ class Pooling(Kind):
                     yield Change("size", {"size": size, "padding": before})
                 elif before != options["padding"]:
                     yield Change("padding", {"padding": before})
+        if options["order of axes"] != NOTHING:
+            yield from other_orders(options["order of axes"])
+        for name in FUNCTIONS:
+            if name != options["function"]:
+                yield Change("function", {"function": name})
 
     def say(self, label: str, options: Options) -> str:
         words = {
@@ -198,6 +215,18 @@ class Pooling(Kind):
         if label in words:
             return words[label][options[label]]
         return say_padding(options) if label == "padding" else super().say(label, options)
+
+
+def reordered(X: Floats, order: Sequence[int] | str) -> Floats:
+    """As rows, the axes in an order; as it is, if there is none."""
+    return X if isinstance(order, str) else X.transpose(0, *order).reshape(len(X), -1)
+
+
+def other_orders(order: Sequence[int]) -> Iterator[Change]:
+    """All other orders of some axes."""
+    for other in itertools.permutations(sorted(order)):
+        if other != tuple(order):
+            yield Change("order of axes", {"order of axes": other})
 
 
 class Reduction(Kind):
@@ -242,27 +271,31 @@ class Reduction(Kind):
 
 
 class Flattening(Kind):
-    """An array as rows, its axes in some order."""
+    """f(x) as rows, its axes in some order."""
 
     name = "flattening"
+    most = 2
 
     def guesses(
         self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles
     ) -> Iterator[Change]:
         X = inputs[0]
-        if 2 < X.ndim < 6 and target.ndim < X.ndim and X.size == target.size:
+        if 2 < X.ndim < 6 and target.shape == (len(X), X[0].size):
             for order in itertools.permutations(range(1, X.ndim)):
-                yield Change("", {"order of axes": order, "shape": target.shape[1:]})
+                for function in FUNCTIONS:
+                    options = {"order of axes": order, "function": function}
+                    if near(self.compute(options, [X[:EXAMPLES]], {}, X), target[:EXAMPLES]):
+                        yield Change("", options)
 
     def compute(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors, exact: Floats
     ) -> Floats:
-        X = inputs[0].transpose(0, *options["order of axes"])
-        return X.reshape(len(X), *options["shape"])
+        return reordered(applied(options["function"], inputs[0], 0.0), options["order of axes"])
 
     def changes(
         self, options: Options, inputs: Sequence[Floats], parameters: Tensors
     ) -> Iterator[Change]:
-        for order in itertools.permutations(range(1, inputs[0].ndim)):
-            if order != options["order of axes"]:
-                yield Change("order of axes", {"order of axes": order})
+        yield from other_orders(options["order of axes"])
+        for name in FUNCTIONS:
+            if name != options["function"]:
+                yield Change("function", {"function": name})

@@ -139,6 +139,14 @@ class LayerSearch:
     run: Sequence[Step]
     kinds: Sequence[Kind] = KINDS
 
+    @property
+    def named(self) -> float:
+        """Within how many envelopes a change must reproduce the output.
+
+        Half of the limit: of one layer alone there is less rounding than of all before it.
+        """
+        return self.limit / 2
+
     def misfit(self, found: Sequence[Floats]) -> float:
         """How far a run's output is from what was computed, in envelopes, at its worst step."""
         return max(map(self._misfit, self.run, found))
@@ -247,11 +255,10 @@ class LayerSearch:
     # Where the run differs
 
     def fits(self, kind: Kind, sources: tuple[str, ...], options: Options) -> list[Fit]:
-        """The fewest changes that reproduce the run's output."""
-        last = self.run[-1]
+        """The fewest changes that reproduce the run's output as well as any do."""
+        last, found = self.run[-1], list[Fit]()
         alone = list(kind.changes(options, last.of(sources), last.parameters))
         for count in range(1, kind.most + 1):
-            found = []
             for changes in itertools.combinations(alone, count):
                 labels = tuple(change.label for change in changes)
                 solved = [change.solve for change in changes if change.solve]
@@ -260,12 +267,13 @@ class LayerSearch:
                     for change in changes:
                         other |= change.options
                     fit = self._fit(kind, sources, labels, other, *solved)
-                    found += [fit] if fit.envelopes <= self.limit else []
-            if tidy_ones := [fit for fit in found if fit.is_tidy]:
-                return tidy_ones
-            if found:
-                return found
-        return []
+                    found += [fit] if fit.envelopes <= self.named else []
+            if any(fit.is_tidy and fit.envelopes <= 1 for fit in found):
+                break
+        found = best_of(found)
+        found = [fit for fit in found if fit.is_tidy] or found
+        fewest = min((len(fit.labels) for fit in found), default=0)
+        return [fit for fit in found if len(fit.labels) == fewest]
 
     def _fit(
         self,
@@ -283,12 +291,12 @@ class LayerSearch:
             return Fit(labels, options, misfit(None))
         options = self.solved(kind, options, solve, sources, self.run)
         best, least = options[solve], misfit(None)
-        if least > self.limit:
+        if least > self.named:
             return Fit(labels, options, least)
         for value in tidy(best):
             if solve == "slope" and not value:  # then it is another function
                 return Fit(labels, options, math.inf)
-            if (envelopes := misfit(value)) <= min(self.limit, max(2.0, 2 * least)):
+            if (envelopes := misfit(value)) <= self.named:
                 return Fit(labels, options | {solve: value}, envelopes, True, solve, best)
         return Fit(labels, options, least, False, solve, best)
 
@@ -312,7 +320,7 @@ class LayerSearch:
             for fit in self.fits(kind, sources, options)
             if unchanged > max(self.limit, EVIDENT * fit.envelopes)
         ]
-        return self._said(kind, options, best_of(fits), unchanged, place) if fits else None
+        return self._said(kind, options, fits, unchanged, place) if fits else None
 
     def _said(
         self, kind: Kind, options: Options, fits: Sequence[Fit], unchanged: float, place: str
@@ -370,7 +378,7 @@ LABELS = {
 
 def best_of(fits: Sequence[Fit]) -> list[Fit]:
     """Those that no other one beats by more than rounding may."""
-    least = min(fit.envelopes for fit in fits)
+    least = min((fit.envelopes for fit in fits), default=0.0)
     return [fit for fit in fits if fit.envelopes <= max(1.0, 2 * least)]
 
 

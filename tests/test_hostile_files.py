@@ -369,7 +369,7 @@ def test_a_line_of_progress(data):
 
 
 ENTRY = """[[accept]]
-backend = "torch"
+backend = "made-up"
 implementation = "scratch"
 stage = "loss"
 bound = 9.5

@@ -23,6 +23,7 @@ from framework_parity.common.execution.process import OwnProcess, cut_log
 from framework_parity.common.report.report import Report
 from tests.helpers import (
     COMPARE,
+    FRAMEWORKS,
     PLAIN,
     SMALL,
     heed_interrupts,
@@ -107,7 +108,12 @@ def pip(begin, folder):
     index.settimeout(60)
     address = f"http://127.0.0.1:{index.getsockname()[1]}/"
     process = begin(
-        "bisect", "torch>=1,<=2", "--quiet", "--out", folder / "o", PIP_INDEX_URL=address
+        "bisect",
+        f"{FRAMEWORKS[0]}>=0.1,<=9999",
+        "--quiet",
+        "--out",
+        folder / "o",
+        PIP_INDEX_URL=address,
     )
     index.accept()[0].detach()
     index.close()

@@ -11,10 +11,16 @@ from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
+from framework_parity.common.execution.processes import MEMBERS, REFERENCE
+from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.training.layers import Converter, Entry, part, transposed
 from framework_parity.common.training.matching import Wanted, match, symbolic, table
+from framework_parity.common.training.plan import Plan
+from framework_parity.common.training.record import Record
+from framework_parity.common.worker.arrangement import ORDERS
 from tests.conftest import BACKENDS
-from tests.helpers import run
+from tests.helpers import COMPARE, run
+from tests.model_files import FOUND
 
 WITH_LAYERS = [name for name in BACKENDS if (ROOT / "tests" / "own_layers" / f"{name}.py").exists()]
 
@@ -253,3 +259,61 @@ def test_features_and_classes_are_axes_of_the_first_and_the_last_layer():
     }  # fmt: skip
     assert symbolic(wanted_of(first), 10, 64)["w"] == (64, 10)
     assert symbolic(wanted_of(first[2:]), 10, 10)["v"] == ("inputs", "outputs")
+
+
+# A whole comparison
+
+
+STANDING = {name: found["STANDING"] for name, found in FOUND.items() if "STANDING" in found}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A file without PARAMETERS: its report, where one framework is compared with itself."""
+    folder = tmp_path_factory.mktemp("standing")
+    first = max(WITH_LAYERS, key=lambda name: len(list_of_cases(name)))
+    names = [first, *(name for name in STANDING if name != first)]
+    for bias in (True, False):
+        texts = [STANDING[name][0].replace("BIAS", str(bias or name == first)) for name in names]
+        (folder / f"bias_{bias}.py").write_text("".join(texts))
+    words = [first, "--data", "digits", "--max-epochs", "2", "--batch-size", "479", "--quiet"]
+    words += ["--lr", "0.3", "--out", folder / "out"]
+    process = run([*COMPARE, "model", folder / "bias_True.py", *words], cache_directory())
+    assert process.returncode == 0, process.stdout + process.stderr
+    return folder, names
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_a_network_of_layers_is_compared_as_it_stands(compared, name):
+    folder, (first, *_) = compared
+    out = folder / "out"
+    plan = Plan.load(out / "plan")
+    reference = Record.load(out / "reference" / REFERENCE)
+    members = [Record.load(out / "reference" / member) for member in MEMBERS]
+    judge = ModelJudge.measure(plan, plan.data(), reference, members)
+    assert reference.facts["orders"] == [*ORDERS]  # features and classes, though nobody names them
+    facts = json.loads((out / "report.json").read_text())["model"]
+    assert facts["parameters"]["net.0.weight"] == ["inputs", 16]
+    assert facts["parameters"]["net.5.bias"] == ["outputs"]
+    initial = reference.states()[0]
+    assert (initial["net.2.weight"] == 1).all()  # the scale of a norm
+    assert not initial["net.0.bias"].any()
+    assert 0.8 < initial["net.0.weight"].std() * np.sqrt(64) < 1.2
+    if name == first:
+        return
+    python = find_environment(discover()[name], None, build=False).python
+    files = [folder / f"bias_{bias}.py" for bias in (True, False)]
+    command = [python, "-m", "tests.train_models", name, out / "plan", *files]
+    process = run(command, cache_directory(), cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    reasons = json.loads(process.stdout.splitlines()[-1])
+    assert reasons[str(files[0])] is None, reasons
+    record = Record.load(files[0].with_suffix(""))
+    assert record.facts["own_names"]["net.5.bias"] == STANDING[name][1]
+    steps = [found for found in judge.ladder.findings(record) if found.tensor != "example_loss"]
+    assert {found.stage for found in steps} >= {"forward", "gradient", "update"}
+    worst = max(steps, key=lambda found: found.envelopes)
+    assert worst.envelopes < 16, worst  # a parameter in another place is off by thousands
+    assert any("velocity of net.3.weight" in str(found.tensor) for found in steps)
+    line = reasons[str(files[1])]
+    assert f"received none for net.5.bias (linear bias, 10) of {first}; make" in line

@@ -301,7 +301,7 @@ class Run:
             given = [Wanted.like(name, one) for name, one in own.items()]
             self.model = recorder.model = file.of(given, data.num_inputs, data.num_outputs)
         built.convert(Converter(pairs))
-        if self.reference is not None and self.member is None:
+        if self.reference is not None and self.backend != by:
             rows = [[one.name, pairs[one.name].name, *said_of(one)] for one in wanted]
             columns = [f"reference ({by})", self.backend, "what it is", "shape"]
             recorder.worker.say(MATCHED, columns=columns, table=rows)

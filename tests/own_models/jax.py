@@ -164,3 +164,24 @@ LOSS = """
 """
 TARGET_FAULTS = {"ROLLED": "jnp.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
 """What is put into ``model_files.TARGET_FAULTS``."""
+
+STANDING = (
+    """
+def jax_model(d2l, num_inputs, num_outputs, lr):
+    import optax
+    from flax import linen as nn
+
+    class Standing(d2l.Classifier):
+        @nn.compact
+        def __call__(self, X):
+            X = nn.LayerNorm(epsilon=1e-5)(nn.tanh(nn.Dense(16)(X)))
+            return nn.Dense(num_outputs, use_bias=BIAS)(nn.tanh(nn.Dense(16)(X)))
+
+        def configure_optimizers(self):
+            return optax.sgd(lr, momentum=0.9)
+
+    return Standing()
+""",
+    "Dense_1/bias",  # made before the one inside its brackets
+)
+"""A network of layers as they stand, and what a last one without ``BIAS`` lacks."""

@@ -150,3 +150,29 @@ LOSS = """
 """
 TARGET_FAULTS = {"ROLLED": "mx.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
 """What is put into ``model_files.TARGET_FAULTS``."""
+
+STANDING = (
+    """
+def mxnet_model(d2l, num_inputs, num_outputs, lr):
+    from mxnet import gluon
+    from mxnet.gluon import nn
+
+    class Standing(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential()
+            self.net.add(
+                nn.Dense(16, activation="tanh"), nn.LayerNorm(), nn.Dense(16, activation="tanh"),
+                nn.Dense(num_outputs, use_bias=BIAS),
+            )
+            self.net.initialize()
+
+        def configure_optimizers(self):
+            options = {"learning_rate": lr, "momentum": 0.9}
+            return gluon.Trainer(self.collect_params(), "sgd", options)
+
+    return Standing()
+""",
+    "net.3.bias",
+)
+"""A network of layers as they stand, and what a last one without ``BIAS`` lacks."""

@@ -143,3 +143,28 @@ LOSS = """
 """
 TARGET_FAULTS = {"ROLLED": "tf.roll(y, 1, 0)", "SUM": "tf.reduce_sum(D, -1)"}
 """What is put into ``model_files.TARGET_FAULTS``."""
+
+STANDING = (
+    """
+def tensorflow_model(d2l, num_inputs, num_outputs, lr):
+    import tensorflow as tf
+    from tensorflow.keras import layers
+
+    class Standing(d2l.Classifier):
+        def __init__(self):
+            self.net = tf.keras.Sequential([
+                layers.Dense(16, "tanh"), layers.LayerNormalization(epsilon=1e-5),
+                layers.Dense(16, "tanh"), layers.Dense(num_outputs, use_bias=BIAS),
+            ])
+
+        def forward(self, X):
+            return self.net(X)
+
+        def configure_optimizers(self):
+            return tf.keras.optimizers.SGD(lambda: tf.constant(lr, tf.float64), momentum=0.9)
+
+    return Standing()
+""",
+    "net.3.bias",
+)
+"""A network of layers as they stand, and what a last one without ``BIAS`` lacks."""

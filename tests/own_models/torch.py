@@ -196,3 +196,26 @@ LOSS = """
 """
 TARGET_FAULTS = {"ROLLED": "torch.roll(y, 1, 0)", "SUM": "D.sum(-1)"}
 """What is put into ``model_files.TARGET_FAULTS``."""
+
+STANDING = (
+    """
+def torch_model(d2l, num_inputs, num_outputs, lr):
+    import torch
+    from torch import nn
+
+    class Standing(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.Linear(num_inputs, 16), nn.Tanh(), nn.LayerNorm(16),
+                nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, num_outputs, bias=BIAS),
+            )
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr, momentum=0.9)
+
+    return Standing()
+""",
+    "net.5.bias",
+)
+"""A network of layers as they stand, and what a last one without ``BIAS`` lacks."""

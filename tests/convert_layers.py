@@ -30,10 +30,10 @@ for (case, variant), make in made.networks(d2l).items():
             entries = [entry for entry in model.entries(X) if entry.trainable]
             if reference:
                 wanted = [Wanted.of(one) for one in known[case]]
-                pairs = match(wanted, entries, {}, "", "the reference", backend)
+                pairs = match(wanted, entries, {}, "the reference", backend)
                 parameters = {one.name: given[f"{case}/{one.name}"] for one in wanted}
             else:
-                pairs = table(entries, {}, "", backend)
+                pairs = table(entries, {}, backend)
                 generator = np.random.default_rng(len(case))
                 parameters = {n: generator.normal(size=e.shape) for n, e in pairs.items()}
                 facts[case] = [Wanted.like(n, entry).facts() for n, entry in pairs.items()]

@@ -70,7 +70,7 @@ def user_environment(cache, **changes):
     return kept | {CACHE_VARIABLE: str(cache), "TERM": "xterm"} | changes
 
 
-def run(command, cache, *, cwd=None, **changes):
+def run(command, cache, *, cwd=None, seconds=2 * WAIT_SECONDS, **changes):
     """Run a program to its end."""
     return subprocess.run(
         [str(word) for word in command],
@@ -80,7 +80,7 @@ def run(command, cache, *, cwd=None, **changes):
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=2 * WAIT_SECONDS,
+        timeout=seconds,
     )
 
 

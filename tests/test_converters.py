@@ -34,7 +34,7 @@ def made(tmp_path_factory):
     def make(name, *reference):
         python = find_environment(discover()[name], None, build=False).python
         words = [python, "-m", "tests.convert_layers", name, folder / name, *reference]
-        process = run(words, cache_directory(), cwd=ROOT)
+        process = run(words, cache_directory(), cwd=ROOT, seconds=400)
         assert process.returncode == 0, process.stderr
         facts = json.loads((folder / f"{name}.json").read_text())
         assert facts["failed"] == {}
@@ -112,10 +112,10 @@ def network(seed, separator, weight):
 def test_a_network_is_matched_with_itself_under_other_names(seed):
     first = network(seed, "net.", "weight")
     second = network(seed, "Dense_", "kernel")
-    found = match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+    found = match(wanted_of(first), second, {}, "alpha", "beta")
     assert [*found] == [one.name for one in first]
     assert [*found.values()] == second  # each once, in the order of the network
-    given = table(second, {}, "mine.py", "beta")
+    given = table(second, {}, "beta")
     assert {name: given[name].places.tolist() for name in given} == {
         name: Converter(given).entries[name].places.tolist() for name in given
     }
@@ -130,7 +130,7 @@ def test_one_that_lacks_a_partner_is_named_with_its_framework(seed):
     lonely = held[gone]
     del other[gone]
     with pytest.raises(ParityError) as error:
-        match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+        match(wanted_of(first), second, {}, "alpha", "beta")
     line = str(error.value)
     (said,) = re.findall("none for (.*); make", line)
     assert said.endswith(f" of {'beta' if whose == 'alpha' else 'alpha'}")
@@ -149,7 +149,7 @@ def test_a_bias_is_that_of_the_layer_with_its_weight():
     first[1:1] = [entry("net.0.b", "net.0", "linear", "bias", (4,))]
     second += [entry("D2/b", "D2", "linear", "bias", (4,))]
     with pytest.raises(ParityError, match=r"none for net.0.b .* of alpha, and none for D2/b"):
-        match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+        match(wanted_of(first), second, {}, "alpha", "beta")
 
 
 def test_names_of_the_file_come_first():
@@ -161,23 +161,23 @@ def test_names_of_the_file_come_first():
         entry("x", "x", "linear", "weight", (4, 4)),
         entry("y", "y", "linear", "weight", (4, 4)),
     ]
-    found = match(wanted_of(first), second, {"a": "y"}, "mine.py", "alpha", "beta")
+    found = match(wanted_of(first), second, {"a": "y"}, "alpha", "beta")
     assert {name: one.name for name, one in found.items()} == {"a": "y", "b": "x"}
-    given = table(first, {"W1": "b"}, "mine.py", "alpha")
+    given = table(first, {"W1": "b"}, "alpha")
     assert {name: one.name for name, one in given.items()} == {"a": "a", "W1": "b"}
 
 
 def test_equal_paths_come_before_the_order():
     first = [entry("up.w", "up", "linear", "weight"), entry("down.w", "down", "linear", "weight")]
     second = [entry("down.k", "down", "linear", "weight"), entry("up.k", "up", "linear", "weight")]
-    found = match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+    found = match(wanted_of(first), second, {}, "alpha", "beta")
     assert {name: one.name for name, one in found.items()} == {"up.w": "up.k", "down.w": "down.k"}
 
 
 def test_paths_that_are_equal_by_chance_do_not():
     first = [entry(f"net.{i}.w", f"net.{i}", "linear", "weight", (4, 4)) for i in (0, 2, 4)]
     second = [entry(f"net.{i}.w", f"net.{i}", "linear", "weight", (4, 4)) for i in (0, 1, 2)]
-    found = match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+    found = match(wanted_of(first), second, {}, "alpha", "beta")
     assert [one.name for one in found.values()] == ["net.0.w", "net.1.w", "net.2.w"]
 
 
@@ -186,7 +186,7 @@ def test_parameters_by_hand_have_the_partner_of_their_name_or_shape():
     second = [
         entry("b2"), entry("b1"), entry("Dense_0/kernel", "Dense_0", "linear", "weight", (4, 3)),
     ]  # fmt: skip
-    found = match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+    found = match(wanted_of(first), second, {}, "alpha", "beta")
     assert [one.name for one in found.values()] == ["Dense_0/kernel", "b1", "b2"]
 
 
@@ -195,7 +195,7 @@ def test_several_of_one_framework_are_one_of_another():
     first = [entry("joined", "joined", "linear", "weight", (4, 6))]
     second = [entry(name, name, "linear", "weight", (4, 2)) for name in "qkv"]
     names = {"joined": ["q", "k", "v"]}
-    converter = Converter(match(wanted_of(first), second, names, "mine.py", "alpha", "beta"))
+    converter = Converter(match(wanted_of(first), second, names, "alpha", "beta"))
     value = np.arange(24.0).reshape(4, 6)
     held = converter.arrange({"joined": value})
     assert {name: array.tolist() for name, array in held.items()} == {
@@ -207,7 +207,7 @@ def test_several_of_one_framework_are_one_of_another():
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ({"a": "z"}, ["NAMES of parameters of beta", "received z for a"]),
+        ({"a": "z"}, ["beta: expected NAMES of its parameters", "received z for a"]),
         ({"a": "x", "b": "x"}, ["each once", "received x for b"]),
         ({"c": "x"}, ["NAMES of parameters of alpha: a, b", "received c"]),
         ({"a": ["x", "y"]}, ["none for a (linear weight, 4 × 4) of alpha, and none for x + y"]),
@@ -223,7 +223,7 @@ def test_a_wrong_name_is_one_line(names, words):
         entry("y", "y", "linear", "weight", (4, 4)),
     ]
     with pytest.raises(ParityError) as error:
-        match(wanted_of(first), second, names, "mine.py", "alpha", "beta")
+        match(wanted_of(first), second, names, "alpha", "beta")
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
@@ -233,7 +233,7 @@ def test_a_second_bias_that_is_trained_has_no_partner():
     with pytest.raises(
         ParityError, match=r"none for c .lstm recurrent bias, 3. of alpha; a second"
     ):
-        match(wanted_of(first), second, {}, "mine.py", "alpha", "beta")
+        match(wanted_of(first), second, {}, "alpha", "beta")
 
 
 def test_a_layout_is_undone_whatever_it_is_made_of():
@@ -278,7 +278,9 @@ def compared(tmp_path_factory):
         (folder / f"bias_{bias}.py").write_text("".join(texts))
     words = [first, "--data", "digits", "--max-epochs", "2", "--batch-size", "479", "--quiet"]
     words += ["--lr", "0.3", "--out", folder / "out"]
-    process = run([*COMPARE, "model", folder / "bias_True.py", *words], cache_directory())
+    process = run(
+        [*COMPARE, "model", folder / "bias_True.py", *words], cache_directory(), seconds=400
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return folder, names
 
@@ -304,7 +306,7 @@ def test_a_network_of_layers_is_compared_as_it_stands(compared, name):
     python = find_environment(discover()[name], None, build=False).python
     files = [folder / f"bias_{bias}.py" for bias in (True, False)]
     command = [python, "-m", "tests.train_models", name, out / "plan", *files]
-    process = run(command, cache_directory(), cwd=ROOT)
+    process = run(command, cache_directory(), cwd=ROOT, seconds=400)
     assert process.returncode == 0, process.stderr
     reasons = json.loads(process.stdout.splitlines()[-1])
     assert reasons[str(files[0])] is None, reasons

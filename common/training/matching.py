@@ -59,7 +59,7 @@ def said_of(one: Wanted | Entry) -> tuple[str, str]:
     return ", ".join(filter(None, words)), " × ".join(map(str, one.shape)) or "a number"
 
 
-def named(entries: Sequence[Entry], names: Names, where: object, backend: str) -> dict[str, Entry]:
+def named(entries: Sequence[Entry], names: Names, backend: str) -> dict[str, Entry]:
     """Those entries that a file names, by canonical name; arguments as of :func:`match`.
 
     Raises:
@@ -71,8 +71,8 @@ def named(entries: Sequence[Entry], names: Names, where: object, backend: str) -
         parts = [said] if isinstance(said, str) else list(said)
         for one in parts:
             if one not in free:
-                expected = f"NAMES of parameters of {backend}, each once: {', '.join(held)}"
-                raise ParityError(where, expected, f"{one} for {name}", "name one of these")
+                expected = f"NAMES of its parameters, each once: {', '.join(held)}"
+                raise ParityError(backend, expected, f"{one} for {name}", "name one of these")
             free.remove(one)
         found[name] = side_by_side([held[one] for one in parts])
     return found
@@ -94,9 +94,9 @@ def side_by_side(parts: Sequence[Entry]) -> Entry:
     return replace(parts[0], name=name, tensors=tensors, layout=layout)
 
 
-def table(entries: Sequence[Entry], names: Names, where: object, backend: str) -> dict[str, Entry]:
+def table(entries: Sequence[Entry], names: Names, backend: str) -> dict[str, Entry]:
     """The reference's own parameters, by what are the canonical names from here on."""
-    known = named(entries, names, where, backend)
+    known = named(entries, names, backend)
     whose = {tensor: name for name, entry in known.items() for tensor in _keys(entry)}
     found: dict[str, Entry] = {}
     for entry in entries:
@@ -113,7 +113,6 @@ def match(
     wanted: Sequence[Wanted],
     entries: Sequence[Entry],
     names: Names,
-    where: object,
     by: str,
     backend: str,
 ) -> dict[str, Entry]:
@@ -128,7 +127,6 @@ def match(
         wanted: the reference's.
         entries: what a framework has.
         names: its part of the file's names.
-        where: the file, for the error.
         by: the reference's framework, for the error.
         backend: the framework, for the error.
 
@@ -138,14 +136,14 @@ def match(
     given = {one.name: one for one in wanted}
     if unknown := [name for name in names if name not in given]:
         expected = f"NAMES of parameters of {by}: {', '.join(given)}"
-        raise ParityError(where, expected, unknown[0], f"say in NAMES which it is in {by}, too")
-    found = named(entries, names, where, backend)
+        raise ParityError(backend, expected, unknown[0], f"say in NAMES which it is in {by}, too")
+    found = named(entries, names, backend)
     used = {key for entry in found.values() for key in _keys(entry)}
     left = [one for one in wanted if one.name not in found]
     free = [entry for entry in entries if entry.name not in used]
     for name, entry in found.items():
         if entry.shape != given[name].shape:
-            raise _alone(where, by, backend, [given[name]], [entry], {})
+            raise _alone(by, backend, [given[name]], [entry], {})
     for alike in (
         lambda one: id(one) if one.kind else (one.trainable, one.name, one.shape),
         lambda one: (one.trainable, one.kind, one.role, one.shape),
@@ -162,7 +160,7 @@ def match(
             left = [one for one in left if one.name not in found]
             free = [entry for entry in free if id(entry) not in taken]
     if left or free:
-        raise _alone(where, by, backend, left, free, _layers(given, found))
+        raise _alone(by, backend, left, free, _layers(given, found))
     return {one.name: found[one.name] for one in wanted}
 
 
@@ -195,7 +193,6 @@ def _pairs(
 
 
 def _alone(
-    where: object,
     by: str,
     backend: str,
     left: Sequence[Wanted],
@@ -216,8 +213,8 @@ def _alone(
     said = [f"{', '.join(map(described, side))} of {whose}" for side, whose in sides if side]
     twice = any(one.role == "recurrent bias" for side, _ in sides for one in side)
     return ParityError(
-        where,
-        f"a partner for each parameter of {by} in {backend}, and the other way round",
+        backend,
+        f"a partner for each parameter of {by}, and the other way round",
         f"none for {', and none for '.join(said)}",
         "a second bias that is trained makes another model: hold it at zero and do not train it, "
         "or have it in both"

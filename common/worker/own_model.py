@@ -282,18 +282,17 @@ class Run:
         known = {entry.name for entry in entries} == shapes.keys()
         if shapes and not names and (known or not any(entry.kind for entry in entries)):
             return None
-        said = file.path, self.backend
         try:
             if self.reference is not None:
                 by = self.reference.facts["backend"]
                 wanted = [Wanted.of(one) for one in self.reference.facts["parameters"]]
-                pairs = match(wanted, entries, names, file.path, by, self.backend)
+                pairs = match(wanted, entries, names, by, self.backend)
             elif shapes:
                 sizes = {name: file.shape(name, *self.plan.W.shape) for name in shapes}
                 wanted = [Wanted(name, "", "", shape) for name, shape in sizes.items()]
-                pairs = match(wanted, entries, names, file.path, "PARAMETERS", self.backend)
+                pairs = match(wanted, entries, names, "PARAMETERS", self.backend)
             else:
-                pairs = table(entries, names, *said)
+                pairs = table(entries, names, self.backend)
         except ParityError as error:
             raise recorder.refusal(error) from None
         if not shapes:

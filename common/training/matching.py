@@ -211,7 +211,7 @@ def _alone(
             rest.remove(partner)
     sides: list[tuple[Sequence[Wanted | Entry], str]] = [(alone, by), (rest, backend)]
     said = [f"{', '.join(map(described, side))} of {whose}" for side, whose in sides if side]
-    twice = any(one.role == "recurrent bias" for side, _ in sides for one in side)
+    twice = all(one.role == "recurrent bias" for side, _ in sides for one in side)
     return ParityError(
         backend,
         f"a partner for each parameter of {by}, and the other way round",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -304,7 +305,11 @@ def test_a_network_of_layers_is_compared_as_it_stands(compared, name):
     if name == first:
         return
     python = find_environment(discover()[name], None, build=False).python
-    files = [folder / f"bias_{bias}.py" for bias in (True, False)]
+    (folder / name).mkdir()  # records stand beside the files
+    files = [
+        shutil.copy(folder / f"bias_{bias}.py", folder / name / f"bias_{bias}.py")
+        for bias in (True, False)
+    ]
     command = [python, "-m", "tests.train_models", name, out / "plan", *files]
     process = run(command, cache_directory(), cwd=ROOT, seconds=400)
     assert process.returncode == 0, process.stderr

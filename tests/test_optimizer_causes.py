@@ -20,6 +20,27 @@ PARAMETERS = {"W1": ("inputs", 8), "b1": (8,), "W2": (8, "outputs"), "b2": ("out
 
 
 def PLAIN_model(d2l, num_inputs, num_outputs, lr):
+    class Lagging(d2l.SGD):
+        def change(self, name, gradient):
+            kept = self.state.setdefault("velocity", {})
+            step = self.state["count"] - 1
+            last = self.lr(max(step - 1, 0)) / self.lr(step)
+            kept[name] = last * kept.get(name, np.zeros_like(gradient))
+            return super().change(name, gradient)
+
+    class Rounded(d2l.Adam):
+        def correction(self, beta):
+            count = np.float32(self.state["count"])
+            return float(np.float32(1) - np.float32(beta) ** count)
+
+    class OneFaster(d2l.Adam):
+        def change(self, name, gradient):
+            return super().change(name, gradient) * (1.1 if name == "b1" else 1)
+
+    class Sign(d2l.SGD):
+        def change(self, name, gradient):
+            return np.sign(super().change(name, gradient))
+
     class Mine(d2l.Classifier):
         def __init__(self):
             super().__init__()
@@ -45,7 +66,6 @@ def PLAIN_model(d2l, num_inputs, num_outputs, lr):
         def configure_optimizers(self):
             return OPTIMIZER
 
-    p = None
     return Mine()
 """
 EPOCH = 10
@@ -128,14 +148,111 @@ PLANTED = [
     (ADAGRAD, "d2l.Adagrad(p, lr, eps=1e-4)", "ε beside √s", 1e-4),
 ]
 
+STEPS = "d2l.SGD(p, lambda s: lr * 0.5 ** (s // 10), momentum=0.9)"
+COSINE = "d2l.Adam(p, lambda s: lr * (1.1 + np.cos(np.pi * s / 20)))"
+SCHEDULES = [
+    (STEPS, STEPS.replace("(s // 10)", "0"), "no schedule of the learning rate", None),
+    (STEPS, STEPS.replace("(s //", "((s + 1) //"), "a schedule one step early", None),
+    (STEPS, STEPS.replace("(s //", "(max(s - 1, 0) //"), "a schedule one step late", None),
+    (
+        STEPS,
+        STEPS.replace("(s // 10)", "s"),
+        "a schedule that goes on per step, not per epoch",
+        None,
+    ),
+    (
+        STEPS,
+        STEPS.replace("d2l.SGD", "Lagging"),
+        "a velocity that holds the learning rates of its steps (v ← m v − lr g)",
+        None,
+    ),
+    (COSINE, COSINE.replace("/ 20", "/ 19"), "a schedule that is one step shorter", None),
+    (COSINE, COSINE.replace("/ 20", "/ 30"), "a schedule that is one epoch longer", None),
+    (COSINE, COSINE.replace("/ 20", "/ 25"), "length of the schedule", 1.25),
+    (
+        COSINE,
+        COSINE.replace("* s /", "* (s // 10) /"),
+        "a schedule that goes on per epoch, not per step",
+        None,
+    ),
+    (COSINE, COSINE.replace("lr *", "1.1 * lr *"), "learning rate", 1.1),
+]
+CLIP = "d2l.clipped(gradients, 0.1)"
+CLIPPINGS = [
+    ("gradients", CLIP, "clipping of the norm of all gradients", 0.1),
+    (CLIP, "gradients", "no clipping of gradients", None),
+    (CLIP, CLIP.replace("0.1", "0.12"), "clipping of the norm of all gradients", 0.12),
+    (CLIP, CLIP.replace("0.1", "0.1, 'norm'"), "clipping of each gradient's norm", 0.1),
+    (CLIP, CLIP.replace("0.1", "0.01, 'value'"), "clipping of each entry", 0.01),
+    (
+        CLIP,
+        CLIP.replace("0.1", "0.1, eps=1e-6"),
+        "clipping with 1e-06 added to the norm that divides",
+        None,
+    ),
+]
 
-@pytest.mark.parametrize(("sound", "wrong", "name", "value"), PLANTED)
-def test_a_mistake_of_the_optimizer_is_named_with_its_value(bench, sound, wrong, name, value):
-    judgement, cause = bench.cause(sound, wrong)
+
+def check(judgement, cause, name, value):
     assert judgement.divergence.stage == "update"
     assert cause is not None
     assert cause.name == name, cause.sentence
-    if value is None:
-        assert cause.value is None
-    else:
-        assert cause.value == pytest.approx(value, rel=0.02)
+    assert cause.value == (None if value is None else pytest.approx(value, rel=0.02))
+    assert "reproduces every probed update" in cause.sentence
+
+
+@pytest.mark.parametrize(("sound", "wrong", "name", "value"), SCHEDULES)
+def test_a_mistake_of_a_schedule_is_named(bench, sound, wrong, name, value):
+    check(*bench.cause(sound, wrong), name, value)
+
+
+@pytest.mark.parametrize(("sound", "wrong", "name", "value"), CLIPPINGS)
+def test_a_mistake_of_clipping_by_hand_is_named(bench, sound, wrong, name, value):
+    check(*bench.cause(SGD, SGD, wrong, sound), name, value)
+
+
+@pytest.mark.parametrize("sound", [SGD, ADAM, ADAMW, RMSPROP, ADAGRAD, STEPS, COSINE])
+def test_a_sound_run_has_no_cause(bench, sound):
+    judgement, cause = bench.cause(sound, sound)
+    assert judgement.divergence is None
+    assert cause is None
+
+
+@pytest.mark.parametrize(
+    ("sound", "wrong"),
+    [
+        (ADAM, ADAM.replace("d2l.Adam", "OneFaster")),
+        (SGD, SGD.replace("d2l.SGD", "Sign")),
+        (SGD, "Sign(p, lr / 9, 0.9)"),
+    ],
+)
+def test_of_a_mistake_that_is_not_known_no_cause_is_named(bench, sound, wrong):
+    judgement, cause = bench.cause(sound, wrong)
+    assert judgement.divergence.stage == "update"
+    assert cause is None
+
+
+def test_rounding_is_told_alone_and_beside_another_cause(bench):
+    words = "bias correction 1 − βᵗ in float32"
+    check(*bench.cause(ADAM, "Rounded(p, lr)"), words, None)
+    check(*bench.cause(ADAM, "Rounded(p, lr, eps=1e-5)"), f"ε beside √v̂ and {words}", 1e-5)
+
+
+def test_causes_that_cannot_be_told_apart_are_all_said(bench):
+    """Every step is clipped: another limit is another learning rate."""
+    _, cause = bench.cause("d2l.SGD(p, lr)", "d2l.SGD(p, lr)", CLIP.replace("0.1", "0.05"), CLIP)
+    assert "learning rate" in cause.name
+    assert "clipping of the norm of all gradients" in cause.name
+    assert "cannot be told apart" in cause.sentence
+    assert cause.value is None
+
+
+def test_several_mistakes_are_named_by_the_run_s_own_arguments(bench):
+    _, cause = bench.cause(ADAM, "d2l.AdamW(p, lr, (0.8, 0.99), 1e-5, weight_decay=0.1)")
+    for part in ("betas (0.8, 0.99)", "eps 1e-05", "weight_decay 0.1", "decoupled True"):
+        assert part in cause.name
+
+
+@pytest.mark.parametrize(("sound", "wrong", "name", "value"), PLANTED)
+def test_a_mistake_of_the_optimizer_is_named_with_its_value(bench, sound, wrong, name, value):
+    check(*bench.cause(sound, wrong), name, value)

@@ -123,7 +123,7 @@ OPTIMIZER_FAULTS = {
         "ε inside √(v + ε)",
     ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
+"""By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),

@@ -106,7 +106,7 @@ OPTIMIZER_FAULTS = {
         "coupled weight decay",
     ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
+"""By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),

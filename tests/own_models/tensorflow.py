@@ -89,7 +89,7 @@ OPTIMIZER_FAULTS = {
         "momentum without Nesterov's look ahead",
     ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
+"""By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
     "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),

@@ -135,7 +135,7 @@ OPTIMIZER_FAULTS = {
         "β₂",
     ),
 }
-"""By name: the optimizer that it should be, what stands there, and the step, what is off and why."""
+"""By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 KNOWN_NOT = 'type("Mine", (torch.optim.SGD,), {})(self.parameters(), lr, momentum=0.9)'
 """An optimizer of which there is no telling what it remembers, beside its velocity."""
 

@@ -151,7 +151,12 @@ PLANTED = [
 STEPS = "d2l.SGD(p, lambda s: lr * 0.5 ** (s // 10), momentum=0.9)"
 COSINE = "d2l.Adam(p, lambda s: lr * (1.1 + np.cos(np.pi * s / 20)))"
 SCHEDULES = [
-    (STEPS, STEPS.replace("(s // 10)", "0"), "no schedule of the learning rate", None),
+    (
+        STEPS,
+        STEPS.replace("(s // 10)", "0"),
+        "no schedule of the learning rate or a schedule one epoch late",
+        None,
+    ),
     (STEPS, STEPS.replace("(s //", "((s + 1) //"), "a schedule one step early", None),
     (STEPS, STEPS.replace("(s //", "(max(s - 1, 0) //"), "a schedule one step late", None),
     (

@@ -1,8 +1,8 @@
 """Which change of the optimizer explains updates that are off.
 
-Every probed step begins with the reference's parameters, gradients and memory. So the reference's
-optimizer, by hand and with one thing changed, is to give the run's updates and what the run
-remembers then. A cause is named if it does so in all probed steps, within rounding.
+Every probed step begins with the reference's parameters and memory. So the reference's optimizer,
+by hand and with one thing changed, is to make of the run's gradients the run's updates and what
+the run remembers then. A cause is named if it does so in all probed steps, within rounding.
 """
 
 from __future__ import annotations
@@ -187,8 +187,12 @@ class _Search:
         return self.diagnosis(fitting, tried) if fitting else None
 
     def fitting(self, tried: Sequence[Tried]) -> list[Tried]:
-        """Those that reproduce the run within rounding, and far better than the reference does."""
-        return [one for one in tried if one.envelopes <= min(self.limit, self.off / EVIDENT)]
+        """Those that reproduce the run within rounding, and far better than the reference does.
+
+        One that needs no value goes before all whose value is fitted.
+        """
+        found = [one for one in tried if one.envelopes <= min(self.limit, self.off / EVIDENT)]
+        return [one for one in found if one.value is None] or found
 
     def tried(self, change: Change, beside: str = "", kind: type[Adam] | None = None) -> Tried:
         """A change, its value fitted, as it compares with the run."""

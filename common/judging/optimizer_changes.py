@@ -90,7 +90,7 @@ def of_rate(rule: Rule, steps_per_epoch: int) -> Iterator[Change]:
     if rule.options.get("momentum"):
         words = "a velocity that holds the learning rates of its steps (v ← m v − lr g)"
         yield Change(words, lambda _: replace(rule, lagging=not rule.lagging))
-    last, epoch, count = len(rates) - 1, steps_per_epoch, len(rates)
+    epoch, count = steps_per_epoch, len(rates) // steps_per_epoch * steps_per_epoch
     yield Change("no schedule of the learning rate", timed(lambda _: rates[0]))
     for words, by in (("one step", 1), ("one epoch", epoch)):
         for sort, shift in (("late", -by), ("early", by)):
@@ -100,22 +100,23 @@ def of_rate(rule: Rule, steps_per_epoch: int) -> Iterator[Change]:
                 factor = count / length
                 moved = partial(stretched, rates, factor)
                 yield Change(f"a schedule that is {words} {sort}", timed(moved))
-    yield Change(
-        "a schedule that goes on per epoch, not per step", timed(lambda s: rates[s // epoch])
-    )
-    ends = rates[::epoch]
+    ends = rates[:count:epoch]
 
     def of_epochs(step: int) -> float:
         if step < len(ends):
             return float(ends[step])
         return float(ends[0] * (ends[1] / ends[0]) ** step)
 
-    steps = rates[: count // epoch * epoch].reshape(-1, epoch)
-    if len(ends) > 1 and not np.ptp(steps, axis=1).any():
+    if np.ptp(rates[:count].reshape(-1, epoch), axis=1).any():
+        words = "a schedule that goes on per epoch, not per step"
+        yield Change(words, timed(lambda s: rates[s // epoch]))
+    elif len(ends) > 1:
         yield Change("a schedule that goes on per step, not per epoch", timed(of_epochs))
     yield Change(
         "length of the schedule",
-        lambda q: replace(rule, rates=tuple(at(rates, min(s / q, 2 * last)) for s in range(count))),
+        lambda q: replace(
+            rule, rates=tuple(at(rates, min(s / q, 2 * count)) for s in range(count))
+        ),
         "a schedule {} × as long",
         (0.5, 0.8, 0.95, 1.05, 1.25, 2.0),
         1.0,

@@ -26,7 +26,7 @@ class Begin:
     Args:
         step: counted from 0.
         parameters: by name.
-        gradients: the reference's; before they were clipped, if they were.
+        gradients: the run's; before they were clipped, if they were.
         memory: what the optimizer had, by kind and name.
         norms: of the whole gradients.
     """
@@ -39,9 +39,12 @@ class Begin:
 
     @classmethod
     def of(cls, ladder: ModelLadder, record: Record, step: int) -> Begin:
-        """What a run was given at a step: the reference's, as far as the run has the like."""
-        names, arrays = ladder.parameters, ladder.reference.arrays
-        gradients = {name: arrays[f"probe/{step}/gradient/{name}"] for name in names}
+        """What a run was given at a step: the reference's state, as far as the run has the like.
+
+        Gradients are its own, which are the reference's but for their rounding.
+        """
+        names, arrays = ladder.parameters, record.arrays
+        gradients = {n: arrays[f"probe/{step}/gradient/{n}"].astype(np.float64) for n in names}
         own, given = record.states()[step], ladder.reference.states()[step]
         memory: dict[str, Any] = {}
         for name in own if step else ():

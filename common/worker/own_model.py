@@ -234,7 +234,7 @@ class Run:
             "kinds": self.kinds,
             **self.parameters(pairs),
             "inputs": self.inputs,
-            ARGUMENTS: trainer.optimizer_arguments(self.plan.num_steps),
+            ARGUMENTS: trainer.optimizer_arguments(self.plan.num_steps + 1),
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}

@@ -41,6 +41,17 @@ def PLAIN_model(d2l, num_inputs, num_outputs, lr):
         def change(self, name, gradient):
             return np.sign(super().change(name, gradient))
 
+    class Counting:
+        calls, state = 0, {}
+
+        def __init__(self, parameters, lr):
+            self.parameters = parameters
+
+        def step(self, gradients):
+            for name, gradient in gradients.items():
+                self.parameters[name] -= lr * 0.9**self.calls * gradient
+            self.calls += 1
+
     class Mine(d2l.Classifier):
         def __init__(self):
             super().__init__()
@@ -250,6 +261,16 @@ def test_causes_that_cannot_be_told_apart_are_all_said(bench):
     assert "clipping of the norm of all gradients" in cause.name
     assert "cannot be told apart" in cause.sentence
     assert cause.value is None
+
+
+def test_of_a_rate_that_counts_its_own_steps_late_steps_are_not_probed(bench):
+    """A probe would have the rate of the first step: no fault of the optimizer is claimed."""
+    judge, place = bench.judge("d2l.SGD(p, lambda s: lr * 0.9**s)")
+    record = bench.train("Counting(p, lr)", "gradients", "float32", place)
+    assert "Counting" in record.facts["unknown_optimizer"]
+    judgement = judge.judge(record)
+    assert judgement.grade == "rounding"
+    assert judge.cause(record, judgement) is None
 
 
 def test_several_mistakes_are_named_by_the_run_s_own_arguments(bench):

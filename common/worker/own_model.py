@@ -241,13 +241,17 @@ class Run:
         if recorder.unknown:
             facts[UNKNOWN] = recorder.unknown
         self.known = not recorder.unknown
+        fed = recorder.feeding and first_wrong_batch(self.plan, arrays) is None
+        if self.known and fed and self.goes_on_otherwise(trainer, states):
+            kind, self.known = type(trainer.optim), False
+            facts[UNKNOWN] = f"{kind.__module__}.{kind.__qualname__} (its steps are not the same)"
         runs = [Record(facts, {}), *([self.reference] if self.reference else [])]
         steps = probed_steps(self.plan, *runs)
         probes = {step: self.probe(trainer, step, before[step]) for step in steps}
         first = steps[0]
         again = self.probe(trainer, first, before[first])
         trained = {}
-        if recorder.feeding and first == 0 and first_wrong_batch(self.plan, arrays) is None:
+        if fed and first == 0:
             trained["loss"] = np.asarray(trainer.step_loss[0])
             after = {n: v for n, v in states.get(1, {}).items() if n in self.model.shapes}
             trained |= {f"update/{name}": value for name, value in after.items()}
@@ -257,6 +261,26 @@ class Run:
         for step, found in probes.items():
             arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
         return Record(facts, arrays)
+
+    def goes_on_otherwise(self, trainer: Trainer, states: Mapping[int, Parameters]) -> bool:
+        """Whether a late step, from the run's own state, is another than the one it trained.
+
+        As that of an optimizer that counts its steps by itself for its learning rate. By the
+        factor that most entries have in common: some may be rounding alone.
+        """
+        unit = float(np.finfo(self.dtype).eps)
+        for step in reversed([s for s in self.plan.probes if s and s + 1 in states]):
+            start, end = states[step], states[step + 1]
+            found = self.probe(trainer, step, start)
+            factors = []
+            for name in self.model.shapes:
+                old = start[name].astype(np.float64)
+                moved, again = end[name] - old, found[f"update/{name}"] - old
+                seen = np.abs(moved) > SEEN * unit * np.abs(old)
+                factors.append(again[seen] / moved[seen])
+            if (every := np.concatenate(factors)).size >= LEAST_ENTRIES:
+                return bool(abs(float(np.median(every)) - 1) > 8 / SEEN)
+        return False
 
     def matched(self, built: Any, made: Parameters, recorder: States) -> Mapping[str, Entry] | None:
         """Which of a model's parameters is which of the reference's; it speaks its names then.
@@ -447,6 +471,10 @@ class Run:
             return candidates
         return [name for name in candidates if is_neutral([name])]
 
+
+SEEN = 2.0**12
+"""By how many units an entry must move for its change to tell a factor of a few thousandths."""
+LEAST_ENTRIES = 8
 
 FLOAT64_ROUNDING = 1024 * float(np.finfo("float64").eps)
 """What two float64 results of one step may differ by, relative: a millionth of float32's rounding

@@ -413,7 +413,7 @@ def {PLAIN}_model(d2l, num_inputs, num_outputs, lr):
 
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_a_comparison_of_what_cannot_be_held_equal_is_one_line(model_file, compare, tmp_path, name):
-    path = model_file(unequal_file(name, "dropout") + LINEAR_MODEL)
+    path = model_file(unequal_file(name, "noise") + LINEAR_MODEL)
     process = compare(path, PLAIN, name)  # the reference does it not
     check_complaint(process, path, f"{name}: ", "random numbers in", "leave that out")
     assert not (tmp_path / "out" / "report.json").exists()

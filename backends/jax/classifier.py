@@ -1,18 +1,34 @@
 """JAX's half of Classifier: a Flax module."""
 
+import dataclasses
+import inspect
 import random
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 from flax import linen as nn
-from flax.training.train_state import TrainState
+from flax.training import train_state
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
 from framework_parity.backends.jax.layers import entries
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.classifier import Classifier as AbstractClassifier
+
+MODES = {"training": True, "train": True, "deterministic": False}
+"""What a module may be told its mode by, an argument or a field; and what that is in training."""
+
+
+class TrainState(train_state.TrainState):
+    """Flax's, and what the model keeps besides its parameters.
+
+    Attributes:
+        collections: of Flax's variables, by name (``batch_stats``), all but ``params``.
+    """
+
+    collections: Any = None
 
 
 def tensor(values):
@@ -30,7 +46,8 @@ class Classifier(nn.Module, AbstractClassifier):
 
     A subclass declares its hyperparameters as dataclass fields, usually with ``lr``. It makes its
     layers or parameters in ``setup``, as ``self.net`` or for a ``forward`` of its own, or both in
-    a compact ``__call__``.
+    a compact ``__call__``. It is told whether it is trained if ``forward`` or ``__call__`` has an
+    argument for it, or the class a field: ``training``, ``train`` or ``deterministic``.
 
     The contract differs here in three ways, each as in the book:
 
@@ -47,8 +64,8 @@ class Classifier(nn.Module, AbstractClassifier):
     held = None  # not annotated, so no field of the dataclass: no part of equality and hash
     converter = None
 
-    def __call__(self, X):
-        return self.forward(X)
+    def __call__(self, X, **mode):
+        return self.forward(X, **mode)
 
     def forward(self, X):
         return self.net(X)
@@ -92,14 +109,27 @@ class Classifier(nn.Module, AbstractClassifier):
     def configure_optimizers(self):
         return optax.sgd(self.lr)
 
-    def train_state(self, params):
+    def told(self, training):
+        """The module as it is in training or in evaluation, and the argument that says so to it."""
+        field = next((f.name for f in dataclasses.fields(self) if f.name in MODES), None)
+        call = type(self).__call__
+        if call is Classifier.__call__:
+            call = type(self).forward
+        argument = next((n for n in inspect.signature(call).parameters if n in MODES), None)
+        mode = {name: MODES[name] == training for name in (argument or field,) if name}
+        return (self, mode) if argument or not field else (self.clone(**mode), {})
+
+    def train_state(self, params, collections=None):
         """A train state with a new optimizer.
 
         Args:
             params: the tree of parameters that it starts from.
+            collections: what the model keeps besides.
         """
         optimizer = self.configure_optimizers()
-        state = TrainState.create(apply_fn=self.apply, params=params, tx=optimizer)
+        state = TrainState.create(
+            apply_fn=self.apply, params=params, tx=optimizer, collections=collections
+        )
         return state.replace(step=np.int32(0))  # its default, an int, is another type than step + 1
 
     def entries(self, X):

@@ -61,8 +61,9 @@ def entries(model, X):
             called.setdefault("/".join(context.module.path), context.module)
         return method(*arguments, **options)
 
+    module, mode = model.told(False)
     with linen.intercept_methods(note):
-        held = jax.eval_shape(functools.partial(model.init, jax.random.PRNGKey(0)), X)
+        held = jax.eval_shape(functools.partial(module.init, jax.random.PRNGKey(0), **mode), X)
     held = flatten_dict(dict(held), sep="/")
     trained = [name.removeprefix(PARAMS) for name in held if name.startswith(PARAMS)]
     walk = Walk({n.removeprefix(PARAMS): a.shape for n, a in held.items()}, trained, "/")

@@ -8,14 +8,15 @@ import jax
 import numpy as np
 from flax import linen as nn
 from flax.errors import InvalidRngError, JaxTransformError
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jax import numpy as jnp
 
 from framework_parity.backends.jax.classifier import get_key
 from framework_parity.backends.jax.optimizer import arguments, memory, remember
 from framework_parity.common.core.device import no_gpu
-from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.dropout import EVALUATION
+from framework_parity.common.training.forward_checks import Activation, Pass
 from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
@@ -60,13 +61,13 @@ class Trainer(AbstractTrainer):
         self.model, self.data, self.dtype = model, data, dtype
         self._place()
         # Jitted anew for each fit: a cell may have given the class another method since the last.
-        self._steps = jax.jit(functools.partial(_steps, model))
-        self._step = jax.jit(functools.partial(_gather_and_step, model))
+        self._steps = jax.jit(functools.partial(_steps, self))
+        self._step = jax.jit(functools.partial(_gather_and_step, self))
         self._gather = jax.jit(_gather)
-        self._evaluate = jax.jit(functools.partial(_evaluate, model))
-        self._predict = jax.jit(functools.partial(_predict, model))
-        self._probe = jax.jit(functools.partial(_probe, model))
-        self._activations = jax.jit(functools.partial(_activations, model))
+        self._evaluate = jax.jit(functools.partial(_evaluate, self))
+        self._predict = jax.jit(functools.partial(_predict, self))
+        self._probe = jax.jit(functools.partial(_probe, self))
+        self._activations = jax.jit(functools.partial(_activations, self), static_argnums=3)
 
     @_in_dtype
     def place(self, X, y):
@@ -76,15 +77,25 @@ class Trainer(AbstractTrainer):
     def _place(self):
         self.place(*self.training_examples(self.dtype))
         self.X_val, self.y_val = jax.device_put(self.data.examples(train=False, dtype=self.dtype))
-        params = self.model.held
+        module, mode = self.model.told(False)
+        init = functools.partial(module.init, **mode)
+        params, collections = self.model.held, {}
         if params is None:
-            params = jax.jit(self.model.init)(get_key(), self.X[:1])["params"]
-        self.state = self.model.train_state(self._put_tree(params))
+            params = jax.jit(init)(get_key(), self.X[:1])["params"]
+        if [*jax.eval_shape(init, get_key(), self.X[:1])] != ["params"]:
+            # Compiled without the parameters, whose random numbers take long to compile.
+            collections = jax.jit(lambda *given: _without_parameters(init(*given)))
+            collections = collections(get_key(), self.X[:1])
+        self.state = self.model.train_state(*map(self._put_tree, (params, collections)))
         self.optim = self.state.tx
         self.model.hold(self.state.params)
 
     def _put_tree(self, params):
-        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, self.dtype)), params)
+        def put(leaf):
+            leaf = np.asarray(leaf)
+            return jax.device_put(leaf.astype(self.dtype) if leaf.dtype.kind == "f" else leaf)
+
+        return jax.tree.map(put, params)
 
     @_in_dtype
     def compile(self):
@@ -94,10 +105,11 @@ class Trainer(AbstractTrainer):
         results = []
         if full:
             batches = self._pad(np.empty(0, np.int32))
-            results.append(self._steps(self.state, self.X, self.y, batches, 1, self.watched))
+            given = self.state, self.X, self.y, batches, batches, 1, self.watched
+            results.append(self._steps(*given))
         if short:
             rows = np.zeros(short, np.int32)
-            results.append(self._step(self.state, self.X, self.y, rows, self.watched))
+            results.append(self._step(self.state, self.X, self.y, rows, rows, self.watched))
         shapes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
         results += [self._evaluate(self.state, X, y) for X, y in shapes.values()]
         jax.block_until_ready(results)
@@ -110,13 +122,14 @@ class Trainer(AbstractTrainer):
         for start in range(0, stop, self._capacity * size):
             rows = order[start : min(start + self._capacity * size, stop)]
             count = len(rows) // size
-            given = self.state, self.X, self.y, self._pad(rows), count, self.watched
+            batches = self._pad(rows), self._pad(self.rows_of(rows))
+            given = self.state, self.X, self.y, *batches, count, self.watched
             self.state, values, fed = self._steps(*given)
             metrics.append(np.asarray(values)[:count])
             self._keep(fed, count)
         if stop < len(order):
             rows = np.asarray(order[stop:], np.int32)
-            given = self.state, self.X, self.y, rows, self.watched
+            given = self.state, self.X, self.y, rows, self.rows_of(rows), self.watched
             self.state, values, fed = self._step(*given)
             metrics.append(np.asarray(values)[None])
             self._keep(fed and tuple(array[None] for array in fed), 1)
@@ -158,25 +171,62 @@ class Trainer(AbstractTrainer):
 
     @_in_dtype
     def unequal(self):
-        init = functools.partial(self.model.init, jax.random.PRNGKey(0))
-        held = flatten_dict(dict(jax.eval_shape(init, self.watched_examples())), sep="/")
-        if states := [name for name in held if not name.startswith("params/")]:
-            return [f"{', '.join(states)} beside the parameters"]
         try:
-            return list(super().unequal())
+            return super().unequal()
         except InvalidRngError as error:
             return [f"random numbers in forward: {str(error).partition(' (http')[0]}"]
 
     def watched_pass(self, model, X, training):
         # Not compiled, which would draw once and for all.
-        return Pass(np.asarray(model.apply({"params": self.state.params}, X)))
+        state = self.state.replace(step=np.int32(0))
+        state, _ = _told(self, state, training, np.arange(len(X)))
+        return Pass(np.asarray(_predict_told(state, X)))
+
+    @staticmethod
+    def dropout_from(masks):
+        def masked(call, arguments, options, context):
+            """A layer of dropout by its own arithmetic, flax/linen/stochastic.py, with a mask."""
+            layer = context.module
+            if not (isinstance(layer, nn.Dropout) and context.method_name == "__call__"):
+                return call(*arguments, **options)
+            X, *said = arguments
+            said = options.get("deterministic", said[0] if said else None)
+            is_off = nn.merge_param("deterministic", layer.deterministic, said)
+            if is_off or layer.broadcast_dims or not masks.drops(layer.rate):
+                return call(*arguments, **options)
+            kept = jnp.asarray(masks.keep(X.shape, layer.rate))
+            return jnp.where(kept, X / (1.0 - layer.rate), jnp.zeros_like(X))
+
+        return nn.intercept_methods(masked)
+
+    def buffers(self):
+        return _buffers(self.state)
 
     @_in_dtype
-    def activations(self, parameters, X):
+    def set_buffers(self, buffers):
+        self.state = self._with_buffers(self.state, buffers)
+
+    def _with_buffers(self, state, buffers):
+        held = flatten_dict(state.collections, sep="/")
+        new = {path: buffers.get(_buffer_name(path), value) for path, value in held.items()}
+        return state.replace(collections=self._put_tree(unflatten_dict(new, sep="/")))
+
+    def _before(self, parameters, step, buffers, rows, examples):
+        """The state before a probed step, and its rows."""
         params = self._put_tree(self.model.build_tree(parameters))
-        found = self._activations(params, jax.device_put(X)).items()
-        calls = [(*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found]
-        return Pass(np.empty(0), calls).activations()
+        state = self.state.replace(step=np.int32(step), params=params)
+        rows = np.arange(examples, dtype=np.int32) if rows is None else rows
+        return self._with_buffers(state, buffers or {}), rows
+
+    @_in_dtype
+    def activations(self, parameters, X, step=0, buffers=None, rows=None, training=True):
+        state, rows = self._before(parameters, step, buffers, rows, len(X))
+        found, y_hat = self._activations(state, jax.device_put(X), rows, training)
+        calls = [
+            (*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found.items()
+        ]
+        y_hat = Activation("", np.asarray(y_hat))
+        return {**Pass(np.empty(0), calls).activations(), "y_hat": y_hat}
 
     @_in_dtype
     def optimizer_arguments(self, num_steps):
@@ -186,17 +236,18 @@ class Trainer(AbstractTrainer):
         return named(memory(self.state.opt_state), self.model.name_leaves)
 
     @_in_dtype
-    def probe(self, parameters, X, y, state=None, step=0):
-        params = self._put_tree(self.model.build_tree(parameters))
-        opt_state = self.optim.init(params)
+    def probe(self, parameters, X, y, state=None, step=0, buffers=None, rows=None):
+        before, rows = self._before(parameters, step, buffers, rows, len(X))
+        opt_state = self.optim.init(before.params)
         if state:
             kept = by_kind(state, lambda arrays: self._put_tree(self.model.build_tree(arrays)))
             opt_state = remember(opt_state, kept)
-        before = self.state.replace(step=np.int32(step), params=params, opt_state=opt_state)
-        arrays, gradients, after = self._probe(before, *jax.device_put((X, y)))
+        before = before.replace(opt_state=opt_state)
+        arrays, gradients, after = self._probe(before, *jax.device_put((X, y)), rows)
         found = {name: np.asarray(value) for name, value in arrays.items()}
         after_step = {"gradient": self.model.name_leaves(gradients)}
         after_step["update"] = self.model.name_leaves(after.params)
+        after_step["buffer"] = _buffers(after)
         if state is not None:
             after_step["optimizer"] = named(memory(after.opt_state), self.model.name_leaves)
         for kind, values in after_step.items():
@@ -207,13 +258,13 @@ class Trainer(AbstractTrainer):
 # What is compiled. Data are arguments: what a function closes over becomes part of its program.
 
 
-def _steps(model, state, X, y, batches, count, v):
+def _steps(trainer, state, X, y, batches, ids, count, v):
     """Updates from the first ``count`` batches: the state; of each loss and accuracy, and what
-    it was fed if there is a ``v`` to project it on."""
+    it was fed if there is a ``v`` to project it on. ``ids`` are the batches' rows in all data."""
 
     def update(i, carry):
         state, metrics, kept = carry
-        state, values, fed = _gather_and_step(model, state, X, y, batches[i], v)
+        state, values, fed = _gather_and_step(trainer, state, X, y, batches[i], ids[i], v)
         kept = jax.tree.map(lambda all_, one: all_.at[i].set(one), kept, fed)
         return state, metrics.at[i].set(values), kept
 
@@ -224,12 +275,12 @@ def _steps(model, state, X, y, batches, count, v):
     return lax.fori_loop(0, count, update, (state, metrics, kept))
 
 
-def _gather_and_step(model, state, X, y, rows, v):
+def _gather_and_step(trainer, state, X, y, rows, ids, v):
     X, y = _gather(X, y, rows)
     fed = None
     if v is not None:
         fed = jnp.dot(X, v, precision=lax.Precision.HIGHEST), y
-    state, loss, accuracy, _ = _update(model, state, X, y)
+    state, loss, accuracy, _ = _update(trainer, state, X, y, ids)
     return state, jnp.array([loss, accuracy], X.dtype), fed
 
 
@@ -237,41 +288,94 @@ def _gather(X, y, rows):
     return X[rows], y[rows]
 
 
-def _update(model, state, X, y):
+def _told(trainer, state, training, rows):
+    """The state whose ``apply_fn`` is ``forward`` in one of the two modes, and what that moves.
+
+    In evaluation nothing is kept of that.
+    """
+    (module, mode), masks = trainer.model.told(training), trainer.masks
+    moved = dict(state.collections)
+    if not (mode or moved or masks or module is not trainer.model):
+        return state, moved
+
+    def apply_fn(variables, *X, **options):
+        step = state.step.reshape(1) if training else np.array([EVALUATION])
+        with trainer.masked(step, rows):
+            y_hat, new = module.apply(
+                {**state.collections, **variables}, *X, mutable=[*moved], **mode, **options
+            )
+        moved.update(new)
+        return y_hat
+
+    return state.replace(apply_fn=apply_fn), moved
+
+
+def _update(trainer, state, X, y, rows):
     """The state after one step; the loss and the accuracy before it; the gradients."""
-    value_and_grad = jax.value_and_grad(model.loss, has_aux=True)
-    (loss, _), gradients = value_and_grad(state.params, (X,), y, state)
+    model = trainer.model
+
+    def loss(params):
+        told, moved = _told(trainer, state, True, rows)
+        value, _ = model.loss(params, (X,), y, told)
+        return value, moved
+
+    (loss, moved), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     # A second forward pass to read, not to run: XLA merges it with the loss's.
-    accuracy = model.accuracy(state.params, (X,), y, state)
-    return state.apply_gradients(grads=gradients), loss, accuracy, gradients
+    accuracy = model.accuracy(state.params, (X,), y, _told(trainer, state, True, rows)[0])
+    after = state.apply_gradients(grads=gradients, collections=moved)
+    return after, loss, accuracy, gradients
 
 
-def _evaluate(model, state, X, y):
-    loss, _ = model.loss(state.params, (X,), y, state)
-    return loss, model.accuracy(state.params, (X,), y, state)
+def _evaluate(trainer, state, X, y):
+    state, _ = _told(trainer, state, False, np.arange(len(y)))
+    loss, _ = trainer.model.loss(state.params, (X,), y, state)
+    return loss, trainer.model.accuracy(state.params, (X,), y, state)
 
 
-def _predict(model, state, X):
+def _predict(trainer, state, X):
+    return _predict_told(_told(trainer, state, False, np.arange(len(X)))[0], X)
+
+
+def _predict_told(state, X):
     return state.apply_fn({"params": state.params}, X)
 
 
-def _probe(model, state, X, y):
-    after, loss, accuracy, gradients = _update(model, state, X, y)
+def _probe(trainer, state, X, y, rows):
+    after, loss, accuracy, gradients = _update(trainer, state, X, y, rows)
+    told, _ = _told(trainer, state, True, rows)
     arrays = {
         "data/X": X,
         "data/y": y,
-        "forward/y_hat": _predict(model, state, X),
-        "example_loss": _example_loss(model, state, X, y),
+        "forward/y_hat": _predict_told(told, X),
+        "example_loss": _example_loss(trainer.model, told, X, y),
         "loss": loss,
         "metric/accuracy": accuracy,
     }
     return arrays, gradients, after
 
 
-def _activations(model, params, X):
-    """What layers are given and give, and what is named or sown; place and kind before its name."""
+def _without_parameters(variables):
+    return {name: held for name, held in variables.items() if name != "params"}
+
+
+def _buffers(state):
+    """What a state keeps besides the parameters, by the names of layers."""
+    held = flatten_dict(state.collections, sep="/")
+    return {_buffer_name(path): np.array(value) for path, value in held.items()}
+
+
+def _buffer_name(path):
+    return path.removeprefix("batch_stats/").replace("/", ".")
+
+
+def _activations(trainer, state, X, rows, training):
+    """What layers are given and give, and what is named or sown; place and kind before its name.
+
+    And what ``forward`` gives.
+    """
+    model, held, nothing = trainer.model, {}, jnp.zeros(0)
     model.noted.clear()
-    nothing = jnp.zeros(0)
+    told, moved = _told(trainer, state, training, rows)
 
     def is_layer(module, method):
         return method == "__call__" and module.path and not isinstance(module, nn.Sequential)
@@ -288,16 +392,18 @@ def _activations(model, params, X):
             context.module.sow("given", "X", [*arrays, nothing][0])
         return call(*arguments, **options)
 
+    module, mode = model.told(training)
     try:
-        with nn.intercept_methods(note_given):
-            _, held = model.apply(
-                {"params": params},
+        with nn.intercept_methods(note_given), trainer.masked(state.step.reshape(1), rows):
+            y_hat, held = module.apply(
+                {"params": state.params, **state.collections},
                 X,
                 capture_intermediates=is_rung,
-                mutable=["intermediates", "given"],
+                mutable=[*moved, "intermediates", "given"],
+                **mode,
             )
     except JaxTransformError:  # layers inside a transformation that knows none of them
-        return {}
+        return {}, _predict_told(told, X)
     given = flatten_dict(held.get("given", {}), sep=".")
     given = {name.removesuffix(".X"): iter(values) for name, values in given.items()}
     held = flatten_dict(held.get("intermediates", {}), sep=".")
@@ -315,7 +421,7 @@ def _activations(model, params, X):
         f"{i:06} {kind} {name.removesuffix('()')}": (X, value)
         for i, (name, kind, X, value) in enumerate(calls)
         if isinstance(value, jax.Array)
-    }
+    }, y_hat
 
 
 def _first(output):

@@ -107,13 +107,17 @@ class Classifier(gluon.Block, EagerClassifier):
         self.build(tensor(X))
         return entries(self)
 
-    def get_states(self):
-        """What layers keep besides what is trained, running statistics say, as NumPy."""
-        return {
-            name: array_of(parameter).asnumpy()
-            for name, parameter in self._collect_params_with_prefix().items()
-            if parameter.grad_req == "null"
-        }
+    def get_buffers(self):
+        return {n: array_of(parameter).asnumpy() for n, parameter in self._untrained().items()}
+
+    def set_buffers(self, buffers):
+        untrained = self._untrained()
+        for name, value in buffers.items():
+            untrained[name].set_data(np.array(value, dtype=untrained[name].dtype))
+
+    def _untrained(self):
+        registered = self._collect_params_with_prefix().items()
+        return {name: parameter for name, parameter in registered if parameter.grad_req == "null"}
 
     def set_tensor(self, name, value):
         tensor = self.named_tensors()[name]

@@ -1,6 +1,7 @@
 """MXNet's half of Trainer."""
 
 import functools
+from contextlib import contextmanager
 
 import mxnet
 from mxnet import autograd, np, npx
@@ -8,6 +9,7 @@ from mxnet.gluon import nn
 
 from framework_parity.backends.mxnet.optimizer import arguments, memory, put_to, remember
 from framework_parity.common.core.device import no_gpu
+from framework_parity.common.training.dropout import scaled
 from framework_parity.common.training.eager_trainer import EagerTrainer
 from framework_parity.common.training.forward_checks import Pass
 
@@ -46,6 +48,23 @@ class Trainer(EagerTrainer):
         with self.spare_model() as model:
             return arguments(self.configured(model)[0], model, num_steps)
 
+    @staticmethod
+    @contextmanager
+    def dropout_from(masks):
+        drawing = nn.Dropout.hybrid_forward
+
+        def hybrid_forward(layer, F, X):
+            rate, compiled = layer._rate, not isinstance(X, np.ndarray)
+            if compiled or layer._axes or not (autograd.is_training() and masks.drops(rate)):
+                return drawing(layer, F, X)
+            return X * shared(scaled(masks.keep(X.shape, rate), rate, X.dtype))
+
+        nn.Dropout.hybrid_forward = hybrid_forward
+        try:
+            yield
+        finally:
+            nn.Dropout.hybrid_forward = drawing
+
     memory, remember = staticmethod(memory), staticmethod(remember)
     concatenate = staticmethod(np.concatenate)
 
@@ -76,19 +95,18 @@ class Trainer(EagerTrainer):
         np.random.shuffle(order)
         return order.asnumpy()
 
-    def activations(self, parameters, X):
+    def activations(self, *given, **options):
         # A compiled block calls none of those inside it, and no hook.
         blocks = [block for block in _inside(self.model) if getattr(block, "_active", False)]
         try:
             for block in blocks:
                 block._active = False
-            return super().activations(parameters, X)
+            return super().activations(*given, **options)
         finally:
             for block in blocks:
                 block._active = True
 
     def watched_pass(self, model, X, training):
-        before = model.get_states()
         with model.noting() as calls, autograd.record(train_mode=training):
             handles = [
                 (block.act if _has_function(block) else block).register_forward_hook(
@@ -101,7 +119,7 @@ class Trainer(EagerTrainer):
             finally:
                 for handle in handles:
                     handle.detach()
-        return Pass(y_hat.asnumpy(), calls, before, model.get_states())
+        return Pass(y_hat.asnumpy(), calls)
 
 
 def _inside(block):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from framework_parity.backends.numpy.optimizer import SGD
+from framework_parity.common.training.dropout import scaled
 from framework_parity.common.training.eager_classifier import EagerClassifier
 
 
@@ -25,8 +26,12 @@ class Classifier(EagerClassifier):
     """A classifier in NumPy whose ``forward`` gives logits.
 
     A subclass sets its parameters as array attributes (or overrides :meth:`named_tensors`) and
-    defines :meth:`forward` and :meth:`gradients`.
+    defines :meth:`forward` and :meth:`gradients`. What it keeps besides and a forward pass moves,
+    it has in a dictionary of arrays ``self.buffers``, ``{"norm.running_mean": …}``; it asks
+    ``self.training`` whether the pass is one of training.
     """
+
+    masks = None  # of :meth:`dropout`, where a comparison gives them
 
     tensor, numpy = staticmethod(tensor), staticmethod(numpy)
 
@@ -61,6 +66,25 @@ class Classifier(EagerClassifier):
 
     def set_tensor(self, name, value):
         setattr(self, name, value)
+
+    def get_buffers(self):
+        return {name: np.array(value) for name, value in getattr(self, "buffers", {}).items()}
+
+    def set_buffers(self, buffers):
+        for name, value in buffers.items():
+            self.buffers[name] = np.array(value, dtype=self.buffers[name].dtype)
+
+    def dropout(self, X, rate):
+        """``X``, in training each number zero with probability ``rate``, else over 1 − ``rate``.
+
+        Of ones it is what a gradient is multiplied with. A forward pass that is made again for
+        gradients drops the same.
+        """
+        if not (self.training and rate):
+            return X
+        given = self.masks is not None and self.masks.drops(rate)
+        mask = self.masks.keep(X.shape, rate) if given else np.random.random(X.shape) >= rate
+        return X * scaled(mask, rate, X.dtype)
 
 
 def log_softmax(logits):

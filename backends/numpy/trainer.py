@@ -1,7 +1,10 @@
 """NumPy's half of Trainer."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
+from framework_parity.backends.numpy.classifier import Classifier
 from framework_parity.backends.numpy.optimizer import arguments
 from framework_parity.common.training.eager_trainer import EagerTrainer
 
@@ -13,9 +16,26 @@ class Trainer(EagerTrainer):
     def train_step(model, optimizer, X, y):
         y_hat = model.forward(X)
         loss = model.loss(y_hat, y)
+        if model.masks is not None:
+            model.masks.layer = 0  # gradients begin with the first layer again
         gradients = model.gradients(X, y_hat, y)
         optimizer.step(model.clip_gradients(gradients))
         return y_hat, loss, gradients
+
+    @staticmethod
+    @contextmanager
+    def dropout_from(masks):
+        Classifier.masks = masks
+        try:
+            yield
+        finally:
+            Classifier.masks = None
+
+    def build(self, dtype):
+        super().build(dtype)
+        for name, value in self.model.get_buffers().items():
+            if value.dtype.kind == "f":
+                self.model.buffers[name] = value.astype(dtype)
 
     def tensor(self, array):
         return array

@@ -1,5 +1,6 @@
 """TensorFlow's half of Classifier."""
 
+import inspect
 import math
 
 import tensorflow as tf
@@ -20,6 +21,10 @@ def tensor(values):
 def numpy(tensor):
     """The numbers of a ``tensor``, in NumPy."""
     return tensor.numpy()
+
+
+GENERATOR = "seed_generator_state"
+"""What Keras calls the state of a random generator, a variable like others."""
 
 
 class Classifier(EagerClassifier):
@@ -91,13 +96,38 @@ class Classifier(EagerClassifier):
                 found[path] = layer
         return found
 
-    def get_states(self):
-        """What is kept besides what is trained, running statistics say, as NumPy by name."""
-        return {
-            getattr(variable, "path", variable.name): variable.numpy().copy()
-            for value in vars(self).values()
-            for variable in _variables(value, trainable=False)
-        }
+    def told(self, X, training):
+        """``self(X)`` as in training or in evaluation: a layer tells those that it calls."""
+        layers = self.layers_by_name().values()
+        has_modes = any(
+            "training" in inspect.signature(type(layer).call).parameters for layer in layers
+        )
+        kept, self.training = self.training, training
+        try:
+            return AsTold(self, X.dtype.name)(X, training=training) if has_modes else self(X)
+        finally:
+            self.training = kept
+
+    def untrained(self):
+        """The variables besides what is trained, by name: ``layer.moving_mean``."""
+        found = {}
+        for attribute, value in vars(self).items():
+            for i, variable in enumerate(_variables(value, trainable=False)):
+                own = attribute if variable is value else f"{attribute}.{i}.{_last(variable)}"
+                found[id(variable)] = own, variable
+        for path, layer in self.layers_by_name().items():  # those inside others come after them
+            for variable in layer.non_trainable_variables:
+                found[id(variable)] = f"{path}.{_last(variable)}", variable
+        return dict(found.values())
+
+    def get_buffers(self):
+        named = self.untrained().items()
+        return {n: v.numpy().copy() for n, v in named if not n.endswith(GENERATOR)}
+
+    def set_buffers(self, buffers):
+        held = self.untrained()
+        for name, value in buffers.items():
+            held[name].assign(value)
 
     def set_tensor(self, name, value):
         held = self.named_tensors()[name]
@@ -105,6 +135,22 @@ class Classifier(EagerClassifier):
             setattr(self, name, tf.Variable(value))
         else:
             held.assign(value)
+
+
+class AsTold(tf.keras.layers.Layer):
+    """Calls a model; layers called inside another's call are told ``training`` as that one is."""
+
+    def __init__(self, model, dtype):
+        super().__init__(dtype=dtype)
+        self.function = model.__call__
+
+    def call(self, X, training=None):
+        return self.function(X)
+
+
+def _last(variable):
+    """The last part of a variable's name."""
+    return variable.name.removesuffix(":0").rpartition("/")[2]
 
 
 def _variables(value, trainable=True):

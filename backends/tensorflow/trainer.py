@@ -6,10 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
+from framework_parity.backends.tensorflow.classifier import GENERATOR
 from framework_parity.backends.tensorflow.optimizer import arguments, memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.training.forward_checks import Pass
+from framework_parity.common.training.dropout import EVALUATION, kept
+from framework_parity.common.training.forward_checks import Activation, Pass
 from framework_parity.common.training.optimizer_state import by_kind, named
 from framework_parity.common.training.trainer import EVALUATION_EXAMPLES, EpochMetrics
 from framework_parity.common.training.trainer import Trainer as AbstractTrainer
@@ -44,7 +46,7 @@ class Trainer(AbstractTrainer):
         self.model, self.data = model, data
         self.place(*self.training_examples(dtype))
         self.X_val, self.y_val = map(put, data.examples(train=False, dtype=dtype))
-        received = model(self.X[:1]).dtype  # builds lazy layers
+        received = model(self.X[:1]).dtype  # builds lazy layers, as in evaluation
         if received != dtype:
             raise ParityError(
                 "fit",
@@ -54,7 +56,7 @@ class Trainer(AbstractTrainer):
             )
         self.optim = model.configure_optimizers()
         self._train_functions = {}
-        self._evaluate = tf.function(functools.partial(_evaluate, model), autograph=False)
+        self._evaluate = tf.function(functools.partial(_evaluate, self), autograph=False)
 
     def compile(self):
         num_train = self.data.num_train
@@ -70,30 +72,38 @@ class Trainer(AbstractTrainer):
     def fit_epoch(self, order):
         full = len(order) - len(order) % self.batch_size
         batches = order[:full].reshape(-1, self.batch_size), order[full:].reshape(1, -1)
-        metrics = []
+        metrics, step = [], self.step
         for rows in batches:
             if rows.size:
-                losses, accuracies, *fed = self._train(rows)
+                losses, accuracies, *fed = self._train(rows, step)
+                step += len(rows)
                 metrics.append((losses, accuracies))
                 if fed:
                     X, y = fed
                     self.keep_fed(X.ravel(), y.reshape(-1, *y.shape[2:]), [X.shape[1]] * len(X))
         return EpochMetrics(*map(np.concatenate, zip(*metrics, strict=True)))
 
-    def _train(self, rows):
-        """One update per row of examples: losses and accuracies, by the graph for that width."""
+    def _train(self, rows, first=0):
+        """One update per row of examples: losses and accuracies, by the graph for that width.
+
+        ``first`` is the number of updates before.
+        """
         size = rows.shape[1]
         if size not in self._train_functions:
             self._train_functions[size] = tf.function(
-                functools.partial(_train, self.model, self.optim, self.watched),
+                functools.partial(_train, self, self.watched),
                 autograph=False,
                 input_signature=[
                     tf.TensorSpec(self.X.shape, self.X.dtype),
                     tf.TensorSpec(self.y.shape, self.y.dtype),
                     tf.TensorSpec([None, size], tf.int32),
+                    tf.TensorSpec([None, size], tf.int32),
+                    tf.TensorSpec([None, 1], tf.int32),
                 ],
             )
-        found = self._train_functions[size](self.X, self.y, rows.astype(np.int32))
+        steps = np.arange(first, first + len(rows), dtype=np.int32)[:, None]
+        given = rows.astype(np.int32), self.rows_of(rows).astype(np.int32), steps
+        found = self._train_functions[size](self.X, self.y, *given)
         return tuple(values.numpy() for values in found)
 
     def shuffle(self, num_examples):
@@ -112,35 +122,71 @@ class Trainer(AbstractTrainer):
         return float(loss), float(accuracy)
 
     def predict(self, X):
-        return self.model(X).numpy()
+        with self.masked(EVALUATION, np.arange(len(X))):
+            return self.model.told(X, training=False).numpy()
+
+    @staticmethod
+    @contextmanager
+    def dropout_from(masks):
+        drawing = tf.keras.layers.Dropout.call
+
+        def call(layer, inputs, training=False):
+            """As Keras does it, by ``tf.nn.experimental.stateless_dropout``, but for the mask."""
+            rate, shape = layer.rate, inputs.shape
+            if layer.noise_shape is not None or not (training and masks.drops(rate)):
+                return drawing(layer, inputs, training)
+            drawn = functools.partial(
+                kept, masks.seed, layer=masks.next_layer(shape), shape=tuple(shape), rate=rate
+            )
+            mask = tf.numpy_function(
+                lambda step, rows: drawn(step=step, rows=rows), [masks.step, masks.rows], tf.bool
+            )
+            mask = tf.ensure_shape(mask, shape)
+            return tf.where(mask, inputs * tf.cast(1 / (1 - rate), inputs.dtype), 0)
+
+        tf.keras.layers.Dropout.call = call
+        try:
+            yield
+        finally:
+            tf.keras.layers.Dropout.call = drawing
+
+    def buffers(self):
+        return self.model.get_buffers()
+
+    def set_buffers(self, buffers):
+        self.model.set_buffers(buffers)
 
     def watched_pass(self, model, X, training):
-        layers, before = model.layers_by_name(), model.get_states()
-
-        class AsTold(tf.keras.layers.Layer):
-            """Layers called inside another's call are told ``training`` as that one is."""
-
-            def call(self, X, training=None):
-                return model(X)
-
+        layers, before = model.layers_by_name(), _generators(model)
         with model.noting() as calls:
             for name, layer in layers.items():
                 noted = functools.partial(_noted, calls, name, layer, layer.call)
                 object.__setattr__(layer, "call", noted)
             try:
-                y_hat = AsTold(dtype=X.dtype.name)(X, training=training).numpy()
+                y_hat = model.told(X, training).numpy()
             finally:
                 for layer in layers.values():
                     vars(layer).pop("call")
-        return Pass(y_hat, calls, before, model.get_states())
+        return Pass(y_hat, calls, before, _generators(model))
 
-    def activations(self, parameters, X):
-        model, kept = self.model, self.model.get_parameters()
-        model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})
+    def activations(self, parameters, X, step=0, buffers=None, rows=None, training=True):
+        with self._lent(parameters, step, buffers, rows, len(X)) as model:
+            found = self.watched_pass(model, tf.constant(X), training)
+            return {**found.activations(), "y_hat": Activation("", found.y_hat)}
+
+    @contextmanager
+    def _lent(self, parameters, step, buffers, rows, examples):
+        """The model itself, for a probe: copying Keras layers means saving and loading them."""
+        model, rows = self.model, np.arange(examples) if rows is None else rows
+        own = model.get_parameters(), model.get_buffers()
+        model.set_parameters({n: parameters[n].astype(value.dtype) for n, value in own[0].items()})
+        model.set_buffers(buffers or {})
         try:
-            return self.watched_pass(model, tf.constant(X), True).activations()
+            with self.masked(step, rows):
+                yield model
         finally:
-            model.set_parameters(kept)
+            model.set_parameters(own[0])
+            model.set_buffers(own[1])
 
     def optimizer_arguments(self, num_steps):
         return arguments(self.optim, num_steps)
@@ -151,14 +197,9 @@ class Trainer(AbstractTrainer):
     def _state(self, optim):
         return named(memory(optim, self.model.named_tensors()), self.model.read)
 
-    def probe(self, parameters, X, y, state=None, step=0):
-        # On the model itself: copying Keras layers means saving and loading them.
-        model, kept = self.model, self.model.get_parameters()
-        model.set_parameters({name: parameters[name].astype(kept[name].dtype) for name in kept})
-        try:
+    def probe(self, parameters, X, y, state=None, step=0, buffers=None, rows=None):
+        with self._lent(parameters, step, buffers, rows, len(X)):
             return self._probe(tf.constant(X), tf.constant(y), state)
-        finally:
-            model.set_parameters(kept)
 
     def _probe(self, X, y, state):
         model, optim = self.model, self.model.configure_optimizers()
@@ -176,11 +217,19 @@ class Trainer(AbstractTrainer):
         }
         found = {name: np.array(value.numpy()) for name, value in arrays.items()}
         gradients = map(tf.convert_to_tensor, gradients)  # an embedding's are slices
-        gradients = model.read(dict(zip(model.named_tensors(), gradients, strict=True)))
-        found |= {f"update/{name}": value for name, value in model.get_parameters().items()}
-        found |= {f"gradient/{name}": value for name, value in gradients.items()}
-        kept = {} if state is None else self._state(optim)
-        return found | {f"optimizer/{name}": value for name, value in kept.items()}
+        gradients = dict(zip(model.named_tensors(), gradients, strict=True))
+        after = {"update": model.get_parameters(), "gradient": model.read(gradients)}
+        after["buffer"] = model.get_buffers()
+        for kind, values in after.items():
+            found |= {f"{kind}/{name}": value for name, value in values.items()}
+        remembered = {} if state is None else self._state(optim)
+        return found | {f"optimizer/{name}": value for name, value in remembered.items()}
+
+
+def _generators(model):
+    """The states of Keras' random generators by name."""
+    named = model.untrained().items()
+    return {name: variable.numpy().copy() for name, variable in named if name.endswith(GENERATOR)}
 
 
 def _noted(calls, name, layer, call, X, *arguments, **options):
@@ -213,17 +262,21 @@ def _noted(calls, name, layer, call, X, *arguments, **options):
 def _step(model, optim, X, y):
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-        y_hat = model(X)
+        y_hat = model.told(X, training=True)
         loss = model.loss(y_hat, y)
     gradients = tape.gradient(loss, variables)
     optim.apply_gradients(zip(gradients, variables, strict=True))
     return y_hat, loss, gradients
 
 
-def _train(model, optim, v, X, y, rows):
-    def step(batch):
+def _train(trainer, v, X, y, rows, ids, steps):
+    model = trainer.model
+
+    def step(given):
+        batch, all_rows, number = given
         X_batch, y_batch = _gather(X, y, batch)
-        y_hat, loss, _ = _step(model, optim, X_batch, y_batch)
+        with trainer.masked(number, all_rows):
+            y_hat, loss, _ = _step(model, trainer.optim, X_batch, y_batch)
         accuracy = model.accuracy(y_hat, y_batch)
         values = tf.cast(loss, tf.float64), tf.cast(accuracy, tf.float64)
         if v is None:
@@ -232,7 +285,8 @@ def _train(model, optim, v, X, y, rows):
 
     # One at a time: each update needs the one before it.
     types = (tf.float64, tf.float64) + (() if v is None else (X.dtype, y.dtype))
-    return tf.map_fn(step, rows, fn_output_signature=types, parallel_iterations=1)
+    given = rows, ids, steps
+    return tf.map_fn(step, given, fn_output_signature=types, parallel_iterations=1)
 
 
 def _projected(X, v):
@@ -241,8 +295,10 @@ def _projected(X, v):
     return tf.linalg.matvec(X, v)
 
 
-def _evaluate(model, X, y):
-    y_hat = model(X)
+def _evaluate(trainer, X, y):
+    model = trainer.model
+    with trainer.masked(EVALUATION, np.arange(y.shape[0])):
+        y_hat = model.told(X, training=False)
     return model.loss(y_hat, y), model.accuracy(y_hat, y)
 
 

@@ -1,5 +1,7 @@
 """PyTorch's half of Classifier."""
 
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,6 +23,18 @@ def tensor(values):
 def numpy(tensor):
     """The numbers of a ``tensor``, in NumPy."""
     return tensor.detach().cpu().numpy()
+
+
+@contextmanager
+def evaluation(model):
+    """Inside the block the model is in evaluation; then each of its modules is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Classifier(nn.Module, EagerClassifier):
@@ -64,9 +78,17 @@ class Classifier(nn.Module, EagerClassifier):
 
     def entries(self, X):
         if any(nn.parameter.is_lazy(parameter) for parameter in nn.Module.parameters(self)):
-            with torch.no_grad():
+            with torch.no_grad(), evaluation(self):
                 self(tensor(X))
         return entries(self)
+
+    def get_buffers(self):
+        return {name: numpy(buffer).copy() for name, buffer in self.named_buffers()}
+
+    def set_buffers(self, buffers):
+        held = dict(self.named_buffers())
+        for name, value in buffers.items():
+            held[name].copy_(torch.as_tensor(value))
 
     def set_tensor(self, name, value):
         held = self.named_tensors()[name]

@@ -5,8 +5,9 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from framework_parity.backends.torch.classifier import numpy
+from framework_parity.backends.torch.classifier import evaluation, numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
 from framework_parity.backends.torch.optimizer import arguments, memory, remember
 from framework_parity.backends.torch.schedule import configured, rates
@@ -79,8 +80,31 @@ class Trainer(EagerTrainer):
 
     def build(self, dtype):
         _move(self.model, self.X.device)
-        with _evaluating(self.model):  # two rows: one alone has no variance
-            super().build(dtype)
+        for buffer in self.model.buffers():
+            if buffer.is_floating_point() and dtype == "float64":
+                buffer.data = buffer.data.double()
+        super().build(dtype)
+
+    evaluation = staticmethod(evaluation)
+
+    @staticmethod
+    @contextmanager
+    def dropout_from(masks):
+        drawing = functional.dropout
+
+        def dropout(input, p=0.5, training=True, inplace=False):
+            """As ``torch.nn.functional.dropout``, which layers call, too."""
+            if not (training and masks.drops(p)):
+                return drawing(input, p, training, inplace)
+            noise = torch.as_tensor(masks.keep(input.shape, p), device=input.device)
+            noise = noise.to(input.dtype).div_(1 - p)  # as in aten/src/ATen/native/Dropout.cpp
+            return input.mul_(noise) if inplace else input * noise
+
+        functional.dropout = dropout
+        try:
+            yield
+        finally:
+            functional.dropout = drawing
 
     def place(self, X, y):
         super().place(X, y)
@@ -93,8 +117,9 @@ class Trainer(EagerTrainer):
         return numpy(torch.randperm(num_examples))
 
     def watched_pass(self, model, X, training):
-        before = _states(model)
-        with model.noting() as calls, nullcontext() if training else _evaluating(model):
+        before = _states()
+        told = nullcontext() if training else self.evaluation(model)
+        with model.noting() as calls, told:
             handles = [
                 module.register_forward_hook(functools.partial(_note, calls, name))
                 for name, module in model.named_modules()
@@ -105,25 +130,11 @@ class Trainer(EagerTrainer):
             finally:
                 for handle in handles:
                     handle.remove()
-        return Pass(y_hat, calls, before, _states(model))
+        return Pass(y_hat, calls, before, _states())
 
 
-@contextmanager
-def _evaluating(model):
-    """Inside the block the model is in evaluation mode; then each module is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _states(model):
-    """What a forward pass can move besides the parameters."""
-    states = {name: buffer.cpu().numpy().copy() for name, buffer in model.named_buffers()}
-    return states | {"PyTorch's random generator": torch.get_rng_state().numpy()}
+def _states():
+    return {"PyTorch's random generator": torch.get_rng_state().numpy()}
 
 
 def _note(calls, name, module, inputs, output):

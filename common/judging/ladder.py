@@ -29,6 +29,7 @@ from framework_parity.common.reference.ensemble import (
     unit_roundoff,
 )
 from framework_parity.common.reference.replay import WORST, Training, Trajectory, difference
+from framework_parity.common.training.buffers import BUFFER, parts
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.optimizer_state import OPTIMIZER
@@ -56,6 +57,9 @@ TENSORS = {
 DROWNING = ("forward", "example_loss")
 """Of these tensors also the part about their mean is looked at (``spread``): near a uniform
 prediction it is a small part of every entry, and what is wrong in it drowns in the rest."""
+
+IN_EVALUATION = " in evaluation"
+"""What comes after the name of an activation that training gives otherwise."""
 
 EXAMPLE = 0.125
 """The envelope of an accuracy, in examples: one that is not borderline is eight envelopes, and the
@@ -147,7 +151,12 @@ def off(
 
 
 def spoken(tensor: str) -> str:
-    """The name of a tensor in a sentence, what an optimizer remembers in words."""
+    """The name of a tensor in a sentence, what an optimizer or a layer remembers in words."""
+    if tensor.startswith(BUFFER):
+        layer, kept = parts(tensor.removeprefix(BUFFER))
+        return f"{kept} of {layer}" if layer else kept
+    if tensor.startswith("evaluation/"):
+        return f"{tensor.partition('/')[2]}{IN_EVALUATION}"
     if not tensor.startswith(OPTIMIZER):
         return tensor.partition("/")[2] or tensor
     kind, _, name = tensor.removeprefix(OPTIMIZER).partition("/")

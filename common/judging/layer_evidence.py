@@ -10,7 +10,7 @@ import numpy as np
 
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.diagnosis import Diagnosis
-from framework_parity.common.judging.ladder import Finding
+from framework_parity.common.judging.ladder import IN_EVALUATION, Finding
 from framework_parity.common.judging.layer_causes import LayerSearch, Step
 from framework_parity.common.judging.layers import far, turned
 from framework_parity.common.judging.model_ladder import ModelLadder
@@ -40,6 +40,9 @@ def layer_cause(
     if first.stage not in ("forward", "example loss", "loss", "gradient", "update"):
         return None
     off = (f for f in ladder.findings(record) if f.stage == "forward" and f.envelopes > limit)
+    off = (
+        f for f in off if not f.tensor.endswith(IN_EVALUATION)
+    )  # what those are given is unknown
     if (found := min(off, key=lambda f: f.step, default=None)) is None:
         return None
     if first.stage == "forward" and found.tensor != first.tensor:

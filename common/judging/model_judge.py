@@ -14,7 +14,7 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.grades import Liveness, lifeless
 from framework_parity.common.judging.judge import Floats, Judge, Judgement
-from framework_parity.common.judging.ladder import Finding, first_divergence
+from framework_parity.common.judging.ladder import Finding, first_divergence, spoken, unequal
 from framework_parity.common.judging.layer_evidence import layer_cause
 from framework_parity.common.judging.metrics import (
     count_findings,
@@ -34,6 +34,7 @@ from framework_parity.common.reference.ensemble import (
     unit_roundoff,
 )
 from framework_parity.common.reference.replay import WORST, Course, epoch_means
+from framework_parity.common.training.buffers import BUFFER, INITIAL
 from framework_parity.common.training.feeding import COUNTS, ROWS, check_feeding
 from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
 from framework_parity.common.training.plan import Plan
@@ -97,7 +98,7 @@ class ModelJudge(Judge):
 
     @property
     def initial(self) -> Mapping[str, Array]:
-        return self.reference.states()[0]
+        return self.reference.initial()
 
     def moved(self) -> Floats:
         """Of the largest of all parameters that are not zero throughout."""
@@ -109,6 +110,18 @@ class ModelJudge(Judge):
 
     def check(self, record: Record) -> None:
         check_against(self.plan, self.reference, record)
+
+    def given_finding(self, record: Record) -> Finding | None:
+        """Besides, a difference in what the model kept before its first step."""
+        for key, exact in self.reference.arrays.items():
+            if not key.startswith(f"{INITIAL}/") or key not in record.arrays:
+                continue
+            received = record.arrays[key]
+            if error := float(np.abs(received - exact.astype(received.dtype)).max(initial=0.0)):
+                ulps = error / (2 * unit_roundoff(self.plan))
+                name = spoken(f"{BUFFER}{key.partition('/')[2]}")
+                return unequal(0, "data", f"initial {name}", error, ulps)
+        return super().given_finding(record)
 
     def held(self, record: Record) -> Mapping[str, Array]:
         return {n: v for n, v in held_in(record).items() if n in self.oracle.parameters}
@@ -210,7 +223,7 @@ class ModelJudge(Judge):
         return self.ladder.layer_facts(record)
 
     def _liveness(self, record: Record) -> Liveness:
-        initial, held = record.states()[0], record.parameters()
+        initial, held = record.initial(), record.parameters()
         comparable = self.free_running.informative  # else rounding may decide the outcome
         history, first = record.facts["history"], record.arrays["step_loss"][0]
         return Liveness(
@@ -271,8 +284,9 @@ class ModelJudge(Judge):
 
 
 def held_in(record: Record) -> dict[str, Array]:
-    """The parameters that a record holds, and what an optimizer remembered."""
-    memory = {n: array for n, array in record.arrays.items() if n.startswith(OPTIMIZER)}
+    """The parameters that a record holds, and what an optimizer and the model kept besides."""
+    kinds = OPTIMIZER, BUFFER
+    memory = {n: array for n, array in record.arrays.items() if n.startswith(kinds)}
     return record.parameters() | memory
 
 
@@ -338,7 +352,9 @@ def check_against(plan: Plan, reference: Record, record: Record) -> None:
         # A member has no feeding, or more if wrong; layers are matched.
         if is_of_layer(name) or name.startswith(("fed/", *left_out)):
             continue
-        if f"/{OPTIMIZER}" in f"/{name}" and name not in record.arrays:  # of another kind
+        # An optimizer of another kind, a model that keeps something else
+        besides = any(f"/{kind}" in f"/{name}" for kind in (OPTIMIZER, BUFFER, INITIAL))
+        if besides and name not in record.arrays:
             continue
         check_shape(record, name, expected.shape)
         if not np.isfinite(record.arrays[name]).all():

@@ -18,6 +18,7 @@ import numpy as np
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.ladder import (
     EXAMPLE,
+    IN_EVALUATION,
     STAGES,
     Finding,
     count_borderline,
@@ -39,6 +40,7 @@ from framework_parity.common.judging.layers import (
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
+from framework_parity.common.training.buffers import BUFFER, INITIAL
 from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.forward_checks import INPUT
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
@@ -79,8 +81,9 @@ class ModelLadder:
 
     @property
     def memory(self) -> list[str]:
-        """Keys of what the optimizer remembered where parameters were recorded."""
-        return [name for name in self.reference.arrays if name.startswith(OPTIMIZER)]
+        """Keys of what the model and the optimizer kept where parameters were recorded."""
+        arrays = self.reference.arrays
+        return [name for kind in (BUFFER, OPTIMIZER) for name in arrays if name.startswith(kind)]
 
     def unlike(self, record: Record) -> Iterator[str]:
         """What to say of an optimizer that remembers something else than the reference's."""
@@ -96,6 +99,13 @@ class ModelLadder:
             {name.split("/")[1] for name in r.arrays if name.startswith(OPTIMIZER)} - {"count"}
             for r in (record, self.reference)
         )
+        if missing := [n for n in self.reference.arrays if n.startswith(f"{INITIAL}/")]:
+            missing = [name.partition("/")[2] for name in missing if name not in record.arrays]
+        if missing:
+            yield (
+                f"{run}: it keeps nothing like {listed(missing)} of the reference's: that is not "
+                "compared, what evaluation makes of it is."
+            )
         if here != there:
             yield (
                 f"{run}: its optimizer remembers {', '.join(sorted(here)) or 'nothing'}, the "
@@ -175,8 +185,14 @@ class ModelLadder:
         steps = probed_steps(self.plan, self.reference, record)
 
         def of(pairs: Mapping[str, str]) -> dict[str, Array]:
-            keys = [(f"probe/{step}/forward/", pair) for step in steps for pair in pairs.items()]
-            return {f"{key}{name}": record.arrays[f"{key}{other}"] for key, (name, other) in keys}
+            keys = [
+                (f"probe/{step}/{mode}/", *pair)
+                for step in steps
+                for mode in ("forward", "evaluation")
+                for pair in pairs.items()
+            ]
+            arrays = record.arrays
+            return {f"{k}{n}": arrays[f"{k}{m}"] for k, n, m in keys if f"{k}{m}" in arrays}
 
         @cache
         def apart(name: str, other: str) -> float:
@@ -224,7 +240,7 @@ class ModelLadder:
     def way_to(self, rung: str, record: Record) -> str:
         """What there is to say of a layer that is the first to be off."""
         pairs = self.matched(record)[1]
-        before = list(self.layers)
+        before, rung = list(self.layers), rung.removesuffix(IN_EVALUATION)
         before = before[: before.index(rung)] if rung in before else before
         alone = [name for name in before if name not in pairs]
         last = max((before.index(name) for name in before if name in pairs), default=-1)
@@ -246,14 +262,21 @@ class ModelLadder:
 
     # The stages of a step
 
-    def tensors(self, record: Record) -> Iterator[tuple[str, str]]:
+    def tensors(self, record: Record, modes: bool = False) -> Iterator[tuple[str, str]]:
         """Keys of the compared tensors in the order of the ladder, with their stages.
 
-        Of the activations those that the record has.
+        Of the activations those that the record has. Those of evaluation come with ``modes``, and
+        where the model or the reference's computes otherwise in training.
         """
         has = self._layers(record)
         yield from ((f"forward/{name}", "forward") for name in self.layers if name in has)
-        yield from (("forward/y_hat", "forward"), ("example_loss", "example loss"))
+        yield "forward/y_hat", "forward"
+        if modes or any(r.facts.get("modes") for r in (record, self.reference)):
+            first = f"probe/{self.plan.probes[0]}/"
+            keys = [f"evaluation/{name}" for name in (*self.layers, "y_hat")]
+            both = {*record.arrays} & {*self.reference.arrays}
+            yield from ((key, "forward") for key in keys if f"{first}{key}" in both)
+        yield "example_loss", "example loss"
         yield "loss", "loss"
         for kind in ("gradient", "update"):
             yield from ((name, kind) for name in self.memory if kind == "update")
@@ -273,7 +296,7 @@ class ModelLadder:
         least = dict[tuple[str, str], float]()
         for member in self.members:
             for step in probed_steps(self.plan, self.reference):
-                for tensor, _ in self.tensors(member):
+                for tensor, _ in self.tensors(member, modes=True):
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
                         least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
@@ -452,7 +475,7 @@ class ModelLadder:
 
 def layer_of(key: str) -> str:
     """The name of the activation that an array is; empty if it is none."""
-    kind, _, name = key.partition("/forward/")
+    kind, _, name = key.replace("/evaluation/", "/forward/").partition("/forward/")
     return name if kind.startswith("probe/") and name != "y_hat" else ""
 
 

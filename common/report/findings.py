@@ -36,7 +36,8 @@ def is_boundless(envelopes: float) -> bool:
 def where(found: Mapping[str, Any]) -> str:
     """Where a finding was made."""
     tensor = found["tensor"].replace(NOT_ON_RECORD, "").strip().removesuffix(FREE)
-    layer = "layer " * (found["stage"] == "forward" and tensor not in SCORES)
+    scores = tensor.removesuffix(" in evaluation") in SCORES
+    layer = "layer " * (found["stage"] == "forward" and not scores)
     return f"step {found['step']}, stage {found['stage']}, {layer}{tensor}"
 
 

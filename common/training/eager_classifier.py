@@ -27,10 +27,12 @@ class EagerClassifier(Classifier):
     Attributes:
         names: the tensor that each parameter is, by name; ``.T`` after it where the framework
             keeps outputs × inputs. Empty where both are called alike.
+        training: whether a forward pass is one of training; its trainer says so.
     """
 
     names: Mapping[str, str] = {}
     converter: Converter | None = None
+    training = True
     _noted: list[Call] | None = None
 
     @staticmethod
@@ -55,6 +57,13 @@ class EagerClassifier(Classifier):
             name: the framework's name.
             value: in the framework's layout.
         """
+
+    def get_buffers(self) -> Parameters:
+        """Copies of what is kept besides what is trained, by names as of :mod:`buffers`."""
+        return {}
+
+    def set_buffers(self, buffers: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Set some of :meth:`get_buffers`; their type is kept."""
 
     def __call__(self, X: Any) -> Any:
         return self.forward(X)

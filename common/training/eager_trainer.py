@@ -15,6 +15,7 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.dropout import EVALUATION
 from framework_parity.common.training.forward_checks import Activation, Pass
 from framework_parity.common.training.optimizer_state import Memory, by_hand, by_kind, named
 from framework_parity.common.training.trainer import (
@@ -95,7 +96,7 @@ class EagerTrainer(Trainer):
 
     def build(self, dtype: str) -> None:
         """Give lazy layers their shapes from examples of that ``dtype``."""
-        with self.without_gradients():
+        with self.without_gradients(), self.evaluation(self.model):
             self.model(self.X[:2])
 
     def configured(self, model: Any, step: int = 0) -> tuple[Any, Callable[[], object]]:
@@ -106,6 +107,23 @@ class EagerTrainer(Trainer):
             step: the first one that it is to make: a schedule that counts is put to that.
         """
         return model.configure_optimizers(), lambda: None
+
+    @staticmethod
+    @contextmanager
+    def evaluation(model: Any) -> Iterator[None]:
+        """Inside the block the model computes as in evaluation; its ``training`` is false."""
+        kept, model.training = model.training, False
+        try:
+            yield
+        finally:
+            model.training = kept
+
+    @contextmanager
+    def evaluating(self, examples: int) -> Iterator[None]:
+        """Inside the block so many examples are evaluated."""
+        rows = np.arange(examples)
+        with self.without_gradients(), self.evaluation(self.model), self.masked(EVALUATION, rows):
+            yield
 
     @contextmanager
     def spare_model(self) -> Iterator[Any]:
@@ -132,16 +150,18 @@ class EagerTrainer(Trainer):
         self.X, self.y = self.tensor(X), self.tensor(y)
 
     def fit_epoch(self, order: Indices) -> EpochMetrics:
+        rows = self.rows_of(order)
         order = self.tensor(np.ascontiguousarray(order))
         y = self.take(self.y, order)
         losses, scores, fed = [], [], []
         v = None if self.watched is None else self.tensor(self.watched)
-        for start in range(0, len(order), self.batch_size):
+        for step, start in enumerate(range(0, len(order), self.batch_size), self.step):
             batch = slice(start, start + self.batch_size)
             X_batch, y_batch = self.gather(order[batch]), y[batch]
             if v is not None:
                 fed.append((self.project(X_batch, v), y_batch))
-            y_hat, loss, _ = self.train_step(self.model, self.optim, X_batch, y_batch)
+            with self.masked(step, rows[batch]):
+                y_hat, loss, _ = self.train_step(self.model, self.optim, X_batch, y_batch)
             losses.append(loss)
             scores.append(y_hat)
         correct = self.model.accuracy(self.concatenate(scores), y, averaged=False)
@@ -168,23 +188,44 @@ class EagerTrainer(Trainer):
             yield self.X_val[start : start + size], self.y_val[start : start + size]
 
     def evaluate(self, X: Any, y: Any) -> tuple[float, float]:
-        with self.without_gradients():
+        with self.evaluating(len(y)):
             y_hat = self.model(X)
             return float(self.model.loss(y_hat, y)), float(self.model.accuracy(y_hat, y))
 
     def predict(self, X: Any) -> Array:
-        with self.without_gradients():
+        with self.evaluating(len(X)):
             return self.numpy(self.model(X))
 
     def watched_pass(self, model: Any, X: Any, training: bool) -> Pass:
         """Arguments as of :meth:`Trainer.watched_pass`; layers and modes are a framework's own."""
-        with self.without_gradients(), model.noting() as calls:
+        told = nullcontext() if training else self.evaluation(model)
+        with self.without_gradients(), model.noting() as calls, told:
             return Pass(self.numpy(model(X)), calls)
 
-    def activations(self, parameters: Parameters, X: Array) -> dict[str, Activation]:
-        with self.spare_model() as model:
+    def activations(
+        self,
+        parameters: Parameters,
+        X: Array,
+        step: int = 0,
+        buffers: Parameters | None = None,
+        rows: Indices | None = None,
+        training: bool = True,
+    ) -> dict[str, Activation]:
+        with self.spare_model() as model, self._of(step, rows, len(X)):
             model.set_parameters(parameters)
-            return self.watched_pass(model, self.tensor(np.array(X)), True).activations()
+            model.set_buffers(buffers or {})
+            found = self.watched_pass(model, self.tensor(np.array(X)), training)
+            return {**found.activations(), "y_hat": Activation("", found.y_hat)}
+
+    def _of(self, step: int, rows: Indices | None, examples: int) -> AbstractContextManager[None]:
+        return self.masked(step, np.arange(examples) if rows is None else rows)
+
+    def buffers(self) -> Parameters:
+        found: Parameters = self.model.get_buffers()
+        return found
+
+    def set_buffers(self, buffers: Mapping[str, Array]) -> None:
+        self.model.set_buffers(buffers)
 
     @staticmethod
     def memory(optimizer: Any, tensors: Mapping[str, Any]) -> Memory:
@@ -206,10 +247,13 @@ class EagerTrainer(Trainer):
         y: Array,
         state: Parameters | None = None,
         step: int = 0,
+        buffers: Parameters | None = None,
+        rows: Indices | None = None,
     ) -> dict[str, Array]:
         X, y = self.tensor(np.array(X)), self.tensor(np.array(y))
-        with self.spare_model() as model:
+        with self.spare_model() as model, self._of(step, rows, len(X)):
             model.set_parameters(parameters)
+            model.set_buffers(buffers or {})
             (optimizer, _), tensors = self.configured(model, step), model.named_tensors()
             if state:
                 self.remember(optimizer, tensors, by_kind(state, self._tensors))
@@ -224,7 +268,7 @@ class EagerTrainer(Trainer):
                 "metric/accuracy": model.accuracy(y_hat, y),
             }
             arrays = {name: np.array(self.numpy(value)) for name, value in found.items()}
-            after = {"update": model.get_parameters()}
+            after = {"update": model.get_parameters(), "buffer": model.get_buffers()}
             after["gradient"] = unclipped or model.read_gradients(gradients)
             if state is not None:
                 after["optimizer"] = named(self.memory(optimizer, tensors), model.read)

@@ -1,7 +1,6 @@
-"""What a model does that a comparison cannot hold equal.
+"""What a model does that a comparison cannot hold equal: random numbers that it draws by itself.
 
-Random numbers, states that move besides the parameters, another computation in evaluation than in
-training: two frameworks would be compared in what they drew, not in what they compute.
+Two frameworks would be compared in what they drew, not in what they compute.
 """
 
 from __future__ import annotations
@@ -34,14 +33,15 @@ class Activation(NamedTuple):
 class Pass(NamedTuple):
     """One forward pass, watched.
 
-    ``calls`` are in the order of their ends; ``before`` and ``after`` hold what the model, or the
-    framework, keeps besides the parameters, by name.
+    ``calls`` are in the order of their ends; ``before`` and ``after`` hold the states of the
+    framework's random generators by name, ``buffers`` what the model keeps besides its parameters.
     """
 
     y_hat: Array
     calls: Sequence[Call] = ()
     before: Mapping[str, Array] = {}
     after: Mapping[str, Array] = {}
+    buffers: Mapping[str, Array] = {}
 
     def activations(self) -> dict[str, Activation]:
         """What the calls gave, by name: of a further call its number stands after it.
@@ -58,22 +58,26 @@ class Pass(NamedTuple):
         return found
 
 
-def unequal(run: Callable[[bool], Pass]) -> Iterator[str]:
-    """What a comparison cannot hold equal, by name; nothing of most models.
+def unequal(run: Callable[[bool], Pass]) -> tuple[list[str], bool]:
+    """What a comparison cannot hold equal, by name: nothing of most models.
 
-    ``run`` makes a forward pass, of the same parameters and batch; as in training if true, else
-    as in evaluation.
+    And whether the model computes otherwise in training than in evaluation.
+
+    Args:
+        run: makes a forward pass, of the same parameters, buffers and batch; as in training if
+            true, else as in evaluation.
     """
     drawn = _generators()
-    first, second, evaluation = run(True), run(True), run(False)
-    moved = [n for n in first.before if not np.array_equal(first.before[n], first.after[n])]
+    passes = [run(training) for training in (True, True, False, False)]
+    moved = [n for p in passes for n in p.before if not np.array_equal(p.before[n], p.after[n])]
     moved += [name for name, state in _generators().items() if state != drawn[name]]
-    if moved:
-        yield f"{', '.join(moved)} changed by a forward pass"
-    if not _equal(first.y_hat, second.y_hat):
-        yield f"random numbers in {_where(first, second)}"
-    elif not _equal(first.y_hat, evaluation.y_hat):
-        yield f"{_where(first, evaluation)} computing otherwise in training than in evaluation"
+    found = [f"{', '.join(dict.fromkeys(moved))} changed by a forward pass"] if moved else []
+    for one, other in (passes[:2], passes[2:]):
+        if not _equal(one.y_hat, other.y_hat):
+            return [*found, f"random numbers in {_where(one, other)}"], True
+        if odd := [n for n, kept in one.buffers.items() if not _equal(kept, other.buffers[n])]:
+            return [*found, f"random numbers in {', '.join(odd)}"], True
+    return found, not _equal(passes[0].y_hat, passes[2].y_hat)
 
 
 def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]) -> Iterator[str]:

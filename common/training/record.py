@@ -158,13 +158,20 @@ class Record:
     def states(self) -> dict[int, dict[str, npt.NDArray[Any]]]:
         """The parameters on record, by the number of updates before them, none first.
 
-        With them what an optimizer remembered then, as ``optimizer/…``.
+        With them what an optimizer remembered then, as ``optimizer/…``, and what the model kept
+        besides, as ``buffer/…``.
         """
         steps = enumerate(self.arrays["snapshots"].tolist())
-        held = {n: array for n, array in self.arrays.items() if n.startswith("optimizer/")}
+        kinds = ("optimizer/", "buffer/")
+        held = {n: array for n, array in self.arrays.items() if n.startswith(kinds)}
         held |= self.parameters()
         later = {step: {name: values[i] for name, values in held.items()} for i, step in steps}
-        return {0: self._named("initial"), **later}
+        buffers = {f"buffer/{n}": a for n, a in self._named("initial_buffer").items()}
+        return {0: self._named("initial") | buffers, **later}
+
+    def initial(self) -> dict[str, npt.NDArray[Any]]:
+        """The parameters before the first step, by name."""
+        return self._named("initial")
 
     def _named(self, kind: str) -> dict[str, npt.NDArray[Any]]:
         named = ((name.partition("/"), array) for name, array in self.arrays.items())

@@ -11,7 +11,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from framework_parity.common.core.device import DEVICES
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
+from framework_parity.common.training.dropout import Masks
 from framework_parity.common.training.fit_display import Progress, shown
 from framework_parity.common.training.forward_checks import Activation, Pass, unequal
 from framework_parity.common.training.optimizer_state import by_hand, named
@@ -120,6 +121,9 @@ class Trainer(ABC):
         watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
         fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
             targets, and how many examples each step had.
+        masks: of dropout, see :meth:`dropout_from`; None: the framework draws them.
+        placed: the rows that :meth:`place` was given; None: all.
+        has_modes: whether the model was seen to compute otherwise in training than in evaluation.
     """
 
     def __init__(
@@ -140,6 +144,9 @@ class Trainer(ABC):
         self.X: Any = None
         self.watched: npt.NDArray[Any] | None = None
         self.end_epoch: Callable[[], object] = lambda: None
+        self.masks: Masks | None = None
+        self.placed: Indices | None = None
+        self.has_modes = False
         self.dtype = "float32"
         self.batch_size = self.num_train_batches = self.num_val_batches = 0
         self._begin_anew()
@@ -243,6 +250,24 @@ class Trainer(ABC):
         """
         return None
 
+    @staticmethod
+    def dropout_from(masks: Masks) -> AbstractContextManager[Any]:
+        """Inside the block the framework's layers of dropout take their masks from ``masks``.
+
+        Where a framework has none that can, they go on drawing.
+        """
+        return nullcontext()
+
+    def buffers(self) -> Parameters:
+        """Copies of what the model keeps besides its parameters, running statistics say.
+
+        By names as of :mod:`buffers`, in the order of the model's making.
+        """
+        return {}
+
+    def set_buffers(self, buffers: Mapping[str, npt.NDArray[Any]]) -> None:  # noqa: B027
+        """Set some of :meth:`buffers`."""
+
     @abstractmethod
     def probe(
         self,
@@ -251,6 +276,8 @@ class Trainer(ABC):
         y: npt.NDArray[Any],
         state: Parameters | None = None,
         step: int = 0,
+        buffers: Parameters | None = None,
+        rows: Indices | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """The arrays of every stage of one step from given parameters, by training's own code.
 
@@ -262,12 +289,14 @@ class Trainer(ABC):
             y: its targets, shape ``(n, …)``: classes, int32, or numbers.
             state: as of :meth:`optimizer_state`, what a new optimizer remembers: if empty, nothing.
             step: which one it is, counted from 0: a schedule has the rate of that.
+            buffers: some of :meth:`buffers`; others are as they are.
+            rows: the batch's in the training data: dropout's masks are of these.
 
         Returns:
             ``data/X``, ``data/y`` as the framework holds them; ``forward/y_hat``;
             ``example_loss``, shape ``(n,)``; ``loss``, a scalar; ``gradient/NAME`` and
             ``update/NAME`` (the parameter after the step) for each parameter; ``metric/accuracy``;
-            if a ``state`` is given, ``optimizer/…``, that after the step.
+            if a ``state`` is given, ``optimizer/…``, that after the step; likewise ``buffer/…``.
         """
 
     @abstractmethod
@@ -319,13 +348,22 @@ class Trainer(ABC):
         """
 
     @abstractmethod
-    def activations(self, parameters: Parameters, X: npt.NDArray[Any]) -> dict[str, Activation]:
+    def activations(
+        self,
+        parameters: Parameters,
+        X: npt.NDArray[Any],
+        step: int = 0,
+        buffers: Parameters | None = None,
+        rows: Indices | None = None,
+        training: bool = True,
+    ) -> dict[str, Activation]:
         """What layers give on the way from given parameters, and what ``forward`` names.
 
-        The model is left as it was. Arguments as of :meth:`probe`.
+        The model is left as it was. Arguments as of :meth:`probe` and :meth:`watched_pass`.
 
         Returns:
-            By the name of the layer, in the order in which they are computed.
+            By the name of the layer, in the order in which they are computed; in the end
+            ``y_hat``, what ``forward`` gives.
         """
 
     # The shared half
@@ -343,10 +381,28 @@ class Trainer(ABC):
         kept = np.asarray(X, np.float64), whole(np.asarray(y)), np.asarray(sizes, np.int32)
         self.fed.append(kept)
 
-    def unequal(self) -> Iterator[str]:
+    def unequal(self) -> Sequence[str]:
         """What the model does that a comparison cannot hold equal: see :mod:`forward_checks`."""
-        X = self.watched_examples()
-        return unequal(lambda training: self.watched_pass(self.model, X, training))
+        X, kept = self.watched_examples(), self.buffers()
+
+        def run(training: bool) -> Pass:
+            with self.masked(0, np.arange(len(X))):
+                found = self.watched_pass(self.model, X, training)
+            found = found._replace(buffers=self.buffers())
+            self.set_buffers(kept)
+            return found
+
+        found, differ = unequal(run)
+        self.has_modes |= differ
+        return found
+
+    def masked(self, step: int, rows: Any) -> AbstractContextManager[None]:
+        """Inside the block dropout has the masks of this step and of these rows, if it has any."""
+        return nullcontext() if self.masks is None else self.masks.of(step, rows)
+
+    def rows_of(self, order: Indices) -> Indices:
+        """Which rows of the whole training data are those of what :meth:`place` was given."""
+        return order if self.placed is None else self.placed[order]
 
     def watched_examples(self) -> Any:
         """The examples of a watched pass: two at least, of which there is a variance."""
@@ -427,10 +483,13 @@ class Trainer(ABC):
         """One segment of an epoch; chunk by chunk where the examples are too many."""
         if not self.data.is_large:
             return self.fit_epoch(order)
-        metrics = []
+        metrics, done = [], 0
         for X, y, count in self.data.chunks(order, self.dtype):
             self.place(X, y)
+            self.placed = np.asarray(order[done : done + count])
             metrics.append(self.fit_epoch(np.arange(count, dtype=np.int32)))
+            done += count
+            self.step += len(metrics[-1].loss)
         return EpochMetrics(*(np.concatenate(parts) for parts in zip(*metrics, strict=True)))
 
     def _fit_segments(self, order: Indices) -> None:

@@ -17,7 +17,9 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import Complaint, ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
+from framework_parity.common.training.buffers import BUFFER, INITIAL, in_order, partners, parts
 from framework_parity.common.training.classifier import Parameters
+from framework_parity.common.training.dropout import Masks
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
 from framework_parity.common.training.forward_checks import INPUT, changing
@@ -64,6 +66,7 @@ class States(Recorder):
         self.unknown: str | None = None
         self.metrics: dict[str, list[float]] = {}
         self.points = sorted({0, *plan.probes, *plan.snapshots})
+        self.masks = Masks(int(plan.sha256[:8], 16))
 
     def __call__(self, trainer: Trainer, progress: Progress) -> None:
         known = len(self.states)
@@ -74,6 +77,8 @@ class States(Recorder):
             return
         held = self.states[progress.step]
         self.states[progress.step] = {name: held[name] for name in self.model.shapes}
+        kept_besides = trainer.buffers().items()
+        self.states[progress.step] |= {f"{BUFFER}{name}": array for name, array in kept_besides}
         try:
             kept = trainer.optimizer_state()
         except UnknownOptimizerError as error:
@@ -103,6 +108,7 @@ class States(Recorder):
 
     def begin(self, trainer: Trainer) -> None:
         self.check_targets(trainer)
+        trainer.masks = self.masks
         self.refuse(trainer.unequal())
         self.check(trainer.model.get_parameters())
         self.note_given(trainer)
@@ -138,8 +144,8 @@ class States(Recorder):
             raise self.refusal(
                 ParityError(
                     self.backend,
-                    "a model that computes the same from the same parameters and batch, in "
-                    "training and evaluation, and keeps nothing but its parameters",
+                    "a model that computes the same from the same parameters, buffers and batch, "
+                    "and draws no random numbers but by its framework's layer of dropout",
                     "; ".join(found),
                     "leave that out of the model to compare",
                 )
@@ -206,7 +212,8 @@ class Run:
         pairs = self.matched(built, made, recorder)
         own = self.arrangement
         others = {} if self.reference is None else self.reference.states()
-        start = self.given(self.before(0, others[0], {}) if others else self.draw(recorder), own)
+        drawn = self.reference.initial() if self.reference else self.draw(recorder)
+        start = self.given(drawn, own)
         try:
             trainer = fit(
                 d2l, built, data, self.plan, recorder, own.orders, start, dtype=self.dtype
@@ -216,6 +223,10 @@ class Run:
                 error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
             raise
         recorder.refuse(trainer.unequal())  # again: what a parameter of zero hid at first
+        self.buffers = self.named_buffers(trainer)
+        self.has_modes = trainer.has_modes
+        if self.reference is not None:
+            self.has_modes |= self.reference.facts["modes"]
         states = {step: self.restored(state, own) for step, state in recorder.states.items()}
         arrays = {
             "step_loss": trainer.step_loss,
@@ -224,7 +235,10 @@ class Run:
             "val_y_hat": own.restored_scores(scores(trainer)),
             **(recorder.feeding.arrays() if recorder.feeding else {}),
             **{f"initial/{name}": states[0][name] for name in self.model.shapes},
-            **stacked_states({step: state for step, state in states.items() if step}),
+            **{f"{INITIAL}/{n}": states[0][f"{BUFFER}{own}"] for own, n in self.buffers.items()},
+            **stacked_states(
+                {step: self.recorded(state) for step, state in states.items() if step}
+            ),
         }
         facts = {
             "backend": name,
@@ -235,6 +249,7 @@ class Run:
             **self.parameters(pairs),
             "inputs": self.inputs,
             ARGUMENTS: trainer.optimizer_arguments(self.plan.num_steps + 1),
+            "modes": self.has_modes,
         }
         recorder.worker.say("probing")
         before = {step: self.before(step, states[step], others) for step in self.plan.probes}
@@ -253,8 +268,9 @@ class Run:
         trained = {}
         if fed and first == 0:
             trained["loss"] = np.asarray(trainer.step_loss[0])
-            after = {n: v for n, v in states.get(1, {}).items() if n in self.model.shapes}
-            trained |= {f"update/{name}": value for name, value in after.items()}
+            after = self.recorded(states.get(1, {})).items()
+            trained |= {f"update/{n}": value for n, value in after if n in self.model.shapes}
+            trained |= {name: value for name, value in after if name.startswith(BUFFER)}
         recorder.refuse(changing(trained, [probes[first], again]))
         if self.reference is None:
             facts["orders"] = self.neutral_orders(trainer, before, probes)
@@ -364,11 +380,49 @@ class Run:
     def before(self, step: int, own: Parameters, others: Mapping[int, Parameters]) -> Parameters:
         """What a probed step begins with: the reference's state, as far as there is the like here.
 
-        What an optimizer has that the reference's has not is its own. The first step begins with
-        a new optimizer.
+        What an optimizer or the model has that the reference's has not is its own. The first step
+        begins with a new optimizer, and with the model's own buffers.
         """
-        kept = {name: own[name] for name in own if name in self.model.shapes or step}
-        return kept | {n: v for n, v in others.get(step, own).items() if n in kept}
+        names = {f"{BUFFER}{name}": f"{BUFFER}{other}" for name, other in self.buffers.items()}
+        given, found = others.get(step, {}), {}
+        for name, value in own.items():
+            if step or name in self.model.shapes:
+                found[name] = given.get(names.get(name, name), value)
+            elif name.startswith(BUFFER):
+                found[name] = value
+        return found
+
+    def named_buffers(self, trainer: Trainer) -> dict[str, str]:
+        """What the model's buffers are called in records: as those of the reference."""
+        if not (kept := trainer.buffers()):
+            return {}
+        X, _ = trainer.batch(self.plan.rows(0))
+        found = trainer.activations(trainer.model.get_parameters(), X)
+        ordered = in_order(kept, list(found))
+        common = {n[self.backend]: c for c, n in self.model.layers.items() if self.backend in n}
+        own = {}
+        for name in ordered:
+            layer, what = parts(name)
+            own[name] = ".".join(filter(None, (common.get(layer, layer), what)))
+        if self.reference is None:
+            return own
+        exact = {
+            name.removeprefix(BUFFER): array.shape[1:]
+            for name, array in self.reference.arrays.items()
+            if name.startswith(BUFFER)
+        }
+        pairs = partners({own[name]: kept[name].shape for name in ordered}, exact)
+        return {name: pairs[own[name]] for name in ordered if own[name] in pairs}
+
+    def recorded(self, state: Parameters) -> Parameters:
+        """A state by the names of records, without the buffers that the reference has not."""
+        names = {f"{BUFFER}{name}": f"{BUFFER}{other}" for name, other in self.buffers.items()}
+        kept = {name: names.get(name, name) for name in state}
+        return {
+            other: state[name]
+            for name, other in kept.items()
+            if name in names or not name.startswith(BUFFER)
+        }
 
     def restored(self, state: Parameters, arrangement: Arrangement) -> Parameters:
         """A state in the order of the plan's data; an optimizer's in the dtype of the run."""
@@ -392,41 +446,54 @@ class Run:
         if other is not None:
             X, y = np.ascontiguousarray(X[:, other.features]), other.targets(y)
         start = self.given(state, arrangement)
-        kept = {n.removeprefix(OPTIMIZER): start.pop(n) for n in state if n.startswith(OPTIMIZER)}
-        arrays = trainer.probe(start, X, y, kept if self.known else None, step)
-        activations = trainer.activations(start, X) if other is None else {}
+        kept, buffers = (
+            {n.removeprefix(kind): start.pop(n) for n in state if n.startswith(kind)}
+            for kind in (OPTIMIZER, BUFFER)
+        )
+        arrays = trainer.probe(start, X, y, kept if self.known else None, step, buffers, rows)
+        arrays = self.recorded(arrays)
+        passes = {}
+        for mode in ("forward", "evaluation") if other is None else ():
+            passes[mode] = trainer.activations(start, X, step, buffers, rows, mode == "forward")
+            arrays.setdefault(f"{mode}/y_hat", passes[mode].pop("y_hat").values)
         sorter = np.argsort(rows)
         back = sorter[np.searchsorted(rows, planned, sorter=sorter)]
         kinds = ("gradient/", "update/", OPTIMIZER)
         found = {name: array for name, array in arrays.items() if name.startswith(kinds)}
         arrays |= self.restored(found, arrangement)
         arrays["example_loss"] = per_example(arrays["example_loss"], len(rows))
-        for name in ("forward/y_hat", "example_loss", "data/y"):
+        for name in ("example_loss", "data/y"):
             arrays[name] = arrays[name][back]
         arrays["data/y"] = arrangement.restored_targets(whole(arrays["data/y"]))
-        arrays["forward/y_hat"] = arrangement.restored_scores(arrays["forward/y_hat"])
+        for name in {"forward/y_hat", "evaluation/y_hat"} & {*arrays}:
+            arrays[name] = arrangement.restored_scores(arrays[name][back])
         if not self.data.has_classes:
             del arrays["metric/accuracy"]
         arrays.pop("data/X")
+        if not self.has_modes:  # evaluation's are those of training
+            passes.pop("evaluation", None)
         earlier: dict[tuple[object, ...], str] = {}
-        for name, (kind, value, given) in self.model.renamed(self.backend, activations).items():
-            self.kinds[name] = kind
-            arrays.setdefault(f"forward/{name}", self.restored_activation(name, value, step, back))
-            if given is not None and self.member is None:  # of members it is not asked
-                if (source := earlier.get(_bits(given))) is None:
-                    arrays[f"{INPUT}{name}"] = cut(given)
-                else:
-                    self.inputs[name] = source
-            earlier[_bits(value)] = name
+        for mode, activations in passes.items():
+            for name, (kind, value, given) in self.model.renamed(self.backend, activations).items():
+                self.kinds[name] = kind
+                key = f"{mode}/{name}"
+                arrays.setdefault(key, self.restored_activation(key, value, step, back))
+                # Of members it is not asked.
+                if given is not None and self.member is None and mode == "forward":
+                    if (source := earlier.get(_bits(given))) is None:
+                        arrays[f"{INPUT}{name}"] = cut(given)
+                    else:
+                        self.inputs[name] = source
+                earlier[_bits(value)] = name
         return arrays
 
-    def restored_activation(self, name: str, value: Array, step: int, back: Array) -> Array:
+    def restored_activation(self, key: str, value: Array, step: int, back: Array) -> Array:
         """What a layer gave, with examples, features and classes in the plan's order; cut.
 
         Which of these an axis holds is not known. A member of the ensemble is without fault: of
         all that its axes may be, they are what brings it nearest to the reference.
         """
-        key, tried, n = f"probe/{step}/forward/{name}", [value], len(back)
+        key, tried, n = f"probe/{step}/{key}", [value], len(back)
         if not self.member or self.reference is None or key not in self.reference.arrays:
             return cut(value)
         exact = self.reference.arrays[key]
@@ -523,7 +590,8 @@ def stacked_states(states: Mapping[int, Parameters]) -> dict[str, Array]:
         name: np.stack([state.get(name, np.zeros_like(last[name])) for state in states.values()])
         for name in last
     }
-    return {n if n.startswith(OPTIMIZER) else f"parameters/{n}": kept[n] for n in kept}
+    named = OPTIMIZER, BUFFER
+    return {n if n.startswith(named) else f"parameters/{n}": kept[n] for n in kept}
 
 
 def own_model(
@@ -546,10 +614,11 @@ def own_model(
     try:
         found, made = _load(model, backend), Plan.load(plan)
         recorder = States(worker, found, backend, made, member)
-        worker.backend(backend)  # imported while the reference trains
+        d2l = worker.backend(backend)  # imported while the reference trains
         if reference is not None:
             wait_for(reference)
-        return Run(found, made, dtype, member, reference).train(backend, recorder)
+        with d2l.Trainer.dropout_from(recorder.masks):
+            return Run(found, made, dtype, member, reference).train(backend, recorder)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         received = f"{error!r}, which ends its process"
         complaint = Complaint(model, "a model that trains", received, "take that out")

@@ -126,23 +126,17 @@ OPTIMIZER_FAULTS = {
 """By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
-    "dropout": ("", "nn.Dropout(0.5, deterministic=False)(X)", "Dropout_0 needs PRNG"),
+    "dropout of columns": (
+        "",
+        "nn.Dropout(0.5, broadcast_dims=(1,), deterministic=False)(X)",
+        "Dropout_0 needs PRNG",
+    ),
     "noise": ("", 'X + jax.random.normal(self.make_rng("noise"), X.shape)', 'PRNG for "noise"'),
     "numpy": ("", 'X * __import__("numpy").random.rand()', "NumPy's random"),
-    "batch norm": (
-        "",
-        "nn.BatchNorm(use_running_average=False, use_scale=False, use_bias=False)(X)",
-        "batch_stats/BatchNorm_0/mean",
-    ),
-    "frozen batch norm": (
-        "",
-        "nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)(X)",
-        "batch_stats/BatchNorm_0/mean",
-    ),
     "state": (
         "",
         'X + self.variable("cache", "seen", jnp.zeros, ()).value.astype(X.dtype)',
-        "cache/seen",
+        None,
     ),
     "no dropout": ("", "nn.Dropout(0.5, deterministic=True)(X)", None),
     "layer norm": ("", "nn.LayerNorm(use_scale=False, use_bias=False)(X)", None),
@@ -185,3 +179,31 @@ def jax_model(d2l, num_inputs, num_outputs, lr):
     "Dense_1/bias",  # made before the one inside its brackets
 )
 """A network of layers as they stand, and what a last one without ``BIAS`` lacks."""
+
+MODES = """
+def jax_model(d2l, num_inputs, num_outputs, lr):
+    from flax import linen as nn
+    from jax import numpy as jnp
+
+    class Mine(d2l.Classifier):
+        lr: float
+
+        @nn.compact
+        def __call__(self, X, training):
+            def norm(name, off=not training, momentum=0.9):
+                return nn.BatchNorm(use_running_average=off, momentum=momentum, name=name)
+
+            H = jnp.tanh(NORM(nn.Dense(16, use_bias=False)(X)))
+            H = self.named("drop", DROPPED)
+            return nn.Dense(num_outputs)(jnp.tanh(norm("norm2")(nn.Dense(16, use_bias=False)(H))))
+
+    return Mine(lr)
+"""
+"""A network with two modes, and what stands in it if it is sound, or what is wrong with it."""
+MODES_SOUND = {
+    "NORM": 'norm("norm1")',
+    "DROPPED": "nn.Dropout(0.25)(H, deterministic=not training)",
+}
+MODES_FAULTS = {
+    "of the batch in evaluation": {"NORM": 'norm("norm1", off=False)'},
+}

@@ -109,9 +109,9 @@ OPTIMIZER_FAULTS = {
 """By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
-    "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", "net (Dropout)"),
-    "dropout inside": (
-        "self.net = nn.Sequential(); self.net.add(nn.Flatten(), nn.Dropout(0.5))",
+    "dropout": ("self.net = nn.Dropout(0.5)", "self.net(X)", None),
+    "dropout of columns": (
+        "self.net = nn.Sequential(); self.net.add(nn.Flatten(), nn.Dropout(0.5, axes=(0,)))",
         "self.net(X)",
         "net.1 (Dropout)",
     ),
@@ -125,7 +125,7 @@ UNEQUAL = {
     "batch norm": (
         "self.net = nn.BatchNorm(center=False, scale=False); self.net.initialize()",
         "self.net(X)",
-        "net (BatchNorm)",
+        None,
     ),
     "dropout of nothing": ("self.net = nn.Dropout(0.0)", "self.net(X)", None),
     "layer norm": (
@@ -176,3 +176,43 @@ def mxnet_model(d2l, num_inputs, num_outputs, lr):
     "net.3.bias",
 )
 """A network of layers as they stand, and what a last one without ``BIAS`` lacks."""
+
+MODES = """
+def mxnet_model(d2l, num_inputs, num_outputs, lr):
+    from mxnet import autograd, np as mx
+    from mxnet.gluon import nn
+
+    def trained(layer, X):
+        with autograd.train_mode():
+            return layer(X)
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            self.first = nn.Dense(16, use_bias=False)
+            self.norm1 = nn.BatchNorm(momentum=MOMENTUM)
+            self.dropout = nn.Dropout(0.25)
+            self.second, self.norm2 = nn.Dense(16, use_bias=False), nn.BatchNorm()
+            self.third = nn.Dense(num_outputs)
+            self.initialize()
+
+        def forward(self, X):
+            H = mx.tanh(NORM)
+            H = self.named("drop", DROPPED)
+            return self.third(mx.tanh(self.norm2(self.second(H))))
+
+    return Mine()
+"""
+"""A network with two modes, and what stands in it if it is sound, or what is wrong with it."""
+MODES_SOUND = {
+    "MOMENTUM": "0.9",
+    "NORM": "self.norm1(self.first(X))",
+    "DROPPED": "self.dropout(H)",
+}
+MODES_FAULTS = {
+    "rotated": {"DROPPED": "mx.roll(self.dropout(mx.roll(H, 1, 0)), -1, 0)"},
+    "dropped in evaluation": {"DROPPED": "trained(self.dropout, H)"},
+    "not updated": {"MOMENTUM": "1.0"},
+    "of the batch in evaluation": {"NORM": "trained(self.norm1, self.first(X))"},
+}

@@ -92,16 +92,15 @@ OPTIMIZER_FAULTS = {
 """By name: the optimizer that it should be, what stands there, and step, what is off and why."""
 
 UNEQUAL = {
-    "dropout": ("self.net = tf.keras.layers.Dropout(0.5)", "self.net(X)", "(Dropout)"),
+    "alpha dropout": (
+        "self.net = tf.keras.layers.AlphaDropout(0.5)",
+        "self.net(X)",
+        "seed_generator_state changed by a forward pass; random numbers in net (AlphaDropout)",
+    ),
     "dropout inside": (
         "self.net = tf.keras.Sequential([tf.keras.layers.Dropout(0.5)])",
         "self.net(X)",
-        "(Dropout)",
-    ),
-    "dropout always": (
-        "self.net = tf.keras.layers.Dropout(0.5)",
-        "self.net(X, training=True)",
-        "(Dropout)",
+        None,
     ),
     "noise": (
         "self.net = [tf.keras.layers.GaussianNoise(0.1)]",
@@ -110,15 +109,10 @@ UNEQUAL = {
     ),
     "function": ("pass", "tf.nn.dropout(X, 0.5)", "random numbers in forward"),
     "normal": ("pass", "X + tf.random.normal(tf.shape(X))", "random numbers in forward"),
-    "batch norm": (
-        "self.net = tf.keras.layers.BatchNormalization(center=False, scale=False)",
-        "self.net(X)",
-        "moving_mean",
-    ),
     "batch norm of always": (
         "self.net = tf.keras.layers.BatchNormalization(center=False, scale=False)",
         "self.net(X, training=True)",
-        "moving_mean",
+        None,
     ),
     "layer norm": (
         "self.net = tf.keras.layers.LayerNormalization(center=False, scale=False)",
@@ -168,3 +162,32 @@ def tensorflow_model(d2l, num_inputs, num_outputs, lr):
     "net.3.bias",
 )
 """A network of layers as they stand, and what a last one without ``BIAS`` lacks."""
+
+MODES = """
+def tensorflow_model(d2l, num_inputs, num_outputs, lr):
+    import tensorflow as tf
+    from tensorflow.keras.layers import BatchNormalization, Dense, Dropout
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            self.lr = lr
+            self.first = Dense(16, use_bias=False)
+            self.norm1 = BatchNormalization(momentum=MOMENTUM, epsilon=1e-5)
+            self.dropout = Dropout(0.25)
+            self.second = Dense(16, use_bias=False)
+            self.norm2 = BatchNormalization(momentum=0.9, epsilon=1e-5)
+            self.third = Dense(num_outputs)
+
+        def forward(self, X):
+            H = tf.tanh(self.norm1(self.first(X)))
+            H = self.named("drop", DROPPED)
+            return self.third(tf.tanh(self.norm2(self.second(H))))
+
+    return Mine()
+"""
+"""A network with two modes, and what stands in it if it is sound, or what is wrong with it."""
+MODES_SOUND = {"MOMENTUM": "0.9", "DROPPED": "self.dropout(H)"}
+MODES_FAULTS = {
+    "rotated": {"DROPPED": "tf.roll(self.dropout(tf.roll(H, 1, 0)), -1, 0)"},
+    "not updated": {"MOMENTUM": "1.0"},
+}

@@ -143,17 +143,22 @@ UNEQUAL = {
     "dropout": (
         "self.net = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))",
         "self.net(X)",
-        "net.1 (Dropout)",
+        None,
     ),
-    "rare dropout": ("self.net = nn.Dropout(1e-9)", "self.net(X)", "PyTorch's random generator"),
+    "rare alpha dropout": (
+        "self.net = nn.AlphaDropout(1e-9)",
+        "self.net(X)",
+        "PyTorch's random generator",
+    ),
     "alpha dropout": ("self.net = nn.AlphaDropout(0.1)", "self.net(X)", "net (AlphaDropout)"),
-    "function": ("pass", "F.dropout(X, 0.5)", "random numbers in forward"),
+    "function": ("pass", "F.dropout(X, 0.5)", None),
+    "function of channels": ("pass", "F.dropout1d(X[:, None])[:, 0]", "random numbers in forward"),
     "noise": ("pass", "X + 0.1 * torch.randn_like(X)", "random numbers in forward"),
     "numpy": ("import numpy; self.draw = numpy.random.rand", "X * self.draw()", "NumPy's random"),
     "batch norm": (
         "self.net = nn.BatchNorm1d(num_inputs, affine=False)",
         "self.net(X)",
-        "net.running_mean",
+        None,
     ),
     "batch norm of the batch": (
         "self.net = nn.BatchNorm1d(num_inputs, affine=False, track_running_stats=False)",
@@ -163,7 +168,7 @@ UNEQUAL = {
     "instance norm": (
         "self.net = nn.InstanceNorm1d(1, track_running_stats=True)",
         "self.net(X[:, None])[:, 0]",
-        "net.running_mean",
+        None,
     ),
     "slopes": ("self.net = nn.RReLU()", "self.net(X - 0.5)", "net (RReLU)"),
     "noise in a gradient": (
@@ -171,7 +176,12 @@ UNEQUAL = {
         "X",
         "from the same parameters",
     ),
-    "mode": ("pass", "X * 2 if self.training else X", "forward computing otherwise in training"),
+    "mode": ("pass", "X * 2 if self.training else X", None),
+    "noise in evaluation": (
+        "pass",
+        "X if self.training else X + torch.randn_like(X)",
+        "random numbers in forward",
+    ),
     "dropout of nothing": ("self.net = nn.Dropout(0.0)", "self.net(X)", None),
     "dropout never": ("self.net = nn.Dropout(0.5).eval()", "self.net(X)", None),
     "layer norm": (
@@ -219,3 +229,39 @@ def torch_model(d2l, num_inputs, num_outputs, lr):
     "net.5.bias",
 )
 """A network of layers as they stand, and what a last one without ``BIAS`` lacks."""
+
+MODES = """
+def torch_model(d2l, num_inputs, num_outputs, lr):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Always(nn.BatchNorm1d):
+        def train(self, mode=True):
+            return super().train(True)
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.lr = lr
+            self.first, self.norm1 = nn.Linear(num_inputs, 16, bias=False), NORM
+            self.second, self.norm2 = nn.Linear(16, 16, bias=False), nn.BatchNorm1d(16)
+            self.third = nn.Linear(16, num_outputs)
+
+        def forward(self, X):
+            H = torch.tanh(self.norm1(self.first(X)))
+            H = self.named("drop", DROPPED)
+            return self.third(torch.tanh(self.norm2(self.second(H))))
+
+    return Mine()
+"""
+"""A network with two modes, and what stands in it if it is sound, or what is wrong with it."""
+MODES_SOUND = {"NORM": "nn.BatchNorm1d(16)", "DROPPED": "F.dropout(H, 0.25, self.training)"}
+MODES_FAULTS = {
+    "rotated": {"DROPPED": "F.dropout(H.roll(1, 0), 0.25, self.training).roll(-1, 0)"},
+    "dropped in evaluation": {"DROPPED": "F.dropout(H, 0.25)"},
+    "not updated": {"NORM": "nn.BatchNorm1d(16, momentum=0.0)"},
+    "of the batch in evaluation": {"NORM": "Always(16)"},
+}
+UNBIASED = True
+"""Whether the running variance is made of unbiased ones, unlike the reference's."""

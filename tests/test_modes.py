@@ -201,6 +201,8 @@ def test_masks_follow_the_examples_and_keep_as_many_as_they_should():
     assert (kept(7, step, 0, rows[order], shape, 0.25) == mask[order]).all()
     assert (kept(7, step, 0, rows[:10], (10, 40), 0.25) == mask[:10]).all()
     assert (kept(7, step, 0, rows, (4000, 10), 0.25).reshape(shape) == mask).all()
+    turned = kept(7, step, 0, rows, (1000, 3, 4, 5), 0.25).transpose(0, 2, 3, 1)
+    assert (kept(7, step, 0, rows, (1000, 4, 5, 3), 0.25) == turned).all()
     others = [(8, step, 0, rows), (7, step + 1, 0, rows), (7, step, 1, rows)]
     for given in [*others, (7, step, 0, rows + 1)]:
         agree = (kept(*given, shape, 0.25) == mask).mean()

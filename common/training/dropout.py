@@ -79,6 +79,9 @@ class Masks:
 def kept(seed: int, step: Any, layer: int, rows: Any, shape: Sequence[int], rate: float) -> Any:
     """A mask: true with the probability 1 − ``rate``.
 
+    It is made with its axes in the order of their sizes: so it is the same where channels come
+    first and where they come last, unless there are as many channels as places.
+
     Other arguments as of :class:`Masks`. In NumPy or JAX, whichever ``step`` and ``rows`` are.
 
     Args:
@@ -88,7 +91,9 @@ def kept(seed: int, step: Any, layer: int, rows: Any, shape: Sequence[int], rate
     keys = _mixed(rows.astype(np.uint32) ^ np.uint32(seed))
     keys = _mixed(_mixed(keys + step.astype(np.uint32)) + np.uint32(layer))
     drawn = _mixed(keys[:, None] ^ numbers[None])
-    return (drawn >= np.uint32(min(round(rate * 2**32), 2**32 - 1))).reshape(tuple(shape))
+    mask = drawn >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+    axes = [0, *sorted(range(1, len(shape)), key=lambda axis: shape[axis])]
+    return mask.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes).tolist())
 
 
 def scaled(mask: Array, rate: float, dtype: Any) -> Array:

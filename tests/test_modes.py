@@ -172,7 +172,7 @@ def test_modes_are_told_and_what_is_wrong_with_them_is_found(folder, judge, tmp_
         path.write_text(text)
     python = find_environment(discover()[name], None, build=False).python
     command = [python, "-m", "tests.train_models", name, folder / "plan", *files.values()]
-    process = run(command, cache_directory(), cwd=ROOT)
+    process = run(command, cache_directory(), cwd=ROOT, OMP_NUM_THREADS="1")
     assert process.returncode == 0, process.stderr
     reasons = json.loads(process.stdout.splitlines()[-1])
     assert set(reasons.values()) == {None}, reasons

@@ -225,8 +225,8 @@ class Trainer(AbstractTrainer):
         calls = [
             (*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found.items()
         ]
-        y_hat = Activation("", np.asarray(y_hat))
-        return {**Pass(np.empty(0), calls).activations(), "y_hat": y_hat}
+        y_hat = {} if training else {"y_hat": Activation("", np.asarray(y_hat))}
+        return Pass(np.empty(0), calls).activations() | y_hat
 
     @_in_dtype
     def optimizer_arguments(self, num_steps):

@@ -172,7 +172,8 @@ class Trainer(AbstractTrainer):
     def activations(self, parameters, X, step=0, buffers=None, rows=None, training=True):
         with self._lent(parameters, step, buffers, rows, len(X)) as model:
             found = self.watched_pass(model, tf.constant(X), training)
-            return {**found.activations(), "y_hat": Activation("", found.y_hat)}
+            y_hat = {} if training else {"y_hat": Activation("", found.y_hat)}
+            return found.activations() | y_hat
 
     @contextmanager
     def _lent(self, parameters, step, buffers, rows, examples):

@@ -215,7 +215,8 @@ class EagerTrainer(Trainer):
             model.set_parameters(parameters)
             model.set_buffers(buffers or {})
             found = self.watched_pass(model, self.tensor(np.array(X)), training)
-            return {**found.activations(), "y_hat": Activation("", found.y_hat)}
+            y_hat = {} if training else {"y_hat": Activation("", found.y_hat)}
+            return found.activations() | y_hat
 
     def _of(self, step: int, rows: Indices | None, examples: int) -> AbstractContextManager[None]:
         return self.masked(step, np.arange(examples) if rows is None else rows)

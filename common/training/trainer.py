@@ -362,8 +362,8 @@ class Trainer(ABC):
         The model is left as it was. Arguments as of :meth:`probe` and :meth:`watched_pass`.
 
         Returns:
-            By the name of the layer, in the order in which they are computed; in the end
-            ``y_hat``, what ``forward`` gives.
+            By the name of the layer, in the order in which they are computed; of evaluation also
+            ``y_hat``, what ``forward`` gives: a probe has that of training.
         """
 
     # The shared half

@@ -455,7 +455,8 @@ class Run:
         passes = {}
         for mode in ("forward", "evaluation") if other is None else ():
             passes[mode] = trainer.activations(start, X, step, buffers, rows, mode == "forward")
-            arrays.setdefault(f"{mode}/y_hat", passes[mode].pop("y_hat").values)
+        if passes:
+            arrays["evaluation/y_hat"] = passes["evaluation"].pop("y_hat").values
         sorter = np.argsort(rows)
         back = sorter[np.searchsorted(rows, planned, sorter=sorter)]
         kinds = ("gradient/", "update/", OPTIMIZER)

@@ -68,7 +68,7 @@ def partners(
         else:
             found = {same_name(name): name for name in theirs}
             pairs |= {n: found[same_name(n)] for n in ours if same_name(n) in found}
-    return pairs
+    return {name: pairs[name] for name in own if name in pairs}
 
 
 def same_name(name: str) -> str:

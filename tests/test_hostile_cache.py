@@ -24,9 +24,11 @@ from framework_parity.common.core.machine import check_memory
 from framework_parity.common.data.datasets import Synthetic
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments import environment, filled_once
+from framework_parity.common.environments.backend import Environment
 from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.environments.environment import environment_folder
 from framework_parity.common.environments.lock import wait_for
+from framework_parity.common.execution.launcher import mend
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -63,6 +65,16 @@ def built(tmp_path, monkeypatch):
     wanted = backend(tmp_path / "backends", f"{PACKAGE}==1.0\n")
     assert find_environment(wanted).reason is None
     return wanted, environment_folder(wanted), builds
+
+
+def test_a_library_that_lost_files_is_named_with_what_to_delete(built):
+    wanted, folder, _ = built
+    found = find_environment(wanted)
+    assert mend(found, "ModuleNotFoundError: No module named 'x.y'").endswith(
+        f"; if {folder} is damaged, delete it: it is built again"
+    )
+    assert mend(found, "ValueError") == ""
+    assert mend(Environment("x", Path(sys.executable)), "ImportError") == ""
 
 
 def rewrite(content):

@@ -19,7 +19,7 @@ import pytest
 
 from framework_parity.common.core.programs import MARK, run_to_end, started_by
 from framework_parity.common.execution import process as processes
-from framework_parity.common.execution.process import OwnProcess, cut_log
+from framework_parity.common.execution.process import OwnProcess, cut_log, log_tail
 from framework_parity.common.report.report import Report
 from tests.helpers import (
     COMPARE,
@@ -209,6 +209,27 @@ def test_what_a_worker_started_ends_with_it(begin, tmp_path, kind):
     from tests.helpers import processes as named
 
     wait_until(lambda: not named(name))
+
+
+FIFOS = r"""for last; do :; done; out="$(sed -n 's/^ "record": "\(.*\)",$/\1/p' "$last")"
+mkdir "$out"; mkfifo "$out/record.json" "$out/arrays.npz"; rm "$out.log"; mkfifo "$out.log"
+exit 0"""
+
+
+def test_pipes_where_files_should_be_hold_nobody(begin, tmp_path):
+    """The record's files, and the log."""
+    python = interpreter(tmp_path / "python", f"{WORKER}-scratch.request.json", FIFOS)
+    out = tmp_path / "out"
+    words = ("--quiet", "--timeout", "60", "--python", f"{PLAIN}={python}", "--out", out)
+    with begin("benchmark", PLAIN, *SMALL, *words) as process:
+        process.communicate(timeout=50)
+    assert process.returncode == 3
+    first, second = Report.load(out).runs
+    assert first["status"] == "failed"
+    assert "bad record" in first["reason"]
+    assert "a pipe, not a regular file" in first["reason"]
+    assert log_tail(out / "runs" / f"{PLAIN}-scratch.log") == ""
+    assert second["grade"] == "rounding"
 
 
 def test_a_time_limit_ends_what_runs_away(tmp_path):

@@ -35,7 +35,14 @@ from framework_parity.common.report.facts import EXIT_AGREE, EXIT_DISAGREE, EXIT
 from framework_parity.common.report.findings import tile
 from framework_parity.common.report.wording import run_lines
 from framework_parity.common.training.plan import Plan
-from framework_parity.common.training.record import COMPUTED, HISTORY, KNOWN, Record, RecordError
+from framework_parity.common.training.record import (
+    COMPUTED,
+    HISTORY,
+    KNOWN,
+    LARGEST,
+    Record,
+    RecordError,
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,9 @@ def load_arrays(run: str | Path | Mapping[str, Array]) -> dict[str, Array]:
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise ParityError(name, "finite numbers", f"others in {key}", "the training failed")
+        if np.abs(array.astype(np.float64)).max(initial=0.0) > LARGEST:
+            expected = f"numbers up to {LARGEST:g}"
+            raise ParityError(name, expected, f"larger ones in {key}", "the training failed")
     return arrays
 
 

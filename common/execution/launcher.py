@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from framework_parity.common.core.cache import cache_directory
 from framework_parity.common.core.device import DEVICE_VARIABLE, DEVICES
 from framework_parity.common.core.errors import told
 from framework_parity.common.core.outside import misfit, parse_json
@@ -241,7 +242,7 @@ class _Launcher:
             status, reason = "failed", ENDED if killed and self._ended else reason
         self._tell(job.name, {"event": status})
         if reason not in (None, ENDED) and (tail := log_tail(job.request.log)):
-            reason = f"{reason}; its log ends: {tail}"
+            reason = f"{reason}; its log ends: {tail}{mend(job.environment, tail)}"
         return status, reason
 
     def _close(self, process: Process | None) -> None:
@@ -250,6 +251,19 @@ class _Launcher:
                 return
             self._processes.remove(process)
         process.close()
+
+
+NOT_IMPORTED = ("ImportError", "ModuleNotFoundError", "cannot open shared object file")
+
+
+def mend(environment: Environment, tail: str) -> str:
+    """What to do about a log that ends so: an environment in the cache may have lost some files."""
+    folder = cache_directory() / "environments"
+    if environment.python is None or folder not in environment.python.parents:
+        return ""
+    own = folder / environment.python.relative_to(folder).parts[0]
+    said = f"; if {own} is damaged, delete it: it is built again"
+    return said * any(words in tail for words in NOT_IMPORTED)
 
 
 PROGRESS: dict[str, Any] = {

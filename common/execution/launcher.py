@@ -297,4 +297,6 @@ def parse(line: str) -> dict[str, Any] | None:
     epoch, of = facts.get("epoch"), facts.get("max_epochs")
     if epoch is None and of is None:
         return facts
-    return facts if epoch and of and 0 < epoch <= of <= MOST_EPOCHS else None
+    if epoch is None or of is None:
+        return None
+    return facts if 0 <= epoch <= of <= MOST_EPOCHS else None

@@ -26,6 +26,7 @@ from tests.helpers import (
     FRAMEWORKS,
     PLAIN,
     SMALL,
+    alive,
     heed_interrupts,
     interpreter,
     user_environment,
@@ -240,6 +241,16 @@ def test_a_time_limit_ends_what_runs_away(tmp_path):
     assert process.failure() == ("ended with exit status 3", False)
     process.close()
     assert time.monotonic() - started < 10
+
+
+def test_what_was_there_before_is_left_alone(begin, tmp_path):
+    """A shell's background process is a child of what the shell becomes."""
+    words = [*COMPARE, "nonsense"]
+    script = 'sleep 600 >/dev/null 2>&1 & echo $! > "$0"; exec "$@"'
+    subprocess.run(["sh", "-c", script, tmp_path / "pid", *words], capture_output=True)
+    pid = int((tmp_path / "pid").read_text())
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_program_ends_though_what_it_started_holds_its_pipes():

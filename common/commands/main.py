@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is not None:
         return _answer(list(arguments), is_program=False)
-    adopt_orphans()
+    others = adopt_orphans()
     words, status = sys.argv[1:], EXIT_INCOMPLETE
     with lasting_streams() as out:
         try:
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as end:  # of a help
             status = EXIT_AGREE if end.code is None else int(end.code)
         finally:
-            end_children()
+            end_children(others)
         sys.stdout.flush()
         if out.failure and not out.was_left:
             lost = ("standard output", "one that can be written", told(out.failure))

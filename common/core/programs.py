@@ -132,19 +132,25 @@ def started_by(pid: int, mark: str = "") -> list[int]:
     return [each for each in found if each not in (pid, os.getpid())]
 
 
-def adopt_orphans() -> None:
-    """From now on what this process's descendants leave behind becomes its own child; on Linux."""
+def adopt_orphans() -> list[int]:
+    """From now on what this process's descendants leave behind becomes its own child; on Linux.
+
+    Returns:
+        The children that it has by now: whoever was there before has left them to it.
+    """
     if sys.platform == "linux":
         import ctypes
 
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return started_by(os.getpid())
 
 
-def end_children() -> None:
-    """Kill everything that descends from this process."""
+def end_children(others: Sequence[int]) -> None:
+    """Kill everything that descends from this process, but for ``others`` and what they started."""
     for _ in range(ATTEMPTS):
-        if not (found := started_by(os.getpid())):
+        spared = {*others, *(pid for other in others for pid in started_by(other))}
+        if not (found := [pid for pid in started_by(os.getpid()) if pid not in spared]):
             return
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -118,7 +118,6 @@ def notices():
     for steps in (0, 9, 23):
         yield from comparable_lines(of.report("chaotic", [], free_running=of.free_running(steps)))
     yield Thresholds().sentence()
-    yield Thresholds().sentence(own_model=True)
 
 
 def unconfirmed(judge):

@@ -1,9 +1,13 @@
 """What every comparison has, a model of one's own has, too: golden records, a second look, …"""
 
+import numpy as np
 import pytest
 
 from framework_parity.common.core.errors import ParityError
-from framework_parity.common.execution.processes import REFERENCE
+from framework_parity.common.execution.processes import EVALUATION, MEMBERS, REFERENCE
+from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.recomputed import with_recomputed
+from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.compare import compare_model, save_baseline
 from tests.helpers import PLAIN
@@ -85,6 +89,72 @@ def test_golden_records_of_another_network_are_refused(saved, folder, tmp_path):
     place.write_text(PLAIN_MODEL.replace("6", "5"))
     with pytest.raises(ParityError, match="one of a model of other parameters"):
         compare_model(place, [PLAIN], baseline=saved[1], out=tmp_path / "out", **SMALL)
+
+
+# What parameters give in float64
+
+
+@pytest.fixture(scope="module")
+def judged(saved):
+    """The judge of the saved comparison, and its run's record, with what its parameters give."""
+    folder = saved[0].folder
+    plan = Plan.load(folder / "plan")
+    known = {}
+    for key, array in Record.read(folder / "reference" / EVALUATION).arrays.items():
+        known.setdefault(key.rpartition("/")[0], {})[key.rpartition("/")[2]] = array
+    names = (REFERENCE, *MEMBERS)
+    records = [Record.load(folder / "reference" / name) for name in names]
+    records = [with_recomputed(r, known.get(n, {})) for n, r in zip(names, records, strict=True)]
+    judge = ModelJudge.measure(plan, plan.data(), records[0], records[1:])
+    run = f"{PLAIN}-mine"
+    return judge, with_recomputed(Record.load(folder / "runs" / run), known[run])
+
+
+def changed(record, **changes):
+    """A record with other arrays, or another last value of a metric."""
+    history = {name: [*values] for name, values in record.facts["history"].items()}
+    for name in history.keys() & changes.keys():
+        history[name][-1] += changes.pop(name)
+    return Record({**record.facts, "history": history}, {**record.arrays, **changes})
+
+
+def test_sound_numbers_are_those_of_the_parameters(judged):
+    judge, record = judged
+    found = judge.judge(record)
+    assert found.grade == "rounding"
+    assert found.stages["metric"].envelopes <= 4
+    exact = record.arrays["recomputed/losses"][-1]
+    assert record.facts["history"]["val_loss"][-1] == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["val_loss", "val_accuracy", "val_y_hat"])
+def test_a_number_that_its_parameters_do_not_give_is_found(judged, name):
+    judge, record = judged
+    last = judge.plan.num_steps - 1
+    if name == "val_y_hat":
+        other = changed(record, val_y_hat=record.arrays["val_y_hat"] + np.float32(1e-3))
+    else:
+        other = changed(record, **{name: 1e-2 if name == "val_loss" else 0.2})
+    found = next(f for f in judge.metric_findings(other) if f.tensor == name and f.envelopes > 4)
+    assert found.step == last
+
+
+def test_a_flip_is_explained_by_the_error_of_the_scores_alone(judged):
+    """Two of the reference's scores are nearly a tie: a run may see them in the other order."""
+    judge, record = judged
+    exact = judge.oracle.val_logits
+    ours, theirs = exact[0].argsort()[-2:][::-1]
+    margin = exact[0, ours] - exact[0, theirs]
+    scores = record.arrays["recomputed/scores"].copy()
+    for far, explained in ((1.001 * margin, True), (0.0, False)):
+        moved = scores.copy()
+        moved[0, theirs] += far
+        reported = record.arrays["val_y_hat"].copy()
+        reported[0, theirs] += np.float32(1.01 * margin)
+        arrays = {"recomputed/scores": moved, "val_y_hat": reported}
+        other = Record(record.facts, {**record.arrays, **arrays})
+        (flip,) = judge.flips(other, judge.scores(other))
+        assert (flip["example"], flip["explained"]) == (0, explained)
 
 
 # What two frameworks show

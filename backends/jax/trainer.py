@@ -232,6 +232,11 @@ class Trainer(AbstractTrainer):
     def optimizer_arguments(self, num_steps):
         return arguments(self.optim, self.model, self.state.params, num_steps)
 
+    @_in_dtype
+    def hold(self, parameters):
+        params = self._put_tree(self.model.build_tree(parameters))
+        self.state = self.state.replace(params=params)
+
     def optimizer_state(self):
         return named(memory(self.state.opt_state), self.model.name_leaves)
 

@@ -13,15 +13,18 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from framework_parity.common.commands.model_comparison import (
+    Recomputed,
     confirmation,
     ended_early,
     load_model_judge,
     model_facts,
     notices_of_model,
+    recompute,
 )
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.commands.reprobe import second_look
 from framework_parity.common.commands.run_facts import repeat_facts, row, run_facts, unavailable
+from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import NotRunError, ParityError, told
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.data_module import DataModule
@@ -36,6 +39,7 @@ from framework_parity.common.execution.processes import (
 from framework_parity.common.judging.grades import UNCONFIRMED, unlearned, verdict
 from framework_parity.common.judging.judge import Judge, Judgement
 from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.recomputed import with_recomputed
 from framework_parity.common.judging.softmax_judge import SoftmaxJudge
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import ENSEMBLE_MEMBERS
@@ -67,12 +71,13 @@ def judge_comparison(
 ) -> dict[str, Any]:
     """Judge every record of a comparison; the facts of its report."""
     regression, plan, subject = regression or Regression(), execution.plan, execution.subject
-    judge = judge_of(execution, data, outcomes, thresholds)
+    recomputed, unknown = recompute(execution, contenders, outcomes)
+    judge = judge_of(execution, data, outcomes, thresholds, recomputed)
     judge.envelope.save(execution.reference_folder(f"{ENVELOPE}.npz"))
-    judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats)
+    judged, runs = judge_runs(judge, execution, contenders, outcomes, repeats, recomputed)
     found = [judged.get(contender.name) for contender in contenders]
     read = {name: each[0] for name, each in judged.items() if isinstance(each, tuple)}
-    notices = [*gave_way(contenders), *what_the_plan_teaches(judge)]
+    notices = [*gave_way(contenders), *what_the_plan_teaches(judge), *unknown]
     if isinstance(judge, ModelJudge):
         said, is_confirmed = confirmation(judge, execution, outcomes)
         notices += said
@@ -119,6 +124,7 @@ def judge_runs(
     contenders: Sequence[Contender],
     outcomes: Mapping[str, Outcome],
     repeats: int,
+    recomputed: Recomputed,
 ) -> tuple[dict[str, tuple[Record, Judgement] | str], list[dict[str, Any]]]:
     """What was found of each run, by name, and the rows of the report."""
     judged: dict[str, tuple[Record, Judgement] | str] = {}
@@ -137,7 +143,8 @@ def judge_runs(
 
     # NumPy computes without the interpreter's lock: as many runs at once as there were workers.
     with ThreadPoolExecutor(max_workers=execution.slots) as pool:
-        found_of = pool.map(partial(judge_record, judge, execution), done)
+        known = [recomputed.get(contender.name, {}) for contender in done]
+        found_of = pool.map(partial(judge_record, judge, execution), done, known)
         judged |= zip((contender.name for contender in done), found_of, strict=True)
         judged |= second_look(judge, execution, contenders, judged)
         runs = list(pool.map(facts, contenders))
@@ -181,10 +188,11 @@ def judge_of(
     data: DataModule,
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds | None = None,
+    recomputed: Recomputed | None = None,
 ) -> SoftmaxJudge | ModelJudge:
     """The judge of what an execution trains: :func:`load_judge`, :func:`load_model_judge`."""
     if execution.subject.model is not None:
-        return load_model_judge(execution, data, outcomes, thresholds)
+        return load_model_judge(execution, data, outcomes, thresholds, recomputed)
     return load_judge(execution, data, outcomes, thresholds)
 
 
@@ -240,15 +248,21 @@ def load_trajectories(
 
 
 def judge_record(
-    judge: Judge, execution: Execution, contender: Contender
+    judge: Judge,
+    execution: Execution,
+    contender: Contender,
+    recomputed: Mapping[str, Array] | None = None,
 ) -> tuple[Record, Judgement] | str:
-    """A run's record and judgement, or what is wrong with its record."""
+    """A run's record and judgement, or what is wrong with its record.
+
+    With what its parameters give, if that is known.
+    """
     plan, folder = judge.plan, execution.record_folder(contender.name)
     if (model := execution.subject.model) and not folder.exists():
         return str(ended_early(model))
     try:
         record = contender.read(folder, plan.sha256, plan.recipe.dtype)
-        record = with_counts(plan, judge.data, record)
+        record = with_counts(plan, judge.data, with_recomputed(record, recomputed or {}))
         found = judge.judge(record)
         if found.divergence is None:
             judge.check_fed(record)

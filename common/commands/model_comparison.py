@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from framework_parity.common.core.arrays import Array
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.execution.launcher import Outcome, not_done
 from framework_parity.common.execution.processes import (
     CONFIRMATION,
+    EVALUATION,
     MEMBERS,
     REFERENCE,
     Contender,
@@ -22,11 +24,15 @@ from framework_parity.common.execution.processes import (
 from framework_parity.common.judging.ladder import first_divergence
 from framework_parity.common.judging.layers import listed
 from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.recomputed import with_recomputed
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.findings import where
 from framework_parity.common.report.wording import run_name
 from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.record import OtherRowError, Record, RecordError
+
+Recomputed = Mapping[str, Mapping[str, Array]]
+"""Of each run by its name, what :func:`judging.recomputed.with_recomputed` takes."""
 
 CONFIRMED = 2.0**-10
 """How many envelopes two float64 runs of one model may be apart: far above float64's rounding,
@@ -38,8 +44,11 @@ def load_model_judge(
     data: DataModule,
     outcomes: Mapping[str, Outcome],
     thresholds: Thresholds | None = None,
+    recomputed: Recomputed | None = None,
 ) -> ModelJudge:
     """The judge of a file's model, by the reference and the ensemble that its processes left.
+
+    With what their parameters give, as of :func:`recompute`, if that is known.
 
     Raises:
         NotRunError: if the reference or one of its ensemble failed.
@@ -63,13 +72,35 @@ def load_model_judge(
             raise ended_early(model, f"{name} ({by.label})")
         dtype = "float64" if name == REFERENCE else plan.recipe.dtype
         try:
-            records.append(Contender(by, model.path.stem).read(folder, plan.sha256, dtype))
+            record = Contender(by, model.path.stem).read(folder, plan.sha256, dtype)
+            records.append(with_recomputed(record, (recomputed or {}).get(name, {})))
         except RecordError as error:
             raise _unusable(f"{name} ({by.label})", error) from None
     try:
         return ModelJudge.measure(plan, data, records[0], records[1:], thresholds)
     except RecordError as error:
         raise _unusable(f"{REFERENCE} or its ensemble ({by.label})", error) from None
+
+
+def recompute(
+    execution: Execution, contenders: Sequence[Contender], outcomes: Mapping[str, Outcome]
+) -> tuple[Recomputed, list[str]]:
+    """What the parameters of every run, and of the ensemble, give; what to say if nobody knows."""
+    names = [*MEMBERS, *(contender.name for contender in contenders)]
+    done = [name for name in names if name in outcomes and outcomes[name].status == "done"]
+    if execution.subject.model is None or outcomes[REFERENCE].status != "done":
+        return {}, []
+    outcome, found = execution.evaluate(done), dict[str, dict[str, Array]]()
+    try:
+        if outcome.status != "done":
+            raise RecordError("", "an evaluation", f"{outcome.status}: {outcome.reason}")
+        arrays = Record.read(execution.reference_folder(EVALUATION)).arrays
+    except RecordError as error:
+        return {}, [f"What runs report of themselves is not recomputed in float64: {error}."]
+    for key, array in arrays.items():
+        name, _, what = key.rpartition("/")
+        found.setdefault(name, {})[what] = array
+    return found, []
 
 
 def ended_early(model: OwnModel, name: str = "") -> NotRunError:

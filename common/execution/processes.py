@@ -28,6 +28,8 @@ from framework_parity.common.worker.request import Request
 REFERENCE = "reference"
 CONFIRMATION = "confirmation"
 """The float64 run of a second framework."""
+EVALUATION = "evaluation"
+"""What the parameters of the runs give in float64."""
 ENVELOPE = "envelope"
 """Names in the folder ``reference``: the reference's record, and the file of what judged."""
 MEMBERS = tuple(f"rounding-{index}" for index in range(ENSEMBLE_MEMBERS))
@@ -205,6 +207,20 @@ class Execution:
                 request = Request(kind, place / REFERENCE, place / "reference.log", more)
                 groups.insert(0, [Job(f"{REFERENCE} {contender.name}", self.subject.by, request)])
         return self.run(groups)
+
+    def evaluate(self, names: Sequence[str]) -> Outcome:
+        """Compute in float64, by the reference's framework, what the parameters of runs give."""
+        _, fields = self.subject.reference(self.plan, REFERENCE)
+        del fields["dtype"]
+        folders = [
+            self.reference_folder(name) if name in MEMBERS else self.record_folder(name)
+            for name in names
+        ]
+        fields |= {"plan": self.folder / "plan", "reference": self.reference_folder(REFERENCE)}
+        fields |= {"records": [str(folder.absolute()) for folder in folders]}
+        place = self.reference_folder(EVALUATION)
+        request = Request("evaluate_model", place, place.with_name(f"{EVALUATION}.log"), fields)
+        return self.run([[Job(EVALUATION, self.subject.by, request)]])[EVALUATION]
 
     def reference_folder(self, name: str) -> Path:
         """Where the reference, or a member of the ensemble, leaves its record."""

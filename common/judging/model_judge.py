@@ -14,7 +14,13 @@ from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.grades import Liveness, lifeless
 from framework_parity.common.judging.judge import Floats, Judge, Judgement
-from framework_parity.common.judging.ladder import Finding, first_divergence, spoken, unequal
+from framework_parity.common.judging.ladder import (
+    Finding,
+    first_divergence,
+    order_rounding,
+    spoken,
+    unequal,
+)
 from framework_parity.common.judging.layer_evidence import layer_cause
 from framework_parity.common.judging.metrics import (
     count_findings,
@@ -24,6 +30,12 @@ from framework_parity.common.judging.metrics import (
 )
 from framework_parity.common.judging.model_ladder import ModelLadder, accuracy_finding, is_of_layer
 from framework_parity.common.judging.optimizer_causes import optimizer_cause
+from framework_parity.common.judging.recomputed import (
+    PREFIX,
+    ForwardRounding,
+    is_recomputed,
+    scores_of,
+)
 from framework_parity.common.judging.record_check import check_history, check_shape
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.reference.ensemble import (
@@ -127,7 +139,24 @@ class ModelJudge(Judge):
         return {n: v for n, v in held_in(record).items() if n in self.oracle.parameters}
 
     def scores(self, record: Record) -> Floats:
-        return record.arrays["val_y_hat"].astype(np.float64)
+        return scores_of(record)
+
+    @cached_property
+    def forward_rounding(self) -> ForwardRounding | None:
+        """How far the ensemble's own numbers are from what its parameters give."""
+        return ForwardRounding.measure(self.plan, self.ladder.members)
+
+    def flip_bound(
+        self, record: Record, scores: Floats, example: int, classes: tuple[int, int]
+    ) -> float | None:
+        """The error of a run's scores there: of its parameters, and the rounding of two scores."""
+        if self.forward_rounding is None or not is_recomputed(record):
+            return None
+        both = (self.oracle.val_logits, scores)
+        exact, received = (each.reshape(-1, each.shape[-1]) for each in both)
+        ours, theirs = (received[example, c] - exact[example, c] for c in classes)
+        rounding = order_rounding(self.forward_rounding.scores, "logits", unit_roundoff(self.plan))
+        return abs(float(theirs - ours)) + rounding
 
     def metric_findings(self, record: Record) -> Iterator[Finding]:
         """Whether its own numbers fit each other, and what it reports against the reference.
@@ -139,6 +168,9 @@ class ModelJudge(Judge):
         if self.data.has_classes:
             yield from count_findings(self.plan, record, self.data.num_val, each)
         yield from mean_findings(self.plan, record)
+        rounding = self.forward_rounding
+        if rounding and is_recomputed(record):
+            yield from rounding.findings(self.plan, record, self.data.has_classes, each)
         run, free = course_of(record), self.free_running.steps
         length = self.plan.steps_per_epoch
         yield from self._named_findings(record, free // length)
@@ -156,9 +188,9 @@ class ModelJudge(Judge):
                 yield beyond or max(found, key=lambda one: one.envelopes)
         if self.free_running.informative:
             error = float(run.val_accuracy[-1] - self.oracle.val_accuracy[-1])
-            scores, rounding = self.oracle.val_logits, self.envelope.logits
-            last = self.plan.num_steps - 1
-            yield accuracy_finding(self.plan, last, "val_accuracy", error, scores, rounding)
+            scores, last = self.oracle.val_logits, self.plan.num_steps - 1
+            bound = self.envelope.logits + (rounding.scores if rounding else 0.0)
+            yield accuracy_finding(self.plan, last, "val_accuracy", error, scores, bound)
 
     def _named_findings(self, record: Record, epochs: int) -> Iterator[Finding]:
         """The file's own metrics against the reference's, in the epochs that can be compared."""
@@ -299,7 +331,7 @@ def course_of(record: Record) -> Course:
         held_in(record),
         np.array(history["val_loss"], np.float64),
         np.array(history.get("val_accuracy", ()), np.float64),
-        arrays["val_y_hat"].astype(np.float64),
+        scores_of(record),
     )
 
 
@@ -345,6 +377,7 @@ def check_against(plan: Plan, reference: Record, record: Record) -> None:
     steps = set(plan.probes) - {*probed_steps(plan, reference, record)}
     left_out = tuple(f"probe/{step}/" for step in steps)
     given = {name for name in record.arrays if not is_of_layer(name)}  # layers are matched
+    given = {name for name in given if not name.startswith(PREFIX)}
     unknown = given - {*reference.arrays, *COUNTS, ROWS}
     if unknown := {name for name in unknown if f"/{OPTIMIZER}" not in f"/{name}"}:
         raise RecordError(min(unknown), "the arrays of the reference", "one more")

@@ -41,11 +41,11 @@ class Thresholds:
                     option, f"a number {limits}", value, f"give for example {option} {example}"
                 )
 
-    def sentence(self, own_model: bool = False) -> str:
-        """What the grades mean with these numbers; of a model of one's own no logits are known."""
-        explained = "" if own_model else ", none by more than the error of its logits"
+    def sentence(self) -> str:
+        """What the grades mean with these numbers."""
         return (
             f"Grades: rounding, within {self.envelopes:g} × the rounding envelope; drift, beyond "
             f"it, but every epoch's loss within {self.drift_loss:g} (relative) and at most "
-            f"{self.drift_predictions:.4g} of the predictions changed{explained}; else disagree."
+            f"{self.drift_predictions:.4g} of the predictions changed, none by more than the error "
+            "of its logits; else disagree."
         )

@@ -60,7 +60,7 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}"
     )
     console.print(escape(asked), highlight=False)
-    grades = Thresholds(**report.facts["thresholds"]).sentence("model" in report.facts)
+    grades = Thresholds(**report.facts["thresholds"]).sentence()
     console.print(grades, highlight=False, soft_wrap=True)
     console.print(_table(report))
     about_runs = [*_sharing(report), *_repeated(report), *_explanations(report)]

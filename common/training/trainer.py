@@ -368,6 +368,11 @@ class Trainer(ABC):
 
     # The shared half
 
+    def hold(self, parameters: Parameters) -> None:
+        """Go on from other parameters: what is evaluated and predicted from now on is theirs."""
+        kept = self.model.get_parameters()
+        self.model.set_parameters({n: parameters[n].astype(kept[n].dtype) for n in kept})
+
     def keep_fed(self, X: Any, y: Any, sizes: Sequence[int]) -> None:
         """Keep what :meth:`fit_epoch` was fed, from the very tensors that it trained on.
 

@@ -6,6 +6,7 @@ import importlib
 import re
 
 from framework_parity.common.core.errors import ParityError, told
+from framework_parity.common.worker.evaluation import evaluate_model
 from framework_parity.common.worker.exercises import limits, sweep
 from framework_parity.common.worker.own_model import model_targets, own_model, read_model
 from framework_parity.common.worker.reference import reference
@@ -15,7 +16,7 @@ from framework_parity.common.worker.worker import Kind
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
     for kind in (
-        *(train, probe, independent, own_model, read_model, model_targets),
+        *(train, probe, independent, own_model, evaluate_model, read_model, model_targets),
         *(reference, limits, sweep),
     )
 }

@@ -200,28 +200,8 @@ class Run:
 
     def train(self, name: str, recorder: States) -> Record:
         """Train, probe from the reference's states (its own if there is none), and record."""
-        self.backend, d2l = name, recorder.worker.backend(name)
-        self.kinds: dict[str, str] = {}
-        self.inputs: dict[str, str] = {}
-        data, lr = self.data, self.plan.recipe.lr
-        with d2l.Trainer.layers_of(self.dtype):
-            built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
-        made: Parameters = {}
-        with contextlib.suppress(Exception):  # lazy layers have none yet
-            made = built.get_parameters()
-        pairs = self.matched(built, made, recorder)
-        own = self.arrangement
-        others = {} if self.reference is None else self.reference.states()
-        drawn = self.reference.initial() if self.reference else self.draw(recorder)
-        start = self.given(drawn, own)
-        try:
-            trainer = fit(
-                d2l, built, data, self.plan, recorder, own.orders, start, dtype=self.dtype
-            )
-        except Exception as error:
-            if odd := recorder.misshapen(made):
-                error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
-            raise
+        trainer, pairs, others = self.fitted(name, recorder)
+        data, own = self.data, self.arrangement
         recorder.refuse(trainer.unequal())  # again: what a parameter of zero hid at first
         self.buffers = self.named_buffers(trainer)
         self.has_modes = trainer.has_modes
@@ -243,7 +223,7 @@ class Run:
         facts = {
             "backend": name,
             "implementation": self.model.path.stem,
-            "versions": versions(d2l),
+            "versions": versions(recorder.worker.backend(name)),
             **recorder.outcome(trainer),
             "kinds": self.kinds,
             **self.parameters(pairs),
@@ -277,6 +257,34 @@ class Run:
         for step, found in probes.items():
             arrays |= {f"probe/{step}/{name}": array for name, array in found.items()}
         return Record(facts, arrays)
+
+    def fitted(
+        self, name: str, recorder: States, max_epochs: int | None = None
+    ) -> tuple[Trainer, Mapping[str, Entry] | None, Mapping[int, Parameters]]:
+        """Build the model and fit it; which of its parameters is which, the reference's states."""
+        self.backend, d2l = name, recorder.worker.backend(name)
+        self.kinds: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}
+        data, lr = self.data, self.plan.recipe.lr
+        with d2l.Trainer.layers_of(self.dtype):
+            built = self.model.build(name, d2l, data.num_inputs, data.num_outputs, lr)
+        made: Parameters = {}
+        with contextlib.suppress(Exception):  # lazy layers have none yet
+            made = built.get_parameters()
+        pairs = self.matched(built, made, recorder)
+        own = self.arrangement
+        others = {} if self.reference is None else self.reference.states()
+        drawn = self.reference.initial() if self.reference else self.draw(recorder)
+        start = self.given(drawn, own)
+        try:
+            trainer = fit(
+                d2l, built, data, self.plan, recorder, own.orders, start, max_epochs, self.dtype
+            )
+        except Exception as error:
+            if odd := recorder.misshapen(made):
+                error.add_note(f"the model makes {', and '.join(odd)} as in PARAMETERS")
+            raise
+        return trainer, pairs, others
 
     def goes_on_otherwise(self, trainer: Trainer, states: Mapping[int, Parameters]) -> bool:
         """Whether a late step, from the run's own state, is another than the one it trained.
@@ -613,7 +621,7 @@ def own_model(
         member: which member of the ensemble; None trains as the plan says.
     """
     try:
-        found, made = _load(model, backend), Plan.load(plan)
+        found, made = load_once(model, backend), Plan.load(plan)
         recorder = States(worker, found, backend, made, member)
         d2l = worker.backend(backend)  # imported while the reference trains
         if reference is not None:
@@ -657,6 +665,6 @@ def model_targets(worker: Worker, model: Path, data: Path, backends: list[str]) 
 
 
 @functools.cache
-def _load(model: Path, backend: str) -> OwnModel:
+def load_once(model: Path, backend: str) -> OwnModel:
     """A file once in a process: it may register its classes somewhere."""
     return OwnModel.load(model, [backend])

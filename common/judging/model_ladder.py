@@ -357,8 +357,8 @@ class ModelLadder:
         for step in probed_steps(self.plan, self.reference, record):
             for tensor, stage in self.tensors(record):
                 array = record.arrays.get(f"probe/{step}/{tensor}")
-                exact = self.reference.arrays[f"probe/{step}/{tensor}"]
-                if array is not None and array.shape == exact.shape:
+                exact = self.reference.arrays.get(f"probe/{step}/{tensor}")
+                if array is not None and exact is not None and array.shape == exact.shape:
                     yield step, stage, tensor, array, self._tensor(record, step, tensor)
 
     def may_lack(self, tensor: str) -> bool:

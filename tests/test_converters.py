@@ -298,6 +298,8 @@ def test_a_network_of_layers_is_compared_as_it_stands(compared, name):
     facts = json.loads((out / "report.json").read_text())["model"]
     assert facts["parameters"]["net.0.weight"] == ["inputs", 16]
     assert facts["parameters"]["net.5.bias"] == ["outputs"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert '<tr><th scope="row">net.5.bias</th><td>outputs</td><td>net.5.bias</td></tr>' in page
     initial = reference.states()[0]
     assert (initial["net.2.weight"] == 1).all()  # the scale of a norm
     assert not initial["net.0.bias"].any()

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +116,7 @@ def render(
         missing=missing,
         stages=STAGES,
         rungs=list(_rungs(report.facts)),
+        matched=_matched(report.facts),
         neutral=NEUTRAL,
         command=advice.command(report.facts),
         plots=_plots(report.facts, details),
@@ -226,6 +227,12 @@ def _metrics(facts: dict[str, Any]) -> dict[str, str]:
         for name in names
         if name in facts["reference"]
     }
+
+
+def _matched(facts: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """By run, what it calls the parameters of a model of layers."""
+    runs = (facts.get("model") or {}).get("matched") or {}
+    return {run: names for run, names in runs.items() if names}
 
 
 def _rungs(facts: dict[str, Any]) -> Iterator[tuple[str, str, list[dict[str, Any] | None]]]:

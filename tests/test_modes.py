@@ -181,13 +181,17 @@ def test_modes_are_told_and_what_is_wrong_with_them_is_found(folder, judge, tmp_
     alone = far(judge, sound)
     if found.get("UNBIASED"):
         assert alone == [name for name in BUFFERS if "var" in name]
-        said = divergence_line({"divergence": asdict(judge.judge(sound).divergence)})
+        judged = judge.judge(sound)
+        assert judge.cause(sound, judged) is None
+        said = divergence_line({"divergence": asdict(judged.divergence)})
         assert "at step 0, stage update, running_var of norm1: " in said
     else:
         assert not {*LAYERS, *EVALUATED, *BUFFERS, "y_hat"} & {*alone}
     for case, record in records.items():
         assert next(rung for rung in far(judge, record) if rung not in alone) == FIRST[case], case
-        said = judge.judge(record).divergence
+        judged = judge.judge(record)
+        said = judged.divergence
+        judge.cause(record, judged)  # it may be known
         if said.stage == "forward":
             assert f"layer {FIRST[case]}: " in divergence_line({"divergence": asdict(said)})
 

@@ -275,6 +275,8 @@ class ModelJudge(Judge):
         """Why a run diverges first where it does, as far as that is known."""
         if (found := judgement.divergence) is None:
             return None
+        if found.stage == "update" and found.tensor in map(spoken, self.ladder.buffers):
+            return None  # a layer's doing, not the optimizer's
         if found.stage == "update":
             return optimizer_cause(self.ladder, record, self.thresholds.envelopes)
         return layer_cause(self.ladder, record, found, self.thresholds.envelopes, self.examples)

@@ -81,9 +81,13 @@ class ModelLadder:
 
     @property
     def memory(self) -> list[str]:
-        """Keys of what the model and the optimizer kept where parameters were recorded."""
-        arrays = self.reference.arrays
-        return [name for kind in (BUFFER, OPTIMIZER) for name in arrays if name.startswith(kind)]
+        """Keys of what the optimizer remembered where parameters were recorded."""
+        return [name for name in self.reference.arrays if name.startswith(OPTIMIZER)]
+
+    @property
+    def buffers(self) -> list[str]:
+        """Keys of what the model keeps besides its parameters, there."""
+        return [name for name in self.reference.arrays if name.startswith(BUFFER)]
 
     def unlike(self, record: Record) -> Iterator[str]:
         """What to say of an optimizer that remembers something else than the reference's."""
@@ -99,8 +103,12 @@ class ModelLadder:
             {name.split("/")[1] for name in r.arrays if name.startswith(OPTIMIZER)} - {"count"}
             for r in (record, self.reference)
         )
-        if missing := [n for n in self.reference.arrays if n.startswith(f"{INITIAL}/")]:
-            missing = [name.partition("/")[2] for name in missing if name not in record.arrays]
+        initial = {n: a for n, a in self.reference.arrays.items() if n.startswith(f"{INITIAL}/")}
+        missing = [  # of counters alone nothing is said
+            name.partition("/")[2]
+            for name, array in initial.items()
+            if name not in record.arrays and array.dtype.kind == "f"
+        ]
         if missing:
             yield (
                 f"{run}: it keeps nothing like {listed(missing)} of the reference's: that is not "
@@ -279,7 +287,8 @@ class ModelLadder:
         yield "example_loss", "example loss"
         yield "loss", "loss"
         for kind in ("gradient", "update"):
-            yield from ((name, kind) for name in self.memory if kind == "update")
+            if kind == "update":
+                yield from ((name, kind) for name in (*self.buffers, *self.memory))
             for name in self.parameters:
                 yield f"{kind}/{name}", kind
         if f"probe/{self.plan.probes[0]}/metric/accuracy" in self.reference.arrays:

@@ -31,7 +31,7 @@ from framework_parity.common.judging.optimizer_rule import (
     Weighted32,
     sampled,
 )
-from framework_parity.common.reference.optimizers import Adam
+from framework_parity.common.reference.optimizers import Adam, Optimizer
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.optimizer_state import OPTIMIZER, probed_steps
 from framework_parity.common.training.record import Record
@@ -145,12 +145,17 @@ class _Search:
     # The reference's own optimizer
 
     @cached_property
+    def said(self) -> Rule | None:
+        """What the reference's record says of its optimizer."""
+        return Rule.of(self.ladder.reference, self.plan.num_steps)
+
+    @cached_property
     def rule(self) -> Rule | None:
         """The reference's optimizer, if its record says which and that gives its updates.
 
         Clipping by hand is in no record: it is looked for.
         """
-        said = Rule.of(self.ladder.reference, self.plan.num_steps)
+        said = self.said
         own = _Search(self.ladder, self.ladder.reference, self.limit)
         if said is None or own.worst(said) <= EXACT:
             return said
@@ -179,12 +184,19 @@ class _Search:
             ]
             fitting = self.fitting(tried)
         own = Rule.of(self.record, self.plan.num_steps)
-        if not fitting and own and (said := own.differences(rule)):
-            change = Change("; ".join(said), lambda _: own)
+        if not fitting and own and self.differences:
+            own = replace(own, clip=own.clip or rule.clip)
+            change = Change("; ".join(self.differences), partial(rounding, own, own.kind))
             tried.append(self.tried(change))
             tried += [self.tried(change, words, kind) for words, kind in roundings.items()]
             fitting = self.fitting(tried)
         return self.diagnosis(fitting, tried) if fitting else None
+
+    @cached_property
+    def differences(self) -> list[str]:
+        """In what the arguments of the two optimizers differ, as far as both are on record."""
+        own = Rule.of(self.record, self.plan.num_steps)
+        return own.differences(self.said) if own and self.said else []
 
     def fitting(self, tried: Sequence[Tried]) -> list[Tried]:
         """Those that reproduce the run within rounding, and far better than the reference does.
@@ -294,9 +306,8 @@ class _Search:
             sentence = sentence.replace(" (within", ", and they cannot be told apart (within", 1)
         if runner_up and runner_up.envelopes < WORST:
             sentence += f"; the next best, {runner_up.name}, at {short(runner_up.envelopes)} ×"
-        rule, own = self.rule, Rule.of(self.record, self.plan.num_steps)
-        if rule and own and (said := own.differences(rule)):
-            sentence += f"; its own arguments say: {'; '.join(said)}"
+        if self.differences and best.change.name != "; ".join(self.differences):
+            sentence += f"; its own arguments say: {'; '.join(self.differences)}"
         return Diagnosis(
             " or ".join(one_each),
             None if several else best.value,
@@ -309,7 +320,7 @@ class _Search:
         )
 
 
-def rounding(rule: Rule, kind: type[Adam], _: float) -> Rule:
+def rounding(rule: Rule, kind: type[Optimizer], _: float) -> Rule:
     """An optimizer that rounds otherwise."""
     return replace(rule, kind=kind)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -123,10 +124,11 @@ class Rule:
         if len(rates) < num_steps:
             return None
         decoupled, lagging = said.pop("decoupled", kind.decoupled), said.pop("lagging", False)
-        options = {n: tuple(v) if isinstance(v, list) else v for n, v in said.items()}
+        defaults = {n: p.default for n, p in [*inspect.signature(kind).parameters.items()][2:]}
+        given = {n: tuple(v) if isinstance(v, list) else v for n, v in said.items()}
         kind = Adam if kind.decoupled else kind
         clip = clip and tuple(clip)
-        return cls(kind, options, tuple(rates), decoupled, clip, lagging=lagging)
+        return cls(kind, defaults | given, tuple(rates), decoupled, clip, lagging=lagging)
 
     def after(self, begin: Begin) -> dict[str, Array]:
         """The changes of the parameters and what is remembered then, by the names of a probe."""
@@ -165,25 +167,34 @@ class Rule:
         return {name: factors[name] * value for name, value in found.items()}
 
     def differences(self, other: Rule) -> list[str]:
-        """In what it differs from another, in words: its own, and the other's."""
-        mine, its = (
-            {
-                "kind": rule.kind.__name__,
-                **rule.options,
-                "lr": round_trip(rule.rates),
-                "decoupled": rule.decoupled,
-                "clip": rule.clip,
-            }
-            for rule in (self, other)
-        )
-        names = [name for name in mine | its if mine.get(name) != its.get(name)]
-        return [f"{n} {mine.get(n, 'none')}, not {its.get(n, 'none')}" for n in names]
+        """In what its arguments differ from another's, in words: its own, and the other's."""
+        mine, its = self.arguments(), other.arguments()
+        found = [f"{n} {mine[n]}, not {its.get(n, 'none')}" for n in mine if mine[n] != its.get(n)]
+        steps = min(len(self.rates), len(other.rates))
+        ours, others = (np.array(rule.rates[:steps]) for rule in (self, other))
+        if not np.allclose(ours, others, rtol=ROUNDED, atol=0):
+            same = np.allclose(ours[[0, -1]], others[[0, -1]], rtol=ROUNDED, atol=0)
+            ends = f"lr {ends_of(ours)}, not {ends_of(others)}"
+            found.append("another schedule of lr" if same else ends)
+        return found
+
+    def arguments(self) -> dict[str, object]:
+        """What it is, but for the learning rate."""
+        decays = self.options["weight_decay"]
+        has_decay = any(decays.values()) if isinstance(decays, Mapping) else decays
+        held = {"kind": self.kind.__name__, **self.options, "clip": self.clip}
+        return held | ({"decoupled": self.decoupled} if has_decay else {})
 
 
-def round_trip(rates: tuple[float, ...]) -> str:
-    """Learning rates in words; as float32 has them, in which some frameworks keep theirs."""
-    kept = [float(f"{rate:.6g}") for rate in rates]
-    return f"{kept[0]:g}" if len({*kept}) == 1 else f"from {kept[0]:g} to {kept[-1]:g}"
+ROUNDED = 1e-6
+"""How far learning rates of two optimizers that are the same may be apart, relative: some keep
+theirs in float32."""
+
+
+def ends_of(rates: Array) -> str:
+    """Learning rates in words."""
+    first, last = f"{rates[0]:.6g}", f"{rates[-1]:.6g}"
+    return f"from {first} to {last}" if np.ptp(rates) else first
 
 
 class Corrected32(Adam):

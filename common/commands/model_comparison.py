@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,9 @@ def model_facts(
 def place_of_parting(
     judge: ModelJudge, execution: Execution, second: Contender, outcome: Outcome
 ) -> str | None:
-    """Where the second framework's float64 run parts from the reference; None: nowhere.
+    """Where the second framework's float64 run parts from the reference, and why if that is known.
+
+    None: nowhere.
 
     Raises:
         RecordError: if it left none.
@@ -149,7 +151,9 @@ def place_of_parting(
     if first := first_divergence(steps, CONFIRMED):
         if first.stage == "data":  # then it is known who is wrong
             raise RecordError("", "a training on the plan's examples", where(asdict(first)))
-        return where(asdict(first))
+        closely = replace(judge, thresholds=replace(judge.thresholds, envelopes=1.0))
+        cause = closely.cause(record, replace(found, divergence=first))
+        return where(asdict(first)) + (f"; {cause.sentence}" if cause else "")
     if found.free_envelopes <= CONFIRMED:
         return None
     losses = np.flatnonzero(found.loss_envelopes_per_step > CONFIRMED)

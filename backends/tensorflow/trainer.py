@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from framework_parity.backends.tensorflow.classifier import GENERATOR
-from framework_parity.backends.tensorflow.optimizer import arguments, memory, remember
+from framework_parity.backends.tensorflow.optimizer import arguments, memory, remember, widened
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
 from framework_parity.common.training.dropout import EVALUATION, kept
@@ -54,9 +54,16 @@ class Trainer(AbstractTrainer):
                 received.name,
                 f"give parameters of dtype {dtype}, or make the model's layers with it",
             )
-        self.optim = model.configure_optimizers()
+        self.optim = self._configured()
         self._train_functions = {}
         self._evaluate = tf.function(functools.partial(_evaluate, self), autograph=False)
+
+    def _configured(self):
+        """A new optimizer; in float64 with all its numbers in that, which Keras would round."""
+        if self.dtype != "float64":
+            return self.model.configure_optimizers()
+        with self.layers_of("float64"):
+            return widened(self.model.configure_optimizers())
 
     def compile(self):
         num_train = self.data.num_train
@@ -203,7 +210,7 @@ class Trainer(AbstractTrainer):
             return self._probe(tf.constant(X), tf.constant(y), state)
 
     def _probe(self, X, y, state):
-        model, optim = self.model, self.model.configure_optimizers()
+        model, optim = self.model, self._configured()
         if state:
             remember(optim, model.named_tensors(), by_kind(state, model.arrange))
         step = tf.function(functools.partial(_step, model, optim), autograph=False)

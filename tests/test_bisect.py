@@ -30,6 +30,7 @@ from tests.helpers import (
     user_environment,
     wait_until,
 )
+from tests.test_own_model import PLAIN_MODEL
 
 PACKAGE = planted.PACKAGE
 WHOLE = f"{PACKAGE}>=1.1,<=1.12"
@@ -219,6 +220,23 @@ def test_an_interrupted_bisection_goes_on(project, tmp_path):
     facts = Report.load(out).facts["bisection"]
     assert (facts["last_alike"], facts["first_different"]) == (LAST_RIGHT, planted.FIRST_WRONG)
     assert set(tried) < set(facts["tried"])
+
+
+@pytest.mark.usefixtures("found")
+def test_a_model_of_ones_own_is_bisected(project, tmp_path):
+    """Against the framework's pinned release, the last: the ones before the change disagree."""
+    text = PLAIN_MODEL.replace(f"{PLAIN}_model", f"{PACKAGE}_model")
+    (tmp_path / "mine.py").write_text(text)
+    more = ("--model", tmp_path / "mine.py", "--out", tmp_path / "out")
+    process = project(f"{PACKAGE}>=1.5,<=1.8", *more)
+    assert process.returncode == 0, process.stderr
+    report = Report.load(tmp_path / "out")
+    found = report.facts["bisection"]
+    assert (found["last_alike"], found["first_different"]) == (LAST_RIGHT, planted.FIRST_WRONG)
+    (change,) = found["changes"]
+    assert change["implementation"] == "mine"
+    assert change["first"]["stage"] == "update"
+    assert {run["grade"] for run in report.runs} > {"rounding"}
 
 
 @pytest.mark.usefixtures("found")

@@ -8,6 +8,7 @@ from framework_parity.common.commands.golden_records import _digests, _place, pa
 from framework_parity.common.core.cache import CACHE_VARIABLE, cache_directory
 from framework_parity.common.environments.backend import IMPLEMENTATIONS
 from tests.helpers import COMPARE, DEFAULT, FRAMEWORKS, PLAIN, processes, run
+from tests.test_own_model import PLAIN_MODEL
 
 pytest_plugins = "pytester"
 
@@ -224,4 +225,24 @@ def test_outcomes_that_cannot_be_compared_fail_only_if_one_asks(project):
     )
     result.stdout.fnmatch_lines(
         ["E*AssertionError: chaotic: 1 run within*", "E*lower --lr (6 here)*"]
+    )
+
+
+def test_a_model_of_ones_own_is_compared(project):
+    (project.path / "mine.py").write_text(PLAIN_MODEL)
+    project(
+        f"""
+        def test_it_agrees(parity):
+            found = parity.compare_model("mine.py", "{PLAIN}", **{SMALL!r})
+            found.assert_agreement()
+            again = parity.compare_model("mine.py", "{PLAIN}", threshold=3, **{SMALL!r})
+            assert [run["val_loss"] for run in again.report.runs] == [
+                run["val_loss"] for run in found.report.runs
+            ]
+
+        def test_what_is_no_model_fails_in_one_line(parity):
+            parity.compare_model("none.py", "{PLAIN}", **{SMALL!r})
+        """,
+        passed=1,
+        failed=1,
     )

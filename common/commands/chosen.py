@@ -8,7 +8,7 @@ from pathlib import Path
 
 from framework_parity.common.commands.model_targets import ask
 from framework_parity.common.commands.options import SaveOptions, SeedsOptions
-from framework_parity.common.core.errors import NotRunError
+from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.environments.backend import IMPLEMENTATIONS, Backend, Environment
 from framework_parity.common.environments.discovery import choose, discover
 from framework_parity.common.execution.processes import Contender, Subject
@@ -49,6 +49,13 @@ class Chosen:
             ParityError: if there is no such backend, or the file cannot be used.
         """
         found = discover()
+        if unknown := [name for name in implementations if name not in IMPLEMENTATIONS]:
+            raise ParityError(
+                "implementations",
+                f"some of {', '.join(IMPLEMENTATIONS)}",
+                ", ".join(unknown),
+                "choose among them",
+            )
         if model is None:
             return cls(choose(backends, found, places), implementations)
         given = read_model(model, found)

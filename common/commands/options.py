@@ -407,6 +407,7 @@ class OfModel(Reference, DrawnTraining, Implementations):
             "--implementation": self.implementations,
             "--sigma": self.sigma != Recipe.sigma,
             "--device": getattr(self, "device", DEVICES[0]) != DEVICES[0],
+            "--independent": getattr(self, "independent", False),
         }
         if self.model is not None and (given := [name for name in alone if alone[name]]):
             raise ParityError(

@@ -5,7 +5,7 @@ Registered as an entry point. Everything but pytest is imported when a test firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from framework_parity.common.commands.chosen import Chosen
     from framework_parity.common.commands.shared_comparisons import Comparison, Shared
     from framework_parity.common.execution.worker_pool import WorkerPool
+    from framework_parity.common.training.model_file import OwnModel
 
 DEFAULT_DATA = "digits"
 """Small, and there without a network."""
@@ -107,20 +109,71 @@ class Parity:
         Raises:
             ParityError: for unusable input.
         """
+        from framework_parity.common.commands.chosen import Chosen
+
+        __tracebackhide__ = True
+        files = {"baseline": baseline, "accepted": accept}
+        asked = (backends, tuple(implementations))
+        return self._compare(Chosen.of, asked, threshold, files, data, data_dir, recipe)
+
+    def compare_model(
+        self,
+        file: str | Path,
+        *backends: str,
+        reference: str | None = None,
+        threshold: float | None = None,
+        baseline: str | Path | None = None,
+        accept: str | Path | None = None,
+        data: str | None = None,
+        data_dir: str | None = None,
+        **recipe: Any,
+    ) -> Comparison:
+        """Compare a model of one's own between the frameworks that its file gives it in.
+
+        Args:
+            file: see ``docs/own_model.md``; from the folder in which pytest runs.
+            backends: every framework of the file if none is named.
+            reference: whose float64 run is the reference; the file's NumPy model, else the first.
+            threshold: as of :meth:`compare`.
+            baseline: as of :meth:`compare`.
+            accept: as of :meth:`compare`.
+            data: as of :meth:`compare`.
+            data_dir: as of :meth:`compare`.
+            recipe: as of :meth:`compare`, but for ``sigma``.
+
+        Raises:
+            ParityError: for unusable input.
+        """
+        from framework_parity.common.commands.chosen import Chosen
+
+        __tracebackhide__ = True
+        files = {"baseline": baseline, "accepted": accept}
+        asked = (backends, (), (), Path(file), reference)
+        return self._compare(Chosen.of, asked, threshold, files, data, data_dir, recipe)
+
+    def _compare(
+        self,
+        choose: Callable[..., Chosen],
+        asked: tuple[Any, ...],
+        threshold: float | None,
+        files: dict[str, str | Path | None],
+        data: str | None,
+        data_dir: str | None,
+        recipe: Mapping[str, Any],
+    ) -> Comparison:
+        """Compare what is asked for, unless that was done."""
         from framework_parity.common.commands.shared_comparisons import compare_shared
 
         __tracebackhide__ = True
-        files = {
-            "baseline": baseline or self.options["baseline"],
-            "accepted": accept or self.options["accept"],
-        }
-        asked = (backends, tuple(implementations), threshold, str(files), data, data_dir)
-        key = (*asked, *sorted(recipe.items()))
+        given = {"baseline": self.options["baseline"], "accepted": self.options["accept"]}
+        files = {name: file or given[name] for name, file in files.items()}
+        key = (asked, threshold, str(files), data, data_dir, *sorted(recipe.items()))
         if key not in self._done:
             with _reported():
-                shared = self.shared(data, data_dir, **recipe)
-                found = (backends, implementations, self._thresholds(threshold), files)
-                self._done[key] = compare_shared(shared, *found)
+                chosen = choose(*asked)
+                shared = self.shared(data, data_dir, chosen.model, **recipe)
+                thresholds = self._thresholds(threshold)
+                self._done[key] = compare_shared(shared, chosen, thresholds, files)
         return self._done[key]
 
     def assert_agreement(
@@ -158,17 +211,24 @@ class Parity:
         if found.grade in failed:
             raise AssertionError("\n".join(found.lines()))
 
-    def shared(self, data: str | None = None, data_dir: str | None = None, **recipe: Any) -> Shared:
-        """The plan of a recipe, and where its trainings are."""
+    def shared(
+        self,
+        data: str | None = None,
+        data_dir: str | None = None,
+        model: OwnModel | None = None,
+        **recipe: Any,
+    ) -> Shared:
+        """The plan of a recipe, and where its trainings are; of a user's model with its targets."""
         from framework_parity.common.commands.shared_comparisons import Shared
         from framework_parity.common.execution.worker_pool import SUPPORTED, WorkerPool
 
         if self._workers is None and SUPPORTED:
             self._workers = WorkerPool(self.folder / "workers")
         data = data or self.options["data"] or DEFAULT_DATA
-        key = (data, data_dir, *sorted(recipe.items()))
+        key = (data, data_dir, model and model.path, *sorted(recipe.items()))
         if key not in self._plans:
-            self._plans[key] = Shared.open(self.folder, data, data_dir, self._workers, **recipe)
+            given = (data, data_dir, self._workers, model)
+            self._plans[key] = Shared.open(self.folder, *given, **recipe)
         return self._plans[key]
 
     def _thresholds(self, threshold: float | None) -> Any:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from framework_parity.common.commands.chosen import Chosen
 from framework_parity.common.commands.judge_arrays import Found, judge_arrays, load_arrays
 from framework_parity.common.commands.judge_comparison import judge_comparison, load_judge
+from framework_parity.common.commands.model_targets import with_targets
 from framework_parity.common.commands.regression import Regression
 from framework_parity.common.core.errors import NotRunError, ParityError
 from framework_parity.common.core.files import write_whole
@@ -22,11 +24,10 @@ from framework_parity.common.core.outside import read_json
 from framework_parity.common.core.threads import available_cpus
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.data.named import open_data
-from framework_parity.common.environments.backend import IMPLEMENTATIONS
-from framework_parity.common.environments.discovery import choose, discover, find_environment
+from framework_parity.common.environments.discovery import find_environment
 from framework_parity.common.environments.lock import wait_for
 from framework_parity.common.execution.launcher import Outcome
-from framework_parity.common.execution.processes import Contender, Execution
+from framework_parity.common.execution.processes import Contender, Execution, Subject
 from framework_parity.common.execution.worker_pool import WorkerPool
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.report import Report
@@ -35,6 +36,7 @@ from framework_parity.common.report.wording import (
     lines_of_runs,
     lines_over_time,
 )
+from framework_parity.common.training.model_file import OwnModel
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.recipe import Recipe
 
@@ -86,6 +88,7 @@ class Shared:
         notice: what a report says on top, or None.
         folder: where its trainings are.
         workers: train it.
+        subject: what is trained.
     """
 
     plan: Plan
@@ -93,6 +96,7 @@ class Shared:
     notice: str | None
     folder: Path
     workers: WorkerPool | None = None
+    subject: Subject = Subject()  # noqa: RUF009  # frozen, too
 
     @classmethod
     def open(
@@ -101,9 +105,10 @@ class Shared:
         data: str | None,
         data_dir: str | None,
         workers: WorkerPool | None = None,
+        model: OwnModel | None = None,
         **recipe: Any,
     ) -> Shared:
-        """Make the plan of a recipe.
+        """Make the plan of a recipe; the targets may be those that a user's own model makes.
 
         Raises:
             ParityError: for unusable input.
@@ -115,15 +120,26 @@ class Shared:
             )
         wanted = Recipe(data or Recipe.data, **recipe)
         data_folder, examples, notice = open_data(
-            data, wanted.batch_size, data_dir, lambda *_: None
+            data, wanted.batch_size, data_dir, lambda *_: None, any_targets=model is not None
         )
+        if model is not None:
+            data_folder, examples = with_targets(model, data_folder, examples)
         plan = Plan.make(Recipe(examples.name, **recipe), examples, data_folder)
         return cls(plan, examples, notice, folder / plan.sha256[:16], workers)
 
+    def of(self, subject: Subject) -> Shared:
+        """The same plan for what is trained, which has a folder of its own if a file gives it."""
+        if subject.model is None:
+            return self
+        names = [subject.by.label, subject.second.name if subject.second else ""]
+        content = [subject.model.path.read_bytes(), *(name.encode() for name in names)]
+        digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
+        return replace(self, subject=subject, folder=self.folder / "models" / digest)
+
     def execution(self, folder: Path) -> Execution:
         """Runs this plan's processes in a folder."""
-        slots = len(available_cpus())
-        return Execution(self.plan, folder, slots, THREADS, TIMEOUT_SECONDS, pool=self.workers)
+        how = (len(available_cpus()), THREADS, TIMEOUT_SECONDS)
+        return Execution(self.plan, folder, *how, pool=self.workers, subject=self.subject)
 
     def train(self, contenders: Sequence[Contender]) -> dict[str, Outcome]:
         """Train what is not trained yet; the outcome of every process so far by its name."""
@@ -172,30 +188,18 @@ def judge_shared(shared: Shared, run: Any, thresholds: Thresholds) -> Found:
 
 
 def compare_shared(
-    shared: Shared,
-    backends: Sequence[str],
-    implementations: Sequence[str],
-    thresholds: Thresholds,
-    files: Mapping[str, Any],
+    shared: Shared, chosen: Chosen, thresholds: Thresholds, files: Mapping[str, Any]
 ) -> Comparison:
-    """Compare backends on a plan, by trainings that are shared.
+    """Compare what is chosen on a plan, by trainings that are shared.
 
     Raises:
         ParityError: for unusable input.
     """
-    chosen = choose(backends, discover())
-    names = list(implementations) or list(IMPLEMENTATIONS)
-    if unknown := [name for name in names if name not in IMPLEMENTATIONS]:
-        raise ParityError(
-            "implementations",
-            f"some of {', '.join(IMPLEMENTATIONS)}",
-            ", ".join(unknown),
-            "choose among them",
-        )
     regression = Regression(**files)
     regression.check_plan(shared.plan)
-    environments = [find_environment(backend) for backend in chosen]
-    contenders = [Contender(found, name) for found in environments for name in names]
+    environments = {backend.label: find_environment(backend) for backend in chosen.wanted}
+    contenders = chosen.contenders(environments)
+    shared = shared.of(chosen.subject(environments))
     outcomes = shared.train(contenders)
     execution = shared.execution(shared.place())
     facts = judge_comparison(

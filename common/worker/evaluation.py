@@ -46,7 +46,7 @@ def evaluate_model(
 def evaluated(
     trainer: Trainer, plan: Plan, buffers: Mapping[str, str], folders: Iterable[Path]
 ) -> dict[str, Array]:
-    """The arrays of :func:`evaluate_model`; ``buffers``: the model's, and their names in records."""
+    """The arrays of :func:`evaluate_model`; ``buffers``: the model's by names of records."""
     names, arrays = trainer.model.get_parameters().keys(), dict[str, Array]()
     for folder in folders:
         try:

@@ -6,6 +6,7 @@ whichever process asks first; the others wait for it. Its workers may stay for t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence

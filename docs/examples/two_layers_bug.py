@@ -1,10 +1,11 @@
 """The network of two layers in two frameworks, one of which has a mistake in it.
 
     compare.py model docs/examples/two_layers_bug.py
+    compare.py model docs/examples/two_layers_bug.py --reference jax
 
-The file gives no NumPy model: the reference is a float64 run of the first framework. The mistake:
-an optimizer copied from another project, with its weight decay. Forward pass, loss and gradient
-are right, training looks healthy, and the report finds the stage.
+The file gives no NumPy model. In float64 the two part, so the first command says where and grades
+nobody; the second goes by jax. The mistake: an optimizer copied from another project, with its
+weight decay. Forward pass, loss and gradient are right, training looks healthy.
 """
 
 HIDDEN = 32

@@ -19,6 +19,8 @@ FOLDER = Path(__file__).parent
 NAMES = ("speed", "scaling", "time_to_accuracy", "numerics")
 OTHER = "detection"
 """A benchmark with a command line of its own."""
+MODELS = "--models"
+"""Its option that has another one run: of users' models."""
 EPILOG = """
 python -m benchmarks BENCHMARK --help names the options of one. Each writes
 BENCHMARK.json, .md and .png to --out, by default benchmarks/results, and
@@ -117,9 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; 2 for unusable input."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == [OTHER] and (FOLDER / f"{OTHER}.py").exists():
-        status: int = importlib.import_module(f"framework_parity.benchmarks.{OTHER}").main(
-            arguments[1:]
-        )
+        name, words = OTHER, arguments[1:]
+        if MODELS in words:
+            name = f"model_{OTHER}"
+            words.remove(MODELS)
+        status: int = importlib.import_module(f"framework_parity.benchmarks.{name}").main(words)
         return status
     from framework_parity.benchmarks.measure import Budget
     from framework_parity.common.core.device import check_device

@@ -46,7 +46,7 @@ RUN_SECONDS = 600.0
 POOLED_PLANS = 12
 """Plans after which the workers are new ones: what a framework compiled stays in its memory."""
 SEEDS = (0, 1, 2)
-BATCH_SIZES = (32, 200)
+BATCH_SIZES = (32, 96, 300)
 
 RECIPES = {
     "mlp": Recipe("digits", 64, 0.05, 1),
@@ -288,7 +288,9 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     facts = {
-        "command": shlex.join(["python", "-m", "benchmarks", "detection", "--models", *told(arguments)]),
+        "command": shlex.join(
+            ["python", "-m", "benchmarks", "detection", "--models", *told(arguments)]
+        ),
         "seconds": time.monotonic() - started,
         "machine": machine_facts(),
         "versions": {name: e.version for name, e in environments.items()},

@@ -101,7 +101,8 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         known = cause_of(row) if is_known(row) else ""
         words = (row["example"], row["bug"], row["backend"], change)
         words += ("yes" if is_found(row, of) else "**no**", place, known)
-        yield f"| {' | '.join(word.replace('|', '/').splitlines()[0] if word else '' for word in words)} |"
+        cells = (word.replace("|", "/").partition("\n")[0] for word in words)
+        yield f"| {' | '.join(cells)} |"
     if facts["failed"]:
         yield ""
         yield "## Not judged"

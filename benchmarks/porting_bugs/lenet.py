@@ -10,11 +10,17 @@ BUGS = (
         ("net.7", "net.8"),
         "",
         {
-            "torch": [("nn.Flatten()", "Channels(), nn.Flatten()"), ("    class LeNet", """    class Channels(nn.Module):
+            "torch": [
+                ("nn.Flatten()", "Channels(), nn.Flatten()"),
+                (
+                    "    class LeNet",
+                    """    class Channels(nn.Module):
         def forward(self, X):
             return X.permute(0, 2, 3, 1)
 
-    class LeNet""")],
+    class LeNet""",
+                ),
+            ],
             "jax": [("X.transpose(0, 3, 1, 2).reshape", "X.reshape")],
             "tensorflow": [
                 ("layers.Permute((3, 1, 2)),  # channels first, as in PyTorch", ""),
@@ -52,13 +58,17 @@ BUGS = (
         "padding",
         {
             "torch": [
-                ("nn.Conv2d(1, 6, kernel_size=5, padding=2)",
-                 "nn.ZeroPad2d((1, 3, 1, 3)), nn.Conv2d(1, 6, kernel_size=5)"),
+                (
+                    "nn.Conv2d(1, 6, kernel_size=5, padding=2)",
+                    "nn.ZeroPad2d((1, 3, 1, 3)), nn.Conv2d(1, 6, kernel_size=5)",
+                ),
             ],
             "jax": [("nn.Conv(6, (5, 5))", "nn.Conv(6, (5, 5), padding=((1, 3), (1, 3)))")],
             "tensorflow": [
-                ('layers.Conv2D(6, 5, padding="same"',
-                 'layers.ZeroPadding2D(((1, 3), (1, 3))), layers.Conv2D(6, 5'),
+                (
+                    'layers.Conv2D(6, 5, padding="same"',
+                    "layers.ZeroPadding2D(((1, 3), (1, 3))), layers.Conv2D(6, 5",
+                ),
             ],
         },
     ),
@@ -96,4 +106,3 @@ BUGS = (
         },
     ),
 )
-

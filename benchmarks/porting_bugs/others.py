@@ -43,8 +43,12 @@ GRU = (
         ("gru", "output"),
         "",
         {
-            "torch": [("self.gru(X.reshape(-1, side, side))",
-                       "self.gru(X.reshape(-1, side, side).flip(1))")],
+            "torch": [
+                (
+                    "self.gru(X.reshape(-1, side, side))",
+                    "self.gru(X.reshape(-1, side, side).flip(1))",
+                )
+            ],
             "jax": [("range(side)", "reversed(range(side))")],
             "tensorflow": [("layers.GRU(WIDTH)", "layers.GRU(WIDTH, go_backwards=True)")],
         },
@@ -60,13 +64,20 @@ TIED = (
         "",
         {
             "torch": [
-                ("return self.output(torch.tanh(hidden))",
-                 "return torch.tanh(hidden) @ self.embedding.weight.detach().T"),
+                (
+                    "return self.output(torch.tanh(hidden))",
+                    "return torch.tanh(hidden) @ self.embedding.weight.detach().T",
+                ),
             ],
             "jax": [
-                ("embedding.attend(nn.tanh(hidden))",
-                 "nn.tanh(hidden) @ lax.stop_gradient(embedding.embedding).T"),
-                ("    from jax import numpy as jnp", "    from jax import lax\n    from jax import numpy as jnp"),
+                (
+                    "embedding.attend(nn.tanh(hidden))",
+                    "nn.tanh(hidden) @ lax.stop_gradient(embedding.embedding).T",
+                ),
+                (
+                    "    from jax import numpy as jnp",
+                    "    from jax import lax\n    from jax import numpy as jnp",
+                ),
             ],
             "tensorflow": [
                 ("self.embedding.embeddings, ", "tf.stop_gradient(self.embedding.embeddings), "),
@@ -80,8 +91,12 @@ TIED = (
         ("hidden",),
         "",
         {
-            "torch": [("self.embedding(tokens).flatten(1)",
-                       "(self.embedding(tokens) * WIDTH**0.5).flatten(1)")],
+            "torch": [
+                (
+                    "self.embedding(tokens).flatten(1)",
+                    "(self.embedding(tokens) * WIDTH**0.5).flatten(1)",
+                )
+            ],
             "jax": [("embedding(tokens).reshape", "(embedding(tokens) * WIDTH**0.5).reshape")],
             "tensorflow": [("self.embedding(tokens),", "self.embedding(tokens) * WIDTH**0.5,")],
         },
@@ -93,10 +108,15 @@ TIED = (
         ("y_hat",),
         "temperature",
         {
-            "torch": [("self.output(torch.tanh(hidden))",
-                       "self.output(torch.tanh(hidden)) / WIDTH**0.5")],
-            "jax": [("embedding.attend(nn.tanh(hidden))",
-                     "embedding.attend(nn.tanh(hidden)) / WIDTH**0.5")],
+            "torch": [
+                ("self.output(torch.tanh(hidden))", "self.output(torch.tanh(hidden)) / WIDTH**0.5")
+            ],
+            "jax": [
+                (
+                    "embedding.attend(nn.tanh(hidden))",
+                    "embedding.attend(nn.tanh(hidden)) / WIDTH**0.5",
+                )
+            ],
             "tensorflow": [("transpose_b=True)", "transpose_b=True) / WIDTH**0.5")],
         },
     ),
@@ -182,9 +202,7 @@ AUTOENCODER = (
         {
             "torch": [(".mean(dim=1)", ".mean(dim=1) / 2")],
             "jax": [("optax.squared_error", "optax.l2_loss")],
-            "tensorflow": [
-                ("mean_squared_error(y, y_hat)", "mean_squared_error(y, y_hat) / 2")
-            ],
+            "tensorflow": [("mean_squared_error(y, y_hat)", "mean_squared_error(y, y_hat) / 2")],
         },
     ),
     Bug(
@@ -194,9 +212,15 @@ AUTOENCODER = (
         ("y_hat",),
         "",
         {
-            "torch": [("nn.Linear(inputs, num_inputs))", "nn.Linear(inputs, num_inputs), nn.Sigmoid())")],
-            "jax": [("return nn.Dense(num_inputs)(X)", "return nn.sigmoid(nn.Dense(num_inputs)(X))")],
-            "tensorflow": [("layers.Dense(num_inputs)", 'layers.Dense(num_inputs, activation="sigmoid")')],
+            "torch": [
+                ("nn.Linear(inputs, num_inputs))", "nn.Linear(inputs, num_inputs), nn.Sigmoid())")
+            ],
+            "jax": [
+                ("return nn.Dense(num_inputs)(X)", "return nn.sigmoid(nn.Dense(num_inputs)(X))")
+            ],
+            "tensorflow": [
+                ("layers.Dense(num_inputs)", 'layers.Dense(num_inputs, activation="sigmoid")')
+            ],
         },
     ),
 )

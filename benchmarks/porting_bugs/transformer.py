@@ -47,13 +47,17 @@ BUGS = (
         "gelu",
         {
             "torch": [
-                ("functional.gelu(self.up(self.norm2(X)))",
-                 'functional.gelu(self.up(self.norm2(X)), approximate="tanh")'),
+                (
+                    "functional.gelu(self.up(self.norm2(X)))",
+                    'functional.gelu(self.up(self.norm2(X)), approximate="tanh")',
+                ),
             ],
             "jax": [(", approximate=False", "")],
             "tensorflow": [
-                ('activation="gelu"',
-                 "activation=lambda X: keras.activations.gelu(X, approximate=True)"),
+                (
+                    'activation="gelu"',
+                    "activation=lambda X: keras.activations.gelu(X, approximate=True)",
+                ),
             ],
         },
     ),
@@ -88,8 +92,10 @@ BUGS = (
         "scale",
         {
             "jax": [
-                ('nn.MultiHeadDotProductAttention(HEADS, ',
-                 "nn.MultiHeadDotProductAttention(HEADS, attention_fn=attention, "),
+                (
+                    "nn.MultiHeadDotProductAttention(HEADS, ",
+                    "nn.MultiHeadDotProductAttention(HEADS, attention_fn=attention, ",
+                ),
                 (
                     "    class Block",
                     """    def attention(query, *given, **settings):
@@ -99,9 +105,11 @@ BUGS = (
                 ),
             ],
             "tensorflow": [
-                ("            self.norm2 = ",
-                 "            self.attention._inverse_sqrt_key_dim = WIDTH**-0.5\n"
-                 "            self.norm2 = "),
+                (
+                    "            self.norm2 = ",
+                    "            self.attention._inverse_sqrt_key_dim = WIDTH**-0.5\n"
+                    "            self.norm2 = ",
+                ),
             ],
         },
     ),
@@ -122,11 +130,17 @@ BUGS = (
         *UPDATE,
         "decay",
         {
-            "torch": [("AdamW(self.parameters(), lr=self.lr)",
-                       "Adam(self.parameters(), lr=self.lr, weight_decay=0.01)")],
+            "torch": [
+                (
+                    "AdamW(self.parameters(), lr=self.lr)",
+                    "Adam(self.parameters(), lr=self.lr, weight_decay=0.01)",
+                )
+            ],
             "jax": [
-                ("optax.adamw(self.lr, weight_decay=0.01)",
-                 "optax.chain(optax.add_decayed_weights(0.01), optax.adam(self.lr))"),
+                (
+                    "optax.adamw(self.lr, weight_decay=0.01)",
+                    "optax.chain(optax.add_decayed_weights(0.01), optax.adam(self.lr))",
+                ),
             ],
         },
     ),
@@ -142,4 +156,3 @@ BUGS = (
         },
     ),
 )
-

@@ -51,10 +51,8 @@ BATCH_SIZES = (32, 96, 300)
 RECIPES = {
     "mlp": Recipe("digits", 64, 0.05, 1),
     "lenet": Recipe("digits", 64, 0.001, 1),
-    "resnet_block": Recipe("digits", 64, 0.05, 1),
     "transformer": Recipe("digits", 64, 0.003, 1),
     "gru": Recipe("digits", 64, 0.005, 1),
-    "autoencoder": Recipe("digits", 64, 0.003, 1),
     "tied_embedding": Recipe("digits", 64, 0.05, 1),
 }
 """The examples, and what bugs are planted into."""
@@ -72,14 +70,12 @@ VARIANTS: dict[str, dict[str, Changes]] = {
         "tanh": TO_TANH,
         "narrow": (("120", "30"), ("84", "20")),
     },
-    "resnet_block": {"as it is": (), "wide": (("CHANNELS = 8", "CHANNELS = 12"),)},
     "transformer": {
         "as it is": (),
         "one block": (("DEPTH = 32, 4, 2", "DEPTH = 32, 4, 1"),),
         "three blocks": (("DEPTH = 32, 4, 2", "DEPTH = 24, 2, 3"),),
     },
     "gru": {"as it is": (), "wide": (("WIDTH = 32", "WIDTH = 64"),)},
-    "autoencoder": {"as it is": (), "deep": (("(32, 8, 32)", "(48, 24, 6, 24, 48)"),)},
     "tied_embedding": {"as it is": (), "wide": (("WIDTH = 17, 16", "WIDTH = 17, 40"),)},
 }
 """By example the faultless variants: what is changed in every framework's copy."""

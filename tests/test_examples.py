@@ -79,7 +79,7 @@ def test_a_bug_is_found_where_it_is(judged, example):
 
 def test_the_report_counts_them(judged):
     rows, failed = judged
-    facts = {"command": "…", "seconds": 1.0, "machine": {"cpu": "…"}, "versions": {}}
+    facts = {"command": "…", "seconds": 1.0, "machine": {"processor": "…"}, "versions": {}}
     text = "\n".join(lines(facts | {"plans": len(RECIPES), "failed": failed, "runs": rows}))
     assert f"{len(RECIPES) - len(failed)} of {len(RECIPES)} plans were judged." in text
     assert "| found of all | 2 of 2 (100.0 %) |" in text
@@ -100,7 +100,7 @@ def test_every_bug_and_variant_has_its_place_in_the_example(example):
 def test_there_are_enough_of_all():
     names = list(discover(external=False))
     runs = [text_of(task.example).count(f"{SUFFIX}(d2l") for task in tasks(names) if not task.bugs]
-    assert sum(count - 1 for count in runs) >= 300
+    assert sum(count - 1 for count in runs) >= 250
     assert len({bug.name for bug in BUGS}) >= 12
 
 

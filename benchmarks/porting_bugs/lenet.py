@@ -76,7 +76,7 @@ BUGS = (
         "Adam's epsilon",
         "lenet",
         *UPDATE,
-        "epsilon",
+        "ε|epsilon",
         {
             "torch": [("lr=self.lr)", "lr=self.lr, eps=1e-4)")],
             "jax": [("optax.adam(self.lr)", "optax.adam(self.lr, eps=1e-4)")],

@@ -91,7 +91,7 @@ BUGS = (
         "mlp",
         "loss",
         (),
-        "sum",
+        "",
         {
             "torch": [(OPTIMIZERS, SUMMED.replace("SUM(losses)", "losses.sum()"))],
             "jax": [(OPTIMIZERS, SUMMED_OF_PARAMS)],
@@ -106,7 +106,7 @@ BUGS = (
         "mlp",
         "forward",
         ("y_hat",),
-        "temperature",
+        "factor",
         {
             name: [(OPTIMIZERS, f"{FORWARD}\n\n{OPTIMIZERS}")]
             for FORWARD in [
@@ -165,7 +165,7 @@ BUGS = (
         "mlp",
         "forward",
         ("net.0.activation", "net.1", "net.2"),
-        "",
+        "function",
         {
             "torch": [("nn.ReLU()", "nn.LeakyReLU()")],
             "jax": [("nn.relu(", "nn.leaky_relu(")],

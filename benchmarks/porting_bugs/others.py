@@ -106,7 +106,7 @@ TIED = (
         "tied_embedding",
         "forward",
         ("y_hat",),
-        "temperature",
+        "factor",
         {
             "torch": [
                 ("self.output(torch.tanh(hidden))", "self.output(torch.tanh(hidden)) / WIDTH**0.5")
@@ -210,7 +210,7 @@ AUTOENCODER = (
         "autoencoder",
         "forward",
         ("y_hat",),
-        "",
+        "function",
         {
             "torch": [
                 ("nn.Linear(inputs, num_inputs))", "nn.Linear(inputs, num_inputs), nn.Sigmoid())")

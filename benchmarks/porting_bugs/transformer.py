@@ -22,7 +22,7 @@ BUGS = (
         "transformer",
         "forward",
         NORM,
-        "biased",
+        "variance",
         {
             "torch": [
                 ("nn.LayerNorm(WIDTH)", "LayerNorm(WIDTH)"),
@@ -44,7 +44,7 @@ BUGS = (
         "transformer",
         "forward",
         ("blocks.0.up.activation", "blocks.0.down"),
-        "gelu",
+        "function",
         {
             "torch": [
                 (

@@ -31,7 +31,7 @@ BUGS = (
         "momentum damped",
         "mlp",
         *UPDATE,
-        "damp",
+        "damp|gradients",
         {
             "torch": [("momentum=0.9", "momentum=0.9, dampening=0.9")],
             "jax": [

@@ -8,7 +8,7 @@ BUGS = (
         "lenet",
         "forward",
         ("net.7", "net.8"),
-        "",
+        "order of axes",
         {
             "torch": [
                 ("nn.Flatten()", "Channels(), nn.Flatten()"),

@@ -70,8 +70,10 @@ class Trainer(AbstractTrainer):
         for size in {min(self.batch_size, num_train), num_train % self.batch_size} - {0}:
             self._train(np.empty((0, size), np.int32))
         sizes = {len(y): (X, y) for X, y in self.validation_batches(EVALUATION_EXAMPLES)}
+        kept = self.buffers()
         for X, y in sizes.values():
             self.evaluate(X, y)
+        self.set_buffers(kept)  # a layer that is told otherwise by the model moves them
 
     def place(self, X, y):
         self.X, self.y = put(X), put(y)

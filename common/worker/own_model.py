@@ -292,7 +292,6 @@ class Run:
         As that of an optimizer that counts its steps by itself for its learning rate. By the
         factor that most entries have in common: some may be rounding alone.
         """
-        unit = float(np.finfo(self.dtype).eps)
         for step in reversed([s for s in self.plan.probes if s and s + 1 in states]):
             start, end = states[step], states[step + 1]
             found = self.probe(trainer, step, start)
@@ -300,7 +299,7 @@ class Run:
             for name in self.model.shapes:
                 old = start[name].astype(np.float64)
                 moved, again = end[name] - old, found[f"update/{name}"] - old
-                seen = np.abs(moved) > SEEN * unit * np.abs(old)
+                seen = np.abs(moved) > SEEN * np.finfo(end[name].dtype).eps * np.abs(old)
                 factors.append(again[seen] / moved[seen])
             if (every := np.concatenate(factors)).size >= LEAST_ENTRIES:
                 return bool(abs(float(np.median(every)) - 1) > 8 / SEEN)

@@ -1,5 +1,6 @@
 """Layers as they stand: their parameters by canonical names, in the layout of the mathematics."""
 
+import importlib
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
 from framework_parity.common.worker.arrangement import ORDERS
 from tests.conftest import BACKENDS
-from tests.helpers import COMPARE, run
+from tests.helpers import COMPARE, PLAIN, run
 from tests.model_files import FOUND
 
 WITH_LAYERS = [name for name in BACKENDS if (ROOT / "tests" / "own_layers" / f"{name}.py").exists()]
@@ -326,3 +327,23 @@ def test_a_network_of_layers_is_compared_as_it_stands(compared, name):
     assert any("velocity of net.3.weight" in str(found.tensor) for found in steps)
     line = reasons[str(files[1])]
     assert f"received none for net.5.bias (linear bias, 10) of {first}; make" in line
+
+
+def test_a_model_by_hand_has_entries_as_it_names_its_parameters():
+    """Those of a backend without layers of its own: by name, in the layout of ``names``."""
+    d2l = importlib.import_module(f"framework_parity.backends.{PLAIN}")
+
+    class Mine(d2l.Classifier):
+        def __init__(self):
+            self.names = {"W": "kept.T", "b": "b"}
+            self.kept, self.b = np.arange(6.0).reshape(2, 3), np.zeros(2)
+
+    model = Mine()
+    before = model.get_parameters()
+    model.convert(Converter({f"their {e.name}": e for e in model.entries(np.zeros((2, 3)))}))
+    after = model.get_parameters()
+    assert {name: value.tolist() for name, value in after.items()} == {
+        f"their {name}": value.tolist() for name, value in before.items()
+    }
+    model.set_parameters({"their W": 2 * after["their W"]})
+    assert model.kept.tolist() == (2 * np.arange(6.0).reshape(2, 3)).tolist()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from framework_parity.common.data.data_module import DataModule
 from framework_parity.common.training.classifier import Classifier, Parameters
 from framework_parity.common.training.forward_checks import Call
-from framework_parity.common.training.layers import Converter, Entry, by_hand
+from framework_parity.common.training.layers import Converter, Entry, as_it_is, transposed
 
 TRANSPOSED = ".T"
 
@@ -140,7 +140,13 @@ class EagerClassifier(Classifier):
         return self.loss(y_hat, batch[-1]), self.accuracy(y_hat, batch[-1])
 
     def entries(self, X: npt.NDArray[Any]) -> list[Entry]:
-        return by_hand(self.get_parameters())
+        tensors, found = self.named_tensors(), []
+        for name, place in (self.names or {name: name for name in tensors}).items():
+            held = place.removesuffix(TRANSPOSED)
+            shape = self.numpy(tensors[held]).shape
+            layout = as_it_is if held == place else transposed
+            found.append(Entry(name, "", "", "", {held: shape}, layout))
+        return found
 
     def read(self, tensors: Mapping[str, Any]) -> Parameters:
         """Copies of tensors in NumPy, by the parameters' names and in their layout.

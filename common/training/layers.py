@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -223,8 +222,3 @@ class Walk:
 
     def _inside(self, path: str, name: str) -> str:
         return f"{path}{self.separator}{name}" if path else name
-
-
-def by_hand(parameters: Mapping[str, Any]) -> list[Entry]:
-    """Entries of parameters of which nothing is known but name and shape."""
-    return [Entry(name, "", "", "", {name: array.shape}) for name, array in parameters.items()]

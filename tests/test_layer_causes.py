@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from framework_parity.common.judging.layer_causes import KINDS, LayerSearch, Step, tidy
+from framework_parity.common.judging.layer_kinds import MOMENTS
 from framework_parity.common.reference.layer_formulas import FUNCTIONS, normalised
+from framework_parity.common.training.forward_checks import moments
 
 OF = {kind.name: kind for kind in KINDS}
 UNIT = 2.0**-24
@@ -248,6 +250,25 @@ def test_what_cannot_be_told_apart_is_said():
     assert "none, in the reference tanh or function: ReLU6" not in found.sentence
     assert "hard tanh" in found.sentence
     assert "cannot be told apart" in found.sentence
+
+
+@pytest.mark.parametrize("changed", [{"epsilon": 1e-3}, {"variance": False}, {"centred": False}])
+def test_a_batch_of_which_a_part_is_on_record(changed):
+    """Its mean and variance are, whole."""
+    kind = OF["normalisation"]
+    options = NORM | {"over": ("batch", 1, 0), "scale": "c", "shift": "d"}
+    search = searched(kind.name, IMAGE, options, changed, 0)
+    sides = []
+    for steps in (search.reference, search.run):
+        sides.append([])
+        for step in steps:
+            ((name, X),) = step.given.items()
+            held = step.parameters | {f"{MOMENTS}1": moments(X, 1)}
+            few = step.target[:3], step.exact[:3]
+            sides[-1].append(Step({name: X[:3]}, held, *few))
+    found = LayerSearch(BOUNDS, 4.0, *sides).cause("layer x")
+    assert found.name == {"centred": "mean"}.get(*changed, *changed)
+    assert found.value == changed.get("epsilon")
 
 
 def test_one_step_that_does_not_fit_leaves_no_cause():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,12 +12,15 @@ from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.diagnosis import Diagnosis
 from framework_parity.common.judging.ladder import IN_EVALUATION, Finding
 from framework_parity.common.judging.layer_causes import LayerSearch, Step
+from framework_parity.common.judging.layer_kinds import MOMENTS as OF_AXIS
 from framework_parity.common.judging.layers import far, turned
 from framework_parity.common.judging.model_ladder import ModelLadder
 from framework_parity.common.reference.layer_formulas import Floats
+from framework_parity.common.training.forward_checks import MOMENTS
 from framework_parity.common.training.optimizer_state import probed_steps
 from framework_parity.common.training.record import Record
 
+MOST_AXES = 6
 ITS_INPUT = "its input"
 THE_EXAMPLES = "the examples"
 Examples = Callable[[int], Array | None]
@@ -64,6 +67,7 @@ class Evidence:
     record: Record
     rung: str
     examples: Examples
+    turned: list[tuple[int, ...]] = field(default_factory=list)
 
     @cached_property
     def steps(self) -> Sequence[int]:
@@ -75,16 +79,16 @@ class Evidence:
         of = self.ladder.envelopes
         tensor = f"forward/{self.rung}"
         bounds = {s: of[tensor, s] for s in ("largest", "gain") if (tensor, s) in of}
-        ours, theirs = self._given()
+        ours, theirs = self._given
         target = self._forward(self.ladder.reference, self.rung)
         own = self._forward(self.matched, self.rung)
         earlier, same = self._earlier()
-        first = {ITS_INPUT: ours} if ours else {}
-        second = {ITS_INPUT: theirs} if theirs else {}
+        both = bool(ours and theirs)
+        first, second = ({ITS_INPUT: side} if both else {} for side in (ours, theirs))
         words = f"layer {self.rung}" if self.rung != "y_hat" else "what forward gives"
         sides = self._sides(target, own, {**first, **earlier}, {**second, **same})
         yield LayerSearch(bounds, limit, *sides), words
-        if ours and theirs and far(theirs[self.steps[-1]], ours[self.steps[-1]]) > 0:
+        if both and far(theirs[self.steps[-1]], ours[self.steps[-1]]) > 0:
             sides = self._sides(ours, theirs, earlier, same)
             yield LayerSearch(bounds, limit, *sides), f"the input of layer {self.rung}"
 
@@ -97,19 +101,19 @@ class Evidence:
         keys = {step: f"probe/{step}/forward/{name}" for step in self.steps}
         return {step: record.arrays[key].astype(np.float64) for step, key in keys.items()}
 
+    @cached_property
     def _given(self) -> tuple[Side, Side]:
         """What the layer was given in the reference and in the run, axes in the same order."""
-        other = self.ladder.matched(self.record)[1].get(self.rung, self.rung)
         sides: list[Side] = []
-        for record, name in ((self.ladder.reference, self.rung), (self.record, other)):
+        for record, name in self._whose:
             arrays = {step: self.ladder.given_to(record, step, name) for step in self.steps}
             known = {s: a.astype(np.float64) for s, a in arrays.items() if a is not None}
             sides.append(known if len(known) == len(arrays) else {})
         ours, theirs = sides
         if ours and theirs:
             last = self.steps[-1]
-            axes = turned({"": ours[last]}, {"": theirs[last]}).get("")
-            if axes:
+            if axes := turned({"": ours[last]}, {"": theirs[last]}).get(""):
+                self.turned.append(axes)
                 theirs = {step: array.transpose(axes) for step, array in theirs.items()}
             if theirs[last].shape != ours[last].shape:
                 theirs = {}
@@ -142,15 +146,34 @@ class Evidence:
     ) -> tuple[list[Step], list[Step]]:
         """The steps of the reference and of the run, with as many rows of everything."""
 
-        def sides(target: Side, given: Mapping[str, Side], exact: Side) -> list[Step]:
+        def sides(which: int, target: Side, given: Mapping[str, Side], exact: Side) -> list[Step]:
             return [
-                self._step(s, target[s], {n: a[s] for n, a in given.items()}, exact[s])
+                self._step(which, s, target[s], {n: a[s] for n, a in given.items()}, exact[s])
                 for s in self.steps
             ]
 
-        return sides(target, ours, target), sides(own, theirs, target)
+        return sides(0, target, ours, target), sides(1, own, theirs, target)
 
-    def _step(self, step: int, target: Floats, given: dict[str, Floats], exact: Floats) -> Step:
+    @property
+    def _whose(self) -> tuple[tuple[Record, str], tuple[Record, str]]:
+        """The two records, each with its own name of the layer."""
+        other = self.ladder.matched(self.record)[1].get(self.rung, self.rung)
+        return (self.ladder.reference, self.rung), (self.record, other)
+
+    def _moments(self, which: int, step: int) -> dict[str, Floats]:
+        """Mean and variance of what the layer was given, where not all of it is on record."""
+        record, name = self._whose[which]
+        axes = self.turned[0] if which and self.turned else range(MOST_AXES)
+        keys = {axis: f"probe/{step}/{MOMENTS}{axis}/{name}" for axis in axes}
+        return {
+            f"{OF_AXIS}{place}": record.arrays[key]
+            for place, key in enumerate(keys.values())
+            if key in record.arrays
+        }
+
+    def _step(
+        self, which: int, step: int, target: Floats, given: dict[str, Floats], exact: Floats
+    ) -> Step:
         n = len(self.ladder.plan.rows(step))
         lengths = [len(array) for array in (target, *given.values()) if array.ndim]
         rows = min((length for length in lengths if length <= n), default=n)
@@ -162,7 +185,8 @@ class Evidence:
         dtype = self.ladder.plan.recipe.dtype
         return Step(
             {name: cut(array) for name, array in given.items()},
-            {n: state[n].astype(dtype).astype(np.float64) for n in self.ladder.parameters},
+            {n: state[n].astype(dtype).astype(np.float64) for n in self.ladder.parameters}
+            | self._moments(which, step),
             cut(target),
             cut(exact),
             self.roles,

@@ -235,7 +235,7 @@ class Normalisation(Kind):
         for over in self.ways(X):
             shape = places(X, over)
             for centred in (True, False):
-                Z = normalised(X, over, 1e-5, centred)
+                Z = normalised(X, over, 1e-5, centred, moments=moments_of(parameters, over))
                 scales = self.near_slope(Z, target, shape, parameters)
                 shifts = [n for n, p in parameters.items() if p.size == math.prod(shape)]
                 for scale, shift in itertools.product(scales, [NOTHING, *shifts]):
@@ -283,7 +283,7 @@ class Normalisation(Kind):
         over = options["over"]
         shape = places(inputs[0], over)
         given = options["epsilon"], options["centred"], options["variance"], options["place"]
-        found = normalised(inputs[0], over, *given)
+        found = normalised(inputs[0], over, *given, moments_of(parameters, over))
         if options["scale"] != NOTHING:
             found = found * parameters[options["scale"]].reshape(shape)
         if options["shift"] != NOTHING:
@@ -324,6 +324,17 @@ class Normalisation(Kind):
         if kind == "batch":
             return f"all axes but {axis}"
         return f"{groups} groups along axis {axis}"
+
+
+MOMENTS = "moments of axis "
+"""Among the parameters: mean, variance and number of what a layer is given, by channel, where not
+all of that is on record."""
+
+
+def moments_of(parameters: Tensors, over: tuple[str, int, int]) -> Floats | None:
+    """The moments of the whole batch, where they are on record."""
+    kind, axis, _ = over
+    return parameters.get(f"{MOMENTS}{axis}") if kind == "batch" else None
 
 
 def places(X: Floats, over: tuple[str, int, int]) -> tuple[int, ...]:

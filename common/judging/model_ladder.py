@@ -42,7 +42,7 @@ from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
 from framework_parity.common.reference.replay import WORST
 from framework_parity.common.training.buffers import BUFFER, INITIAL
 from framework_parity.common.training.classifier import Parameters
-from framework_parity.common.training.forward_checks import INPUT
+from framework_parity.common.training.forward_checks import INPUT, MOMENTS
 from framework_parity.common.training.optimizer_state import OPTIMIZER, UNKNOWN, probed_steps
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -490,7 +490,8 @@ def layer_of(key: str) -> str:
 
 def is_of_layer(key: str) -> bool:
     """Whether an array is an activation, or what a layer was given."""
-    return bool(layer_of(key)) or INPUT in [f"{part}/" for part in key.split("/")[2:3]]
+    kinds = [f"{part}/" for part in key.split("/")[2:3]]
+    return bool(layer_of(key)) or kinds in ([INPUT], [MOMENTS])
 
 
 def accuracy_finding(

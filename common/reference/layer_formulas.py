@@ -69,6 +69,7 @@ def normalised(
     centred: bool = True,
     biased: bool = True,
     inside: bool = True,
+    moments: Floats | None = None,
 ) -> Floats:
     """(x − mean) / √(variance + ε), or over √variance + ε if ε is not ``inside`` the root.
 
@@ -83,6 +84,8 @@ def normalised(
             (arXiv:1910.07467).
         biased: whether the variance is divided by n, else by n − 1.
         inside: whether ε is inside the root.
+        moments: of a batch, where ``X`` is a part of it: mean, variance (by n) and n of each
+            channel, shape ``(3, channels)``.
     """
     kind, axis, groups = over
     shape = X.shape
@@ -93,9 +96,16 @@ def normalised(
         axes = tuple(a for a in range(X.ndim) if a != axis)
     else:
         axes = tuple(range(X.ndim - axis, X.ndim))
-    deviation = X - X.mean(axes, keepdims=True) if centred else X
-    n = math.prod(X.shape[a] for a in axes)
-    variance = (deviation**2).sum(axes, keepdims=True) / (n if biased else max(n - 1, 1))
+    if moments is None:
+        mean = X.mean(axes, keepdims=True)
+        square = ((X - mean) ** 2).mean(axes, keepdims=True)
+        n: Any = math.prod(X.shape[a] for a in axes)
+    else:
+        there = [size if a == axis else 1 for a, size in enumerate(X.shape)]
+        mean, square, n = (values.reshape(there) for values in moments)
+    deviation = X - mean if centred else X
+    variance = square if centred else square + mean**2
+    variance = variance if biased else variance * (n / np.maximum(n - 1, 1))
     root = np.sqrt(variance + epsilon) if inside else np.sqrt(variance) + epsilon
     return np.asarray((deviation / root).reshape(shape))
 

@@ -23,6 +23,16 @@ Call = tuple[str, str, Array, Array]
 
 INPUT = "input/"
 """What comes in a record before the name of an activation, of what its layer was given."""
+MOMENTS = "moments/"
+"""Likewise of its mean, variance and number by channel, where it is not there as a whole."""
+
+
+def moments(X: Array, axis: int) -> Array:
+    """Mean, variance and number of each channel, in float64, shape ``(3, channels)``."""
+    axes = tuple(a for a in range(X.ndim) if a != axis)
+    values = X.astype(np.float64)
+    count = np.full(X.shape[axis], float(X.size // X.shape[axis]))
+    return np.stack([values.mean(axes), values.var(axes), count])
 
 
 class Activation(NamedTuple):

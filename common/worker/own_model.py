@@ -22,7 +22,7 @@ from framework_parity.common.training.classifier import Parameters
 from framework_parity.common.training.dropout import Masks
 from framework_parity.common.training.feeding import first_wrong_batch
 from framework_parity.common.training.fit_display import Progress
-from framework_parity.common.training.forward_checks import INPUT, changing
+from framework_parity.common.training.forward_checks import INPUT, MOMENTS, changing, moments
 from framework_parity.common.training.layers import Converter, Entry
 from framework_parity.common.training.matching import Wanted, match, said_of, table
 from framework_parity.common.training.model_file import OwnModel, place_in
@@ -492,6 +492,8 @@ class Run:
                         arrays[f"{INPUT}{name}"] = cut(given)
                     else:
                         self.inputs[name] = source
+                    for axis in {1, given.ndim - 1} if len(cut(given)) < len(given) else ():
+                        arrays[f"{MOMENTS}{axis}/{name}"] = moments(given, axis)
                 earlier[_bits(value)] = name
         return arrays
 

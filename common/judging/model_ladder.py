@@ -145,10 +145,12 @@ class ModelLadder:
     def turned(self, record: Record) -> Record:
         """A record with the axes of its activations in the order of the reference's."""
         last = probed_steps(self.plan, self.reference, record)[-1]
-        ours, theirs = (
-            {n: r.arrays[f"probe/{last}/forward/{n}"] for n in self._layers(r)}
-            for r in (self.reference, record)
-        )
+        ours: dict[str, Array] = {}
+        theirs: dict[str, Array] = {}
+        for found, r in ((ours, self.reference), (theirs, record)):
+            found |= {n: r.arrays[f"probe/{last}/forward/{n}"] for n in self._layers(r)}
+            given = {f"{INPUT}{n}": self.given_to(r, last, n) for n in self._layers(r)}
+            found |= {name: array for name, array in given.items() if array is not None}
         if not (axes := turned(ours, theirs)):
             return record
         arrays = {

@@ -66,7 +66,7 @@ KINDS: Sequence[Kind] = (
 SOURCES = {1: 12, 2: 6, 3: 5}
 """By how many arrays a kind is computed from: among how many earlier ones they are looked for."""
 
-ROUNDS = 30
+ROUNDS = 12
 """Of solving for a number, at most."""
 
 
@@ -246,7 +246,7 @@ class LayerSearch:
                 break
             new = value + float(slope @ (exact - here)) / square
             new = float(np.clip(new, value / 30, value * 30)) if value > 0 else new
-            done = abs(new - value) <= 1e-13 * abs(value)
+            done = abs(new - value) <= 1e-10 * abs(value)
             value = new
             if done:
                 break
@@ -262,7 +262,8 @@ class LayerSearch:
             for changes in itertools.combinations(alone, count):
                 labels = tuple(change.label for change in changes)
                 solved = [change.solve for change in changes if change.solve]
-                if len(set(labels)) == count and len(solved) <= 1:
+                alike = len(set(labels)) < count or (count > 1 and kind.alone & {*labels})
+                if not alike and len(solved) <= 1:
                     other = dict(options)
                     for change in changes:
                         other |= change.options

@@ -44,11 +44,13 @@ class Kind(ABC):
         name: in words.
         arity: how many arrays it is computed from.
         most: how many changes at once are tried.
+        alone: labels of those that are tried alone.
     """
 
     name: str
     arity = 1
     most = 1
+    alone: frozenset[str] = frozenset()
 
     @abstractmethod
     def guesses(
@@ -225,6 +227,7 @@ class Normalisation(Kind):
 
     name = "normalisation"
     most = 3
+    alone = frozenset({"over", "scale", "shift"})
 
     def guesses(
         self, inputs: Sequence[Floats], target: Floats, parameters: Tensors, roles: Roles

@@ -492,7 +492,11 @@ class Run:
                         arrays[f"{INPUT}{name}"] = cut(given)
                     else:
                         self.inputs[name] = source
-                    for axis in {1, given.ndim - 1} if len(cut(given)) < len(given) else ():
+                    for axis in (
+                        {1, given.ndim - 1}
+                        if given.ndim > 1 and len(cut(given)) < len(given)
+                        else ()
+                    ):
                         arrays[f"{MOMENTS}{axis}/{name}"] = moments(given, axis)
                 earlier[_bits(value)] = name
         return arrays

@@ -26,7 +26,5 @@ FAULTS = {
     "epsilon of groups": (", epsilon=1e-5", "", "norm", "epsilon", 1e-6),
     "flattening": (".transpose(0, 3, 1, 2)", "", "hidden", "order of axes", None),
     "epsilon": ("epsilon=0.00001", "", "layer_norm", "epsilon", 1e-6),
-    "scale": (" / 8**0.5", "", "mixed", "scale", 1.0),
-    "function": (", approximate=False", "", "scores", "function", None),
 }
 """By name: what stands there, what would in a port that went wrong, the layer, cause and value."""

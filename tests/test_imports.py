@@ -43,7 +43,7 @@ FRAMEWORK_NAMES = {
 }
 OPTIONAL = (
     *("benchmarks/chapters", "benchmarks/exercises", "benchmarks/faults", "benchmarks/raw_loops"),
-    *("tests/own_checks", "tests/own_layers", "tests/own_models"),
+    *("tests/own_checks", "tests/own_layers", "tests/own_models", "tests/ported_models"),
 )
 """Where a backend may have a file of its name: what is optional lives with what uses it."""
 ALL_NAMES = set().union(*FRAMEWORK_NAMES.values(), EXTERNAL)

@@ -111,7 +111,8 @@ class _Search:
 
     def tensors(self, step: int) -> list[str]:
         """What is compared of a step: updates, and what is remembered then."""
-        names = [*self.ladder.memory, *(f"update/{name}" for name in self.ladder.parameters)]
+        kept = [name for name in self.ladder.memory if name.startswith(OPTIMIZER)]  # no buffers
+        names = [*kept, *(f"update/{name}" for name in self.ladder.parameters)]
         return [name for name in names if f"probe/{step}/{name}" in self.record.arrays]
 
     @cached_property

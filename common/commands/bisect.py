@@ -15,6 +15,7 @@ exit status: 0 if the release is found, whatever the grades; 2 if the ends do
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 from framework_parity.common.commands.bisection import Bisection
@@ -93,11 +94,13 @@ def _bisect(options: BisectOptions) -> Report:
         else:
             context.claim()
         state.check(question, folder / STATE_FILE)
-        execution = context.execution(subject=_subject(chosen, backend, context))
+        execution = context.execution(subject=_subject(chosen, backend, places, context))
         return context.finish(Bisection(state, backend, execution, context.data, thresholds).run())
 
 
-def _subject(chosen: Chosen, backend: Backend, context: ComparisonContext) -> Subject:
+def _subject(
+    chosen: Chosen, backend: Backend, places: Sequence[str], context: ComparisonContext
+) -> Subject:
     """What is trained. A file's reference is its NumPy model's, or that of the framework itself.
 
     That one's release is the pinned one: two frameworks may differ, whatever a release changed.
@@ -106,6 +109,6 @@ def _subject(chosen: Chosen, backend: Backend, context: ComparisonContext) -> Su
     if by is None or chosen.model is None:
         return Subject()
     if by.is_framework and not chosen.is_named:
-        by = backend
+        by = replace(backend, find_links=tuple(places))
     environments = {by.label: prepare_environment(by, context.display.tell)}
     return replace(chosen, backends=(), reference=by).subject(environments)

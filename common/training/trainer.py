@@ -414,7 +414,12 @@ class Trainer(ABC):
         return found
 
     def masked(self, step: int, rows: Any) -> AbstractContextManager[None]:
-        """Inside the block dropout has the masks of this step and of these rows, if it has any."""
+        """Inside the block dropout has the masks of a step, if it has any.
+
+        Args:
+            step: its number.
+            rows: of the whole training data, shape ``(n,)``.
+        """
         return nullcontext() if self.masks is None else self.masks.of(step, rows)
 
     def rows_of(self, order: Indices) -> Indices:

@@ -110,7 +110,11 @@ class Classifier(nn.Module, AbstractClassifier):
         return optax.sgd(self.lr)
 
     def told(self, training):
-        """The module as it is in training or in evaluation, and the argument that says so to it."""
+        """The module as it is in training or in evaluation, and the argument that says so to it.
+
+        Args:
+            training: which of the two.
+        """
         field = next((f.name for f in dataclasses.fields(self) if f.name in MODES), None)
         call = type(self).__call__
         if call is Classifier.__call__:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,6 +107,7 @@ def store(data: DataModule) -> Path:
     digest = hashlib.sha256(json.dumps(data.facts(), sort_keys=True).encode()).hexdigest()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.name)[:60].strip(".-") or "data"
     folder = cache_directory() / "data" / f"{name}-{digest[:16]}"
-    make_own(folder.parent)
+    with contextlib.suppress(OSError):  # data.save says why
+        make_own(folder.parent)
     data.save(folder)
     return folder

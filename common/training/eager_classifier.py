@@ -63,7 +63,11 @@ class EagerClassifier(Classifier):
         return {}
 
     def set_buffers(self, buffers: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Set some of :meth:`get_buffers`; their type is kept."""
+        """Set some of them; their type is kept.
+
+        Args:
+            buffers: arrays as :meth:`get_buffers` gives them.
+        """
 
     def __call__(self, X: Any) -> Any:
         return self.forward(X)

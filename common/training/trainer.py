@@ -184,7 +184,11 @@ class Trainer(ABC):
 
     @staticmethod
     def layers_of(dtype: str) -> AbstractContextManager[Any]:
-        """A block in which layers that are made compute in that floating-point type."""
+        """A block in which layers that are made compute in a floating-point type.
+
+        Args:
+            dtype: its name.
+        """
         return contextlib.nullcontext()
 
     @abstractmethod
@@ -266,7 +270,11 @@ class Trainer(ABC):
         return {}
 
     def set_buffers(self, buffers: Mapping[str, npt.NDArray[Any]]) -> None:  # noqa: B027
-        """Set some of :meth:`buffers`."""
+        """Set some of the buffers.
+
+        Args:
+            buffers: arrays as :meth:`buffers` gives them.
+        """
 
     @abstractmethod
     def probe(
@@ -369,7 +377,11 @@ class Trainer(ABC):
     # The shared half
 
     def hold(self, parameters: Parameters) -> None:
-        """Go on from other parameters: what is evaluated and predicted from now on is theirs."""
+        """Go on from other parameters: what is evaluated and predicted from now on is theirs.
+
+        Args:
+            parameters: as of :meth:`Classifier.get_parameters`.
+        """
         kept = self.model.get_parameters()
         self.model.set_parameters({n: parameters[n].astype(kept[n].dtype) for n in kept})
 
@@ -402,7 +414,12 @@ class Trainer(ABC):
         return found
 
     def masked(self, step: int, rows: Any) -> AbstractContextManager[None]:
-        """Inside the block dropout has the masks of this step and of these rows, if it has any."""
+        """Inside the block dropout has the masks of a step, if it has any.
+
+        Args:
+            step: its number.
+            rows: of the whole training data, shape ``(n,)``.
+        """
         return nullcontext() if self.masks is None else self.masks.of(step, rows)
 
     def rows_of(self, order: Indices) -> Indices:

@@ -308,7 +308,7 @@ class ModelJudge(Judge):
                 "It is the ensemble alone that makes these trainings incomparable so early: the "
                 f"plan's own in {dtype} stays comparable for longer."
             )
-        unit, by = unit_roundoff(self.plan), self.reference.facts["backend"]
+        unit, by = self.plan.recipe.unit, self.reference.facts["backend"]
         for (tensor, statistic), value in self.ladder.envelopes.items():
             if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
                 yield (
@@ -340,8 +340,10 @@ def course_of(record: Record) -> Course:
 def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bounds:
     """The rounding envelope of a plan and model from its reference and its ensemble."""
 
-    def largest(of: Callable[[Course], Array], least: float = 0.0) -> Floats:
-        return running_envelope(plan, oracle, members, of, least)
+    def largest(
+        of: Callable[[Course], Array], least: float = 0.0, unit: float | None = None
+    ) -> Floats:
+        return running_envelope(plan, oracle, members, of, least, unit)
 
     def parameter(name: str) -> Callable[[Course], Array]:
         return lambda course: course.parameters[name]
@@ -351,7 +353,9 @@ def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bou
         unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
         train_loss=largest(lambda course: epoch_means(course.step_loss, plan), least=1.0),
         val_loss=largest(lambda course: course.val_loss, least=1.0),
-        parameters={name: largest(parameter(name)) for name in oracle.parameters},
+        parameters={
+            name: largest(parameter(name), unit=unit_roundoff(plan)) for name in oracle.parameters
+        },
         logits=float(largest(lambda course: course.val_logits.ravel()[None])[-1]),
     )
 

@@ -80,15 +80,18 @@ def unequal(run: Callable[[bool], Pass]) -> tuple[list[str], bool]:
     return found, not _equal(passes[0].y_hat, passes[2].y_hat)
 
 
-def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]) -> Iterator[str]:
+def changing(
+    trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]], eps: float = 0.0
+) -> Iterator[str]:
     """What one step, probed twice, gives otherwise the second time, or gave when it was trained.
 
-    ``trained`` is what training itself left of it, by the names of a probe.
+    ``trained`` is what training itself left of it, by the names of a probe; ``eps`` twice the
+    rounding of the format in which it is computed.
     """
     first, second = probes
     for other in (second, trained):
         # A loss is a sum of logarithms of numbers near one, whose rounding is that of one.
-        found = [n for n in other if not _equal(other[n], first[n], 1.0 if "loss" in n else 0.0)]
+        found = [n for n in other if not _equal(other[n], first[n], float("loss" in n), eps)]
         if found:
             named = ", ".join(name.replace("/", " of ") for name in found)
             yield f"another {named} from the same parameters and examples"
@@ -111,15 +114,16 @@ def _where(one: Pass, other: Pass) -> str:
     return "forward"
 
 
-def _equal(one: Array, other: Array, least: float = 0.0) -> bool:
+def _equal(one: Array, other: Array, least: float = 0.0, eps: float = 0.0) -> bool:
     """Whether two results are the same: a library may add up otherwise in other memory.
 
-    Numbers may differ by rounding relative to the largest of them, or to ``least`` if that is more.
+    Numbers may differ by rounding relative to the largest of them, or to ``least`` if that is more;
+    it is that of their type, or ``eps`` if that is more.
     """
     if one.shape != other.shape:
         return False
     floats = [array.dtype for array in (one, other) if array.dtype.kind == "f"]
-    eps = max((float(np.finfo(dtype).eps) for dtype in floats), default=0.0)
+    eps = max([eps, *(float(np.finfo(dtype).eps) for dtype in floats)])
     scale = float(np.abs(one).max(initial=least))
     near = np.abs(one - other) <= 256 * eps * scale
     return bool((near | (one == other) | (np.isnan(one) & np.isnan(other))).all())

@@ -195,19 +195,25 @@ class ModelJudge(Judge):
     def _named_findings(self, record: Record, epochs: int) -> Iterator[Finding]:
         """The file's own metrics against the reference's, in the epochs that can be compared."""
         for name, exact in self.own_metrics.items():
-            found, unit, bound = [], unit_roundoff(self.plan), 0.0
+            found, unit = [], unit_roundoff(self.plan)
+            errors = np.abs(np.array(record.facts["history"][name]) - exact)
+            bounds, scales = self.own_bounds(name), np.maximum(np.abs(exact), LEAST)
             for epoch in range(epochs):
-                runs = [run.facts["history"][name][epoch] for run in (record, *self.ladder.members)]
-                error, *strayed = np.abs(np.array(runs) - exact[epoch]).tolist()
-                scale = max(abs(float(exact[epoch])), LEAST)
-                bound = max(bound, *strayed, unit * scale)
-                one = finding(
-                    self.plan, (epoch + 1) * self.plan.steps_per_epoch - 1, name, error, bound
-                )
-                found.append(replace(one, ulps=min(error / (2 * unit * scale), WORST)))
+                error, step = float(errors[epoch]), (epoch + 1) * self.plan.steps_per_epoch - 1
+                one = finding(self.plan, step, name, error, float(bounds[epoch]))
+                ulps = min(error / (2 * unit * float(scales[epoch])), WORST)
+                found.append(replace(one, ulps=ulps))
             if found:
                 beyond = first_divergence(found, self.thresholds.envelopes)
                 yield beyond or max(found, key=lambda one: one.envelopes)
+
+    def own_bounds(self, name: str) -> Floats:
+        """How far rounding alone moves a metric of the file's, up to each epoch."""
+        exact = self.own_metrics[name]
+        others = [np.array(each.facts["history"][name]) for each in self.ladder.members]
+        floor = np.maximum(self.plan.recipe.unit * np.abs(exact), LEAST)
+        strayed = np.max([np.abs(values - exact) for values in others], axis=0)
+        return np.asarray(np.maximum.accumulate(np.maximum(strayed, floor)))
 
     @property
     def own_metrics(self) -> dict[str, Floats]:
@@ -233,6 +239,8 @@ class ModelJudge(Judge):
 
     def metric_ratios(self, name: str, errors: Floats, limit: float) -> Floats:
         losses = {"train_loss": self.envelope.train_loss, "val_loss": self.envelope.val_loss}
+        if name in self.own_metrics:
+            return np.asarray(errors / self.own_bounds(name))
         return np.asarray(errors / (losses[name] if name in losses else self.accuracy_bounds(name)))
 
     @property

@@ -27,8 +27,8 @@ ABLE = [name for name, found in FOUND.items() if found.get("MIXED")]
 SCALE = "LOSS_SCALE = 1024\n\n\ndef targets(X, y):\n    return X\n\n\n"
 FAULTS = {
     None: (),
-    "a rate that is larger": ("self.lr = lr", "self.lr = lr * 1.05", "update"),
-    "a loss that is larger": ("losses.mean()", "losses.mean() * 1.05", "loss"),
+    "a rate that is larger": ("outputs, lr):", "outputs, lr):\n    lr = lr * 1.05", "update"),
+    "a loss that is larger": ("(y_hat - y) ** 2", "(y_hat - y) ** 2 * 1.05", "example loss"),
 }
 
 

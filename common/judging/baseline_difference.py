@@ -244,10 +244,11 @@ def first_bits(judge: Judge, golden: Record, differing: Sequence[str]) -> str:
 
 
 def loss_change(before: Record, now: Record) -> float:
-    """Largest relative change of an epoch's training or validation loss."""
+    """Largest relative change of an epoch's training or validation loss, or metric of a file."""
     pairs = [
         [np.array(record.facts["history"][name]) for record in (before, now)]
-        for name in ("train_loss", "val_loss")
+        for name in before.facts["history"]
+        if not name.endswith("accuracy")
     ]
     return max(
         float((np.abs(new - old) / np.maximum(np.abs(old), 1e-12)).max()) for old, new in pairs

@@ -15,6 +15,8 @@ from framework_parity.common.data.named import open_data
 from framework_parity.common.environments.backend import ROOT
 from framework_parity.common.environments.discovery import discover, find_environment
 from framework_parity.common.execution.processes import MEMBERS, REFERENCE
+from framework_parity.common.judging.baseline_difference import compare_with_golden
+from framework_parity.common.judging.golden_record import golden_record
 from framework_parity.common.judging.model_judge import ModelJudge
 from framework_parity.common.report.facts import ReportFacts
 from framework_parity.common.report.markdown import markdown
@@ -147,6 +149,19 @@ def test_a_metric_of_the_file_is_judged_by_its_own_envelope(folder, judges):
         if grade == "disagree":
             assert (found.divergence.stage, found.divergence.tensor) == ("metric", "val_mae")
             assert "val_mae" in found.reason
+
+
+def test_golden_records_of_numbers_hold_their_metrics(folder, judges):
+    judge, record = judges["regression"], run_of(folder, "regression")
+    row = ReportFacts.load(folder / "regression").runs[0]
+    golden = golden_record(judge, record, row, {})
+    assert set(golden.facts["history"]) == {"train_loss", "val_loss", "val_mae"}
+    assert compare_with_golden(judge, golden, record, row, {}).grade == "exact"
+    facts = json.loads(json.dumps(golden.facts))
+    facts["history"]["val_mae"][-1] += 0.1
+    moved = compare_with_golden(judge, replace(golden, facts=facts), record, row, {})
+    assert moved.grade == "disagree"
+    assert (moved.divergence.stage, moved.divergence.tensor) == ("metric", "val_mae")
 
 
 def test_places_of_a_sequence_are_predictions(folder, judges):

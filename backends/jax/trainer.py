@@ -13,6 +13,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from framework_parity.backends.jax.classifier import get_key
+from framework_parity.backends.jax.mixed_precision import mixed, rounded, widened
 from framework_parity.backends.jax.optimizer import arguments, memory, remember
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.training.dropout import EVALUATION
@@ -44,6 +45,8 @@ class Trainer(AbstractTrainer):
     Attributes:
         state: Flax's train state; ``state.params`` are the parameters, a tree.
     """
+
+    mixed_formats = ("bfloat16", "float16")
 
     @staticmethod
     def use_device(device):
@@ -222,10 +225,8 @@ class Trainer(AbstractTrainer):
     def activations(self, parameters, X, step=0, buffers=None, rows=None, training=True):
         state, rows = self._before(parameters, step, buffers, rows, len(X))
         found, y_hat = self._activations(state, jax.device_put(X), rows, training)
-        calls = [
-            (*reversed(key.split(" ", 2)[1:]), *map(np.asarray, of)) for key, of in found.items()
-        ]
-        y_hat = {} if training else {"y_hat": Activation("", np.asarray(y_hat))}
+        calls = [(*reversed(k.split(" ", 2)[1:]), *map(widened, of)) for k, of in found.items()]
+        y_hat = {} if training else {"y_hat": Activation("", widened(y_hat))}
         return Pass(np.empty(0), calls).activations() | y_hat
 
     @_in_dtype
@@ -298,6 +299,14 @@ def _told(trainer, state, training, rows):
 
     In evaluation nothing is kept of that.
     """
+    state, moved = _in_mode(trainer, state, training, rows)
+    if trainer.mixed:
+        apply_fn = mixed(state.apply_fn, trainer.mixed, trainer.loss_scale)
+        state = state.replace(apply_fn=apply_fn)
+    return state, moved
+
+
+def _in_mode(trainer, state, training, rows):
     (module, mode), masks = trainer.model.told(training), trainer.masks
     moved = dict(state.collections)
     if not (mode or moved or masks or module is not trainer.model):
@@ -398,10 +407,12 @@ def _activations(trainer, state, X, rows, training):
         return call(*arguments, **options)
 
     module, mode = model.told(training)
+    given = state.params, X
+    params, X = rounded(given, trainer.mixed) if trainer.mixed else given
     try:
         with nn.intercept_methods(note_given), trainer.masked(state.step.reshape(1), rows):
             y_hat, held = module.apply(
-                {"params": state.params, **state.collections},
+                {"params": params, **state.collections},
                 X,
                 capture_intermediates=is_rung,
                 mutable=[*moved, "intermediates", "given"],

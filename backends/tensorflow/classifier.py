@@ -19,8 +19,9 @@ def tensor(values):
 
 
 def numpy(tensor):
-    """The numbers of a ``tensor``, in NumPy."""
-    return tensor.numpy()
+    """The numbers of a ``tensor``, in NumPy; of a narrow format as float32."""
+    narrow = tensor.dtype.is_floating and tensor.dtype.size == 2
+    return (tf.cast(tensor, tf.float32) if narrow else tensor).numpy()
 
 
 GENERATOR = "seed_generator_state"
@@ -90,7 +91,7 @@ class Classifier(EagerClassifier):
     def layers_by_name(self):
         """The Keras layers by their path, but for those that only call others in turn."""
         found = {}
-        for path, layer in _layers(vars(self).items(), ""):
+        for path, layer in layers_inside(vars(self).items(), ""):
             sequential = isinstance(layer, tf.keras.Sequential)
             if not sequential and not any(layer is other for other in found.values()):
                 found[path] = layer
@@ -162,14 +163,14 @@ def _variables(value, trainable=True):
     return getattr(value, "trainable_variables" if trainable else "non_trainable_variables", [])
 
 
-def _layers(named, path):
+def layers_inside(named, path):
     """The layers among named values and inside them, each with its path."""
     for name, value in named:
         if isinstance(value, list | tuple):
-            yield from _layers(enumerate(value), f"{path}{name}.")
+            yield from layers_inside(enumerate(value), f"{path}{name}.")
         elif isinstance(value, tf.keras.layers.Layer):
             yield f"{path}{name}", value
             attributes = {n: held for n, held in vars(value).items() if not n.startswith("_")}
-            inside = list(_layers(attributes.items(), f"{path}{name}."))
+            inside = list(layers_inside(attributes.items(), f"{path}{name}."))
             numbered = enumerate(getattr(value, "layers", ()))  # of a Sequential, a Functional
-            yield from inside or _layers(numbered, f"{path}{name}.")
+            yield from inside or layers_inside(numbered, f"{path}{name}.")

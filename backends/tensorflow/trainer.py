@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from framework_parity.backends.tensorflow.classifier import GENERATOR
+from framework_parity.backends.tensorflow.classifier import GENERATOR, numpy
+from framework_parity.backends.tensorflow.mixed_precision import Mixed
 from framework_parity.backends.tensorflow.optimizer import arguments, memory, remember, widened
 from framework_parity.common.core.device import no_gpu
 from framework_parity.common.core.errors import ParityError
@@ -19,6 +20,8 @@ from framework_parity.common.training.trainer import Trainer as AbstractTrainer
 
 class Trainer(AbstractTrainer):
     """Trains a TensorFlow :class:`Classifier`; a graph runs the batches of an epoch."""
+
+    mixed_formats = ("bfloat16", "float16")
 
     @staticmethod
     def use_device(device):
@@ -55,6 +58,8 @@ class Trainer(AbstractTrainer):
                 f"give parameters of dtype {dtype}, or make the model's layers with it",
             )
         self.optim = self._configured()
+        if self.mixed:
+            self.model = Mixed(model, self.mixed, self.loss_scale)
         self._train_functions = {}
         self._evaluate = tf.function(functools.partial(_evaluate, self), autograph=False)
 
@@ -265,7 +270,7 @@ def _noted(calls, name, layer, call, X, *arguments, **options):
         if isinstance(output_, list | tuple) and output_:  # and states, weights of an attention
             output_ = output_[0]
         if all(isinstance(t, tf.Tensor) and hasattr(t, "numpy") for t in (X, output_)):
-            calls.append((*whose, X.numpy(), output_.numpy()))
+            calls.append((*whose, numpy(X), numpy(output_)))
     return output
 
 
@@ -275,6 +280,8 @@ def _step(model, optim, X, y):
         y_hat = model.told(X, training=True)
         loss = model.loss(y_hat, y)
     gradients = tape.gradient(loss, variables)
+    if isinstance(model, Mixed):
+        gradients = model.unscaled(gradients)
     optim.apply_gradients(zip(gradients, variables, strict=True))
     return y_hat, loss, gradients
 

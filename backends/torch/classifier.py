@@ -21,8 +21,10 @@ def tensor(values):
 
 
 def numpy(tensor):
-    """The numbers of a ``tensor``, in NumPy."""
-    return tensor.detach().cpu().numpy()
+    """The numbers of a ``tensor``, in NumPy; of a narrow format as float32."""
+    tensor = tensor.detach().cpu()
+    narrow = tensor.is_floating_point() and tensor.element_size() == 2
+    return (tensor.float() if narrow else tensor).numpy()
 
 
 @contextmanager

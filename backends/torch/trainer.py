@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from framework_parity.backends.torch.classifier import evaluation, numpy
 from framework_parity.backends.torch.device import GPU, in_use, use
+from framework_parity.backends.torch.mixed_precision import Mixed
 from framework_parity.backends.torch.optimizer import arguments, memory, remember
 from framework_parity.backends.torch.schedule import configured, rates
 from framework_parity.common.core.device import no_gpu
@@ -22,6 +23,8 @@ class Trainer(EagerTrainer):
     Every batch is gathered into the same memory: a model that keeps one must copy it. New memory
     costs a fault for every page of it, up to a third of an epoch's time.
     """
+
+    mixed_formats = ("bfloat16", "float16")
 
     @staticmethod
     def use_device(device):
@@ -105,6 +108,9 @@ class Trainer(EagerTrainer):
             yield
         finally:
             functional.dropout = drawing
+
+    def in_format(self, model):
+        return Mixed(model, getattr(torch, self.mixed), self.loss_scale)
 
     def place(self, X, y):
         super().place(X, y)

@@ -42,8 +42,11 @@ class Chosen:
         places: Sequence[str] = (),
         model: Path | None = None,
         reference: str | None = None,
+        is_mixed: bool = False,
     ) -> Chosen:
         """What options say; no backend named means every framework, of a file those that it has.
+
+        The ensemble of mixed precision (``is_mixed``) is a framework's: NumPy has none.
 
         Raises:
             ParityError: if there is no such backend, or the file cannot be used.
@@ -62,7 +65,8 @@ class Chosen:
         frameworks = [name for name in given.backends if found[name].is_framework]
         plain = [name for name in given.backends if name not in frameworks]
         chosen = choose(backends or frameworks or plain, found, places)
-        (by,) = choose([reference or (plain or frameworks)[0]], found, places)
+        first = [*plain, *frameworks][0] if not (is_mixed and frameworks) else frameworks[0]
+        (by,) = choose([reference or first], found, places)
         given.check_backends([backend.name for backend in (*chosen, by)])
         return cls(chosen, [model.stem], given, by, reference is not None)
 
@@ -116,5 +120,8 @@ def read_model(path: Path, backends: Iterable[str]) -> OwnModel:
     """
     found = ask("read_model", path, backends).facts
     shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
-    makes = bool(found["makes_targets"])
-    return OwnModel(path, shapes, tuple(found["backends"]), makes_targets=makes)
+    return OwnModel(
+        *(path, shapes, tuple(found["backends"])),
+        makes_targets=bool(found["makes_targets"]),
+        loss_scale=float(found["loss_scale"]),
+    )

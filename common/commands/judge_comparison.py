@@ -90,6 +90,10 @@ def judge_comparison(
                 runs[i], found[i] = again | {"status": UNCONFIRMED}, None
     over_time = regression.judge(judge, runs, found, execution.threads, device=execution.device)
     oracle, envelope = judge.oracle, judge.envelope
+    accuracies = {}
+    if data.has_classes:
+        accuracies["train_accuracy"] = epoch_means(oracle.step_accuracy, plan).tolist()
+        accuracies["val_accuracy"] = oracle.val_accuracy.tolist()
     return {
         "schema": SCHEMA,
         "verdict": verdict([run["status"] for run in runs], [run["grade"] for run in runs]),
@@ -100,9 +104,8 @@ def judge_comparison(
         "thresholds": vars(judge.thresholds).copy(),
         "reference": {
             "train_loss": epoch_means(oracle.step_loss, plan).tolist(),
-            "train_accuracy": epoch_means(oracle.step_accuracy, plan).tolist(),
             "val_loss": oracle.val_loss.tolist(),
-            "val_accuracy": oracle.val_accuracy.tolist(),
+            **accuracies,
             **judge.reference_facts,
             **({"second": subject.second and subject.second.backend} if subject.model else {}),
         },

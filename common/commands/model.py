@@ -26,5 +26,6 @@ def compare_model(options: ModelOptions) -> Report:
     Raises:
         ParityError: for unusable input, before anything is written, and if the reference fails.
     """
-    chosen = Chosen.of(options.backends, (), options.places, Path(options.path), options.reference)
+    given = (options.backends, (), options.places, Path(options.path), options.reference)
+    chosen = Chosen.of(*given, is_mixed=bool(options.recipe.mixed))
     return run_comparison(options, chosen)

@@ -129,6 +129,7 @@ def model_facts(
         "parameters": {name: list(shape) for name, shape in shapes.items()},
         "matched": {name: record.facts["own_names"] for name, record in records.items()},
         "layers": list(judge.ladder.layers),
+        **({"loss_scale": model.loss_scale} if judge.plan.recipe.mixed else {}),
     }
 
 

@@ -39,7 +39,7 @@ from framework_parity.common.judging.equivalence import LEAST_SEEDS
 from framework_parity.common.judging.grades import FAIL_ON
 from framework_parity.common.judging.thresholds import Thresholds
 from framework_parity.common.report.exports import FORMATS
-from framework_parity.common.training.recipe import Recipe
+from framework_parity.common.training.recipe import MIXED, Recipe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -208,7 +208,11 @@ class Training(Data):
         """The hyperparameters; of a data set that is not named, the first choice."""
         ours = {field.name for field in fields(self)} & {field.name for field in fields(Recipe)}
         values = {name: getattr(self, name) for name in ours}
-        return Recipe(**values | {"data": self.data or Recipe.data})
+        return Recipe(**values | {"data": self.data or Recipe.data} | self._format())
+
+    def _format(self) -> dict[str, str]:
+        """What the recipe has besides, where the dtype is one of mixed precision."""
+        return {}
 
 
 class DrawnTraining(Training):
@@ -480,6 +484,11 @@ class ModelFile(Options, kw_only=False):
 
 class ModelOptions(Jobs, Reference, Comparing, ModelFile):
     """The options of ``model``; no backend named means every framework of the file."""
+
+    dtype: Annotated[str, Help("float32, float64; mixed: bfloat16, float16", "TYPE")] = Recipe.dtype
+
+    def _format(self) -> dict[str, str]:
+        return {"dtype": Recipe.dtype, "mixed": self.dtype} if self.dtype in MIXED else {}
 
 
 class PlanOptions(Jobs, DrawnTraining, kw_only=False):

@@ -40,7 +40,7 @@ from framework_parity.common.judging.record_difference import (
     trained_alike,
 )
 from framework_parity.common.reference.replay import WORST
-from framework_parity.common.training.record import HISTORY, Record
+from framework_parity.common.training.record import Record
 
 TWO_RUNS = 2.0
 """Two runs are apart by as much as both may stray."""
@@ -88,7 +88,8 @@ def compare_with_golden(
     """Compare a run with its golden record."""
     limit = TWO_RUNS * judge.thresholds.envelopes
     kept, differing = golden.facts, differing_bits(judge, golden, record)
-    histories = (kept["history"][name] == list(record.facts["history"][name]) for name in HISTORY)
+    history = record.facts["history"]
+    histories = (values == list(history.get(n, ())) for n, values in kept["history"].items())
     same = trained_alike(differing) and all(histories)
     lockstep = list(stage_findings(judge, golden, record))
     steps = judge.free_running.steps
@@ -223,7 +224,7 @@ def metric_moves(judge: Judge, golden: Record, record: Record) -> Iterator[Findi
     """Every metric of every epoch by how far it moved, at its farthest epoch."""
     plan, limit = judge.plan, TWO_RUNS * judge.thresholds.envelopes
     histories = [each.facts["history"] for each in (record, golden)]
-    for name in HISTORY:
+    for name in histories[1]:
         now, before = (np.array(history[name]) for history in histories)
         errors = np.abs(now - before)
         ratios = judge.metric_ratios(name, errors, limit)
@@ -243,10 +244,11 @@ def first_bits(judge: Judge, golden: Record, differing: Sequence[str]) -> str:
 
 
 def loss_change(before: Record, now: Record) -> float:
-    """Largest relative change of an epoch's training or validation loss."""
+    """Largest relative change of an epoch's training or validation loss, or metric of a file."""
     pairs = [
         [np.array(record.facts["history"][name]) for record in (before, now)]
-        for name in ("train_loss", "val_loss")
+        for name in before.facts["history"]
+        if not name.endswith("accuracy")
     ]
     return max(
         float((np.abs(new - old) / np.maximum(np.abs(old), 1e-12)).max()) for old, new in pairs

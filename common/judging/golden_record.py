@@ -18,7 +18,7 @@ import numpy.typing as npt
 from framework_parity.common.core.arrays import Array, hash_arrays
 from framework_parity.common.judging.judge import Judge
 from framework_parity.common.judging.record_difference import bits_of, predictions
-from framework_parity.common.training.record import HISTORY, Record
+from framework_parity.common.training.record import Record
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def golden_record(
         "divergence": run["divergence"],
         "cause": cause and cause["sentence"],
         "surroundings": dict(surroundings),
-        "history": {name: list(run[name]) for name in HISTORY},
+        "history": {name: list(of) for name, of in record.facts["history"].items()},
         "parameters": {name: list(values.shape[1:]) for name, values in held.items()},
         "sha256": bits_of(judge, record),
         "states_sha256": state_digests(judge),

@@ -195,19 +195,25 @@ class ModelJudge(Judge):
     def _named_findings(self, record: Record, epochs: int) -> Iterator[Finding]:
         """The file's own metrics against the reference's, in the epochs that can be compared."""
         for name, exact in self.own_metrics.items():
-            found, unit, bound = [], unit_roundoff(self.plan), 0.0
+            found, unit = [], unit_roundoff(self.plan)
+            errors = np.abs(np.array(record.facts["history"][name]) - exact)
+            bounds, scales = self.own_bounds(name), np.maximum(np.abs(exact), LEAST)
             for epoch in range(epochs):
-                runs = [run.facts["history"][name][epoch] for run in (record, *self.ladder.members)]
-                error, *strayed = np.abs(np.array(runs) - exact[epoch]).tolist()
-                scale = max(abs(float(exact[epoch])), LEAST)
-                bound = max(bound, *strayed, unit * scale)
-                one = finding(
-                    self.plan, (epoch + 1) * self.plan.steps_per_epoch - 1, name, error, bound
-                )
-                found.append(replace(one, ulps=min(error / (2 * unit * scale), WORST)))
+                error, step = float(errors[epoch]), (epoch + 1) * self.plan.steps_per_epoch - 1
+                one = finding(self.plan, step, name, error, float(bounds[epoch]))
+                ulps = min(error / (2 * unit * float(scales[epoch])), WORST)
+                found.append(replace(one, ulps=ulps))
             if found:
                 beyond = first_divergence(found, self.thresholds.envelopes)
                 yield beyond or max(found, key=lambda one: one.envelopes)
+
+    def own_bounds(self, name: str) -> Floats:
+        """How far rounding alone moves a metric of the file's, up to each epoch."""
+        exact = self.own_metrics[name]
+        others = [np.array(each.facts["history"][name]) for each in self.ladder.members]
+        floor = np.maximum(self.plan.recipe.unit * np.abs(exact), LEAST)
+        strayed = np.max([np.abs(values - exact) for values in others], axis=0)
+        return np.asarray(np.maximum.accumulate(np.maximum(strayed, floor)))
 
     @property
     def own_metrics(self) -> dict[str, Floats]:
@@ -233,6 +239,8 @@ class ModelJudge(Judge):
 
     def metric_ratios(self, name: str, errors: Floats, limit: float) -> Floats:
         losses = {"train_loss": self.envelope.train_loss, "val_loss": self.envelope.val_loss}
+        if name in self.own_metrics:
+            return np.asarray(errors / self.own_bounds(name))
         return np.asarray(errors / (losses[name] if name in losses else self.accuracy_bounds(name)))
 
     @property
@@ -308,7 +316,7 @@ class ModelJudge(Judge):
                 "It is the ensemble alone that makes these trainings incomparable so early: the "
                 f"plan's own in {dtype} stays comparable for longer."
             )
-        unit, by = unit_roundoff(self.plan), self.reference.facts["backend"]
+        unit, by = self.plan.recipe.unit, self.reference.facts["backend"]
         for (tensor, statistic), value in self.ladder.envelopes.items():
             if statistic == "largest" and not tensor.startswith("metric") and value > COARSE * unit:
                 yield (
@@ -340,8 +348,10 @@ def course_of(record: Record) -> Course:
 def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bounds:
     """The rounding envelope of a plan and model from its reference and its ensemble."""
 
-    def largest(of: Callable[[Course], Array], least: float = 0.0) -> Floats:
-        return running_envelope(plan, oracle, members, of, least)
+    def largest(
+        of: Callable[[Course], Array], least: float = 0.0, unit: float | None = None
+    ) -> Floats:
+        return running_envelope(plan, oracle, members, of, least, unit)
 
     def parameter(name: str) -> Callable[[Course], Array]:
         return lambda course: course.parameters[name]
@@ -351,7 +361,9 @@ def measure_bounds(plan: Plan, oracle: Course, members: Sequence[Course]) -> Bou
         unshared_loss=loss_envelope(plan, oracle, members, pooled_steps=1),
         train_loss=largest(lambda course: epoch_means(course.step_loss, plan), least=1.0),
         val_loss=largest(lambda course: course.val_loss, least=1.0),
-        parameters={name: largest(parameter(name)) for name in oracle.parameters},
+        parameters={
+            name: largest(parameter(name), unit=unit_roundoff(plan)) for name in oracle.parameters
+        },
         logits=float(largest(lambda course: course.val_logits.ravel()[None])[-1]),
     )
 

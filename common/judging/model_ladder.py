@@ -310,8 +310,17 @@ class ModelLadder:
                 for tensor, _ in self.tensors(member, modes=True):
                     for statistic, value in self.statistics(member, step, tensor).items():
                         key = tensor, statistic
-                        least[key] = max(least.get(key, unit_roundoff(self.plan)), value)
+                        least[key] = max(least.get(key, self._floor(*key)), value)
         return least
+
+    def _floor(self, tensor: str, statistic: str) -> float:
+        """The least envelope: half a unit of the format in which a tensor is computed.
+
+        Updated parameters, and what an optimizer remembers, are of the plan's dtype, though what is
+        added to them, a common factor hence, is of the format of the passes.
+        """
+        updated = tensor.startswith(("update/", OPTIMIZER)) and statistic == "largest"
+        return unit_roundoff(self.plan) if updated else self.plan.recipe.unit
 
     def statistics(self, record: Record, step: int, tensor: str) -> dict[str, float]:
         """How far one tensor is from the reference's, relative to it, in every way."""

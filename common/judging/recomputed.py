@@ -14,7 +14,7 @@ import numpy as np
 from framework_parity.common.core.arrays import Array
 from framework_parity.common.judging.ladder import EXAMPLE, Finding, count_borderline
 from framework_parity.common.judging.metrics import finding
-from framework_parity.common.reference.ensemble import LEAST, unit_roundoff
+from framework_parity.common.reference.ensemble import LEAST
 from framework_parity.common.reference.replay import Floats
 from framework_parity.common.training.plan import Plan
 from framework_parity.common.training.record import Record
@@ -54,7 +54,7 @@ class ForwardRounding:
     @classmethod
     def measure(cls, plan: Plan, members: Sequence[Record]) -> ForwardRounding | None:
         """That of an ensemble; None if nothing is known of it."""
-        unit, known = unit_roundoff(plan), [each for each in members if is_recomputed(each)]
+        unit, known = plan.recipe.unit, [each for each in members if is_recomputed(each)]
         if not known:
             return None
         exact = [scores_of(each) for each in known]
@@ -76,7 +76,7 @@ class ForwardRounding:
 
         ``each``: how many predictions an example has.
         """
-        epochs, unit = record.arrays[f"{PREFIX}epochs"].tolist(), unit_roundoff(plan)
+        epochs, unit = record.arrays[f"{PREFIX}epochs"].tolist(), plan.recipe.unit
         for epoch, error in zip(epochs, loss_errors(record).tolist(), strict=True):
             step = epoch * plan.steps_per_epoch - 1
             yield finding(plan, step, "val_loss", abs(error), self.loss)

@@ -80,7 +80,8 @@ def bits_of(judge: Judge, record: Record) -> dict[str, str]:
         kept = {name: parameters[name][i] for name in sorted(parameters)}
         found[f"the parameters between updates {last} and {step}"] = hash_arrays(kept)
         last = step
-    return found | {name: hash_arrays({name: record.arrays[name]}) for name in TRAINED}
+    held = [name for name in TRAINED if name in record.arrays]  # numbers have no accuracy
+    return found | {name: hash_arrays({name: record.arrays[name]}) for name in held}
 
 
 def predictions(judge: Judge, record: Record) -> Array:

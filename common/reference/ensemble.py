@@ -230,6 +230,7 @@ def running_envelope(
     members: Sequence[Kind],
     of: Callable[[Kind], Array],
     least: float = 0.0,
+    unit: float | None = None,
 ) -> Floats:
     """The largest error of any member up to each place along the first axis of an array.
 
@@ -239,11 +240,12 @@ def running_envelope(
         members: trainings that differ from it by rounding alone.
         of: the array that is compared, shape ``(n, …)``.
         least: the smallest magnitude whose rounding counts.
+        unit: half a unit in the last place of one; that of the passes' format if not given.
 
     Returns:
         Shape ``(n,)``; never below half a unit in the last place.
     """
-    unit, exact = unit_roundoff(plan), of(oracle)
+    unit, exact = plan.recipe.unit if unit is None else unit, of(oracle)
     values = np.maximum(largest_in_each(exact), least)
     errors = [largest_in_each(of(member) - exact) for member in members]
     least_of_all = unit * LEAST  # nothing is divided by zero where a model stays at zero

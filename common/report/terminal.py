@@ -58,6 +58,7 @@ def print_report(report: ReportFacts, console: Console | None = None) -> None:
         f"validation examples, {data['num_inputs']} inputs, {targets(data)}; "
         f"{recipe['max_epochs']} epochs, batch {recipe['batch_size']}, lr {recipe['lr']:g}, "
         f"sigma {recipe['sigma']:g}, seed {recipe['seed']}, {recipe['dtype']}"
+        f"{', passes in ' * bool(recipe.get('mixed'))}{recipe.get('mixed', '')}"
     )
     console.print(escape(asked), highlight=False)
     grades = Thresholds(**report.facts["thresholds"]).sentence()

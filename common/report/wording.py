@@ -71,10 +71,11 @@ def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if free["informative"]:
         return
     steps, length = free["steps"], -(-facts["data"]["num_train"] // recipe["batch_size"])
+    computed_in = recipe.get("mixed") or recipe["dtype"]
     allowed = max(facts["thresholds"]["drift_loss"], Thresholds.drift_loss)
     yield (
         f"Rounding alone drives these trainings apart: {facts['envelope']['members']} faultless "
-        f"ones in {recipe['dtype']}, equal but for how their sums are rounded, end up to "
+        f"ones in {computed_in}, equal but for how their sums are rounded, end up to "
         f"{free['last']:.1e} of the weights away from the float64 reference, and up to "
         f"{free['val_loss']:.2g} in validation loss. From step {steps} of "
         f"{recipe['max_epochs'] * length} on it moves a loss, or the weights, by more than "
@@ -85,7 +86,8 @@ def comparable_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     ways = f"lower --lr ({recipe['lr']:g} here)"
     if epochs := steps // length:
         ways += f", or train --max-epochs {epochs}, which can be compared"
-    ways += "; --dtype float64 puts it off" * (recipe["dtype"] == "float32")
+    wider = "float32" if recipe.get("mixed") else "float64"
+    ways += f"; --dtype {wider} puts it off" * (recipe["dtype"] == "float32")
     alone = facts.get("seeds") or facts.get("model")
     more = "" if alone else " compare.py seeds compares distributions."
     yield f"To compare how the runs end, {ways}.{more}"

@@ -125,6 +125,10 @@ class EagerTrainer(Trainer):
         with self.without_gradients(), self.evaluation(self.model), self.masked(EVALUATION, rows):
             yield
 
+    def in_format(self, model: Any) -> Any:
+        """The model with passes in the format ``self.mixed``: one of the trainer's own."""
+        return model
+
     @contextmanager
     def spare_model(self) -> Iterator[Any]:
         """A model that may be changed inside the block, and leaves the trained one as it is."""
@@ -145,6 +149,8 @@ class EagerTrainer(Trainer):
         self.X_val, self.y_val = map(self.tensor, data.examples(train=False, dtype=dtype))
         self.build(dtype)
         self.optim, self.end_epoch = self.configured(model)
+        if self.mixed:
+            self.model = self.in_format(model)
 
     def place(self, X: npt.NDArray[Any], y: Array) -> None:
         self.X, self.y = self.tensor(X), self.tensor(y)

@@ -93,10 +93,13 @@ def unequal(run: Callable[[bool], Pass]) -> tuple[list[str], bool]:
     return found, not _equal(passes[0].y_hat, passes[2].y_hat)
 
 
-def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]) -> Iterator[str]:
+def changing(
+    trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]], eps: float = 0.0
+) -> Iterator[str]:
     """What one step, probed twice, gives otherwise the second time, or gave when it was trained.
 
-    ``trained`` is what training itself left of it, by the names of a probe.
+    ``trained`` is what training itself left of it, by the names of a probe; ``eps`` twice the
+    rounding of the format in which it is computed.
     """
     first, second = probes
     gradients = [array for name, array in first.items() if name.startswith("gradient/")]
@@ -107,10 +110,11 @@ def changing(trained: Mapping[str, Array], probes: Sequence[Mapping[str, Array]]
         if name.startswith("update/") and gradient is not None and gradient.shape == value.shape:
             # Of a gradient that is rounding alone (an attention's bias of its keys has none in
             # exact numbers), Adam makes a step as large as any.
-            rounding = np.abs(gradient) <= ROUNDINGS * np.finfo(gradient.dtype).eps * largest
+            unit = max(eps, float(np.finfo(gradient.dtype).eps))
+            rounding = np.abs(gradient) <= ROUNDINGS * unit * largest
             value = np.where(rounding, expected, value)
         # A loss is a sum of logarithms of numbers near one, whose rounding is that of one.
-        return _equal(value, expected, 1.0 if "loss" in name else 0.0)
+        return _equal(value, expected, float("loss" in name), eps)
 
     for other in (second, trained):
         found = [name for name, value in other.items() if not is_equal(name, value)]
@@ -136,15 +140,16 @@ def _where(one: Pass, other: Pass) -> str:
     return "forward"
 
 
-def _equal(one: Array, other: Array, least: float = 0.0) -> bool:
+def _equal(one: Array, other: Array, least: float = 0.0, eps: float = 0.0) -> bool:
     """Whether two results are the same: a library may add up otherwise in other memory.
 
-    Numbers may differ by rounding relative to the largest of them, or to ``least`` if that is more.
+    Numbers may differ by rounding relative to the largest of them, or to ``least`` if that is more;
+    it is that of their type, or ``eps`` if that is more.
     """
     if one.shape != other.shape:
         return False
     floats = [array.dtype for array in (one, other) if array.dtype.kind == "f"]
-    eps = max((float(np.finfo(dtype).eps) for dtype in floats), default=0.0)
+    eps = max([eps, *(float(np.finfo(dtype).eps) for dtype in floats)])
     scale = float(np.abs(one).max(initial=least))
     near = np.abs(one - other) <= ROUNDINGS * eps * scale
     return bool((near | (one == other) | (np.isnan(one) & np.isnan(other))).all())

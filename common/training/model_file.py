@@ -46,6 +46,7 @@ class OwnModel:
         names: likewise of a parameter; several of a backend are one, side by side.
         wanted: the reference's parameters, where the file gives no shapes.
         makes_targets: whether it has a function ``targets``.
+        loss_scale: its ``LOSS_SCALE``, of mixed precision.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class OwnModel:
     names: Mapping[str, Mapping[str, str | list[str]]] = field(default_factory=dict)
     wanted: tuple[Wanted, ...] = ()
     makes_targets: bool = False
+    loss_scale: float = 1.0
 
     @classmethod
     def load(cls, path: Path, backends: Iterable[str]) -> OwnModel:
@@ -113,6 +115,7 @@ class OwnModel:
             layers,
             names,
             makes_targets=callable(getattr(module, "targets", None)),
+            loss_scale=_power_of_two(path, getattr(module, "LOSS_SCALE", 1.0)),
         )
 
     def names_of(self, backend: str) -> Names:
@@ -251,6 +254,14 @@ def _checked(source: str, given: Any, shapes: dict[str, tuple[int, ...]]) -> Par
             raise ParityError(source, f"{name} of shape {shape}, all finite", received, MEND)
         arrays[name] = array.astype(np.float64)
     return arrays
+
+
+def _power_of_two(path: Path, scale: object) -> float:
+    """A loss scale, which then rounds nothing."""
+    known = isinstance(scale, (int, float)) and 0 < scale < 2.0**100
+    if not known or math.frexp(float(scale))[0] != 0.5:  # type: ignore[arg-type]
+        raise ParityError(path, "LOSS_SCALE, a power of two", repr(scale), "write for example 1024")
+    return float(scale)  # type: ignore[arg-type]
 
 
 def _import(path: Path) -> types.ModuleType:

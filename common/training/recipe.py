@@ -9,6 +9,8 @@ from typing import Any
 from framework_parity.common.core.errors import ParityError
 
 DTYPES = ("float32", "float64")
+MIXED = {"bfloat16": 8, "float16": 11}
+"""Formats of forward and backward passes while parameters and optimizer are float32, in bits."""
 MOST = 2**31 - 1
 """Batch sizes and epochs count with 32 bits in some frameworks."""
 MOST_SEED = 2**128 - 1
@@ -28,6 +30,7 @@ class Recipe:
         sigma: standard deviation of the initial weights.
         seed: seed of the initial weights and of the order of the examples.
         dtype: floating-point type of the training, ``float32`` or ``float64``.
+        mixed: the format of its passes if it is a narrower one, one of :data:`MIXED`.
 
     Raises:
         ParityError: if a value is outside its range.
@@ -40,6 +43,7 @@ class Recipe:
     sigma: float = 0.01
     seed: int = 0
     dtype: str = "float32"
+    mixed: str = ""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_epochs"):
@@ -57,14 +61,30 @@ class Recipe:
                 )
             # 1 and 1.0 are the same rate, and must be the same text in a plan's digest.
             object.__setattr__(self, name, float(value))
+        if self.mixed and (self.mixed not in MIXED or self.dtype != "float32"):
+            raise ParityError(
+                "mixed",
+                f"one of {', '.join(MIXED)}, with float32",
+                f"{self.mixed!r} with {self.dtype}",
+                "choose one of them",
+            )
         if self.dtype not in DTYPES:
             raise ParityError(
                 "dtype", f"one of {', '.join(DTYPES)}", repr(self.dtype), "choose one of them"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as a JSON object."""
-        return dataclasses.asdict(self)
+        """The recipe as a JSON object; without a format of passes if they have no other."""
+        found = dataclasses.asdict(self)
+        if not self.mixed:
+            del found["mixed"]
+        return found
+
+    @property
+    def unit(self) -> float:
+        """Half the distance from one to the next number of the format of passes."""
+        bits = {"float32": 24, "float64": 53}
+        return 2.0 ** -(MIXED[self.mixed] if self.mixed else bits[self.dtype])
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:

@@ -118,6 +118,8 @@ class Trainer(ABC):
         seconds: where the time went: ``compile``, ``fit``, ``evaluate``.
         optim: the optimizer in use.
         end_epoch: called after the last step of an epoch: schedules that go on then.
+        mixed_formats: those in which forward and backward passes can be computed while parameters
+            and optimizer are float32.
         watched: what every batch is projected on, shape ``(num_inputs,)``; None: nothing is.
         fed: of each :meth:`fit_epoch` that was watched the projections of its examples, their
             targets, and how many examples each step had.
@@ -125,6 +127,8 @@ class Trainer(ABC):
         placed: the rows that :meth:`place` was given; None: all.
         has_modes: whether the model was seen to compute otherwise in training than in evaluation.
     """
+
+    mixed_formats: Sequence[str] = ()
 
     def __init__(
         self,
@@ -147,7 +151,7 @@ class Trainer(ABC):
         self.masks: Masks | None = None
         self.placed: Indices | None = None
         self.has_modes = False
-        self.dtype = "float32"
+        self.dtype, self.mixed, self.loss_scale = "float32", "", 1.0
         self.batch_size = self.num_train_batches = self.num_val_batches = 0
         self._begin_anew()
 
@@ -190,6 +194,25 @@ class Trainer(ABC):
             dtype: its name.
         """
         return contextlib.nullcontext()
+
+    def compute_in(self, mixed: str, loss_scale: float) -> None:
+        """From now on compute forward and backward passes in another format: mixed precision.
+
+        Args:
+            mixed: one of :attr:`mixed_formats`.
+            loss_scale: the loss's gradient is multiplied by it in this format.
+
+        Raises:
+            ParityError: if the backend does not.
+        """
+        if mixed not in self.mixed_formats:
+            raise ParityError(
+                "dtype",
+                "float32 or float64, all that this backend trains in",
+                mixed,
+                "leave the backend or --dtype away",
+            )
+        self.mixed, self.loss_scale = mixed, loss_scale
 
     @abstractmethod
     def prepare(self, model: Classifier, data: DataModule, dtype: str) -> None:

@@ -66,7 +66,9 @@ def evaluated(
             trainer.set_buffers({n: v[place] for n, v in kept.items() if v is not None})
             metrics.append(trainer.evaluate_accuracy_and_loss())
         losses, accuracies = np.array(metrics).T
-        found_of = {"losses": losses, "accuracies": accuracies, "scores": scores(trainer)}
+        found_of = {"losses": losses, "scores": scores(trainer)}
+        if trainer.data.has_classes:
+            found_of["accuracies"] = accuracies
         found_of["epochs"] = steps[places[spread]] // plan.steps_per_epoch
         if all(np.isfinite(values).all() for values in found_of.values()):
             arrays |= {f"{folder.name}/{name}": values for name, values in found_of.items()}

@@ -119,7 +119,8 @@ class States(Recorder):
         """Raise ParityError if a loss, or metrics, are not for the targets that there are."""
         path, base = self.model.path, self.worker.backend(self.backend).Classifier
         assert self.model.module is not None
-        if not trainer.data.has_classes and type(trainer.model).loss is base.loss:
+        own = getattr(trainer.model.loss, "__func__", None) is not base.loss
+        if not trainer.data.has_classes and not own:
             raise self.refusal(
                 ParityError(
                     f"{self.backend}: loss",
@@ -192,6 +193,7 @@ class Run:
         reference: Path | None,
     ) -> None:
         self.model, self.plan, self.dtype, self.member = model, plan, dtype, member
+        self.mixed = plan.recipe.mixed if dtype == plan.recipe.dtype else ""
         self.reference = None if reference is None else Record.load(reference)
         data = Arranged.open(plan.data_folder, plan.recipe.batch_size)
         changed = self.reference.facts["orders"] if member and self.reference is not None else ()
@@ -251,7 +253,7 @@ class Run:
             after = self.recorded(states.get(1, {})).items()
             trained |= {f"update/{n}": value for n, value in after if n in self.model.shapes}
             trained |= {name: value for name, value in after if name.startswith(BUFFER)}
-        recorder.refuse(changing(trained, [probes[first], again]))
+        recorder.refuse(changing(trained, [probes[first], again], 2 * self.plan.recipe.unit))
         if self.reference is None:
             facts["orders"] = self.neutral_orders(trainer, before, probes)
         for step, found in probes.items():
@@ -278,7 +280,8 @@ class Run:
         start = self.given(drawn, own)
         try:
             trainer = fit(
-                d2l, built, data, self.plan, recorder, own.orders, start, max_epochs, self.dtype
+                *(d2l, built, data, self.plan, recorder, own.orders, start, max_epochs, self.dtype),
+                compute_in=(self.mixed, self.model.loss_scale) if self.mixed else None,
             )
         except Exception as error:
             if odd := recorder.misshapen(made):
@@ -653,7 +656,7 @@ def read_model(worker: Worker, model: Path, backends: list[str]) -> Record:
         read_metrics(model, found.module)
     except ParityError as error:
         return Record({"refused": str(error).removeprefix(str(model))}, {})
-    facts = ("backends", "shapes", "makes_targets")
+    facts = ("backends", "shapes", "makes_targets", "loss_scale")
     return Record({name: getattr(found, name) for name in facts}, {})
 
 

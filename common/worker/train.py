@@ -90,10 +90,16 @@ def fit(
     parameters: Parameters,
     max_epochs: int | None = None,
     dtype: str | None = None,
+    compute_in: tuple[str, float] | None = None,
 ) -> Trainer:
-    """Fit a model and keep what was fed and what came of it in the recorder."""
+    """Fit a model and keep what was fed and what came of it in the recorder.
+
+    ``compute_in``: arguments of :meth:`Trainer.compute_in`.
+    """
     epochs = plan.recipe.max_epochs if max_epochs is None else max_epochs
     trainer: Trainer = backend.Trainer(epochs, callbacks=[recorder], pauses=recorder.points)
+    if compute_in:
+        trainer.compute_in(*compute_in)
     recorder.orders, dtype = orders, dtype or plan.recipe.dtype
     trainer.fit(model, data, orders=orders, parameters=parameters, dtype=dtype)
     return trainer

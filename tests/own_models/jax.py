@@ -207,3 +207,6 @@ MODES_SOUND = {
 MODES_FAULTS = {
     "of the batch in evaluation": {"NORM": 'norm("norm1", off=False)'},
 }
+
+MIXED = True
+"""Whether it computes passes in bfloat16 and float16 while parameters stay float32."""

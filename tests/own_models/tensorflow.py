@@ -191,3 +191,6 @@ MODES_FAULTS = {
     "rotated": {"DROPPED": "tf.roll(self.dropout(tf.roll(H, 1, 0)), -1, 0)"},
     "not updated": {"MOMENTUM": "1.0"},
 }
+
+MIXED = True
+"""Whether it computes passes in bfloat16 and float16 while parameters stay float32."""

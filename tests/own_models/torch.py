@@ -265,3 +265,6 @@ MODES_FAULTS = {
 }
 UNBIASED = True
 """Whether the running variance is made of unbiased ones, unlike the reference's."""
+
+MIXED = True
+"""Whether it computes passes in bfloat16 and float16 while parameters stay float32."""

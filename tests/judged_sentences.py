@@ -279,9 +279,17 @@ def corrected():
 
 def layers():
     """What is said of activations: of the first that is off, and of those without a partner."""
-    network = SimpleNamespace(layers=dict.fromkeys(["hidden", "act", "norm"]))
-    for partners in ({"norm": "net.2"}, {"hidden": "hidden", "norm": "net.2"}, {"act": "net.1"}):
-        note = ModelLadder.way_to(network, "norm", partners)
+    names = dict.fromkeys(["hidden", "act", "norm"])
+    for partners, how in (
+        ({"norm": "net.2"}, "its values"),
+        ({"hidden": "hidden", "norm": "net.2"}, "its input"),
+        ({"hidden": "hidden", "act": "act", "norm": "net.2"}, "its place"),
+        ({"act": "net.1"}, ""),
+    ):
+        network = SimpleNamespace(
+            layers=names, matched=lambda _, p=partners: (None, p), _how=lambda *_, h=how: h
+        )
+        note = ModelLadder.way_to(network, "norm", None)
         found = of.finding("forward", "norm") | {"note": note}
         yield from run_lines(of.run(divergence=found, implementation="two_layers"))
     for alone, missing in ([], ["act"]), (["net.0"], []), ([f"net.{i}" for i in range(9)], ["act"]):

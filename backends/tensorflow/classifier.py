@@ -20,7 +20,8 @@ def tensor(values):
 
 def numpy(tensor):
     """The numbers of a ``tensor``, in NumPy; of a narrow format as float32."""
-    narrow = tensor.dtype.is_floating and tensor.dtype.size == 2
+    dtype = tf.as_dtype(tensor.dtype)  # a Keras variable names its type
+    narrow = dtype.is_floating and dtype.size == 2
     return (tf.cast(tensor, tf.float32) if narrow else tensor).numpy()
 
 

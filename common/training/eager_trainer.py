@@ -126,7 +126,11 @@ class EagerTrainer(Trainer):
             yield
 
     def in_format(self, model: Any) -> Any:
-        """The model with passes in the format ``self.mixed``: one of the trainer's own."""
+        """The model with passes in the format ``self.mixed``: one of the trainer's own.
+
+        Args:
+            model: the one that is trained.
+        """
         return model
 
     @contextmanager

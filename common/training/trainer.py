@@ -446,7 +446,11 @@ class Trainer(ABC):
         return nullcontext() if self.masks is None else self.masks.of(step, rows)
 
     def rows_of(self, order: Indices) -> Indices:
-        """Which rows of the whole training data are those of what :meth:`place` was given."""
+        """Which rows of the whole training data are those of what :meth:`place` was given.
+
+        Args:
+            order: rows of the latter, shape ``(n,)``.
+        """
         return order if self.placed is None else self.placed[order]
 
     def watched_examples(self) -> Any:

@@ -258,23 +258,6 @@ def optimizers():
     for facts, arrays in (({"unknown_optimizer": "mine.Mine"}, kept), ({}, {}), ({}, kept)):
         ladder = SimpleNamespace(reference=Record({}, dict([*kept.items()][:1])))
         yield from ModelLadder.unlike(ladder, Record(known | facts, arrays))
-    yield ModelLadder.rounded_correction(corrected(), Record({}, {}), 4.0)
-
-
-def corrected():
-    """A ladder of two steps of Adam, and nothing else."""
-    moments = {"first_moment": 0.1, "second_moment": 0.001}
-    arrays = {f"probe/0/optimizer/{kind}/W1": np.array([v, 0.0]) for kind, v in moments.items()}
-    arrays |= {f"probe/{step}/optimizer/count": np.array(step + 1) for step in (0, 1)}
-    arrays["probe/0/gradient/W1"] = np.array([1.0, 0.0])
-    return SimpleNamespace(
-        plan=SimpleNamespace(probes=(0, 1)),
-        reference=Record({}, arrays),
-        parameters=["W1"],
-        _tensor=lambda *_: 1.0,
-        _statistics=lambda *_: {"largest": 1.0},
-        _ratios=lambda *_: {"largest": 1.0},
-    )
 
 
 def layers():
@@ -303,7 +286,7 @@ def model_notices():
         return {"envelope": envelope, "free_running": SimpleNamespace(steps=steps)}
 
     judge = SimpleNamespace(
-        plan=SimpleNamespace(recipe=SimpleNamespace(dtype="float32")),
+        plan=SimpleNamespace(recipe=SimpleNamespace(dtype="float32", unit=2.0**-24)),
         **rounding(1.0, 4),
         alone=SimpleNamespace(**rounding(1e-3, 10)),
         initial={"W1": None},

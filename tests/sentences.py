@@ -128,6 +128,7 @@ def unconfirmed(judge):
         free_envelopes=1.0, loss_envelopes_per_step=apart, parameter_envelopes_per_snapshot=apart
     )
     judge.points, judge.plan.num_steps = (1, 2), 2
+    judge.thresholds, judge.cause = Thresholds(), lambda *_: None
     second = SimpleNamespace(backend="beta", read=lambda *_: None)
     by = SimpleNamespace(backend="alpha")
     for is_named in (False, True):

@@ -7,7 +7,7 @@ found. ``tests/test_sentences.py`` holds that no sentence of the sources is miss
 import io
 import re
 import tempfile
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,7 +105,7 @@ def notices():
     recipe = SimpleNamespace(dtype="float32")
     record = SimpleNamespace(parameters=lambda: {"W": np.zeros(1)})
     facts = {"backend": "alpha", "orders": []}
-    judge = SimpleNamespace(
+    judge = changeable(
         reference=SimpleNamespace(facts=facts),
         ladder=SimpleNamespace(members=[record]),
         plan=SimpleNamespace(recipe=recipe),
@@ -120,15 +120,24 @@ def notices():
     yield Thresholds().sentence()
 
 
+def changeable(**values):
+    """An object of these values, of which ``dataclasses.replace`` gives another one."""
+    return make_dataclass("Changeable", values)(**values)
+
+
 def unconfirmed(judge):
     """What is said of a reference that no second framework confirms."""
     parts = Finding(0, "update", "W1", "largest", 1e-5, 12.0, 50.0)
     apart = np.array([0.0, 1.0])
-    judge.judge = lambda _: SimpleNamespace(
-        free_envelopes=1.0, loss_envelopes_per_step=apart, parameter_envelopes_per_snapshot=apart
+    found = changeable(
+        divergence=None,
+        free_envelopes=1.0,
+        loss_envelopes_per_step=apart,
+        parameter_envelopes_per_snapshot=apart,
     )
-    judge.points, judge.plan.num_steps = (1, 2), 2
-    judge.thresholds, judge.cause = Thresholds(), lambda *_: None
+    known = {"judge": lambda _: found, "cause": lambda *_: None}
+    judge = changeable(**vars(judge), **known, points=(1, 2), thresholds=Thresholds())
+    judge.plan.num_steps = 2
     second = SimpleNamespace(backend="beta", read=lambda *_: None)
     by = SimpleNamespace(backend="alpha")
     for is_named in (False, True):
